@@ -1,0 +1,283 @@
+//! Shows all that is known of a tracepoint: what one wants before writing a
+//! probe.
+
+mod shared;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde::Serialize;
+use shared::Failure;
+use tracepoints::format::Field;
+use tracepoints::{
+    Context, Error, EventName, EventPattern, Evidence, FormatReason, Kernel, Slot, Tracepoint,
+};
+
+/// Shows a tracepoint's context struct, its sections and its fields.
+#[derive(Parser)]
+#[command(name = "format")]
+struct Arguments {
+    /// A captured kernel, laid out like /sys/kernel, instead of the live one.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Which events: sched:sched_switch, block:*, ….
+    #[arg(required = true, value_name = "EVENT|PATTERN")]
+    patterns: Vec<EventPattern>,
+}
+
+/// All that is known of one event.
+#[derive(Serialize)]
+struct Description<'a> {
+    event: &'a EventName,
+    category: &'a str,
+    name: &'a str,
+    id: u32,
+    section: String,
+    sections: Vec<String>,
+    context: Context,
+    reason: String,
+    siblings: Vec<EventName>,
+    fields: Vec<FieldRow<'a>>,
+    print_fmt: &'a str,
+}
+
+/// A field of the record, and where the context has it.
+#[derive(Serialize)]
+struct FieldRow<'a> {
+    #[serde(flatten)]
+    field: &'a Field,
+    common: bool,
+    in_record: bool,
+    in_context: bool,
+    context_slot: Option<Slot>,
+}
+
+impl<'a> Description<'a> {
+    fn of(tracepoint: &'a Tracepoint<'_>) -> Result<Self, Error> {
+        let name = tracepoint.name();
+        let format = tracepoint.format();
+        let context = tracepoint.context()?;
+        let slots = context.field_slots().map_err(|source| Error::Layout {
+            name: name.clone(),
+            source,
+        })?;
+        let row = |field, common, slot: Option<Slot>| FieldRow {
+            field,
+            common,
+            in_record: true,
+            in_context: slot.is_some(),
+            context_slot: slot,
+        };
+        let common = format
+            .common_fields()
+            .iter()
+            .map(|field| row(field, true, None));
+        let own = format
+            .fields()
+            .iter()
+            .zip(slots)
+            .map(|(field, slot)| row(field, false, slot));
+        Ok(Self {
+            event: name,
+            category: name.category(),
+            name: name.event(),
+            id: tracepoint.id(),
+            section: name.section(),
+            sections: tracepoint.sections()?,
+            reason: context.evidence().to_string(),
+            siblings: tracepoint.siblings()?,
+            fields: common.chain(own).collect(),
+            print_fmt: format.print_fmt(),
+            context,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    shared::run("format", |out| format(&arguments, out))
+}
+
+fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let kernel: Kernel = shared::kernel("format", arguments.root.as_ref())?;
+    for (index, name) in kernel.select(&arguments.patterns)?.into_iter().enumerate() {
+        let tracepoint = match kernel.tracepoint(&name) {
+            // Of a pattern's events, one may go meanwhile.
+            Err(error @ Error::EventGone { .. }) => {
+                eprintln!("format: {error}");
+                continue;
+            }
+            tracepoint => tracepoint?,
+        };
+        let description = Description::of(&tracepoint)?;
+        if arguments.json {
+            serde_json::to_writer(&mut *out, &description)?;
+            writeln!(out)?;
+        } else {
+            if index > 0 {
+                writeln!(out)?;
+            }
+            write_text(&description, out)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_text(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    let context = &description.context;
+    let bold = anstyle::Style::new().bold();
+    let style = shared::evidence_style(context.evidence());
+    writeln!(out, "{bold}{}{bold:#}", description.event)?;
+    writeln!(out, "  id        {}", description.id)?;
+    writeln!(out, "  home      {}", context.home().unwrap_or("-"))?;
+    if description.sections.is_empty() {
+        writeln!(
+            out,
+            "  SEC       none: not in available_events, no program can be attached"
+        )?;
+    }
+    for (index, section) in description.sections.iter().enumerate() {
+        let label = if index == 0 { "SEC" } else { "" };
+        writeln!(out, "  {label:9} {section}")?;
+    }
+    match context.evidence() {
+        Evidence::Format(_) => writeln!(out, "  context   no BTF type")?,
+        Evidence::Syscall(_) if context.struct_name().is_none() => {
+            writeln!(out, "  context   no struct with a name has this layout")?;
+        }
+        _ => writeln!(out, "  context   struct {}", shared::struct_cell(context))?,
+    }
+    writeln!(
+        out,
+        "            {style}{}{style:#}: {}",
+        context.evidence().as_str(),
+        description.reason
+    )?;
+    if let Some(class) = context.class() {
+        writeln!(out, "  class     {class}")?;
+    }
+    if matches!(context.evidence(), Evidence::Inferred | Evidence::Kernel) {
+        writeln!(out, "  fitting   {}", context.candidates().join(", "))?;
+    }
+    for (index, sibling) in description.siblings.iter().enumerate() {
+        let label = if index == 0 { "siblings" } else { "" };
+        writeln!(out, "  {label:9} {sibling}")?;
+    }
+    writeln!(out)?;
+    write_fields(description, out)?;
+    writeln!(out)?;
+    for note in notes(description) {
+        writeln!(out, "  {note}")?;
+    }
+    Ok(())
+}
+
+fn write_fields(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    const HEAD: [&str; 8] = [
+        "FIELD", "TYPE", "RECORD", "CONTEXT", "SIZE", "SIGNED", "KIND", "BTF",
+    ];
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    let has_btf = description.context.home().is_some();
+    rows.extend(description.fields.iter().map(|row| cells(row, has_btf)));
+    let widths: [usize; 8] = std::array::from_fn(|column| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    });
+    for row in &rows {
+        let mut line = String::from(" ");
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            let is_number = matches!(HEAD[column], "RECORD" | "CONTEXT" | "SIZE");
+            line += &match is_number {
+                true => format!(" {cell:>width$} "),
+                false => format!(" {cell:width$} "),
+            };
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn cells(row: &FieldRow<'_>, has_btf: bool) -> [String; 8] {
+    let field = row.field;
+    let declaration = field.declaration();
+    let c_type = match declaration.text().ends_with(']') {
+        true => format!(
+            "{}[{}]",
+            declaration.type_text(),
+            declaration.array().unwrap_or_default()
+        ),
+        false => declaration.type_text().to_owned(),
+    };
+    let slot = row.context_slot.as_ref();
+    [
+        field.name().to_owned(),
+        c_type,
+        field.offset().to_string(),
+        slot.map_or("-".to_owned(), |slot| slot.offset().to_string()),
+        field.size().to_string(),
+        match field.signed() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "?",
+        }
+        .to_owned(),
+        field.kind().to_string(),
+        match slot {
+            Some(slot) if has_btf && slot.name() == field.name() => slot.c_type().to_owned(),
+            Some(slot) if has_btf => format!("{}: {}", slot.name(), slot.c_type()),
+            _ => "-".to_owned(),
+        },
+    ]
+}
+
+/// What the table cannot say.
+fn notes(description: &Description<'_>) -> Vec<String> {
+    let mut notes = vec![
+        "RECORD and CONTEXT are offsets in bytes. common_* fields are in the record only:"
+            .to_owned(),
+        "a program cannot read them through its context, which begins with a pointer of the kernel's."
+            .to_owned(),
+    ];
+    let context = &description.context;
+    if let Evidence::Format(FormatReason::NoBtf) = context.evidence()
+        && description.category == "syscalls"
+    {
+        notes.push(
+            "Without BTF nothing proves where a system call's context has what; the record's offsets are shown."
+                .to_owned(),
+        );
+    }
+    notes.extend(number_note(description));
+    notes
+}
+
+/// The number of a system call is not always where the struct that has its
+/// arguments right says it is.
+fn number_note(description: &Description<'_>) -> Option<String> {
+    let rows = description.fields.iter();
+    let number = rows
+        .filter_map(|row| row.context_slot.as_ref())
+        .find(|slot| slot.name() == "nr")?;
+    let name = description.context.struct_name()?;
+    let layout = description.context.layout().ok()?;
+    let named = layout.slot("nr").or_else(|| layout.slot("id"))?;
+    let differs = (named.offset(), named.size()) != (number.offset(), number.size());
+    differs.then(|| {
+        format!(
+            "{} of struct {name} ({} bytes at {}) is not the system call's number: read {} bytes at {}.",
+            named.name(),
+            named.size(),
+            named.offset(),
+            number.size(),
+            number.offset(),
+        )
+    })
+}

@@ -1,0 +1,110 @@
+//! What the example programs share: choosing the kernel, failing, printing.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
+use tracepoints::{Context, Error, Evidence, Kernel};
+
+/// The captured kernel shown where the live one cannot be read.
+const CAPTURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/6.18.15-x86_64");
+
+/// The kernel in `root` or the live one; where that cannot be read, a captured
+/// one, saying so on stderr.
+pub(crate) fn kernel(program: &str, root: Option<&PathBuf>) -> Result<Kernel, Error> {
+    if let Some(root) = root {
+        return Kernel::at(root);
+    }
+    let error = match Kernel::live() {
+        Err(error @ (Error::NotMounted | Error::PermissionDenied { .. })) => error,
+        live => return live,
+    };
+    // A published crate comes without its fixtures.
+    let Ok(captured) = Kernel::at(CAPTURED) else {
+        return Err(error);
+    };
+    let command: Vec<String> = std::env::args().collect();
+    eprintln!(
+        "{program}: {error}; showing the captured kernel {} instead, for the live one: sudo {}",
+        Path::new(CAPTURED)
+            .file_name()
+            .unwrap_or_default()
+            .display(),
+        command.join(" ")
+    );
+    Ok(captured)
+}
+
+/// Runs a program that prints to stdout: says on stderr what failed, and nothing
+/// where the reader of a pipe has gone.
+pub(crate) fn run(
+    program: &str,
+    main: impl FnOnce(&mut dyn Write) -> Result<ExitCode, Failure>,
+) -> ExitCode {
+    let mut out = io::BufWriter::new(AutoStream::auto(io::stdout().lock()));
+    let result = main(&mut out).and_then(|code| {
+        out.flush()?;
+        Ok(code)
+    });
+    match result {
+        Ok(code) => code,
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(Failure::Output(error)) => {
+            eprintln!("{program}: standard output: {error}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Kernel(error)) => {
+            eprintln!("{program}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+pub(crate) enum Failure {
+    Kernel(Error),
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Output(error.into())
+    }
+}
+
+/// The struct as a cell of a table: `trace_event_raw_{clock,power_domain}`
+/// where it may be one of several, `-` where there is none.
+pub(crate) fn struct_cell(context: &Context) -> String {
+    match (context.struct_name(), context.evidence()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Evidence::Ambiguous) => {
+            format!("trace_event_raw_{{{}}}", context.candidates().join(","))
+        }
+        (None, _) => "-".to_owned(),
+    }
+}
+
+/// Green for what is proven, yellow for what is not, faint for what BTF does
+/// not know.
+pub(crate) fn evidence_style(evidence: &Evidence) -> Style {
+    match evidence {
+        Evidence::Inferred | Evidence::Ambiguous => AnsiColor::Yellow.on_default(),
+        Evidence::Format(_) => Style::new().dimmed(),
+        _ => AnsiColor::Green.on_default(),
+    }
+}

@@ -1,0 +1,409 @@
+//! BTF objects of a kernel: vmlinux and its modules. Bytes in, values out.
+//!
+//! Two readers share the work. [`section`] checks an object once and reads it
+//! in place: finding the trace types, comparing layouts and prototypes. What
+//! describes a type to a person, in C, is made from `btf-rs` by [`describe`],
+//! which is opened when first asked for. `docs/design.md` gives the measurements
+//! behind the split, and a test over every captured kernel holds the two to the
+//! same answers.
+
+mod describe;
+mod index;
+mod section;
+
+use std::sync::{Arc, OnceLock};
+
+pub(crate) use index::Class;
+pub use section::BtfError;
+pub(crate) use section::{Member, Section, TypeId};
+
+use crate::layout::Layout;
+use describe::Described;
+use index::{Collector, Index};
+
+/// vmlinux or one module: its types and what they say about tracepoints.
+pub(crate) struct Object {
+    name: String,
+    section: Arc<Section>,
+    index: Index,
+    base: Option<Arc<Object>>,
+    described: OnceLock<Result<Described, BtfError>>,
+}
+
+impl Object {
+    /// Reads an object. A module's needs vmlinux's as its base.
+    pub(crate) fn parse(
+        name: String,
+        bytes: Vec<u8>,
+        base: Option<Arc<Object>>,
+    ) -> Result<Self, BtfError> {
+        let mut found = Collector::default();
+        let base_section = base.as_ref().map(|base| Arc::clone(&base.section));
+        let section = Section::parse(bytes, base_section, |id, kind, name| {
+            found.visit(id, kind, name);
+        })?;
+        Ok(Self {
+            index: found.finish(&section),
+            section: Arc::new(section),
+            name,
+            base,
+            described: OnceLock::new(),
+        })
+    }
+
+    /// `vmlinux`, or the module's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn section(&self) -> &Section {
+        &self.section
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The layout of a struct of this object, each member with its C type.
+    pub(crate) fn layout(&self, struct_id: TypeId) -> Result<Layout, BtfError> {
+        self.described()?.layout(struct_id)
+    }
+
+    /// A type of this object in C, as an abstract declarator.
+    pub(crate) fn c_type(&self, id: TypeId) -> Result<String, BtfError> {
+        self.described()?.c_type(id)
+    }
+
+    fn described(&self) -> Result<&Described, BtfError> {
+        let described = self.described.get_or_init(|| match &self.base {
+            None => Described::open(&self.section),
+            Some(base) => Described::open_split(&self.section, base.described()?),
+        });
+        described.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Object")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use btf_rs::{Btf, BtfType};
+    use proptest::prelude::*;
+
+    use super::section::Kind;
+    use super::*;
+
+    /// The kernels of `tests/fixtures` and, where there is one, of the corpus.
+    fn kernels() -> Vec<PathBuf> {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let corpus = std::env::var_os("TRACEPOINTS_CORPUS").map(PathBuf::from);
+        let mut kernels = Vec::new();
+        for dir in [Some(fixtures), corpus].into_iter().flatten() {
+            for entry in dir.read_dir().expect("a directory") {
+                kernels.push(entry.expect("an entry").path());
+            }
+        }
+        kernels.retain(|kernel| kernel.join("btf/vmlinux").exists());
+        assert!(kernels.len() >= 5);
+        kernels
+    }
+
+    fn object(kernel: &Path, name: &str, base: Option<&Arc<Object>>) -> Arc<Object> {
+        let bytes = fs::read(kernel.join("btf").join(name)).expect("an object");
+        let object = Object::parse(name.to_owned(), bytes, base.cloned());
+        Arc::new(object.unwrap_or_else(|error| panic!("{}: {name}: {error}", kernel.display())))
+    }
+
+    /// What both readers say of a type, in one form.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Said {
+        kind: &'static str,
+        name: String,
+        size: Option<u32>,
+        target: Option<u32>,
+        length: Option<usize>,
+        /// Name, type, bit offset and bitfield size.
+        members: Vec<(String, u32, u32, u32)>,
+        parameters: Vec<u32>,
+    }
+
+    fn text(name: &[u8]) -> String {
+        String::from_utf8_lossy(name).into_owned()
+    }
+
+    fn said_by_section(section: &Section, id: TypeId) -> Said {
+        let ty = section.type_by_id(id).expect("a type");
+        let (kind, has_size) = match ty.kind {
+            Kind::Int => ("int", true),
+            Kind::Ptr => ("ptr", false),
+            Kind::Array => ("array", false),
+            Kind::Struct => ("struct", true),
+            Kind::Union => ("union", true),
+            Kind::Enum => ("enum", true),
+            Kind::Fwd => ("fwd", false),
+            Kind::Typedef => ("typedef", false),
+            Kind::Volatile => ("volatile", false),
+            Kind::Const => ("const", false),
+            Kind::Restrict => ("restrict", false),
+            Kind::Func => ("func", false),
+            Kind::FuncProto => ("func-proto", false),
+            Kind::Var => ("var", false),
+            Kind::Datasec => ("datasec", true),
+            Kind::Float => ("float", true),
+            Kind::DeclTag => ("decl-tag", false),
+            Kind::TypeTag => ("type-tag", false),
+            Kind::Enum64 => ("enum64", true),
+        };
+        Said {
+            kind,
+            name: text(ty.name()),
+            size: has_size.then_some(ty.size()),
+            target: ty.target().or(ty.array().map(|(element, _)| element)),
+            length: ty.array().map(|(_, length)| length as usize),
+            members: ty
+                .members()
+                .map(|member| {
+                    (
+                        text(member.name),
+                        member.type_id,
+                        member.bit_offset,
+                        member.bitfield_size,
+                    )
+                })
+                .collect(),
+            parameters: ty.parameters().collect(),
+        }
+    }
+
+    fn said_by_btf_rs(btf: &Btf, id: TypeId) -> Said {
+        use btf_rs::Type::*;
+        let ty = btf.resolve_type_by_id(id).expect("a type");
+        let name = |ty: &dyn BtfType| btf.resolve_name(ty).unwrap_or_default();
+        let mut said = Said {
+            kind: ty.name(),
+            name: ty.as_btf_type().map(name).unwrap_or_default(),
+            size: None,
+            target: ty.as_btf_type().and_then(BtfType::get_type_id),
+            length: None,
+            members: Vec::new(),
+            parameters: Vec::new(),
+        };
+        let size = match &ty {
+            Int(ty) => Some(ty.size()),
+            Struct(ty) | Union(ty) => Some(ty.size()),
+            Enum(ty) => Some(ty.size()),
+            Enum64(ty) => Some(ty.size()),
+            Float(ty) => Some(ty.size()),
+            Datasec(ty) => Some(ty.size()),
+            _ => None,
+        };
+        said.size = size.map(|size| size as u32);
+        match &ty {
+            Array(ty) => said.length = Some(ty.len()),
+            FuncProto(ty) => {
+                said.target = Some(ty.return_type_id());
+                let types = ty
+                    .parameters
+                    .iter()
+                    .map(|parameter| parameter.get_type_id());
+                said.parameters = types.map(Option::unwrap_or_default).collect();
+            }
+            Struct(ty) | Union(ty) => {
+                let members = ty.members.iter().map(|member| {
+                    let type_id = member.get_type_id().unwrap_or_default();
+                    let bits = member.bitfield_size().unwrap_or_default();
+                    (name(member), type_id, member.bit_offset(), bits)
+                });
+                said.members = members.collect();
+            }
+            _ => {}
+        }
+        said
+    }
+
+    /// Resolution reads BTF in place, descriptions come from `btf-rs`: type by
+    /// type the two must say the same.
+    #[test]
+    fn both_readers_agree_on_every_type() {
+        for kernel in kernels() {
+            let vmlinux = object(&kernel, "vmlinux", None);
+            let base = Btf::from_bytes(vmlinux.section().bytes()).expect("btf-rs takes it");
+            let mut types = 0;
+            for id in 1..vmlinux.section().end_id() {
+                assert_eq!(
+                    said_by_section(vmlinux.section(), id),
+                    said_by_btf_rs(&base, id)
+                );
+                types += 1;
+            }
+            let mut modules: Vec<_> = kernel
+                .join("btf")
+                .read_dir()
+                .expect("a directory")
+                .map(|entry| {
+                    entry
+                        .expect("an entry")
+                        .file_name()
+                        .into_string()
+                        .expect("ASCII")
+                })
+                .filter(|name| name != "vmlinux")
+                .collect();
+            modules.sort();
+            for name in modules {
+                let module = object(&kernel, &name, Some(&vmlinux));
+                let split = Btf::from_split_bytes(module.section().bytes(), &base)
+                    .expect("btf-rs takes it");
+                for id in vmlinux.section().end_id()..module.section().end_id() {
+                    assert_eq!(
+                        said_by_section(module.section(), id),
+                        said_by_btf_rs(&split, id),
+                        "{name}"
+                    );
+                    types += 1;
+                }
+            }
+            println!("{}: {types} types", kernel.display());
+        }
+    }
+
+    /// The C types of members, spelled as in C.
+    #[test]
+    fn declarators() {
+        let kernel = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/6.18.15-x86_64");
+        let vmlinux = object(&kernel, "vmlinux", None);
+        let mut spelled = std::collections::BTreeSet::new();
+        for class in [
+            "sched_switch",
+            "kfree_skb",
+            "workqueue_execute_start",
+            "initcall_start",
+            "mc_event",
+        ] {
+            for class in vmlinux.index().classes_named(class) {
+                let layout = vmlinux.layout(class.struct_id).expect("a layout");
+                spelled.extend(layout.slots().iter().map(|slot| slot.c_type().to_owned()));
+            }
+        }
+        insta::assert_snapshot!(spelled.into_iter().collect::<Vec<_>>().join("\n"));
+    }
+
+    /// Reads an object as resolution and description would, whatever it holds.
+    fn read_all(bytes: Vec<u8>, base: Option<Arc<Object>>) -> Option<Arc<Object>> {
+        let object = Arc::new(Object::parse("damaged".to_owned(), bytes, base).ok()?);
+        let section = object.section();
+        for id in 0..section.end_id().min(200_000) {
+            let Some(ty) = section.type_by_id(id) else {
+                continue;
+            };
+            let _ = (
+                section.size_of(id),
+                section.resolve(id),
+                ty.name(),
+                ty.array(),
+            );
+            for member in ty.members() {
+                let _ = section.size_of(member.type_id);
+            }
+        }
+        for class in object.index().classes_of_event("no such event") {
+            let _ = object.layout(class.struct_id);
+        }
+        Some(object)
+    }
+
+    /// A small object with every kind of declarator.
+    fn small() -> Vec<u8> {
+        let kernel = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/7.3.4-x86_64");
+        fs::read(kernel.join("btf/vmlinux")).expect("an object")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn damaged_objects_do_no_harm(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..60),
+            in_header in prop::collection::vec((0usize..24, any::<u8>()), 0..2),
+            end in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = small();
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            for (at, byte) in in_header {
+                bytes[at] = byte;
+            }
+            if let Some(end) = end {
+                bytes.truncate(end.index(bytes.len()));
+            }
+            let base = read_all(bytes.clone(), None);
+            // The same bytes as a module's of what is left of them.
+            if base.is_some() {
+                read_all(bytes, base);
+            }
+        }
+    }
+
+    #[test]
+    fn types_without_end_are_an_error() {
+        // A pointer to itself, a typedef of itself, an array of itself, and a
+        // struct with one of each.
+        let words: &[u32] = &[
+            0,
+            2 << 24,
+            1,
+            1,
+            8 << 24,
+            2,
+            0,
+            3 << 24,
+            0,
+            3,
+            3,
+            2,
+            1,
+            4 << 24 | 3,
+            8,
+            1,
+            1,
+            0,
+            1,
+            2,
+            0,
+            1,
+            3,
+            0,
+        ];
+        let strings = b"\0trace_event_raw_x\0";
+        let types: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut bytes = vec![0x9f, 0xeb, 1, 0];
+        for word in [24, 0, types.len(), types.len(), strings.len()] {
+            bytes.extend((word as u32).to_le_bytes());
+        }
+        bytes.extend(types);
+        bytes.extend(strings);
+        let object =
+            Object::parse("cycles".to_owned(), bytes, None).expect("sound as far as it goes");
+        let [class] = object.index().classes_named("x") else {
+            panic!("a class");
+        };
+        assert_eq!(object.section().size_of(1), Some(8));
+        assert_eq!(object.section().size_of(2), None);
+        assert_eq!(object.section().size_of(3), None);
+        assert!(matches!(
+            object.layout(class.struct_id),
+            Err(BtfError::Describe(_))
+        ));
+    }
+}

@@ -1,0 +1,452 @@
+//! The bytes of one BTF object, checked once and then read in place.
+//!
+//! The format is that of `include/uapi/linux/btf.h` and
+//! `Documentation/bpf/btf.rst`. Reading it in place is what keeps resolving
+//! thousands of events to a few milliseconds; everything that describes types
+//! to people goes through `btf-rs` instead (see [`super::describe`]), which is
+//! only ever given bytes this module has found sound.
+
+use std::sync::Arc;
+
+/// A type's number: 0 is `void`, a module's types go on where vmlinux's end.
+pub(crate) type TypeId = u32;
+
+/// A BTF object that is not what a kernel writes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BtfError {
+    /// The first two bytes are neither byte order's magic number, 0xeb9f.
+    #[error("not BTF: it begins with {found:#06x}, not with 0xeb9f")]
+    Magic {
+        /// The first two bytes, as a little-endian number.
+        found: u16,
+    },
+    /// A version or flags this crate does not know.
+    #[error("BTF version {version} with flags {flags:#x} is not known; 1 with 0 is")]
+    Version {
+        /// The header's version.
+        version: u8,
+        /// The header's flags.
+        flags: u8,
+    },
+    /// The object ends before something its header promises.
+    #[error("truncated: {what} ends at byte {end}, the object at {len}")]
+    Truncated {
+        /// What is cut.
+        what: &'static str,
+        /// Where it should end, in bytes from the object's start.
+        end: u64,
+        /// How many bytes the object has.
+        len: u64,
+    },
+    /// A type of a kind this crate does not know, so that the types after it
+    /// cannot be found.
+    #[error("type {id} is of kind {kind}, which is not known")]
+    Kind {
+        /// The type's id.
+        id: u32,
+        /// Its kind's number.
+        kind: u32,
+    },
+    /// A type whose name lies outside the strings.
+    #[error("type {id} has its name at {offset}, outside the strings")]
+    Name {
+        /// The type's id.
+        id: u32,
+        /// The name's offset.
+        offset: u32,
+    },
+    /// The strings do not end with a NUL byte.
+    #[error("the strings do not end with a NUL byte")]
+    Strings,
+    /// A module's object that does not fit the vmlinux object it came with.
+    #[error("split BTF has the other byte order than its base")]
+    Base,
+    /// `btf-rs` did not take the object.
+    #[error("{0}")]
+    Describe(String),
+}
+
+/// What a type is: `BTF_KIND_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Int,
+    Ptr,
+    Array,
+    Struct,
+    Union,
+    Enum,
+    Fwd,
+    Typedef,
+    Volatile,
+    Const,
+    Restrict,
+    Func,
+    FuncProto,
+    Var,
+    Datasec,
+    Float,
+    DeclTag,
+    TypeTag,
+    Enum64,
+}
+
+impl Kind {
+    fn from_number(number: u32) -> Option<Self> {
+        use Kind::*;
+        const KINDS: [Kind; 19] = [
+            Int, Ptr, Array, Struct, Union, Enum, Fwd, Typedef, Volatile, Const, Restrict, Func,
+            FuncProto, Var, Datasec, Float, DeclTag, TypeTag, Enum64,
+        ];
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        KINDS.get(index).copied()
+    }
+
+    /// How many bytes follow the twelve every type has.
+    fn tail(self, vlen: usize) -> usize {
+        use Kind::*;
+        match self {
+            Ptr | Fwd | Typedef | Volatile | Const | Restrict | Func | Float | TypeTag => 0,
+            Int | Var | DeclTag => 4,
+            Enum | FuncProto => 8 * vlen,
+            Array => 12,
+            Struct | Union | Datasec | Enum64 => 12 * vlen,
+        }
+    }
+}
+
+/// Bytes every type begins with: name, info, size or type.
+const TYPE_HEADER: usize = 12;
+/// The header's length in BTF version 1; longer ones may come.
+const HEADER: usize = 24;
+
+/// How far a chain of types (typedef of const of array of …) is followed.
+/// Kernels stay under ten; a cycle in hostile bytes ends here.
+pub(super) const MAX_CHAIN: usize = 64;
+
+/// One BTF object whose every type and name is known to lie inside it.
+#[derive(Debug)]
+pub(crate) struct Section {
+    bytes: Vec<u8>,
+    big_endian: bool,
+    /// Where the strings begin in `bytes`, and their length.
+    strings: usize,
+    strings_len: usize,
+    /// Where each type begins in `bytes`, the first being `first_id`.
+    types: Vec<u32>,
+    first_id: TypeId,
+    /// Names at smaller offsets are the base's.
+    first_name: u32,
+    pointer_size: u32,
+    base: Option<Arc<Section>>,
+}
+
+/// One type, read in place.
+#[derive(Clone, Copy)]
+pub(crate) struct Type<'a> {
+    section: &'a Section,
+    pub(crate) kind: Kind,
+    name: u32,
+    info: u32,
+    size_or_type: u32,
+    tail: &'a [u8],
+}
+
+/// A member of a struct or union.
+#[derive(Clone, Copy)]
+pub(crate) struct Member<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) type_id: TypeId,
+    /// From the start of the struct, in bits.
+    pub(crate) bit_offset: u32,
+    /// In bits; 0 for a member that is no bitfield.
+    pub(crate) bitfield_size: u32,
+}
+
+impl Section {
+    /// Checks the bytes and finds where every type begins, calling `visit`
+    /// for each type in turn.
+    pub(crate) fn parse(
+        bytes: Vec<u8>,
+        base: Option<Arc<Section>>,
+        mut visit: impl FnMut(TypeId, Kind, &[u8]),
+    ) -> Result<Self, BtfError> {
+        let truncated = |what, end: u64| BtfError::Truncated {
+            what,
+            end,
+            len: bytes.len() as u64,
+        };
+        let header = bytes
+            .first_chunk::<HEADER>()
+            .ok_or_else(|| truncated("the header", HEADER as u64))?;
+        let big_endian = match header[..2] {
+            [0x9f, 0xeb] => false,
+            [0xeb, 0x9f] => true,
+            _ => {
+                return Err(BtfError::Magic {
+                    found: u16::from_le_bytes([header[0], header[1]]),
+                });
+            }
+        };
+        let (version, flags) = (header[2], header[3]);
+        if (version, flags) != (1, 0) {
+            return Err(BtfError::Version { version, flags });
+        }
+        let word = |at: usize| u64::from(read_u32(header, at, big_endian).unwrap_or(0));
+        let [header_len, type_off, type_len, str_off, str_len] = [4, 8, 12, 16, 20].map(word);
+        // Sums of three u32 in u64 cannot overflow.
+        let range = |what, from: u64, len: u64| {
+            let end = header_len + from + len;
+            match usize::try_from(end) {
+                Ok(end_at) if end_at <= bytes.len() => Ok(end_at - len as usize..end_at),
+                _ => Err(truncated(what, end)),
+            }
+        };
+        let type_range = range("the type section", type_off, type_len)?;
+        let string_range = range("the string section", str_off, str_len)?;
+        let (first_id, first_name, base_pointer_size) = match &base {
+            None => (1, 0, None),
+            Some(base) if base.big_endian != big_endian => return Err(BtfError::Base),
+            Some(base) => (base.end_id(), base.end_name(), Some(base.pointer_size)),
+        };
+        if !string_range.is_empty() && bytes[string_range.end - 1] != 0 {
+            return Err(BtfError::Strings);
+        }
+
+        let mut section = Self {
+            big_endian,
+            strings: string_range.start,
+            strings_len: string_range.len(),
+            // Kernels spend about 22 bytes on a type.
+            types: Vec::with_capacity(type_range.len() / 20),
+            first_id,
+            first_name,
+            pointer_size: base_pointer_size.unwrap_or(8),
+            bytes,
+            base,
+        };
+        let mut long_size = None;
+        let mut at = type_range.start;
+        while at < type_range.end {
+            let id = section.end_id();
+            let cut = |end: usize| BtfError::Truncated {
+                what: "the last type",
+                end: end as u64,
+                len: type_range.end as u64,
+            };
+            if at + TYPE_HEADER > type_range.end {
+                return Err(cut(at + TYPE_HEADER));
+            }
+            let info = section.u32_at(at + 4);
+            let number = info >> 24 & 0x1f;
+            let kind = Kind::from_number(number).ok_or(BtfError::Kind { id, kind: number })?;
+            let end = at + TYPE_HEADER + kind.tail((info & 0xffff) as usize);
+            if end > type_range.end {
+                return Err(cut(end));
+            }
+            let offset = section.u32_at(at);
+            let name = section.name(offset).ok_or(BtfError::Name { id, offset })?;
+            if kind == Kind::Int
+                && matches!(
+                    name,
+                    b"long int" | b"long unsigned int" | b"long" | b"unsigned long"
+                )
+            {
+                long_size = Some(section.u32_at(at + 8));
+            }
+            visit(id, kind, name);
+            // A type section longer than a u32 is refused by its own header.
+            section.types.push(at as u32);
+            at = end;
+        }
+        if let (None, Some(size)) = (base_pointer_size, long_size) {
+            // On Linux a pointer is as long as a long.
+            section.pointer_size = size;
+        }
+        Ok(section)
+    }
+
+    /// The checked bytes, for `btf-rs`.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The id after the last type's.
+    pub(crate) fn end_id(&self) -> TypeId {
+        self.first_id.saturating_add(self.types.len() as u32)
+    }
+
+    /// The type of this id, the base's included; `None` for `void` and for ids
+    /// outside.
+    pub(crate) fn type_by_id(&self, id: TypeId) -> Option<Type<'_>> {
+        if id < self.first_id {
+            return self.base.as_ref()?.type_by_id(id);
+        }
+        let at = *self.types.get((id - self.first_id) as usize)? as usize;
+        let info = self.u32_at(at + 4);
+        let kind = Kind::from_number(info >> 24 & 0x1f)?;
+        let tail_at = at + TYPE_HEADER;
+        Some(Type {
+            section: self,
+            kind,
+            name: self.u32_at(at),
+            info,
+            size_or_type: self.u32_at(at + 8),
+            tail: self
+                .bytes
+                .get(tail_at..tail_at + kind.tail((info & 0xffff) as usize))?,
+        })
+    }
+
+    /// The string at this offset, the base's included.
+    pub(crate) fn name(&self, offset: u32) -> Option<&[u8]> {
+        if offset < self.first_name {
+            return self.base.as_ref()?.name(offset);
+        }
+        let offset = (offset - self.first_name) as usize;
+        let string = match offset < self.strings_len {
+            true => self
+                .bytes
+                .get(self.strings + offset..self.strings + self.strings_len)?,
+            // A split object with no strings of its own still has anonymous types.
+            false => return None,
+        };
+        string.split(|&byte| byte == 0).next()
+    }
+
+    /// The size of a value of this type, in bytes.
+    pub(crate) fn size_of(&self, id: TypeId) -> Option<u32> {
+        let mut count = 1u32;
+        let mut id = id;
+        for _ in 0..MAX_CHAIN {
+            let current = self.type_by_id(id)?;
+            match current.kind {
+                Kind::Int
+                | Kind::Struct
+                | Kind::Union
+                | Kind::Enum
+                | Kind::Enum64
+                | Kind::Float => return count.checked_mul(current.size_or_type),
+                Kind::Ptr => return count.checked_mul(self.pointer_size),
+                Kind::Array => {
+                    let (element, length) = current.array()?;
+                    count = count.checked_mul(length)?;
+                    id = element;
+                }
+                _ => id = current.target()?,
+            }
+        }
+        None
+    }
+
+    /// The type of this id behind typedefs, qualifiers and type tags.
+    pub(crate) fn resolve(&self, id: TypeId) -> Option<(TypeId, Type<'_>)> {
+        let mut id = id;
+        for _ in 0..MAX_CHAIN {
+            let current = self.type_by_id(id)?;
+            match current.target() {
+                Some(target) if current.is_alias() => id = target,
+                _ => return Some((id, current)),
+            }
+        }
+        None
+    }
+
+    fn end_name(&self) -> u32 {
+        self.first_name.saturating_add(self.strings_len as u32)
+    }
+
+    /// Within what `parse` has checked; 0 outside.
+    fn u32_at(&self, at: usize) -> u32 {
+        read_u32(&self.bytes, at, self.big_endian).unwrap_or(0)
+    }
+}
+
+impl<'a> Type<'a> {
+    /// The type's name; empty for an anonymous one.
+    pub(crate) fn name(&self) -> &'a [u8] {
+        self.section.name(self.name).unwrap_or_default()
+    }
+
+    /// The size a struct, union, int, enum or float states, in bytes.
+    pub(crate) fn size(&self) -> u32 {
+        self.size_or_type
+    }
+
+    /// The type a pointer, typedef, qualifier, function or tag is of.
+    pub(crate) fn target(&self) -> Option<TypeId> {
+        use Kind::*;
+        matches!(
+            self.kind,
+            Ptr | Typedef
+                | Volatile
+                | Const
+                | Restrict
+                | Func
+                | FuncProto
+                | Var
+                | DeclTag
+                | TypeTag
+        )
+        .then_some(self.size_or_type)
+    }
+
+    /// Whether values of this type are laid out as those of its target.
+    fn is_alias(&self) -> bool {
+        use Kind::*;
+        matches!(self.kind, Typedef | Volatile | Const | Restrict | TypeTag)
+    }
+
+    /// Whether an int is signed.
+    pub(crate) fn is_signed_int(&self) -> bool {
+        const BTF_INT_SIGNED: u32 = 1;
+        self.kind == Kind::Int && self.word(0) >> 24 & BTF_INT_SIGNED != 0
+    }
+
+    /// An array's element type and length.
+    pub(crate) fn array(&self) -> Option<(TypeId, u32)> {
+        (self.kind == Kind::Array).then(|| (self.word(0), self.word(8)))
+    }
+
+    /// The members of a struct or union; none of anything else.
+    pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = Member<'a>> + use<'a> {
+        let ty = *self;
+        let count = match ty.kind {
+            Kind::Struct | Kind::Union => (ty.info & 0xffff) as usize,
+            _ => 0,
+        };
+        // With the kind flag, the top byte of the offset is a bitfield's size.
+        let sized = ty.info >> 31 == 1;
+        (0..count).map(move |index| {
+            let offset = ty.word(12 * index + 8);
+            Member {
+                name: ty.section.name(ty.word(12 * index)).unwrap_or_default(),
+                type_id: ty.word(12 * index + 4),
+                bit_offset: if sized { offset & 0x00ff_ffff } else { offset },
+                bitfield_size: if sized { offset >> 24 } else { 0 },
+            }
+        })
+    }
+
+    /// The types of a function prototype's parameters; none of anything else.
+    pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = TypeId> + use<'a> {
+        let ty = *self;
+        let count = match ty.kind {
+            Kind::FuncProto => (ty.info & 0xffff) as usize,
+            _ => 0,
+        };
+        (0..count).map(move |index| ty.word(8 * index + 4))
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        read_u32(self.tail, at, self.section.big_endian).unwrap_or(0)
+    }
+}
+
+fn read_u32(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
+    let bytes = *bytes.get(at..)?.first_chunk::<4>()?;
+    Some(match big_endian {
+        true => u32::from_be_bytes(bytes),
+        false => u32::from_le_bytes(bytes),
+    })
+}

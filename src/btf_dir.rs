@@ -1,0 +1,159 @@
+//! `/sys/kernel/btf` or a copy of it: reads BTF objects when they are asked for.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::btf::Object;
+use crate::context::{FormatReason, Homes};
+use crate::error::Error;
+use crate::read;
+
+/// Kernels' vmlinux has 3 to 10 MB.
+const OBJECT_LIMIT: u64 = 256 << 20;
+
+#[derive(Debug)]
+pub(crate) struct BtfDir {
+    path: PathBuf,
+    /// Held while an object is read, so that none is read twice.
+    reading: Mutex<()>,
+    vmlinux: OnceLock<Option<Arc<Object>>>,
+    modules: OnceLock<Vec<Module>>,
+}
+
+#[derive(Debug)]
+struct Module {
+    name: String,
+    /// What is wrong with it is kept as text: the error itself is of a file
+    /// nobody asked for.
+    object: OnceLock<Result<Arc<Object>, String>>,
+}
+
+impl BtfDir {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            reading: Mutex::new(()),
+            vmlinux: OnceLock::new(),
+            modules: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// vmlinux's object; `None` on a kernel without BTF.
+    pub(crate) fn vmlinux(&self) -> Result<Option<Arc<Object>>, Error> {
+        if let Some(vmlinux) = self.vmlinux.get() {
+            return Ok(vmlinux.clone());
+        }
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(vmlinux) = self.vmlinux.get() {
+            return Ok(vmlinux.clone());
+        }
+        let vmlinux = self.read("vmlinux", None)?;
+        Ok(self.vmlinux.get_or_init(|| vmlinux).clone())
+    }
+
+    /// The modules' names, sorted.
+    pub(crate) fn module_names(&self) -> Result<Vec<String>, Error> {
+        Ok(self
+            .modules()?
+            .iter()
+            .map(|module| module.name.clone())
+            .collect())
+    }
+
+    /// The objects that define an event of this name. Of an event vmlinux
+    /// defines, modules are asked too only if `shared`: if several categories
+    /// have an event of the name.
+    pub(crate) fn homes(&self, event: &str, shared: bool) -> Result<Homes, Error> {
+        let Some(vmlinux) = self.vmlinux()? else {
+            return Ok(Homes::None(FormatReason::NoBtf));
+        };
+        let mut homes = Vec::new();
+        if vmlinux.index().has_event(event) {
+            homes.push(Arc::clone(&vmlinux));
+            if !shared {
+                return Ok(Homes::Found(homes));
+            }
+        }
+        let modules = self.modules()?;
+        let mut unreadable = Vec::new();
+        for module in modules {
+            match self.module(module, &vmlinux) {
+                Ok(object) if object.index().has_event(event) => homes.push(object),
+                Ok(_) => {}
+                Err(error) => unreadable.push(error),
+            }
+        }
+        Ok(if !homes.is_empty() {
+            Homes::Found(homes)
+        } else if modules.is_empty() {
+            Homes::None(FormatReason::NoModuleBtf)
+        } else if !unreadable.is_empty() {
+            Homes::None(FormatReason::UnreadableModuleBtf {
+                modules: unreadable,
+            })
+        } else {
+            Homes::None(FormatReason::NoHome)
+        })
+    }
+
+    fn module(&self, module: &Module, vmlinux: &Arc<Object>) -> Result<Arc<Object>, String> {
+        if let Some(object) = module.object.get() {
+            return object.clone();
+        }
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let object = module.object.get_or_init(|| {
+            match self.read(&module.name, Some(Arc::clone(vmlinux))) {
+                Ok(Some(object)) => Ok(object),
+                Ok(None) => Err(format!("{} was unloaded", module.name)),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        object.clone()
+    }
+
+    fn modules(&self) -> Result<&[Module], Error> {
+        if let Some(modules) = self.modules.get() {
+            return Ok(modules);
+        }
+        let names = self.list()?;
+        Ok(self.modules.get_or_init(|| {
+            let module = |name| Module {
+                name,
+                object: OnceLock::new(),
+            };
+            names.into_iter().map(module).collect()
+        }))
+    }
+
+    fn list(&self) -> Result<Vec<String>, Error> {
+        let entries = match self.path.read_dir() {
+            Ok(entries) => entries,
+            Err(error) if read::is_missing(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io(&self.path, error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| Error::io(&self.path, error))?;
+            // A module's name is ASCII; what has another is none.
+            let name = entry.file_name().into_string().ok();
+            names.extend(name.filter(|name| name != "vmlinux" && !name.starts_with('.')));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read(&self, name: &str, base: Option<Arc<Object>>) -> Result<Option<Arc<Object>>, Error> {
+        let path = self.path.join(name);
+        let Some(bytes) = read::bytes(&path, OBJECT_LIMIT)? else {
+            return Ok(None);
+        };
+        match Object::parse(name.to_owned(), bytes, base) {
+            Ok(object) => Ok(Some(Arc::new(object))),
+            Err(source) => Err(Error::Btf { path, source }),
+        }
+    }
+}

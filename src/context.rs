@@ -1,0 +1,722 @@
+//! Which struct an eBPF program attached to a tracepoint gets, and how that is
+//! known: where a format file and BTF meet.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::btf::{BtfError, Class, Member, Object, Section, TypeId};
+use crate::event_name::EventName;
+use crate::format::{Field, FieldKind, Format};
+use crate::layout::{Layout, Slot};
+
+/// The prefix of every context struct's name; the event class follows.
+pub(crate) const STRUCT_PREFIX: &str = "trace_event_raw_";
+
+/// What the `ctx` of a `BPF_PROG_TYPE_TRACEPOINT` program points at, and on
+/// what evidence.
+///
+/// It is [`Tracepoint::context`](crate::Tracepoint::context) that answers.
+/// Whatever the evidence, the context begins with a pointer of the kernel's, 8
+/// bytes on a 64-bit machine, and not with the `common_*` fields of the record
+/// (`perf_trace_run_bpf_submit()` in `kernel/events/core.c` puts it there). The
+/// verifier refuses to read it.
+#[derive(Clone, Debug)]
+pub struct Context {
+    evidence: Evidence,
+    format: Arc<Format>,
+    is_syscall: bool,
+    home: Option<Arc<Object>>,
+    /// The struct and its class, where they are known; of an ambiguous context
+    /// the first candidate's, whose offsets are those of all.
+    types: Option<ContextTypes>,
+    candidates: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct ContextTypes {
+    /// `None` for `syscall_tp_t`'s own layout, which no program can name.
+    struct_name: Option<String>,
+    class: Option<String>,
+    layout_of: TypeId,
+    /// `syscall_tp_t`, for `syscalls:*`.
+    syscall: Option<SyscallStruct>,
+}
+
+/// How a [`Context`] is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// Several classes fit, and the kernel says which: the event's `btf_ids`
+    /// file (Linux 7.3 and later).
+    Kernel,
+    /// The object that defines the event has a `trace_event_raw_<event>`, and
+    /// its layout agrees with the format file.
+    Named,
+    /// One event class alone of the object that defines the event has this
+    /// layout and takes these arguments.
+    Template,
+    /// Several classes have this layout and take these arguments, and all but
+    /// this one are the own class of an event of their name. Most likely right,
+    /// but an inference: [`Context::candidates`] holds them all.
+    Inferred,
+    /// An event of `syscalls:*`, whose context is neither its record nor always
+    /// `trace_event_raw_sys_enter`: the struct whose arguments, or whose return
+    /// value, are where the kernel's own `struct syscall_tp_t` has them.
+    Syscall(SyscallVariant),
+    /// Several classes have this layout and take these arguments, and nothing
+    /// here tells which is the event's: [`Context::candidates`] holds them all.
+    /// Their offsets are the same, so that reading through any is right on this
+    /// kernel.
+    Ambiguous,
+    /// No BTF type describes the context; its layout is that of the record, from
+    /// the format file.
+    Format(FormatReason),
+}
+
+/// Why a context's layout is from the format file alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FormatReason {
+    /// The kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`).
+    NoBtf,
+    /// vmlinux does not define the event, and the kernel has no BTF of modules:
+    /// before Linux 5.11, or without `CONFIG_DEBUG_INFO_BTF_MODULES`.
+    NoModuleBtf,
+    /// No object's BTF defines the event: it was made at run time (kprobe, user
+    /// and synthetic events), or its module has no BTF.
+    NoHome,
+    /// The BTF of the object that defines the event has no class of this layout.
+    NotInHome {
+        /// `vmlinux`, or the module's name.
+        home: String,
+    },
+    /// No object that could be read defines the event, and some could not.
+    UnreadableModuleBtf {
+        /// The modules, each with what is wrong with it.
+        modules: Vec<String>,
+    },
+    /// Events of several categories have this name, and fewer objects define it:
+    /// which is this one's cannot be told.
+    SharedName,
+}
+
+/// Which form the kernel's local `struct syscall_tp_t` has
+/// (`kernel/trace/trace_syscalls.c`), the context of `syscalls:*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SyscallVariant {
+    /// `regs`, `unsigned long` number, arguments: up to Linux 6.5.
+    Registers,
+    /// `struct trace_entry`, `unsigned long` number, arguments: RHEL 9.3.
+    LongNumber,
+    /// `struct trace_entry`, `int` number, arguments: Linux 6.6 and later. What
+    /// follows the number's low 32 bits is not set.
+    IntNumber,
+    /// None of these.
+    Other,
+}
+
+impl Context {
+    /// How the context is known.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// The struct's name in BTF and so in `vmlinux.h`:
+    /// `trace_event_raw_<class>`, or `syscall_trace_enter` or
+    /// `syscall_trace_exit`. `None` where the evidence is
+    /// [`Ambiguous`](Evidence::Ambiguous) or [`Format`](Evidence::Format), and
+    /// for a system call whose context no struct with a name describes.
+    pub fn struct_name(&self) -> Option<&str> {
+        match self.evidence {
+            Evidence::Ambiguous => None,
+            _ => self.types.as_ref()?.struct_name.as_deref(),
+        }
+    }
+
+    /// The event class; `None` where there is no one
+    /// [`struct_name`](Self::struct_name), and for `syscalls:*`.
+    pub fn class(&self) -> Option<&str> {
+        match self.evidence {
+            Evidence::Ambiguous => None,
+            _ => self.types.as_ref()?.class.as_deref(),
+        }
+    }
+
+    /// The classes that fit, sorted, where several do: of an
+    /// [`Ambiguous`](Evidence::Ambiguous) context, and of an
+    /// [`Inferred`](Evidence::Inferred) or [`Kernel`](Evidence::Kernel) one,
+    /// the chosen among them. Empty otherwise.
+    pub fn candidates(&self) -> &[String] {
+        &self.candidates
+    }
+
+    /// The object whose BTF holds the struct: `vmlinux`, or a module's name.
+    pub fn home(&self) -> Option<&str> {
+        self.home.as_deref().map(Object::name)
+    }
+
+    pub(crate) fn home_object(&self) -> Option<&Object> {
+        self.home.as_deref()
+    }
+
+    /// The struct's id in the BTF of its [`home`](Self::home), as
+    /// `tp_btf_id` in `btf_ids` gives it. Of `syscall_tp_t` where no struct
+    /// with a name describes the context; `None` where no one struct is known.
+    pub fn type_id(&self) -> Option<u32> {
+        match self.evidence {
+            Evidence::Ambiguous => None,
+            _ => Some(self.types.as_ref()?.layout_of),
+        }
+    }
+
+    /// The context's members with their C types.
+    ///
+    /// From BTF where there is a struct, else the record's, from the format
+    /// file. Of an [`Ambiguous`](Evidence::Ambiguous) context it is the first
+    /// candidate's; its offsets are those of all.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError`] where the struct's types cannot be followed.
+    pub fn layout(&self) -> Result<Layout, BtfError> {
+        match (&self.home, &self.types) {
+            (Some(home), Some(types)) => home.layout(types.layout_of),
+            _ => Ok(self.record_part()),
+        }
+    }
+
+    /// Where the context holds what the record's field of this name says:
+    /// `None` for a field only the record has (`common_*`, and the
+    /// `__<argument>_val` strings of `syscalls:*` since Linux 6.19).
+    ///
+    /// For an argument of a system call the slot is an element of `args`, and
+    /// its number is where the kernel's `syscall_tp_t` has it, whatever
+    /// [`struct_name`](Self::struct_name) calls that place: on RT kernels
+    /// `syscall_trace_enter` has the arguments right, and `nr` wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError`] where the struct's types cannot be followed.
+    pub fn slot_of(&self, field: &str) -> Result<Option<Slot>, BtfError> {
+        let index = self.format.fields().iter().position(|f| f.name() == field);
+        match index {
+            Some(index) => Ok(self.field_slots()?.swap_remove(index)),
+            None => Ok(None),
+        }
+    }
+
+    /// [`slot_of`](Self::slot_of) for each of the record's own fields, in
+    /// the order of [`Format::fields`].
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError`] where the struct's types cannot be followed.
+    pub fn field_slots(&self) -> Result<Vec<Option<Slot>>, BtfError> {
+        let fields = self.format.fields();
+        if let (
+            Some(home),
+            Some(ContextTypes {
+                syscall: Some(syscall),
+                ..
+            }),
+        ) = (&self.home, &self.types)
+        {
+            return fields
+                .iter()
+                .map(|field| syscall.slot_of(home, fields, field))
+                .collect();
+        }
+        let layout = self.layout()?;
+        Ok(fields
+            .iter()
+            .map(|field| layout.slot(&member_name(field)).cloned())
+            .collect())
+    }
+
+    /// The record's own fields, but for those a system call's context lacks.
+    fn record_part(&self) -> Layout {
+        let fields = self.format.fields().iter();
+        let slots = fields
+            .filter(|field| !(self.is_syscall && field.kind().is_dynamic()))
+            .map(|field| {
+                let c_type = record_type(field);
+                Slot::new(member_name(field), c_type, field.offset(), field.size())
+            })
+            .collect::<Vec<_>>();
+        let size = slots.iter().map(Slot::end).max().unwrap_or(0);
+        Layout::new(size, slots)
+    }
+
+    fn from_format(name: &EventName, format: &Arc<Format>, reason: FormatReason) -> Self {
+        Self {
+            evidence: Evidence::Format(reason),
+            format: Arc::clone(format),
+            is_syscall: is_syscall(name),
+            home: None,
+            types: None,
+            candidates: Vec::new(),
+        }
+    }
+}
+
+/// Where an event may be at home, as the kernel's files say.
+pub(crate) enum Homes {
+    /// These objects have `btf_trace_<event>`; rarely more than one.
+    Found(Vec<Arc<Object>>),
+    /// None does.
+    None(FormatReason),
+}
+
+/// Says which context a program attached to the event gets. `kernel_says` reads
+/// the struct's id from the event's `btf_ids` file, and is asked only where BTF
+/// and layout leave a choice.
+pub(crate) fn resolve(
+    name: &EventName,
+    format: &Arc<Format>,
+    homes: Homes,
+    kernel_says: impl Fn() -> Option<TypeId>,
+) -> Context {
+    let homes = match homes {
+        Homes::Found(homes) => homes,
+        Homes::None(reason) => return Context::from_format(name, format, reason),
+    };
+    let mut fits: Vec<Context> = homes
+        .iter()
+        .filter_map(|home| in_home(name.event(), format, home, &kernel_says))
+        .collect();
+    match fits.len() {
+        0 => {
+            let home = homes
+                .iter()
+                .map(|home| home.name())
+                .collect::<Vec<_>>()
+                .join(", ");
+            Context::from_format(name, format, FormatReason::NotInHome { home })
+        }
+        1 => fits.remove(0),
+        _ => of_several_homes(name, fits),
+    }
+}
+
+/// Several objects define an event of this name, and each has a class that
+/// fits. If all are of one name, that is the class whichever the home is.
+fn of_several_homes(name: &EventName, mut fits: Vec<Context>) -> Context {
+    let category = name.category().replace('-', "_");
+    let likely = fits
+        .iter()
+        .position(|context| context.home() == Some(&category))
+        .unwrap_or(0);
+    let class = fits[likely].class();
+    let agreed = class.is_some() && fits.iter().all(|context| context.class() == class);
+    let mut candidates: Vec<String> = fits
+        .iter()
+        .flat_map(|context| match context.class() {
+            Some(class) => vec![class.to_owned()],
+            None => context.candidates.clone(),
+        })
+        .collect();
+    let mut context = fits.swap_remove(likely);
+    if !agreed {
+        candidates.sort();
+        candidates.dedup();
+        context.evidence = Evidence::Ambiguous;
+        context.candidates = candidates;
+    }
+    context
+}
+
+/// The context if this object is the event's home; `None` if no class fits.
+fn in_home(
+    event: &str,
+    format: &Arc<Format>,
+    home: &Arc<Object>,
+    kernel_says: impl Fn() -> Option<TypeId>,
+) -> Option<Context> {
+    let index = home.index();
+    let fits = |class: &&Class| agrees(format, home, class.struct_id);
+    let answer = |evidence, class: &Class, candidates| Context {
+        evidence,
+        format: Arc::clone(format),
+        is_syscall: false,
+        home: Some(Arc::clone(home)),
+        types: Some(ContextTypes {
+            struct_name: Some(format!("{STRUCT_PREFIX}{}", class.name)),
+            class: Some(class.name.to_string()),
+            layout_of: class.struct_id,
+            syscall: None,
+        }),
+        candidates,
+    };
+    if let Some(own) = index.classes_named(event).iter().find(fits) {
+        return Some(answer(Evidence::Named, own, Vec::new()));
+    }
+    let candidates: Vec<&Class> = index.classes_of_event(event).filter(fits).collect();
+    let (first, rest) = candidates.split_first()?;
+    if rest.iter().all(|class| class.name == first.name) {
+        return Some(answer(Evidence::Template, first, Vec::new()));
+    }
+    let mut names: Vec<String> = candidates
+        .iter()
+        .map(|class| class.name.to_string())
+        .collect();
+    names.dedup();
+    if let Some(id) = kernel_says()
+        && let Some(class) = candidates.iter().find(|class| class.struct_id == id)
+    {
+        return Some(answer(Evidence::Kernel, class, names));
+    }
+    let mut templates = candidates
+        .iter()
+        .filter(|class| !index.has_event(&class.name));
+    match (templates.next(), templates.next()) {
+        (Some(class), None) => Some(answer(Evidence::Inferred, class, names)),
+        _ => Some(answer(Evidence::Ambiguous, first, names)),
+    }
+}
+
+/// Whether a struct has just the members the format file says the record has,
+/// each of its name, offset and size.
+///
+/// Its first member is `struct trace_entry ent`, the common fields; its last the
+/// empty array `__data`, where dynamic fields' bytes begin.
+fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool {
+    let section = home.section();
+    let Some(ty) = section.type_by_id(struct_id) else {
+        return false;
+    };
+    let mut members = ty.members();
+    let Some((_, entry)) = members.next().and_then(|ent| section.resolve(ent.type_id)) else {
+        return false;
+    };
+    let own = members.filter(|member| member.name != b"__data");
+    pairwise(format.common_fields(), entry.members(), |field, member| {
+        field.name().as_bytes().strip_prefix(b"common_") == Some(member.name)
+            && same_place(field, member, section)
+    }) && pairwise(format.fields(), own, |field, member| {
+        let prefix = location_prefix(field.kind()).as_bytes();
+        Some(field.name().as_bytes()) == member.name.strip_prefix(prefix)
+            && same_place(field, member, section)
+    })
+}
+
+fn same_place(field: &Field, member: &Member<'_>, section: &Section) -> bool {
+    member.bitfield_size == 0
+        && field.offset().checked_mul(8) == Some(member.bit_offset)
+        && section.size_of(member.type_id) == Some(field.size())
+}
+
+/// Whether every field has a member that goes with it, in order, and no member
+/// is left over.
+fn pairwise<'a>(
+    fields: &[Field],
+    mut members: impl Iterator<Item = Member<'a>>,
+    go_together: impl Fn(&Field, &Member<'a>) -> bool,
+) -> bool {
+    let each = fields.iter().all(|field| {
+        members
+            .next()
+            .is_some_and(|member| go_together(field, &member))
+    });
+    each && members.next().is_none()
+}
+
+/// What the C member of a field of this kind has before the field's name.
+fn location_prefix(kind: FieldKind) -> &'static str {
+    match kind {
+        FieldKind::DataLoc => "__data_loc_",
+        FieldKind::RelLoc => "__rel_loc_",
+        _ => "",
+    }
+}
+
+/// The name of the struct member a field is.
+fn member_name(field: &Field) -> String {
+    format!("{}{}", location_prefix(field.kind()), field.name())
+}
+
+/// A field's type as C has it in the record: a dynamic field is a u32.
+fn record_type(field: &Field) -> String {
+    let declaration = field.declaration();
+    match (field.kind(), declaration.array()) {
+        (kind, _) if kind.is_dynamic() => "u32".to_owned(),
+        (FieldKind::Array, Some(length)) => format!("{}[{length}]", declaration.type_text()),
+        _ => declaration.type_text().to_owned(),
+    }
+}
+
+/// The kernel's local `struct syscall_tp_t`: where it has what.
+#[derive(Clone, Debug)]
+struct SyscallStruct {
+    number: Place,
+    /// The first argument, or the return value.
+    value: Place,
+    side: SyscallSide,
+}
+
+/// Where a struct has a member, in bytes, and of which type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    offset: u32,
+    size: u32,
+    type_id: TypeId,
+}
+
+/// Which of the two kinds of system call events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SyscallSide {
+    Enter,
+    Exit,
+}
+
+impl SyscallSide {
+    fn of(name: &EventName) -> Option<Self> {
+        if name.category() != "syscalls" {
+            None
+        } else if name.event().starts_with("sys_enter_") {
+            Some(Self::Enter)
+        } else if name.event().starts_with("sys_exit_") {
+            Some(Self::Exit)
+        } else {
+            None
+        }
+    }
+
+    /// The member that tells the two `syscall_tp_t` apart.
+    fn value_member(self) -> &'static [u8] {
+        match self {
+            Self::Enter => b"args",
+            Self::Exit => b"ret",
+        }
+    }
+}
+
+/// Whether the event is one of `syscalls:*`, whose contexts have rules of their
+/// own and whose home is always vmlinux.
+pub(crate) fn is_syscall(name: &EventName) -> bool {
+    SyscallSide::of(name).is_some()
+}
+
+/// Says which context a program attached to an event of `syscalls:*` gets.
+pub(crate) fn resolve_syscall(
+    name: &EventName,
+    format: &Arc<Format>,
+    vmlinux: Option<Arc<Object>>,
+) -> Context {
+    let reason = match &vmlinux {
+        None => FormatReason::NoBtf,
+        Some(home) => FormatReason::NotInHome {
+            home: home.name().to_owned(),
+        },
+    };
+    SyscallSide::of(name)
+        .and_then(|side| syscall_in(side, format, vmlinux?))
+        .unwrap_or_else(|| Context::from_format(name, format, reason))
+}
+
+fn syscall_in(side: SyscallSide, format: &Arc<Format>, vmlinux: Arc<Object>) -> Option<Context> {
+    let index = vmlinux.index();
+    let mut of_this_side = index
+        .syscall_structs("syscall_tp_t")
+        .iter()
+        .filter_map(|&id| Some((id, syscall_value(&vmlinux, id, side)?)));
+    let (tp_id, value) = of_this_side.next()?;
+    let as_there = |id| {
+        syscall_value(&vmlinux, id, side)
+            .is_some_and(|here| (here.offset, here.size) == (value.offset, value.size))
+    };
+    // Should there be several (there never were), they must not differ.
+    if !of_this_side.all(|(id, _)| as_there(id)) {
+        return None;
+    }
+    let (class, traced) = match side {
+        SyscallSide::Enter => ("sys_enter", "syscall_trace_enter"),
+        SyscallSide::Exit => ("sys_exit", "syscall_trace_exit"),
+    };
+    let classes = index.classes_named(class).iter();
+    let classes = classes.map(|class| (format!("{STRUCT_PREFIX}{}", class.name), class.struct_id));
+    let traced = index
+        .syscall_structs(traced)
+        .iter()
+        .map(|&id| (traced.to_owned(), id));
+    let agreeing = classes.chain(traced).find(|(_, id)| as_there(*id));
+    let (struct_name, layout_of) = match agreeing {
+        Some((name, id)) => (Some(name), id),
+        None => (None, tp_id),
+    };
+    let (variant, number) = syscall_number(&vmlinux, tp_id)?;
+    Some(Context {
+        evidence: Evidence::Syscall(variant),
+        format: Arc::clone(format),
+        is_syscall: true,
+        home: Some(vmlinux),
+        types: Some(ContextTypes {
+            struct_name,
+            class: None,
+            layout_of,
+            syscall: Some(SyscallStruct {
+                number,
+                value,
+                side,
+            }),
+        }),
+        candidates: Vec::new(),
+    })
+}
+
+/// Where a struct has the first argument or the return value.
+fn syscall_value(vmlinux: &Object, id: TypeId, side: SyscallSide) -> Option<Place> {
+    let section = vmlinux.section();
+    let ty = section.type_by_id(id)?;
+    let member = ty
+        .members()
+        .find(|member| member.name == side.value_member())?;
+    let (_, value) = section.resolve(member.type_id)?;
+    let type_id = value.array().map_or(member.type_id, |(element, _)| element);
+    Some(Place {
+        offset: member.bit_offset / 8,
+        size: section.size_of(type_id)?,
+        type_id,
+    })
+}
+
+/// Which form `syscall_tp_t` has, and where the number of the system call is.
+fn syscall_number(vmlinux: &Object, id: TypeId) -> Option<(SyscallVariant, Place)> {
+    let section = vmlinux.section();
+    let ty = section.type_by_id(id)?;
+    let mut members = ty.members();
+    let (first, number) = (members.next()?, members.next()?);
+    let (_, number_type) = section.resolve(number.type_id)?;
+    let variant = match (first.name, number_type.is_signed_int()) {
+        (b"regs", false) => SyscallVariant::Registers,
+        (b"ent", false) => SyscallVariant::LongNumber,
+        (b"ent", true) => SyscallVariant::IntNumber,
+        _ => SyscallVariant::Other,
+    };
+    let place = Place {
+        offset: number.bit_offset / 8,
+        size: section.size_of(number.type_id)?,
+        type_id: number.type_id,
+    };
+    Some((variant, place))
+}
+
+impl SyscallStruct {
+    /// Where the context holds one of the record's own fields.
+    fn slot_of(
+        &self,
+        home: &Object,
+        fields: &[Field],
+        field: &Field,
+    ) -> Result<Option<Slot>, BtfError> {
+        let is_value =
+            |field: &&Field| field.name() != "__syscall_nr" && !field.kind().is_dynamic();
+        let (name, place) = if field.name() == "__syscall_nr" {
+            ("nr".to_owned(), self.number)
+        } else if !is_value(&field) {
+            return Ok(None);
+        } else {
+            let before = fields.iter().take_while(|other| *other != field);
+            let index = before.filter(is_value).count() as u32;
+            match self.side {
+                SyscallSide::Enter => {
+                    let offset = self.value.offset + index * self.value.size;
+                    (
+                        format!("args[{index}]"),
+                        Place {
+                            offset,
+                            ..self.value
+                        },
+                    )
+                }
+                SyscallSide::Exit => ("ret".to_owned(), self.value),
+            }
+        };
+        let c_type = home.c_type(place.type_id)?;
+        Ok(Some(Slot::new(name, c_type, place.offset, place.size)))
+    }
+}
+
+impl Evidence {
+    /// The word `list` and JSON use: `kernel`, `named`, `template`,
+    /// `inferred`, `syscall`, `ambiguous` or `format`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Named => "named",
+            Self::Template => "template",
+            Self::Inferred => "inferred",
+            Self::Syscall(_) => "syscall",
+            Self::Ambiguous => "ambiguous",
+            Self::Format(_) => "format",
+        }
+    }
+}
+
+/// The reason in words, as `format` shows it.
+impl fmt::Display for Evidence {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel => out.write_str("the kernel's own btf_ids file says which of the classes that fit"),
+            Self::Named => out.write_str("the struct of the event's own name, and its layout agrees with the format file"),
+            Self::Template => out.write_str("the one event class with this layout and these arguments"),
+            Self::Inferred => out.write_str(
+                "several classes fit, and all but this one are the own class of an event: an inference, not a proof",
+            ),
+            Self::Syscall(variant) => write!(out, "its values lie where the kernel's syscall_tp_t has them ({variant})"),
+            Self::Ambiguous => out.write_str("several classes have this layout and these arguments; their offsets are the same"),
+            Self::Format(reason) => write!(out, "layout from the format file: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for FormatReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBtf => out.write_str("this kernel has no BTF"),
+            Self::NoModuleBtf => {
+                out.write_str("vmlinux does not define the event, and there is no BTF of modules")
+            }
+            Self::NoHome => out.write_str("no BTF object defines the event"),
+            Self::NotInHome { home } => write!(out, "no type in the BTF of {home} has this layout"),
+            Self::UnreadableModuleBtf { modules } => {
+                write!(
+                    out,
+                    "its module's BTF may be one that cannot be read: {}",
+                    modules.join("; ")
+                )
+            }
+            Self::SharedName => out.write_str(
+                "several categories have an event of this name, and BTF does not tell them apart",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for SyscallVariant {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Registers => "regs, long nr: the form up to Linux 6.5",
+            Self::LongNumber => "trace_entry, long nr: the form of RHEL 9.3",
+            Self::IntNumber => "trace_entry, int nr: the form since Linux 6.6",
+            Self::Other => "a form not known before",
+        })
+    }
+}
+
+/// `{"struct", "class", "evidence", "home", "candidates"}`; what is not known is
+/// null.
+impl Serialize for Context {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut context = serializer.serialize_struct("Context", 5)?;
+        context.serialize_field("struct", &self.struct_name())?;
+        context.serialize_field("class", &self.class())?;
+        context.serialize_field("evidence", self.evidence.as_str())?;
+        context.serialize_field("home", &self.home())?;
+        context.serialize_field("candidates", self.candidates())?;
+        context.end()
+    }
+}

@@ -1,0 +1,146 @@
+//! What can fail, one variant for each way.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::btf::BtfError;
+use crate::event_name::{EventName, NameError};
+use crate::format::FormatError;
+
+/// Why a kernel's tracepoints cannot be read, or one of them cannot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No tracefs is mounted in this mount namespace.
+    #[error(
+        "tracefs is not mounted: mount it as root, `mount -t tracefs tracefs /sys/kernel/tracing`"
+    )]
+    NotMounted,
+    /// A file or directory is there, and this user may not read it.
+    #[error("permission denied: {}: run as root", .path.display())]
+    PermissionDenied {
+        /// What may not be read.
+        path: PathBuf,
+    },
+    /// A directory given as a captured kernel has no `tracing/` with events.
+    #[error(
+        "{} is no captured kernel: it has neither tracing/available_events nor tracing/events",
+        .root.display()
+    )]
+    NotAKernel {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// The kernel has no BTF.
+    #[error(
+        "no BTF: {} does not exist; the kernel was built without CONFIG_DEBUG_INFO_BTF",
+        .path.display()
+    )]
+    NoBtf {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// No event has this name.
+    #[error("no event {name}{}", did_you_mean(.near))]
+    NoSuchEvent {
+        /// The name.
+        name: EventName,
+        /// Names of events it may be a slip for, nearest first.
+        near: Vec<EventName>,
+    },
+    /// No event's name matches a pattern.
+    #[error("no event matches {pattern:?}{}", did_you_mean(.near))]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+        /// Names of events it may be a slip for, nearest first.
+        near: Vec<EventName>,
+    },
+    /// The event is listed, and its directory is gone: its module was unloaded
+    /// just now, or the capture is not whole.
+    #[error("{name} is listed, but {} is gone: was its module unloaded?", .path.display())]
+    EventGone {
+        /// The event.
+        name: EventName,
+        /// The file that is not there.
+        path: PathBuf,
+    },
+    /// A text is no event name, or no pattern of them.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A format file is not what a kernel writes.
+    #[error("{}: {source}", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Which line, and what is wrong with it.
+        source: FormatError,
+    },
+    /// A format file names another event than the directory it lies in.
+    #[error("{} is the format of {found:?}", .path.display())]
+    OtherEvent {
+        /// The file.
+        path: PathBuf,
+        /// The event it names.
+        found: String,
+    },
+    /// A BTF object cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Btf {
+        /// The object's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BtfError,
+    },
+    /// A struct's types cannot be followed.
+    #[error("the context of {name} cannot be laid out: {source}")]
+    Layout {
+        /// The event.
+        name: EventName,
+        /// What is wrong with the types.
+        source: BtfError,
+    },
+    /// A file is no UTF-8 text.
+    #[error("{} is not text: byte {offset} is no UTF-8", .path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Where the text ends, in bytes.
+        offset: usize,
+    },
+    /// A file is larger than any kernel makes it.
+    #[error("{} is larger than {limit} bytes", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes are read at most.
+        limit: u64,
+    },
+    /// Any other failure of the system.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { path },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+fn did_you_mean(near: &[EventName]) -> String {
+    let names: Vec<&str> = near.iter().map(EventName::as_str).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => format!("; did you mean {one}?"),
+        [start @ .., last] => format!("; did you mean {} or {last}?", start.join(", ")),
+    }
+}

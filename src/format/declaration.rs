@@ -1,0 +1,386 @@
+//! The C declaration of a field: `const char * pathname`, `char comm[16]`,
+//! `__data_loc char[] name`.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// A field's C declaration as the kernel prints it, and its parts.
+///
+/// The kernel stringifies what stands in the source, so a type may be any
+/// spelling C allows, and an array's length any expression. Only
+/// [`Field::offset`](super::Field::offset) and
+/// [`Field::size`](super::Field::size) say where the bytes are.
+///
+/// ```
+/// use tracepoints::format::Declaration;
+///
+/// let declaration = Declaration::parse("const char *const * argv").ok_or("no declaration")?;
+/// assert_eq!(declaration.name(), "argv");
+/// assert_eq!(declaration.type_text(), "const char *const *");
+/// assert_eq!(declaration.base_type(), "char");
+/// assert_eq!(declaration.pointer_depth(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Declaration {
+    text: Box<str>,
+    /// Byte ranges of `text`; all on character boundaries, as `parse` found them.
+    type_end: usize,
+    name_start: usize,
+    name_end: usize,
+}
+
+/// Where a dynamic field's bytes are is said by a u32 in the record: counted
+/// from the record's start …
+pub(crate) const DATA_LOC: &str = "__data_loc";
+/// … or from the end of the u32 itself.
+pub(crate) const REL_LOC: &str = "__rel_loc";
+
+impl Declaration {
+    /// Takes a declaration apart: a type, then a name, then possibly one array
+    /// bracket. `None` where the text is not of that shape.
+    pub fn parse(text: &str) -> Option<Self> {
+        let name_end = match text.strip_suffix(']') {
+            Some(_) => opening_bracket(text)?,
+            None => text.len(),
+        };
+        let head = &text[..name_end];
+        let name_start = head
+            .rfind(|c: char| !is_identifier_char(c))
+            .map_or(0, |at| {
+                at + head[at..].chars().next().map_or(1, char::len_utf8)
+            });
+        let name = &head[name_start..];
+        let type_text = head[..name_start].trim_end();
+        let plausible = name.starts_with(|c: char| !c.is_ascii_digit())
+            && type_text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && !text.contains(['\n', ';']);
+        plausible.then(|| Self {
+            type_end: type_text.len(),
+            name_start,
+            name_end,
+            text: text.into(),
+        })
+    }
+
+    /// The whole declaration, exact.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The field's name.
+    pub fn name(&self) -> &str {
+        &self.text[self.name_start..self.name_end]
+    }
+
+    /// What stands before the name, exact: `const char *`,
+    /// `__data_loc char[]`.
+    pub fn type_text(&self) -> &str {
+        &self.text[..self.type_end]
+    }
+
+    /// The text inside the array bracket, wherever the kernel put it: `16`,
+    /// `sizeof(struct sockaddr_in6)`, or nothing at all. `None` where there is
+    /// no bracket.
+    pub fn array(&self) -> Option<&str> {
+        let bracketed = match &self.text[self.name_end..] {
+            "" => {
+                let type_text = self.type_text();
+                &type_text[opening_bracket(type_text)?..]
+            }
+            after_name => after_name,
+        };
+        bracketed.strip_prefix('[')?.strip_suffix(']')
+    }
+
+    /// The type without pointers, qualifiers, attributes, brackets and
+    /// `__data_loc`: `char`, `unsigned long`, `struct io_event`.
+    pub fn base_type(&self) -> String {
+        let words: Vec<&str> = self
+            .tokens()
+            .filter_map(|token| match token {
+                Token::Word(word) if !is_qualifier(word) => Some(word),
+                _ => None,
+            })
+            .collect();
+        words.join(" ")
+    }
+
+    /// How many `*` the type has.
+    pub fn pointer_depth(&self) -> usize {
+        self.tokens().filter(|token| *token == Token::Star).count()
+    }
+
+    /// Attributes and address spaces of the type, as written:
+    /// `__attribute__((btf_type_tag("user")))`, `__seg_gs`, `__user`.
+    pub fn attributes(&self) -> Vec<&str> {
+        self.tokens()
+            .filter_map(|token| match token {
+                Token::Attribute(text) => Some(text),
+                Token::Word(word) if is_address_space(word) => Some(word),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The type's tokens, left to right.
+    fn tokens(&self) -> impl Iterator<Item = Token<'_>> {
+        let mut rest = self.type_text();
+        std::iter::from_fn(move || {
+            rest = rest.trim_start();
+            let (token, tail) = Token::split(rest)?;
+            rest = tail;
+            Some(token)
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token<'a> {
+    Word(&'a str),
+    Star,
+    /// `__attribute__((…))`, whole.
+    Attribute(&'a str),
+    /// `[…]`, `(…)` and anything else C allows in a type.
+    Other,
+}
+
+impl<'a> Token<'a> {
+    fn split(text: &'a str) -> Option<(Self, &'a str)> {
+        let first = text.chars().next()?;
+        if is_identifier_char(first) {
+            let end = text
+                .find(|c: char| !is_identifier_char(c))
+                .unwrap_or(text.len());
+            let (word, tail) = text.split_at(end);
+            if word == "__attribute__" {
+                let end = text.len() - tail.len() + closing(tail, '(', ')');
+                let (attribute, tail) = text.split_at(end);
+                return Some((Self::Attribute(attribute), tail));
+            }
+            return Some((Self::Word(word), tail));
+        }
+        Some(match first {
+            '*' => (Self::Star, &text[1..]),
+            '[' => (Self::Other, &text[closing(text, '[', ']')..]),
+            '(' => (Self::Other, &text[closing(text, '(', ')')..]),
+            other => (Self::Other, &text[other.len_utf8()..]),
+        })
+    }
+}
+
+/// The length in bytes of the bracketed text `text` begins with (after
+/// spaces), or all of it where it is never closed.
+fn closing(text: &str, open: char, close: char) -> usize {
+    let mut depth = 0usize;
+    for (at, c) in text.char_indices() {
+        if c == open {
+            depth += 1;
+        } else if c == close {
+            depth = depth.saturating_sub(1);
+            if depth == 0 {
+                return at + c.len_utf8();
+            }
+        }
+    }
+    text.len()
+}
+
+/// Where the bracket opens that closes at the very end of `text`.
+fn opening_bracket(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, c) in text.char_indices().rev() {
+        match c {
+            ']' => depth += 1,
+            '[' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            // Nothing was closed at the end: there is no bracket to open.
+            _ if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn is_identifier_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn is_qualifier(word: &str) -> bool {
+    matches!(word, "const" | "volatile" | "restrict" | DATA_LOC | REL_LOC) || is_address_space(word)
+}
+
+fn is_address_space(word: &str) -> bool {
+    matches!(
+        word,
+        "__user" | "__rcu" | "__percpu" | "__iomem" | "__kernel" | "__seg_gs" | "__seg_fs"
+    )
+}
+
+impl fmt::Display for Declaration {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Declaration {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Declaration({:?})", self.text)
+    }
+}
+
+impl Serialize for Declaration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Declaration {
+        Declaration::parse(text).unwrap_or_else(|| panic!("{text:?} is a declaration"))
+    }
+
+    #[test]
+    fn declarations_kernels_print() {
+        for (text, type_text, name, array, base, stars) in [
+            ("int common_pid", "int", "common_pid", None, "int", 0),
+            (
+                "const char * pathname",
+                "const char *",
+                "pathname",
+                None,
+                "char",
+                1,
+            ),
+            (
+                "const void *const ptr",
+                "const void *const",
+                "ptr",
+                None,
+                "void",
+                1,
+            ),
+            (
+                "struct iocb * * iocbpp",
+                "struct iocb * *",
+                "iocbpp",
+                None,
+                "struct iocb",
+                2,
+            ),
+            (
+                "char comm[TASK_COMM_LEN]",
+                "char",
+                "comm",
+                Some("TASK_COMM_LEN"),
+                "char",
+                0,
+            ),
+            (
+                "__u8 addr[(48) + 10]",
+                "__u8",
+                "addr",
+                Some("(48) + 10"),
+                "__u8",
+                0,
+            ),
+            (
+                "u32 m[(sizeof(struct x) / 32)]",
+                "u32",
+                "m",
+                Some("(sizeof(struct x) / 32)"),
+                "u32",
+                0,
+            ),
+            ("u8 t[a[2]]", "u8", "t", Some("a[2]"), "u8", 0),
+            ("struct irb irb", "struct irb", "irb", None, "struct irb", 0),
+            (
+                "__data_loc char[] name",
+                "__data_loc char[]",
+                "name",
+                Some(""),
+                "char",
+                0,
+            ),
+            (
+                "__rel_loc char name[]",
+                "__rel_loc char",
+                "name",
+                Some(""),
+                "char",
+                0,
+            ),
+            (
+                "__data_loc cpumask_t cpumask",
+                "__data_loc cpumask_t",
+                "cpumask",
+                None,
+                "cpumask_t",
+                0,
+            ),
+            (
+                "void __seg_gs * dev",
+                "void __seg_gs *",
+                "dev",
+                None,
+                "void",
+                1,
+            ),
+            (
+                "unsigned long long x",
+                "unsigned long long",
+                "x",
+                None,
+                "unsigned long long",
+                0,
+            ),
+        ] {
+            let parsed = parse(text);
+            assert_eq!(parsed.type_text(), type_text, "{text}");
+            assert_eq!(parsed.name(), name, "{text}");
+            assert_eq!(parsed.array(), array, "{text}");
+            assert_eq!(parsed.base_type(), base, "{text}");
+            assert_eq!(parsed.pointer_depth(), stars, "{text}");
+            assert_eq!(parsed.text(), text);
+        }
+    }
+
+    #[test]
+    fn attributes_are_told_apart_from_the_type() {
+        let clang = parse(r#"const char __attribute__((btf_type_tag("user"))) * name"#);
+        assert_eq!(clang.base_type(), "char");
+        assert_eq!(clang.pointer_depth(), 1);
+        assert_eq!(
+            clang.attributes(),
+            [r#"__attribute__((btf_type_tag("user")))"#]
+        );
+        assert_eq!(parse("void __seg_gs * p").attributes(), ["__seg_gs"]);
+    }
+
+    #[test]
+    fn what_is_not_a_declaration() {
+        for text in [
+            "",
+            "int",
+            "int 9lives",
+            "comm]",
+            "a[",
+            "char x]",
+            "[3]",
+            "* x",
+            "int a;",
+            "é x]",
+            "é",
+        ] {
+            assert_eq!(Declaration::parse(text), None, "{text:?}");
+        }
+    }
+}

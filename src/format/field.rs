@@ -1,0 +1,278 @@
+//! One `field:` line of a format file.
+
+use std::fmt;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use super::declaration::{DATA_LOC, Declaration, REL_LOC};
+
+/// What kind of value a field holds, from its declaration and size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FieldKind {
+    /// An integer, enum, bool or a typedef of one: 1, 2, 4 or 8 bytes.
+    Scalar,
+    /// A pointer: an address, in the kernel or, for arguments of system calls,
+    /// in the caller's memory.
+    Pointer,
+    /// An array inside the record.
+    Array,
+    /// Bytes elsewhere in the record. The field itself is a u32: offset from
+    /// the record's start in its low 16 bits, length in its high 16.
+    DataLoc,
+    /// Like [`DataLoc`](Self::DataLoc), but the offset counts from the end of
+    /// the field (Linux 5.17 and later).
+    RelLoc,
+    /// A struct, union, or typedef of one, by value.
+    Struct,
+}
+
+impl FieldKind {
+    /// The word `format` and JSON use: `scalar`, `data_loc`, ….
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Pointer => "pointer",
+            Self::Array => "array",
+            Self::DataLoc => "data_loc",
+            Self::RelLoc => "rel_loc",
+            Self::Struct => "struct",
+        }
+    }
+
+    /// Whether the field's bytes are elsewhere in the record, and the field
+    /// says only where.
+    pub fn is_dynamic(self) -> bool {
+        matches!(self, Self::DataLoc | Self::RelLoc)
+    }
+
+    fn of(declaration: &Declaration, size: u32) -> Self {
+        let type_text = declaration.type_text();
+        let first_word = type_text.split([' ', '\t']).next();
+        if first_word == Some(DATA_LOC) {
+            Self::DataLoc
+        } else if first_word == Some(REL_LOC) {
+            Self::RelLoc
+        } else if declaration.text().ends_with(']') {
+            Self::Array
+        } else if type_text.contains('*') {
+            Self::Pointer
+        } else if first_word == Some("struct")
+            || first_word == Some("union")
+            // A typedef of a struct (`uuid_t`) shows in its size alone.
+            || !matches!(size, 1 | 2 | 4 | 8)
+        {
+            Self::Struct
+        } else {
+            Self::Scalar
+        }
+    }
+}
+
+impl fmt::Display for FieldKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.as_str())
+    }
+}
+
+/// One field of a record: what it is called, how C declares it, and where its
+/// bytes are.
+///
+/// [`Display`](fmt::Display) writes its line of the format file, without the
+/// newline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    declaration: Declaration,
+    offset: u32,
+    size: u32,
+    signed: Option<bool>,
+    kind: FieldKind,
+}
+
+impl Field {
+    pub(super) fn new(
+        declaration: Declaration,
+        offset: u32,
+        size: u32,
+        signed: Option<bool>,
+    ) -> Self {
+        let kind = FieldKind::of(&declaration, size);
+        Self {
+            declaration,
+            offset,
+            size,
+            signed,
+            kind,
+        }
+    }
+
+    /// The field's name.
+    pub fn name(&self) -> &str {
+        self.declaration.name()
+    }
+
+    /// The field's C declaration.
+    pub fn declaration(&self) -> &Declaration {
+        &self.declaration
+    }
+
+    /// Where the field begins, in bytes from the start of the record.
+    pub fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    /// How many bytes it takes there. Fields of `syscalls:*` take a whole
+    /// machine word whatever their type; believe the size, not the type.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Whether the kernel calls it signed (of an array: its elements); `None`
+    /// where the line does not say, as on very old kernels.
+    pub fn signed(&self) -> Option<bool> {
+        self.signed
+    }
+
+    /// What kind of value it holds.
+    pub fn kind(&self) -> FieldKind {
+        self.kind
+    }
+
+    /// How many bytes one element of an array or of a dynamic field takes,
+    /// where the declaration tells: by the type's name, or, for types whose
+    /// size differs between machines, by a bracket holding a plain number.
+    pub fn element_size(&self) -> Option<u32> {
+        if !matches!(
+            self.kind,
+            FieldKind::Array | FieldKind::DataLoc | FieldKind::RelLoc
+        ) {
+            return None;
+        }
+        let by_name = match self.declaration.pointer_depth() {
+            0 => size_of_c_type(&self.declaration.base_type()),
+            _ => None,
+        };
+        by_name.or_else(|| match self.kind {
+            FieldKind::Array => {
+                let count: u32 = self.declaration.array()?.parse().ok()?;
+                self.size
+                    .checked_rem(count)
+                    .is_some_and(|rest| rest == 0)
+                    .then(|| self.size / count)
+            }
+            _ => None,
+        })
+    }
+
+    /// How many elements an array has: its size divided by the element's, never
+    /// the text in the bracket, which may be any C expression.
+    pub fn element_count(&self) -> Option<u32> {
+        match self.kind {
+            FieldKind::Array => self.size.checked_div(self.element_size()?),
+            _ => None,
+        }
+    }
+}
+
+/// Size in bytes of the types that have the same size on every machine Linux
+/// runs on. `long` and pointers are not among them.
+fn size_of_c_type(name: &str) -> Option<u32> {
+    Some(match name {
+        "char" | "signed char" | "unsigned char" | "bool" | "_Bool" | "u8" | "s8" | "__u8"
+        | "__s8" | "uint8_t" | "int8_t" => 1,
+        "short" | "unsigned short" | "short int" | "unsigned short int" | "u16" | "s16"
+        | "__u16" | "__s16" | "uint16_t" | "int16_t" | "__le16" | "__be16" => 2,
+        "int" | "unsigned int" | "unsigned" | "uint" | "u32" | "s32" | "__u32" | "__s32"
+        | "uint32_t" | "int32_t" | "__le32" | "__be32" => 4,
+        "long long" | "unsigned long long" | "u64" | "s64" | "__u64" | "__s64" | "uint64_t"
+        | "int64_t" | "__le64" | "__be64" => 8,
+        _ => return None,
+    })
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "\tfield:{};\toffset:{};\tsize:{};",
+            self.declaration, self.offset, self.size
+        )?;
+        match self.signed {
+            Some(signed) => write!(out, "\tsigned:{};", u8::from(signed)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let declaration = &self.declaration;
+        let mut field = serializer.serialize_struct("Field", 11)?;
+        field.serialize_field("name", self.name())?;
+        field.serialize_field("declaration", declaration)?;
+        field.serialize_field("type", declaration.type_text())?;
+        field.serialize_field("pointer_depth", &declaration.pointer_depth())?;
+        field.serialize_field("array", &declaration.array())?;
+        field.serialize_field("attributes", &declaration.attributes())?;
+        field.serialize_field("offset", &self.offset)?;
+        field.serialize_field("size", &self.size)?;
+        field.serialize_field("signed", &self.signed)?;
+        field.serialize_field("kind", &self.kind)?;
+        field.serialize_field("element_count", &self.element_count())?;
+        field.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(declaration: &str, size: u32) -> Field {
+        let declaration = Declaration::parse(declaration).expect("a declaration");
+        Field::new(declaration, 8, size, Some(false))
+    }
+
+    #[test]
+    fn kinds() {
+        for (declaration, size, kind) in [
+            ("int dfd", 8, FieldKind::Scalar),
+            ("enum xfs_free_counter ctr", 4, FieldKind::Scalar),
+            ("const char * pathname", 8, FieldKind::Pointer),
+            ("char comm[16]", 16, FieldKind::Array),
+            ("const char * names[2]", 16, FieldKind::Array),
+            ("__data_loc char[] name", 4, FieldKind::DataLoc),
+            ("__data_loc cpumask_t cpumask", 4, FieldKind::DataLoc),
+            ("__rel_loc char name[]", 4, FieldKind::RelLoc),
+            ("struct irb irb", 64, FieldKind::Struct),
+            ("struct crw crw", 8, FieldKind::Struct),
+            ("union orb orb", 32, FieldKind::Struct),
+            ("uuid_t uuid", 16, FieldKind::Struct),
+        ] {
+            assert_eq!(field(declaration, size).kind(), kind, "{declaration}");
+        }
+    }
+
+    #[test]
+    fn elements_are_counted_by_size() {
+        for (declaration, size, element, count) in [
+            ("char comm[TASK_COMM_LEN]", 16, Some(1), Some(16)),
+            ("__u8 addr[(48) + 10]", 58, Some(1), Some(58)),
+            ("int mcast_rate[NUM_NL80211_BANDS]", 24, Some(4), Some(6)),
+            // The bracket lies; the size does not.
+            ("u8 rates[4]", 6, Some(1), Some(6)),
+            // A long is 4 or 8 bytes: the plain number in the bracket tells.
+            ("unsigned long args[6]", 24, Some(4), Some(6)),
+            ("unsigned long args[6]", 48, Some(8), Some(6)),
+            ("unsigned long args[N]", 48, None, None),
+            ("unsigned long args[0]", 0, None, None),
+            ("__data_loc u32[] values", 4, Some(4), None),
+            ("int dfd", 8, None, None),
+        ] {
+            let field = field(declaration, size);
+            assert_eq!(field.element_size(), element, "{declaration}");
+            assert_eq!(field.element_count(), count, "{declaration}");
+        }
+    }
+}

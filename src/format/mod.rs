@@ -1,0 +1,122 @@
+//! One `format` file of tracefs, read into values and written back to the same
+//! bytes.
+//!
+//! The file describes the **record** ftrace and perf write for an event. That
+//! is also what an eBPF program of type `BPF_PROG_TYPE_TRACEPOINT` gets as its
+//! context, but for its first eight bytes and for `syscalls:*`: see
+//! [`Context`](crate::Context).
+//!
+//! Nothing here does I/O: text in, values out. The grammar is that of
+//! `f_show()` in the kernel's `kernel/trace/trace_events.c`.
+
+mod declaration;
+mod field;
+mod parse;
+
+pub use declaration::Declaration;
+pub use field::{Field, FieldKind};
+pub use parse::FormatError;
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What one `format` file says: the event's name and id, its fields and how
+/// the kernel prints them.
+///
+/// [`Display`](fmt::Display) writes the file again, byte for byte.
+///
+/// ```
+/// use tracepoints::format::{FieldKind, Format};
+///
+/// let text = "\
+/// name: sys_exit
+/// ID: 22
+/// format:
+/// \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+/// \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
+///
+/// \tfield:long id;\toffset:8;\tsize:8;\tsigned:1;
+/// \tfield:long ret;\toffset:16;\tsize:8;\tsigned:1;
+///
+/// print fmt: \"NR %ld = %ld\", REC->id, REC->ret
+/// ";
+/// let format = Format::parse(text)?;
+/// let ret = format.field("ret").ok_or("no field ret")?;
+/// assert_eq!((ret.offset(), ret.size(), ret.kind()), (16, 8, FieldKind::Scalar));
+/// assert_eq!(format.to_string(), text);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Format {
+    name: String,
+    id: u32,
+    #[serde(rename = "common_fields")]
+    common: Vec<Field>,
+    fields: Vec<Field>,
+    print_fmt: String,
+}
+
+impl Format {
+    /// Reads the text of one `format` file.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError`] with the line's number and text where the file is not
+    /// what a kernel writes: nothing is skipped, and nothing is guessed.
+    pub fn parse(text: &str) -> Result<Self, FormatError> {
+        parse::format(text)
+    }
+
+    /// The event's name, without its category: the file does not know it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The event's id, what `perf_event_attr.config` takes and what stands in
+    /// a record's `common_type`.
+    ///
+    /// Ids are given at boot and when modules load: they differ from boot to
+    /// boot and are used again.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The fields every record begins with (`common_type`, `common_pid`, …):
+    /// the kernel's `struct trace_entry`. An eBPF context does not hold them.
+    pub fn common_fields(&self) -> &[Field] {
+        &self.common
+    }
+
+    /// The event's own fields, in the file's order.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The field of this name, common fields included.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.common
+            .iter()
+            .chain(&self.fields)
+            .find(|field| field.name() == name)
+    }
+
+    /// The text after `print fmt: `, exact, escapes and newlines included.
+    pub fn print_fmt(&self) -> &str {
+        &self.print_fmt
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "name: {}\nID: {}\nformat:\n", self.name, self.id)?;
+        for field in &self.common {
+            writeln!(out, "{field}")?;
+        }
+        writeln!(out)?;
+        for field in &self.fields {
+            writeln!(out, "{field}")?;
+        }
+        writeln!(out, "\nprint fmt: {}", self.print_fmt)
+    }
+}

@@ -1,0 +1,242 @@
+//! A kernel, live or captured: where everything starts.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::btf_dir::BtfDir;
+use crate::context::{self, Context, FormatReason, Homes};
+use crate::error::Error;
+use crate::event_name::{EventName, EventPattern};
+use crate::format::Format;
+use crate::tracefs::{Events, Tracefs};
+use crate::tracepoint::Tracepoint;
+
+/// A kernel to ask about its tracepoints: the running one, or one captured in a
+/// directory laid out like `/sys/kernel`, with `tracing/` and `btf/`.
+///
+/// BTF objects are read once, when first needed, and kept; what tracefs says is
+/// read anew each time, since modules come and go.
+///
+/// ```
+/// use tracepoints::{Evidence, Kernel};
+///
+/// let kernel = Kernel::at("tests/fixtures/6.1.192-rt-x86_64")?;
+/// let exit = kernel.tracepoint("sched:sched_process_exit")?.context()?;
+/// assert_eq!(exit.struct_name(), Some("trace_event_raw_sched_process_template"));
+/// assert_eq!(exit.evidence(), &Evidence::Template);
+/// # Ok::<(), tracepoints::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Kernel {
+    tracefs: Tracefs,
+    btf: BtfDir,
+    shared_names: OnceLock<HashSet<Box<str>>>,
+}
+
+impl Kernel {
+    /// The running kernel: tracefs at `/sys/kernel/tracing`,
+    /// `/sys/kernel/debug/tracing` or wherever `/proc/self/mountinfo` says, BTF
+    /// at `/sys/kernel/btf`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMounted`] and [`Error::PermissionDenied`]: tracefs is not
+    /// mounted, or is for root alone.
+    pub fn live() -> Result<Self, Error> {
+        // Without /proc the usual places are still looked at.
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let tracefs = Tracefs::find(Path::new("/"), &mountinfo)?;
+        Ok(Self::new(tracefs, Path::new("/sys/kernel")))
+    }
+
+    /// A kernel captured in `root`, laid out like `/sys/kernel`:
+    /// `tracing/available_events`, `tracing/events/<category>/<event>/format`
+    /// and, if the kernel had BTF, `btf/vmlinux` and `btf/<module>`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAKernel`] if `root` has no events,
+    /// [`Error::PermissionDenied`] if it may not be looked into.
+    pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
+        let root = root.as_ref();
+        Ok(Self::new(Tracefs::at(root)?, root))
+    }
+
+    fn new(tracefs: Tracefs, root: &Path) -> Self {
+        Self {
+            tracefs,
+            btf: BtfDir::new(root.join("btf")),
+            shared_names: OnceLock::new(),
+        }
+    }
+
+    /// The directory of tracefs in use, such as `/sys/kernel/tracing`.
+    pub fn tracefs(&self) -> &Path {
+        self.tracefs.root()
+    }
+
+    /// The names of the events programs can be attached to, in the kernel's
+    /// order: `available_events`, one file. `ftrace:*` are not among them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PermissionDenied`], [`Error::Io`], [`Error::NotText`] and
+    /// [`Error::TooLarge`], about that file.
+    pub fn events(&self) -> Result<Events, Error> {
+        self.tracefs.events()
+    }
+
+    /// The names of all events with a directory in `events/`, sorted. These are
+    /// those of [`events`](Self::events) and `ftrace:*`, which the function
+    /// tracers write and no program can be attached to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PermissionDenied`] and [`Error::Io`], about a directory.
+    pub fn event_directories(&self) -> Result<Vec<EventName>, Error> {
+        self.tracefs.event_directories()
+    }
+
+    /// The events that match any of the patterns, in the kernel's order; all if
+    /// there is no pattern. A pattern that is a name finds the event also where
+    /// it is not listed (`ftrace:function`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchEvent`] for a name and [`Error::NoMatch`] for a pattern
+    /// that finds nothing, and those of [`events`](Self::events).
+    pub fn select(&self, patterns: &[EventPattern]) -> Result<Events, Error> {
+        let mut events = self.events()?;
+        if patterns.is_empty() {
+            return Ok(events);
+        }
+        let mut unlisted = Vec::new();
+        for pattern in patterns {
+            if events.names().iter().any(|name| pattern.matches(name)) {
+                continue;
+            }
+            match pattern.as_name() {
+                Some(name) if self.tracefs.format_path(&name).exists() => unlisted.push(name),
+                Some(name) => return Err(no_such_event(name, &events)),
+                None => {
+                    return Err(Error::NoMatch {
+                        near: near(&pattern.to_string(), &events),
+                        pattern: pattern.to_string(),
+                    });
+                }
+            }
+        }
+        events.retain(|name| patterns.iter().any(|pattern| pattern.matches(name)));
+        events.extend(unlisted);
+        Ok(events)
+    }
+
+    /// One event, with what its format file says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] for what is no name; [`Error::NoSuchEvent`], with near
+    /// names; [`Error::EventGone`]; [`Error::Format`] and
+    /// [`Error::OtherEvent`] for a bad format file; [`Error::PermissionDenied`],
+    /// [`Error::NotText`], [`Error::TooLarge`] and [`Error::Io`].
+    pub fn tracepoint(&self, name: impl AsRef<str>) -> Result<Tracepoint<'_>, Error> {
+        let name: EventName = name.as_ref().parse()?;
+        match self.tracefs.format(&name)? {
+            Some(format) => Ok(Tracepoint::new(self, name, format)),
+            None => {
+                let events = self.events()?;
+                Err(match events.contains(&name) {
+                    true => Error::EventGone {
+                        path: self.tracefs.format_path(&name),
+                        name,
+                    },
+                    false => no_such_event(name, &events),
+                })
+            }
+        }
+    }
+
+    /// The names of the kernel's BTF objects: `vmlinux`, then the modules,
+    /// sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBtf`]; [`Error::Btf`] if vmlinux's is not sound;
+    /// [`Error::PermissionDenied`], [`Error::TooLarge`] and [`Error::Io`].
+    pub fn btf_objects(&self) -> Result<Vec<String>, Error> {
+        if self.btf.vmlinux()?.is_none() {
+            return Err(Error::NoBtf {
+                path: self.btf.path().join("vmlinux"),
+            });
+        }
+        let mut names = vec!["vmlinux".to_owned()];
+        names.extend(self.btf.module_names()?);
+        Ok(names)
+    }
+
+    /// Says which context a program attached to the event gets.
+    pub(crate) fn context(&self, name: &EventName, format: &Arc<Format>) -> Result<Context, Error> {
+        if context::is_syscall(name) {
+            return Ok(context::resolve_syscall(name, format, self.btf.vmlinux()?));
+        }
+        let homes = self.homes(name.event())?;
+        // A `btf_ids` file that cannot be read leaves the choice open.
+        let kernel_says = || self.tracefs.context_type_id(name).ok().flatten();
+        Ok(context::resolve(name, format, homes, kernel_says))
+    }
+
+    /// The objects an event of this name may be at home in.
+    pub(crate) fn homes(&self, event: &str) -> Result<Homes, Error> {
+        let shared = self.shared_names()?.contains(event);
+        let homes = self.btf.homes(event, shared)?;
+        if let Homes::Found(found) = &homes
+            && shared
+            && found.len() < self.events()?.categories_with(event)
+        {
+            return Ok(Homes::None(FormatReason::SharedName));
+        }
+        Ok(homes)
+    }
+
+    fn shared_names(&self) -> Result<&HashSet<Box<str>>, Error> {
+        if let Some(names) = self.shared_names.get() {
+            return Ok(names);
+        }
+        let names = self.events()?.shared_names();
+        Ok(self.shared_names.get_or_init(|| names))
+    }
+}
+
+fn no_such_event(name: EventName, events: &Events) -> Error {
+    Error::NoSuchEvent {
+        near: near(name.as_str(), events),
+        name,
+    }
+}
+
+/// At most three names of events that `text` may be a slip for, nearest first.
+fn near(text: &str, events: &Events) -> Vec<EventName> {
+    /// One letter in four may be wrong.
+    const ALIKE: f64 = 0.75;
+    /// How much worse than the nearest name another may be.
+    const AS_NEAR: f64 = 0.05;
+    let event = text.rsplit(':').next().unwrap_or(text);
+    let score = |name: &EventName| match text.contains(':') {
+        // The right event in the wrong category is a slip people make.
+        true if name.event() == event => 1.0,
+        true => strsim::normalized_damerau_levenshtein(text, name.as_str()),
+        false => strsim::normalized_damerau_levenshtein(text, name.event()),
+    };
+    let scored = events.names().iter().map(|name| (score(name), name));
+    let mut scored: Vec<(f64, &EventName)> = scored.filter(|(score, _)| *score >= ALIKE).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    let best = scored.first().map_or(0.0, |(score, _)| *score);
+    scored
+        .into_iter()
+        .take_while(|(score, _)| *score >= best - AS_NEAR)
+        .take(3)
+        .map(|(_, name)| name.clone())
+        .collect()
+}

@@ -1,0 +1,50 @@
+//! Reading whole files, none larger than it may be.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::error::Error;
+
+/// The file's bytes, or `None` if there is no such file.
+///
+/// Files of tracefs and sysfs say they have no size or a wrong one, so that the
+/// limit is on what is read.
+pub(crate) fn bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let read = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len().min(limit);
+        // One read to fill it, one to see the end: room for both.
+        let mut bytes = Vec::with_capacity(length.max(4096) as usize + 1);
+        file.by_ref().take(limit + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) if bytes.len() as u64 > limit => Err(Error::TooLarge {
+            path: path.to_owned(),
+            limit,
+        }),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(Error::io(path, error)),
+    }
+}
+
+/// The file's text, or `None` if there is no such file.
+pub(crate) fn text(path: &Path, limit: u64) -> Result<Option<String>, Error> {
+    let text = bytes(path, limit)?.map(String::from_utf8).transpose();
+    text.map_err(|error| Error::NotText {
+        path: path.to_owned(),
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
+/// Whether the failure says that there is no such file. A file of an event that
+/// goes while it is open answers ENODEV.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
+    const ENODEV: i32 = 19;
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    ) || error.raw_os_error() == Some(ENODEV)
+}

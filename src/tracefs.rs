@@ -1,0 +1,383 @@
+//! tracefs: which events there are, and the files that describe one.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use crate::error::Error;
+use crate::event_name::EventName;
+use crate::format::Format;
+use crate::read;
+
+/// Kernels write some 100 KB, or 10 KB for a format file.
+const AVAILABLE_EVENTS_LIMIT: u64 = 16 << 20;
+const FORMAT_LIMIT: u64 = 1 << 20;
+const BTF_IDS_LIMIT: u64 = 4096;
+
+/// The root of a mounted or captured tracefs.
+#[derive(Debug)]
+pub(crate) struct Tracefs {
+    root: PathBuf,
+}
+
+/// The events a kernel has, in its own order.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    names: Vec<EventName>,
+    rejected: Vec<RejectedLine>,
+}
+
+/// A line of `available_events` that is no event name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RejectedLine {
+    /// The line's number; the first is 1.
+    pub line: usize,
+    /// The line, with control characters escaped.
+    pub text: String,
+}
+
+impl Events {
+    /// The names, in the kernel's order.
+    pub fn names(&self) -> &[EventName] {
+        &self.names
+    }
+
+    /// The lines that are no event names: the kernel has events this crate
+    /// cannot speak of. None on any kernel seen so far.
+    pub fn rejected(&self) -> &[RejectedLine] {
+        &self.rejected
+    }
+
+    /// Whether the event is listed.
+    pub fn contains(&self, name: &EventName) -> bool {
+        self.names.contains(name)
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&EventName) -> bool) {
+        self.names.retain(keep);
+    }
+
+    pub(crate) fn extend(&mut self, names: Vec<EventName>) {
+        self.names.extend(names);
+    }
+
+    /// Reads the text of `available_events`.
+    fn parse(text: &str) -> Self {
+        let mut events = Self::default();
+        for (index, line) in text.lines().enumerate() {
+            match line.parse::<EventName>() {
+                // Only `category:event` itself, not what people paste.
+                Ok(name) if name.as_str() == line => events.names.push(name),
+                _ => events.rejected.push(RejectedLine {
+                    line: index + 1,
+                    text: line.escape_debug().to_string(),
+                }),
+            }
+        }
+        events
+    }
+
+    /// The event names (the half after the colon) that stand in more than one
+    /// category.
+    pub(crate) fn shared_names(&self) -> HashSet<Box<str>> {
+        let mut category_of = HashMap::with_capacity(self.names.len());
+        self.names
+            .iter()
+            .filter(|name| {
+                *category_of.entry(name.event()).or_insert(name.category()) != name.category()
+            })
+            .map(|name| name.event().into())
+            .collect()
+    }
+
+    /// How many categories have an event of this name.
+    pub(crate) fn categories_with(&self, event: &str) -> usize {
+        let named = self.names.iter().filter(|name| name.event() == event);
+        named.map(EventName::category).collect::<HashSet<_>>().len()
+    }
+}
+
+impl IntoIterator for Events {
+    type Item = EventName;
+    type IntoIter = std::vec::IntoIter<EventName>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.names.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Events {
+    type Item = &'a EventName;
+    type IntoIter = std::slice::Iter<'a, EventName>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.names.iter()
+    }
+}
+
+impl Tracefs {
+    /// Finds the mounted tracefs, in the order the kernel's documentation names
+    /// its places. `system` is `/`, and `mountinfo` the text of
+    /// `/proc/self/mountinfo`.
+    pub(crate) fn find(system: &Path, mountinfo: &str) -> Result<Self, Error> {
+        let mounts = Mount::list(mountinfo);
+        let usual = [
+            ("sys/kernel/tracing", "sys/kernel/tracing"),
+            ("sys/kernel/debug/tracing", "sys/kernel/debug"),
+        ];
+        let usual = usual.map(|(path, mount)| (system.join(path), system.join(mount)));
+        let elsewhere = mounts.iter().filter_map(|mount| {
+            let path = match mount.fs_type {
+                "tracefs" => mount.point.clone(),
+                "debugfs" => mount.point.join("tracing"),
+                _ => return None,
+            };
+            Some((path, mount.point.clone()))
+        });
+        let mut denied = None;
+        for (path, mount_point) in usual.into_iter().chain(elsewhere) {
+            match path.join("available_events").metadata() {
+                Ok(_) => return Ok(Self { root: path }),
+                // Without root even an empty place to mount at may be closed:
+                // only where something is mounted would root help.
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied
+                        && mounts.iter().any(|mount| mount.point == mount_point) =>
+                {
+                    denied.get_or_insert(path);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(match denied {
+            Some(path) => Error::PermissionDenied { path },
+            None => Error::NotMounted,
+        })
+    }
+
+    /// The tracefs of a root laid out like `/sys/kernel`.
+    pub(crate) fn at(kernel_root: &Path) -> Result<Self, Error> {
+        let root = kernel_root.join("tracing");
+        for part in ["available_events", "events"] {
+            match root.join(part).metadata() {
+                Ok(_) => return Ok(Self { root }),
+                Err(error) if read::is_missing(&error) => {}
+                Err(error) => return Err(Error::io(&root, error)),
+            }
+        }
+        Err(Error::NotAKernel {
+            root: kernel_root.to_owned(),
+        })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The events programs can be attached to. Where a capture has no
+    /// `available_events`, all that have a directory.
+    pub(crate) fn events(&self) -> Result<Events, Error> {
+        let path = self.root.join("available_events");
+        match read::text(&path, AVAILABLE_EVENTS_LIMIT)? {
+            Some(text) => Ok(Events::parse(&text)),
+            None => Ok(Events {
+                names: self.event_directories()?,
+                rejected: Vec::new(),
+            }),
+        }
+    }
+
+    /// Every event with a directory of its own, sorted: those of
+    /// [`events`](Self::events), and those of `ftrace:*`, which are not listed.
+    pub(crate) fn event_directories(&self) -> Result<Vec<EventName>, Error> {
+        let events = self.root.join("events");
+        let mut names = Vec::new();
+        for entry in WalkDir::new(&events)
+            .min_depth(2)
+            .max_depth(2)
+            .sort_by_file_name()
+        {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    let path = error.path().unwrap_or(&events).to_owned();
+                    match error.into_io_error() {
+                        // A module unloaded during the walk.
+                        Some(source) if read::is_missing(&source) && path != events => continue,
+                        Some(source) => return Err(Error::io(&path, source)),
+                        // A loop of links: no link is followed, so none comes.
+                        None => continue,
+                    }
+                }
+            };
+            let relative = entry
+                .path()
+                .strip_prefix(&events)
+                .ok()
+                .and_then(Path::to_str);
+            // `events/sched/enable` has the form of a name too; only an event
+            // has a format.
+            let name = relative.and_then(|path| path.parse::<EventName>().ok());
+            if let Some(name) = name.filter(|_| entry.file_type().is_dir())
+                && entry.path().join("format").exists()
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    pub(crate) fn format_path(&self, name: &EventName) -> PathBuf {
+        self.file(name, "format")
+    }
+
+    /// The event's format file, or `None` if it is not there.
+    pub(crate) fn format(&self, name: &EventName) -> Result<Option<Format>, Error> {
+        let path = self.format_path(name);
+        let Some(text) = read::text(&path, FORMAT_LIMIT)? else {
+            return Ok(None);
+        };
+        match Format::parse(&text) {
+            Ok(format) if format.name() == name.event() => Ok(Some(format)),
+            Ok(format) => Err(Error::OtherEvent {
+                path,
+                found: format.name().to_owned(),
+            }),
+            Err(source) => Err(Error::Format { path, source }),
+        }
+    }
+
+    /// The id of the event's context struct as its `btf_ids` file has it;
+    /// `None` where there is no such file, or it names none.
+    pub(crate) fn context_type_id(&self, name: &EventName) -> Result<Option<u32>, Error> {
+        let text = read::text(&self.file(name, "btf_ids"), BTF_IDS_LIMIT)?;
+        Ok(text.and_then(|text| {
+            let id = text
+                .lines()
+                .find_map(|line| line.strip_prefix("tp_btf_id: "))?;
+            id.parse().ok().filter(|id| *id != 0)
+        }))
+    }
+
+    fn file(&self, name: &EventName, file: &str) -> PathBuf {
+        let mut path = self.root.join("events");
+        path.extend([name.category(), name.event(), file]);
+        path
+    }
+}
+
+/// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Mount<'a> {
+    point: PathBuf,
+    fs_type: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    fn list(mountinfo: &'a str) -> Vec<Self> {
+        mountinfo.lines().filter_map(Self::parse).collect()
+    }
+
+    /// `22 20 0:7 / /sys/kernel/tracing rw,nosuid shared:4 - tracefs tracefs rw`
+    fn parse(line: &'a str) -> Option<Self> {
+        let (mount, file_system) = line.split_once(" - ")?;
+        Some(Self {
+            point: unescape(mount.split(' ').nth(4)?).into(),
+            fs_type: file_system.split(' ').next()?,
+        })
+    }
+}
+
+/// Space, tab, newline and backslash stand as `\040` and the like.
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let escaped = after
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        rest = match escaped {
+            Some(byte) if byte.is_ascii() => {
+                plain.push(char::from(byte));
+                &after[3..]
+            }
+            _ => {
+                plain.push('\\');
+                after
+            }
+        };
+    }
+    plain + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn mountinfo_lines() {
+        let text = "\
+            22 20 0:7 / /sys/kernel/tracing rw,nosuid shared:4 - tracefs tracefs rw\n\
+            23 20 0:8 / /mnt/a\\040b\\134c rw - debugfs debugfs rw\n\
+            nonsense\n";
+        let mounts = Mount::list(text);
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[0].point, Path::new("/sys/kernel/tracing"));
+        assert_eq!(
+            (mounts[1].point.to_str(), mounts[1].fs_type),
+            (Some("/mnt/a b\\c"), "debugfs")
+        );
+    }
+
+    #[test]
+    fn tracefs_is_found_where_it_is_mounted() {
+        let system = tempfile::tempdir().expect("a directory");
+        let found = |mountinfo: &str| Tracefs::find(system.path(), mountinfo);
+        let place = |path: &str| {
+            let path = system.path().join(path);
+            fs::create_dir_all(&path).expect("a directory");
+            fs::write(path.join("available_events"), "").expect("a file");
+            path
+        };
+        fs::create_dir_all(system.path().join("sys/kernel/tracing")).expect("a directory");
+        assert!(matches!(found(""), Err(Error::NotMounted)));
+
+        let odd = place("mnt/odd place");
+        let mountinfo = format!(
+            "9 1 0:7 / {} rw - tracefs t rw\n",
+            odd.display().to_string().replace(' ', "\\040")
+        );
+        assert_eq!(found(&mountinfo).expect("found").root(), odd);
+        let debug = place("sys/kernel/debug/tracing");
+        assert_eq!(found(&mountinfo).expect("found").root(), debug);
+        let usual = place("sys/kernel/tracing");
+        assert_eq!(found(&mountinfo).expect("found").root(), usual);
+    }
+
+    #[test]
+    fn lines_that_are_no_names_are_told() {
+        let events =
+            Events::parse("sched:sched_switch\nbad name:x\ntp/a/b\n\nhv-x:y\u{1b}[1m\na:b");
+        let names: Vec<&str> = events.names().iter().map(EventName::as_str).collect();
+        assert_eq!(names, ["sched:sched_switch", "a:b"]);
+        let lines: Vec<usize> = events.rejected().iter().map(|line| line.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5]);
+        assert_eq!(events.rejected()[3].text, "hv-x:y\\u{1b}[1m");
+    }
+
+    #[test]
+    fn names_in_several_categories() {
+        let events = Events::parse("a:x\nb:y\nc:x\nd:x\nb:y\n");
+        assert_eq!(events.shared_names(), HashSet::from(["x".into()]));
+        assert_eq!(
+            (events.categories_with("x"), events.categories_with("y")),
+            (3, 1)
+        );
+    }
+}

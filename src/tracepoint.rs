@@ -1,0 +1,126 @@
+//! One event and what is known of it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::context::{Context, Homes};
+use crate::error::Error;
+use crate::event_name::EventName;
+use crate::format::Format;
+use crate::kernel::Kernel;
+
+/// One event of a [`Kernel`], with its format read.
+#[derive(Clone)]
+pub struct Tracepoint<'k> {
+    kernel: &'k Kernel,
+    name: EventName,
+    format: Arc<Format>,
+}
+
+impl<'k> Tracepoint<'k> {
+    pub(crate) fn new(kernel: &'k Kernel, name: EventName, format: Format) -> Self {
+        Self {
+            kernel,
+            name,
+            format: Arc::new(format),
+        }
+    }
+
+    /// The event's name.
+    pub fn name(&self) -> &EventName {
+        &self.name
+    }
+
+    /// The event's id on this kernel since it booted: see [`Format::id`].
+    pub fn id(&self) -> u32 {
+        self.format.id()
+    }
+
+    /// The record the kernel writes for the event.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Which struct a program attached to the event gets, and how that is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Btf`] if vmlinux's BTF is not sound; [`Error::PermissionDenied`]
+    /// and [`Error::Io`] if it cannot be read. A kernel without BTF is no
+    /// error: the answer is then
+    /// [`Evidence::Format`](crate::Evidence::Format).
+    pub fn context(&self) -> Result<Context, Error> {
+        self.kernel.context(&self.name, &self.format)
+    }
+
+    /// Whether `available_events` has the event. No program can be attached to
+    /// one it has not, such as those of `ftrace:*`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Kernel::events`].
+    pub fn is_listed(&self) -> Result<bool, Error> {
+        Ok(self.kernel.events()?.contains(&self.name))
+    }
+
+    /// The ELF sections of the program types that can be attached to the event:
+    /// `tracepoint/…` for all that are listed, `raw_tp/…` and `tp_btf/…` where
+    /// BTF says that a tracepoint of this name is behind it, which for
+    /// `syscalls:*` there is not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`context`](Self::context) and [`is_listed`](Self::is_listed).
+    pub fn sections(&self) -> Result<Vec<String>, Error> {
+        if !self.is_listed()? {
+            return Ok(Vec::new());
+        }
+        let mut sections = vec![self.name.section()];
+        if let Homes::Found(_) = self.kernel.homes(self.name.event())? {
+            let event = self.name.event();
+            sections.extend([format!("raw_tp/{event}"), format!("tp_btf/{event}")]);
+        }
+        Ok(sections)
+    }
+
+    /// The other events of the same class, in the kernel's order; none if the
+    /// class is not known. A program written for one can be attached to all.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`context`](Self::context) and of [`Kernel::events`].
+    pub fn siblings(&self) -> Result<Vec<EventName>, Error> {
+        let context = self.context()?;
+        let (Some(class), Some(home)) = (context.class(), context.home_object()) else {
+            return Ok(Vec::new());
+        };
+        let alike: HashSet<&str> = home.index().events_like(self.name.event()).collect();
+        let mut siblings = Vec::new();
+        for name in self.kernel.events()? {
+            if name == self.name || !alike.contains(name.event()) {
+                continue;
+            }
+            let other = match self.kernel.tracepoint(name.as_str()) {
+                Ok(other) => other,
+                // Its module was unloaded just now.
+                Err(Error::EventGone { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            let other = other.context()?;
+            if other.class() == Some(class) && other.home() == Some(home.name()) {
+                siblings.push(name);
+            }
+        }
+        Ok(siblings)
+    }
+}
+
+impl fmt::Debug for Tracepoint<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Tracepoint")
+            .field("name", &self.name)
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}

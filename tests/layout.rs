@@ -1,0 +1,124 @@
+//! Layouts of contexts and records.
+
+mod support;
+
+#[path = "support/btf.rs"]
+mod btf;
+#[path = "support/capture.rs"]
+mod capture;
+
+use btf::BtfWriter;
+use capture::{COMMON, Capture};
+use tracepoints::{Evidence, Kernel};
+
+/// Declarators of every shape, as members of one context.
+#[test]
+fn types_are_spelled_as_in_c() {
+    let mut btf = BtfWriter::new(false);
+    btf.int("long int", 8, true);
+    let int = btf.int("int", 4, true);
+    let char = btf.int("char", 1, false);
+    let short = btf.int("short unsigned int", 2, false);
+    let entry_members = [
+        ("type", short, 0),
+        ("flags", char, 2),
+        ("preempt_count", char, 3),
+        ("pid", int, 4),
+    ];
+    let entry = btf.structure("trace_entry", 8, &entry_members);
+    let page = btf.structure("page", 64, &[]);
+    let anonymous = btf.structure("", 8, &[("x", int, 0)]);
+    let colour = btf.enumeration("colour", &[]);
+    let data = btf.array(char, 0);
+    let void_pointer = btf.pointer(0);
+    let const_char = btf.constant(char);
+    let pointer_to_const = btf.pointer(const_char);
+    let const_pointer_to_const = btf.constant(pointer_to_const);
+    let pointer_to_const_pointer = btf.pointer(const_pointer_to_const);
+    let pages = btf.pointer(page);
+    let page_array = btf.array(pages, 2);
+    let row = btf.array(char, 4);
+    let matrix = btf.array(row, 2);
+    let pointer_to_row = btf.pointer(row);
+    let callback = btf.prototype_returning(int, &[pages, 0]);
+    let callback = btf.pointer(callback);
+    let getter = btf.prototype_returning(void_pointer, &[]);
+    let getter = btf.pointer(getter);
+    let getters = btf.array(getter, 2);
+    let expected = [
+        ("a", void_pointer, 8, "void *"),
+        ("b", pointer_to_const, 8, "const char *"),
+        ("c", const_pointer_to_const, 8, "const char *const"),
+        ("d", pointer_to_const_pointer, 8, "const char *const *"),
+        ("e", page_array, 16, "struct page *[2]"),
+        ("f", matrix, 8, "char[2][4]"),
+        ("g", pointer_to_row, 8, "char (*)[4]"),
+        ("h", callback, 8, "int (*)(struct page *, ...)"),
+        ("i", getters, 16, "void *(*[2])(void)"),
+        ("j", anonymous, 8, "struct {…}"),
+        ("k", colour, 4, "enum colour"),
+    ];
+    let mut members = vec![("ent", entry, 0)];
+    let mut fields = Vec::new();
+    let mut at = 8;
+    for (name, ty, size, _) in expected {
+        members.push((name, ty, at));
+        fields.push((format!("u8 {name}[{size}]"), at, size));
+        at += size;
+    }
+    members.push(("__data", data, at));
+    btf.event_class("all", at + 4, &members, &[void_pointer]);
+    btf.event("all", &[void_pointer]);
+
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|(text, offset, size)| (&**text, *offset, *size))
+        .collect();
+    let mut capture = Capture::new();
+    capture
+        .event("x:all", COMMON, &fields)
+        .btf("vmlinux", &btf.bytes());
+    let context = capture.context("x:all");
+    assert_eq!(context.evidence(), &Evidence::Named);
+    for (name, _, size, c_type) in expected {
+        let slot = context.slot_of(name).expect("types").expect("a slot");
+        assert_eq!((slot.c_type(), slot.size()), (c_type, size), "{name}");
+    }
+    let layout = context.layout().expect("a layout");
+    assert_eq!(layout.size(), at + 4);
+    assert_eq!(layout.gaps(), [at..at + 4]);
+}
+
+/// Where a context has a struct, its members lie where the record's fields do;
+/// where it has none, the layout is made of those fields.
+#[test]
+fn contexts_hold_the_records_fields() {
+    for root in support::fixtures() {
+        let kernel = Kernel::at(&root).expect("a kernel");
+        for name in kernel.events().expect("events") {
+            let tracepoint = kernel.tracepoint(&name).expect("an event");
+            let context = tracepoint.context().expect("a context");
+            let slots = context.field_slots().expect("slots");
+            assert_eq!(slots.len(), tracepoint.format().fields().len());
+            if let Evidence::Syscall(_) = context.evidence() {
+                continue;
+            }
+            for (field, slot) in tracepoint.format().fields().iter().zip(slots) {
+                match slot {
+                    Some(slot) => {
+                        assert_eq!(
+                            (slot.offset(), slot.size()),
+                            (field.offset(), field.size()),
+                            "{name} {field}"
+                        );
+                    }
+                    // Without BTF too: a system call's strings are the record's alone.
+                    None => assert!(
+                        name.category() == "syscalls" && field.kind().is_dynamic(),
+                        "{name} {field}"
+                    ),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Writes BTF objects, for kernels there is no capture of.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+/// A BTF object in the making. Types get their ids in the order they are added.
+pub(crate) struct BtfWriter {
+    big_endian: bool,
+    types: Vec<u8>,
+    strings: Vec<u8>,
+    next_id: u32,
+    /// What a module's string offsets begin with.
+    first_name: u32,
+}
+
+/// A struct member: its name, type and offset in bytes.
+pub(crate) type Member<'a> = (&'a str, u32, u32);
+
+impl BtfWriter {
+    pub(crate) fn new(big_endian: bool) -> Self {
+        Self {
+            big_endian,
+            types: Vec::new(),
+            strings: vec![0],
+            next_id: 1,
+            first_name: 0,
+        }
+    }
+
+    /// A module's object, whose ids and names go on where `base`'s end.
+    pub(crate) fn split(base: &Self) -> Self {
+        Self {
+            big_endian: base.big_endian,
+            types: Vec::new(),
+            strings: Vec::new(),
+            next_id: base.next_id,
+            first_name: base.first_name + base.strings.len() as u32,
+        }
+    }
+
+    pub(crate) fn int(&mut self, name: &str, size: u32, signed: bool) -> u32 {
+        let id = self.add(name, 1, 0, size);
+        self.words(&[u32::from(signed) << 24 | size * 8]);
+        id
+    }
+
+    pub(crate) fn pointer(&mut self, to: u32) -> u32 {
+        self.add("", 2, 0, to)
+    }
+
+    pub(crate) fn array(&mut self, of: u32, length: u32) -> u32 {
+        let id = self.add("", 3, 0, 0);
+        self.words(&[of, of, length]);
+        id
+    }
+
+    pub(crate) fn structure(&mut self, name: &str, size: u32, members: &[Member<'_>]) -> u32 {
+        let id = self.add(name, 4, members.len(), size);
+        for (name, ty, offset) in members {
+            let name = self.string(name);
+            self.words(&[name, *ty, offset * 8]);
+        }
+        id
+    }
+
+    pub(crate) fn enumeration(&mut self, name: &str, values: &[(&str, u32)]) -> u32 {
+        let id = self.add(name, 6, values.len(), 4);
+        for (name, value) in values {
+            let name = self.string(name);
+            self.words(&[name, *value]);
+        }
+        id
+    }
+
+    pub(crate) fn typedef(&mut self, name: &str, of: u32) -> u32 {
+        self.add(name, 8, 0, of)
+    }
+
+    pub(crate) fn constant(&mut self, of: u32) -> u32 {
+        self.add("", 10, 0, of)
+    }
+
+    pub(crate) fn prototype(&mut self, parameters: &[u32]) -> u32 {
+        self.prototype_returning(0, parameters)
+    }
+
+    /// A parameter of type 0 at the end is `...`.
+    pub(crate) fn prototype_returning(&mut self, result: u32, parameters: &[u32]) -> u32 {
+        let id = self.add("", 13, parameters.len(), result);
+        for parameter in parameters {
+            self.words(&[0, *parameter]);
+        }
+        id
+    }
+
+    pub(crate) fn function(&mut self, name: &str, prototype: u32) -> u32 {
+        self.add(name, 12, 0, prototype)
+    }
+
+    /// What `DECLARE_EVENT_CLASS` leaves in BTF: the struct and the function.
+    pub(crate) fn event_class(
+        &mut self,
+        class: &str,
+        size: u32,
+        members: &[Member<'_>],
+        parameters: &[u32],
+    ) -> u32 {
+        let prototype = self.prototype(parameters);
+        self.function(&format!("__bpf_trace_{class}"), prototype);
+        self.structure(&format!("trace_event_raw_{class}"), size, members)
+    }
+
+    /// What `DEFINE_EVENT` leaves: the typedef.
+    pub(crate) fn event(&mut self, event: &str, parameters: &[u32]) {
+        let prototype = self.prototype(parameters);
+        let pointer = self.pointer(prototype);
+        self.typedef(&format!("btf_trace_{event}"), pointer);
+    }
+
+    /// The object's bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut header = Self::new(self.big_endian);
+        let magic: u16 = 0xeb9f;
+        header.types.extend(match self.big_endian {
+            true => magic.to_be_bytes(),
+            false => magic.to_le_bytes(),
+        });
+        header.types.extend([1, 0]);
+        let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
+        header.words(&[24, 0, types, types, strings]);
+        [&*header.types, &*self.types, &*self.strings].concat()
+    }
+
+    fn add(&mut self, name: &str, kind: u32, vlen: usize, size_or_type: u32) -> u32 {
+        let name = self.string(name);
+        self.words(&[name, kind << 24 | vlen as u32, size_or_type]);
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    fn string(&mut self, text: &str) -> u32 {
+        if text.is_empty() {
+            return 0;
+        }
+        let at = self.strings.len() as u32 + self.first_name;
+        self.strings.extend(text.bytes());
+        self.strings.push(0);
+        at
+    }
+
+    fn words(&mut self, words: &[u32]) {
+        for word in words {
+            self.types.extend(match self.big_endian {
+                true => word.to_be_bytes(),
+                false => word.to_le_bytes(),
+            });
+        }
+    }
+}
