@@ -32,3 +32,8 @@ pub use kernel::Kernel;
 pub use layout::{Layout, Slot};
 pub use tracefs::{Events, RejectedLine};
 pub use tracepoint::Tracepoint;
+
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

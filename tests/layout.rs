@@ -86,7 +86,7 @@ fn types_are_spelled_as_in_c() {
     }
     let layout = context.layout().expect("a layout");
     assert_eq!(layout.size(), at + 4);
-    assert_eq!(layout.gaps(), [at..at + 4]);
+    assert_eq!(layout.gaps(), vec![at..at + 4]);
 }
 
 /// Where a context has a struct, its members lie where the record's fields do;

@@ -38,7 +38,7 @@ impl BtfWriter {
 
     pub(crate) fn int(&mut self, name: &str, size: u32, signed: bool) -> u32 {
         let id = self.add(name, 1, 0, size);
-        self.words(&[u32::from(signed) << 24 | size * 8]);
+        self.words(&[(u32::from(signed) << 24) | (size * 8)]);
         id
     }
 
@@ -131,7 +131,7 @@ impl BtfWriter {
 
     fn add(&mut self, name: &str, kind: u32, vlen: usize, size_or_type: u32) -> u32 {
         let name = self.string(name);
-        self.words(&[name, kind << 24 | vlen as u32, size_or_type]);
+        self.words(&[name, (kind << 24) | vlen as u32, size_or_type]);
         self.next_id += 1;
         self.next_id - 1
     }

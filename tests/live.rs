@@ -1,0 +1,167 @@
+//! The running kernel. As root each test mounts tracefs in a mount namespace of
+//! its own; without root it says that it was skipped.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+#[path = "support/example.rs"]
+mod example;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use example::{stderr, stdout};
+use serde_json::Value;
+
+/// Runs a shell script in a mount namespace of its own, `$LIST` and `$FORMAT`
+/// being the example programs; `None`, having said so, where that takes rights
+/// this user does not have.
+fn in_namespace(test: &str, script: &str) -> Option<Output> {
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec"]);
+        command.arg(format!("mount --make-rprivate /\n{script}"));
+        command
+            .env("LIST", example::example("list"))
+            .env("FORMAT", example::example("format"));
+        command
+    };
+    let trial = unshare("mount -t tracefs tracefs /sys/kernel/tracing").output();
+    match trial {
+        Ok(output) if output.status.success() => Some(unshare(script).output().expect("it runs")),
+        Ok(output) => {
+            support::skip(test, stderr(&output).trim());
+            None
+        }
+        Err(error) => {
+            support::skip(test, &format!("unshare: {error}"));
+            None
+        }
+    }
+}
+
+const MOUNT: &str = "mount -t tracefs tracefs /sys/kernel/tracing\n";
+
+#[test]
+fn list_of_the_running_kernel() {
+    let script =
+        format!("{MOUNT}cat /sys/kernel/tracing/available_events; echo; exec \"$LIST\" --json");
+    let Some(output) = in_namespace("list_of_the_running_kernel", &script) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (events, rows) = stdout(&output).split_once("\n\n").expect("two lists");
+    let rows: Vec<Value> = rows
+        .lines()
+        .map(|row| serde_json::from_str(row).expect("JSON"))
+        .collect();
+    let names: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["event"].as_str())
+        .collect();
+    assert_eq!(names, events.lines().collect::<Vec<_>>());
+
+    let has_btf = Path::new("/sys/kernel/btf/vmlinux").exists();
+    let context =
+        |name: &str| &rows[names.iter().position(|one| *one == name).expect(name)]["context"];
+    if has_btf {
+        // Events of vmlinux that every kernel has, by names that never changed.
+        assert_eq!(
+            context("sched:sched_switch")["struct"],
+            "trace_event_raw_sched_switch"
+        );
+        assert_eq!(context("sched:sched_switch")["evidence"], "named");
+    } else {
+        assert_eq!(context("sched:sched_switch")["evidence"], "format");
+    }
+    assert!(stderr(&output).starts_with(&format!("{} events, ", names.len())));
+    println!("{}", stderr(&output));
+}
+
+#[test]
+fn format_on_the_running_kernel() {
+    let script = format!(
+        "{MOUNT}cat /sys/kernel/tracing/events/sched/sched_switch/id; exec \"$FORMAT\" sched:sched_switch"
+    );
+    let Some(output) = in_namespace("format_on_the_running_kernel", &script) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (id, text) = stdout(&output).split_once('\n').expect("an id");
+    assert!(
+        text.starts_with(&format!("sched:sched_switch\n  id        {id}\n")),
+        "{text}"
+    );
+    for field in [
+        "prev_comm",
+        "prev_pid",
+        "prev_state",
+        "next_comm",
+        "next_pid",
+        "next_prio",
+    ] {
+        assert!(text.contains(&format!("\n  {field} ")), "{text}");
+    }
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_slip_on_the_running_kernel() {
+    let script = format!("{MOUNT}exec \"$FORMAT\" sched:sched_proces_exit");
+    let Some(output) = in_namespace("a_slip_on_the_running_kernel", &script) else {
+        return;
+    };
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "format: no event sched:sched_proces_exit; did you mean sched:sched_process_exit?\n"
+    );
+}
+
+/// Where tracefs cannot be read, the examples show a captured kernel and say so
+/// in one line.
+#[test]
+fn without_tracefs_a_captured_kernel_is_shown() {
+    let script = "umount -q /sys/kernel/tracing || :\numount -q /sys/kernel/debug || :\nexec \"$LIST\" sched:sched_switch";
+    let Some(output) = in_namespace("without_tracefs_a_captured_kernel_is_shown", script) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(
+        stdout(&output),
+        "sched:sched_switch  trace_event_raw_sched_switch  named\n"
+    );
+    let lines: Vec<&str> = stderr(&output).lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("list: tracefs is not mounted: mount it as root, `mount -t tracefs tracefs /sys/kernel/tracing`; "));
+    assert!(
+        lines[0].contains(
+            "showing the captured kernel 6.18.15-x86_64 instead, for the live one: sudo "
+        )
+    );
+    assert_eq!(lines[1], "1 event, 1 class: 1 named");
+}
+
+#[test]
+fn without_root_permission_is_denied() {
+    // A place from where any user may run the program.
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let list = dir.path().join("list");
+    fs::copy(example::example("list"), &list).expect("a copy");
+    let script = format!(
+        "{MOUNT}exec setpriv --reuid 65534 --regid 65534 --clear-groups '{}' sched:sched_switch",
+        list.display()
+    );
+    let Some(output) = in_namespace("without_root_permission_is_denied", &script) else {
+        return;
+    };
+    // Whether the captured kernel can be read depends on where the crate lies.
+    assert!(
+        stderr(&output).starts_with("list: permission denied: /sys/kernel/tracing: run as root"),
+        "{}",
+        stderr(&output)
+    );
+}
