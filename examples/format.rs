@@ -7,12 +7,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use shared::Failure;
+use tracepoints::emit::{self, CHeader, COptions, RustModule};
 use tracepoints::format::Field;
 use tracepoints::{
-    Context, Error, EventName, EventPattern, Evidence, FormatReason, Kernel, Slot, Tracepoint,
+    Context, Error, EventName, EventPattern, Events, Evidence, FormatReason, Kernel, RawTracepoint,
+    Slot, Tracepoint,
 };
 
 /// Shows a tracepoint's context struct, its sections and its fields.
@@ -25,9 +27,32 @@ struct Arguments {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
+    /// The arguments raw_tp and tp_btf programs get.
+    #[arg(long, conflicts_with_all = ["json", "emit"])]
+    raw: bool,
+    /// Source text to paste instead.
+    #[arg(long, value_name = "WHAT", conflicts_with = "json")]
+    emit: Option<Emit>,
     /// Which events: sched:sched_switch, block:*, ….
     #[arg(required = true, value_name = "EVENT|PATTERN")]
     patterns: Vec<EventPattern>,
+}
+
+/// What `--emit` emits.
+#[derive(Clone, Copy, ValueEnum)]
+enum Emit {
+    /// The context structs in C, with all they need, and assertions.
+    C,
+    /// The same for CO-RE: libbpf relocates it to other kernels.
+    Core,
+    /// The context structs in Rust, with assertions.
+    Rust,
+    /// A program in C for libbpf.
+    SkelC,
+    /// A program in Rust for aya.
+    SkelRust,
+    /// The context's layout, one JSON object a line.
+    Json,
 }
 
 /// All that is known of one event.
@@ -105,7 +130,14 @@ fn main() -> ExitCode {
 
 fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let kernel: Kernel = shared::kernel("format", arguments.root.as_ref())?;
-    for (index, name) in kernel.select(&arguments.patterns)?.into_iter().enumerate() {
+    if arguments.raw {
+        return write_raw(&kernel, &arguments.patterns, out);
+    }
+    let names = kernel.select(&arguments.patterns)?;
+    if let Some(emit) = arguments.emit {
+        return write_emitted(&kernel, &names, emit, out);
+    }
+    for (index, name) in names.into_iter().enumerate() {
         let tracepoint = match kernel.tracepoint(&name) {
             // Of a pattern's events, one may go meanwhile.
             Err(error @ Error::EventGone { .. }) => {
@@ -124,6 +156,81 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
             }
             write_text(&description, out)?;
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The arguments of the tracepoints behind events, and of those without one.
+fn write_raw(
+    kernel: &Kernel,
+    patterns: &[EventPattern],
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    for pattern in patterns {
+        // A tracepoint without an event has a name, and no category.
+        if let Ok(raw) = kernel.raw_tracepoint(&pattern.to_string()) {
+            write_raw_tracepoint(&raw, out)?;
+            continue;
+        }
+        for name in &kernel.select(std::slice::from_ref(pattern))? {
+            match kernel.tracepoint(name)?.raw()? {
+                Some(raw) => write_raw_tracepoint(&raw, out)?,
+                None => eprintln!("format: {name}: BTF has no raw tracepoint behind it"),
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_raw_tracepoint(raw: &RawTracepoint, out: &mut dyn Write) -> Result<(), Failure> {
+    let [raw_tp, tp_btf] = raw.sections();
+    writeln!(out, "{raw}")?;
+    writeln!(out, "  home  {}", raw.home())?;
+    writeln!(
+        out,
+        "  SEC   {raw_tp}  struct bpf_raw_tracepoint_args *ctx: args[0] to args[{}]",
+        raw.arguments().len().saturating_sub(1)
+    )?;
+    writeln!(out, "        {tp_btf}  BPF_PROG(on_{}, …)", raw.name())?;
+    Ok(())
+}
+
+/// The events' contexts as source text.
+fn write_emitted(
+    kernel: &Kernel,
+    names: &Events,
+    what: Emit,
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    let options = COptions::default();
+    let mut header = CHeader::new(match what {
+        Emit::Core => options.preserve_access_index(true),
+        _ => options.assertions(true),
+    });
+    let mut module = RustModule::new();
+    for name in names {
+        let tracepoint = kernel.tracepoint(name)?;
+        match what {
+            Emit::C | Emit::Core => drop(header.add(&tracepoint)?),
+            Emit::Rust => drop(module.add(&tracepoint)?),
+            Emit::SkelC => write!(out, "{}", emit::skeleton_c(&tracepoint)?)?,
+            Emit::SkelRust => write!(out, "{}", emit::skeleton_rust(&tracepoint)?)?,
+            Emit::Json => {
+                let context = tracepoint.context()?;
+                let layout = context.layout().map_err(|source| Error::Layout {
+                    name: name.clone(),
+                    source,
+                })?;
+                let line =
+                    serde_json::json!({ "event": name, "context": context, "layout": layout });
+                writeln!(out, "{line}")?;
+            }
+        }
+    }
+    match what {
+        Emit::C | Emit::Core => write!(out, "{header}")?,
+        Emit::Rust => write!(out, "{module}")?,
+        _ => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 use shared::Failure;
-use tracepoints::{Context, Error, EventName, EventPattern, Evidence, Kernel};
+use tracepoints::{
+    Context, Error, EventName, EventPattern, Events, Evidence, Kernel, RawTracepoint,
+};
 
 /// Lists tracepoints with the struct an eBPF program attached to each gets.
 #[derive(Parser)]
@@ -26,6 +28,9 @@ struct Arguments {
     /// Only events of this class, or possibly of it.
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
+    /// Also tracepoints without an event, which take raw programs only.
+    #[arg(long, conflicts_with = "class")]
+    raw: bool,
     /// Which events: sched:*, *:*exit*, …; all without one.
     #[arg(value_name = "PATTERN")]
     patterns: Vec<EventPattern>,
@@ -40,6 +45,31 @@ struct Row {
     id: u32,
     section: String,
     context: Context,
+}
+
+/// A tracepoint without an event.
+#[derive(Serialize)]
+struct BareRow {
+    event: Option<EventName>,
+    category: Option<String>,
+    name: String,
+    id: Option<u32>,
+    section: String,
+    raw: RawTracepoint,
+}
+
+impl BareRow {
+    fn of(raw: RawTracepoint) -> Self {
+        let [section, _] = raw.sections();
+        Self {
+            event: None,
+            category: None,
+            name: raw.name().to_owned(),
+            id: None,
+            section,
+            raw,
+        }
+    }
 }
 
 impl Row {
@@ -72,7 +102,30 @@ fn main() -> ExitCode {
 
 fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let kernel = shared::kernel("list", arguments.root.as_ref())?;
-    let events = kernel.select(&arguments.patterns)?;
+    let mut patterns = arguments.patterns.clone();
+    let mut bare = Vec::new();
+    if arguments.raw {
+        bare = kernel.bare_tracepoints()?;
+        bare.retain(|raw| {
+            patterns.is_empty()
+                || patterns
+                    .iter()
+                    .any(|pattern| pattern.matches_bare(raw.name()))
+        });
+        // What matches a tracepoint without an event need not match one with.
+        let listed = kernel.events()?;
+        let of_bare =
+            |pattern: &EventPattern| bare.iter().any(|raw| pattern.matches_bare(raw.name()));
+        let of_listed =
+            |pattern: &EventPattern| listed.names().iter().any(|name| pattern.matches(name));
+        patterns.retain(|pattern| !of_bare(pattern) || of_listed(pattern));
+    }
+    let bare: Vec<BareRow> = bare.into_iter().map(BareRow::of).collect();
+    let only_bare = patterns.is_empty() && !arguments.patterns.is_empty();
+    let events = match only_bare {
+        true => Events::default(),
+        false => kernel.select(&patterns)?,
+    };
     let mut code = ExitCode::SUCCESS;
     for rejected in events.rejected() {
         eprintln!(
@@ -104,19 +157,29 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
             serde_json::to_writer(&mut *out, row)?;
             writeln!(out)?;
         }
+        for row in &bare {
+            serde_json::to_writer(&mut *out, row)?;
+            writeln!(out)?;
+        }
     } else {
-        write_columns(&rows, out)?;
+        write_columns(&rows, &bare, out)?;
     }
     out.flush()?;
-    eprintln!("{}", summary(&rows));
+    let and_bare = match bare.len() {
+        0 => String::new(),
+        count => format!("; {} without an event", plural(count, "tracepoint", "s")),
+    };
+    eprintln!("{}{and_bare}", summary(&rows));
     Ok(code)
 }
 
-fn write_columns(rows: &[Row], out: &mut dyn Write) -> Result<(), Failure> {
-    let widest = |length: fn(&Row) -> usize| rows.iter().map(length).max().unwrap_or(0);
-    let event = widest(|row| row.event.as_str().len());
+fn write_columns(rows: &[Row], bare: &[BareRow], out: &mut dyn Write) -> Result<(), Failure> {
+    let names = rows.iter().map(|row| row.event.as_str());
+    let names = names.chain(bare.iter().map(|row| &*row.name));
+    let event = names.map(str::len).max().unwrap_or(0);
     // Lists of candidates are long, and few: they may stand out.
-    let context = widest(|row| row.context.struct_name().map_or(0, str::len));
+    let structs = rows.iter().filter_map(|row| row.context.struct_name());
+    let context = structs.map(str::len).max().unwrap_or(0);
     for row in rows {
         let evidence = row.context.evidence();
         let style = shared::evidence_style(evidence);
@@ -127,6 +190,9 @@ fn write_columns(rows: &[Row], out: &mut dyn Write) -> Result<(), Failure> {
             shared::struct_cell(&row.context),
             evidence.as_str()
         )?;
+    }
+    for row in bare {
+        writeln!(out, "{:event$}  {:context$}  raw", row.name, "-")?;
     }
     Ok(())
 }

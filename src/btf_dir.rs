@@ -64,6 +64,19 @@ impl BtfDir {
             .collect())
     }
 
+    /// Every object that can be read, vmlinux first; none on a kernel without
+    /// BTF.
+    pub(crate) fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {
+        let Some(vmlinux) = self.vmlinux()? else {
+            return Ok(Vec::new());
+        };
+        let modules = self.modules()?.iter();
+        let modules = modules.filter_map(|module| self.module(module, &vmlinux).ok());
+        let mut objects: Vec<_> = modules.collect();
+        objects.insert(0, vmlinux);
+        Ok(objects)
+    }
+
     /// The objects that define an event of this name. Of an event vmlinux
     /// defines, modules are asked too only if `shared`: if several categories
     /// have an event of the name.

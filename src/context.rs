@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::btf::{BtfError, Class, Member, Object, Section, TypeId};
 use crate::event_name::EventName;
-use crate::format::{Field, FieldKind, Format};
+use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
 
 /// The prefix of every context struct's name; the event class follows.
@@ -233,22 +233,14 @@ impl Context {
         let layout = self.layout()?;
         Ok(fields
             .iter()
-            .map(|field| layout.slot(&member_name(field)).cloned())
+            .map(|field| layout.slot(&field.member_name()).cloned())
             .collect())
     }
 
-    /// The record's own fields, but for those a system call's context lacks.
+    /// The record's layout, without what a system call's context lacks.
     fn record_part(&self) -> Layout {
         let fields = self.format.fields().iter();
-        let slots = fields
-            .filter(|field| !(self.is_syscall && field.kind().is_dynamic()))
-            .map(|field| {
-                let c_type = record_type(field);
-                Slot::new(member_name(field), c_type, field.offset(), field.size())
-            })
-            .collect::<Vec<_>>();
-        let size = slots.iter().map(Slot::end).max().unwrap_or(0);
-        Layout::new(size, slots)
+        Format::layout_of(fields.filter(|field| !(self.is_syscall && field.kind().is_dynamic())))
     }
 
     fn from_format(name: &EventName, format: &Arc<Format>, reason: FormatReason) -> Self {
@@ -397,7 +389,7 @@ fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool {
         field.name().as_bytes().strip_prefix(b"common_") == Some(member.name)
             && same_place(field, member, section)
     }) && pairwise(format.fields(), own, |field, member| {
-        let prefix = location_prefix(field.kind()).as_bytes();
+        let prefix = field.kind().member_prefix().as_bytes();
         Some(field.name().as_bytes()) == member.name.strip_prefix(prefix)
             && same_place(field, member, section)
     })
@@ -422,30 +414,6 @@ fn pairwise<'a>(
             .is_some_and(|member| go_together(field, &member))
     });
     each && members.next().is_none()
-}
-
-/// What the C member of a field of this kind has before the field's name.
-fn location_prefix(kind: FieldKind) -> &'static str {
-    match kind {
-        FieldKind::DataLoc => "__data_loc_",
-        FieldKind::RelLoc => "__rel_loc_",
-        _ => "",
-    }
-}
-
-/// The name of the struct member a field is.
-fn member_name(field: &Field) -> String {
-    format!("{}{}", location_prefix(field.kind()), field.name())
-}
-
-/// A field's type as C has it in the record: a dynamic field is a u32.
-fn record_type(field: &Field) -> String {
-    let declaration = field.declaration();
-    match (field.kind(), declaration.array()) {
-        (kind, _) if kind.is_dynamic() => "u32".to_owned(),
-        (FieldKind::Array, Some(length)) => format!("{}[{length}]", declaration.type_text()),
-        _ => declaration.type_text().to_owned(),
-    }
 }
 
 /// The kernel's local `struct syscall_tp_t`: where it has what.
@@ -636,7 +604,7 @@ impl SyscallStruct {
             }
         };
         let c_type = home.c_type(place.type_id)?;
-        Ok(Some(Slot::new(name, c_type, place.offset, place.size)))
+        Ok(Some(Slot::new(name, c_type, place.offset * 8, None)))
     }
 }
 

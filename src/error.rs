@@ -48,6 +48,12 @@ pub enum Error {
         /// Names of events it may be a slip for, nearest first.
         near: Vec<EventName>,
     },
+    /// No BTF object defines a tracepoint of this name.
+    #[error("no tracepoint {name} in the kernel's BTF")]
+    NoRawTracepoint {
+        /// The name, with control characters escaped.
+        name: String,
+    },
     /// No event's name matches a pattern.
     #[error("no event matches {pattern:?}{}", did_you_mean(.near))]
     NoMatch {
@@ -99,6 +105,22 @@ pub enum Error {
         name: EventName,
         /// What is wrong with the types.
         source: BtfError,
+    },
+    /// The context has no struct of a known name, which CO-RE relocates by.
+    #[error("the context of {name} has no struct to relocate by: {reason}")]
+    NoStruct {
+        /// The event.
+        name: EventName,
+        /// Why it has none.
+        reason: String,
+    },
+    /// A header already has another type of the same name.
+    #[error("{name} needs another {of} than the header has: give it a header of its own")]
+    Conflict {
+        /// The event.
+        name: EventName,
+        /// The type: `struct x`, `enum x` or a typedef's name.
+        of: String,
     },
     /// A file is no UTF-8 text.
     #[error("{} is not text: byte {offset} is no UTF-8", .path.display())]

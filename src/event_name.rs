@@ -174,6 +174,12 @@ impl EventPattern {
         self.category.matches(name.category()) && self.event.matches(name.event())
     }
 
+    /// Whether the pattern is of a tracepoint that has this name and no category,
+    /// as only one of any category can be.
+    pub fn matches_bare(&self, tracepoint: &str) -> bool {
+        self.category.as_str() == "*" && self.event.matches(tracepoint)
+    }
+
     /// The name, if the pattern is one and not a pattern of many.
     pub fn as_name(&self) -> Option<EventName> {
         self.text.parse().ok()

@@ -5,11 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use crate::btf::Object;
 use crate::btf_dir::BtfDir;
 use crate::context::{self, Context, FormatReason, Homes};
 use crate::error::Error;
 use crate::event_name::{EventName, EventPattern};
 use crate::format::Format;
+use crate::raw::RawTracepoint;
 use crate::tracefs::{Events, Tracefs};
 use crate::tracepoint::Tracepoint;
 
@@ -167,13 +169,77 @@ impl Kernel {
     /// [`Error::PermissionDenied`], [`Error::TooLarge`] and [`Error::Io`].
     pub fn btf_objects(&self) -> Result<Vec<String>, Error> {
         if self.btf.vmlinux()?.is_none() {
-            return Err(Error::NoBtf {
-                path: self.btf.path().join("vmlinux"),
-            });
+            return Err(self.no_btf());
         }
         let mut names = vec!["vmlinux".to_owned()];
         names.extend(self.btf.module_names()?);
         Ok(names)
+    }
+
+    /// The tracepoints behind the events of all categories and those that have
+    /// no event: see [`RawTracepoint`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRawTracepoint`] if no BTF object defines one of this name, and
+    /// those of [`btf_objects`](Self::btf_objects).
+    pub fn raw_tracepoint(&self, name: &str) -> Result<RawTracepoint, Error> {
+        let missing = || Error::NoRawTracepoint {
+            name: name.escape_debug().to_string(),
+        };
+        match self.btf.homes(name, false)? {
+            Homes::Found(homes) => self.raw(name, homes.first().ok_or_else(missing)?),
+            Homes::None(FormatReason::NoBtf) => Err(self.no_btf()),
+            Homes::None(_) => Err(missing()),
+        }
+    }
+
+    /// The tracepoints that have no event in tracefs (`pelt_se_tp`,
+    /// `sched_util_est_cfs_tp`): declared by `DECLARE_TRACE` alone, they take raw
+    /// programs only. Sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`btf_objects`](Self::btf_objects) and of
+    /// [`events`](Self::events).
+    pub fn bare_tracepoints(&self) -> Result<Vec<RawTracepoint>, Error> {
+        let events = self.events()?;
+        let listed: HashSet<&str> = events.names().iter().map(EventName::event).collect();
+        let objects = self.btf.objects()?;
+        if objects.is_empty() {
+            return Err(self.no_btf());
+        }
+        let mut bare = Vec::new();
+        for object in &objects {
+            let names = object
+                .index()
+                .event_names()
+                .filter(|name| !listed.contains(name));
+            for name in names {
+                bare.push(self.raw(name, object)?);
+            }
+        }
+        bare.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(bare)
+    }
+
+    /// The tracepoint of this name that the object defines.
+    pub(crate) fn raw(&self, name: &str, home: &Object) -> Result<RawTracepoint, Error> {
+        let arguments = home.arguments(name).map_err(|source| Error::Btf {
+            path: self.btf.path().join(home.name()),
+            source,
+        })?;
+        Ok(RawTracepoint::new(
+            name,
+            home.name(),
+            arguments.unwrap_or_default(),
+        ))
+    }
+
+    fn no_btf(&self) -> Error {
+        Error::NoBtf {
+            path: self.btf.path().join("vmlinux"),
+        }
     }
 
     /// Says which context a program attached to the event gets.

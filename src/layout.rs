@@ -1,36 +1,79 @@
 //! Where named things lie in a run of bytes: what a format file says of a
 //! record and BTF of a struct, in one form.
 
-use serde::Serialize;
+use std::fmt;
+use std::ops::Range;
 
-/// A struct's or record's members in the order of their offsets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::ctype::{CType, RecordKeyword};
+
+/// The members of a struct or union, or the fields of a record, by offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
+    keyword: RecordKeyword,
+    name: Option<String>,
     size: u32,
+    align: u32,
     slots: Vec<Slot>,
 }
 
-/// One named run of bytes of a [`Layout`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One named run of bytes, or of bits, of a [`Layout`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     name: String,
+    pub(crate) ty: CType,
     c_type: String,
-    offset: u32,
-    size: u32,
+    bit_offset: u32,
+    /// In bits, of a bitfield.
+    width: Option<u32>,
 }
 
 impl Layout {
     /// Sorts the slots by offset; those at one offset (a union, an empty array)
     /// stay in the order given.
-    pub(crate) fn new(size: u32, mut slots: Vec<Slot>) -> Self {
-        slots.sort_by_key(|slot| slot.offset);
-        Self { size, slots }
+    pub(crate) fn new(
+        keyword: RecordKeyword,
+        name: Option<String>,
+        size: u32,
+        mut slots: Vec<Slot>,
+    ) -> Self {
+        slots.sort_by_key(|slot| slot.bit_offset);
+        let align = slots.iter().map(Slot::align).max().unwrap_or(1);
+        Self {
+            keyword,
+            name,
+            size,
+            align,
+            slots,
+        }
+    }
+
+    /// The struct's or union's name; `None` for a record and an anonymous one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether all members lie at offset 0.
+    pub fn is_union(&self) -> bool {
+        self.keyword == RecordKeyword::Union
+    }
+
+    pub(crate) fn keyword(&self) -> RecordKeyword {
+        self.keyword
     }
 
     /// The whole size in bytes. For a record it is the end of the last field:
     /// what dynamic fields point at comes after it.
     pub fn size(&self) -> u32 {
         self.size
+    }
+
+    /// The largest alignment a member wants on a 64-bit machine, in bytes.
+    /// Neither BTF nor a format file says whether the struct itself has it.
+    pub fn align(&self) -> u32 {
+        self.align
     }
 
     /// The members, by offset.
@@ -44,13 +87,14 @@ impl Layout {
     }
 
     /// The bytes no member covers, as ranges of offsets: padding, and what the
-    /// kernel does not tell about.
-    pub fn gaps(&self) -> Vec<std::ops::Range<u32>> {
+    /// kernel does not tell about. Of a union, what is behind its largest
+    /// member.
+    pub fn gaps(&self) -> Vec<Range<u32>> {
         let mut gaps = Vec::new();
         let mut covered = 0;
         for slot in &self.slots {
-            if slot.offset > covered {
-                gaps.push(covered..slot.offset);
+            if slot.offset() > covered {
+                gaps.push(covered..slot.offset());
             }
             covered = covered.max(slot.end());
         }
@@ -59,19 +103,148 @@ impl Layout {
         }
         gaps
     }
-}
 
-impl Slot {
-    pub(crate) fn new(name: String, c_type: String, offset: u32, size: u32) -> Self {
+    /// Whether every member but bitfields lies where its type's alignment wants.
+    pub(crate) fn is_aligned(&self) -> bool {
+        self.slots
+            .iter()
+            .all(|slot| slot.width.is_some() || slot.offset() % slot.align() == 0)
+    }
+
+    /// The same, its size being a multiple of its alignment.
+    pub(crate) fn rounded_up(self) -> Self {
+        let size = self.size.checked_next_multiple_of(self.align);
         Self {
-            name,
-            c_type,
-            offset,
-            size,
+            size: size.unwrap_or(self.size),
+            ..self
         }
     }
 
+    /// What differs from another layout, member by member of the same name, in
+    /// the order of this one; then what only the other has. Sizes of the whole
+    /// and gaps are not compared.
+    pub fn differences(&self, other: &Layout) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let mut add = |slot: &str, kind| {
+            differences.push(Difference {
+                slot: slot.to_owned(),
+                kind,
+            });
+        };
+        for here in &self.slots {
+            let Some(there) = other.slot(&here.name) else {
+                add(&here.name, DifferenceKind::OnlyHere);
+                continue;
+            };
+            if here.bit_offset != there.bit_offset {
+                add(
+                    &here.name,
+                    DifferenceKind::Moved {
+                        from: here.offset(),
+                        to: there.offset(),
+                    },
+                );
+            }
+            if here.size() != there.size() || here.width != there.width {
+                add(
+                    &here.name,
+                    DifferenceKind::Resized {
+                        from: here.size(),
+                        to: there.size(),
+                    },
+                );
+            }
+            if here.c_type != there.c_type {
+                add(
+                    &here.name,
+                    DifferenceKind::Retyped {
+                        from: here.c_type.clone(),
+                        to: there.c_type.clone(),
+                    },
+                );
+            }
+        }
+        for there in &other.slots {
+            if self.slot(&there.name).is_none() {
+                add(&there.name, DifferenceKind::OnlyThere);
+            }
+        }
+        differences
+    }
+}
+
+/// How one member differs between two layouts: see [`Layout::differences`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Difference {
     /// The member's C name.
+    pub slot: String,
+    /// What differs.
+    pub kind: DifferenceKind,
+}
+
+/// What differs between two members of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DifferenceKind {
+    /// Its offset, in bytes.
+    Moved {
+        /// In the first layout.
+        from: u32,
+        /// In the second.
+        to: u32,
+    },
+    /// How many bytes it takes, or, the same, bits.
+    Resized {
+        /// In the first layout.
+        from: u32,
+        /// In the second.
+        to: u32,
+    },
+    /// The spelling of its type.
+    Retyped {
+        /// In the first layout.
+        from: String,
+        /// In the second.
+        to: String,
+    },
+    /// The second layout has no such member.
+    OnlyHere,
+    /// The first layout has no such member.
+    OnlyThere,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slot = &self.slot;
+        match &self.kind {
+            DifferenceKind::Moved { from, to } => write!(out, "{slot} moved from {from} to {to}"),
+            DifferenceKind::Resized { from, to } => {
+                write!(out, "{slot} resized from {from} to {to} bytes")
+            }
+            DifferenceKind::Retyped { from, to } => {
+                write!(out, "{slot} retyped from {from} to {to}")
+            }
+            DifferenceKind::OnlyHere => write!(out, "{slot} is in the first only"),
+            DifferenceKind::OnlyThere => write!(out, "{slot} is in the second only"),
+        }
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(name: String, ty: CType, bit_offset: u32, width: Option<u32>) -> Self {
+        Self {
+            c_type: ty.declare(""),
+            name,
+            ty,
+            bit_offset,
+            width,
+        }
+    }
+
+    /// The member's C name; empty for an anonymous struct or union, whose
+    /// members are named as if they were the outer one's.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -82,20 +255,90 @@ impl Slot {
         &self.c_type
     }
 
-    /// Where it begins, in bytes.
+    /// Where it begins, in bytes; of a bitfield, the byte its first bit is in.
     pub fn offset(&self) -> u32 {
-        self.offset
+        self.bit_offset / 8
     }
 
     /// How many bytes it takes; 0 for a flexible array. A bitfield takes the
     /// bytes its bits touch.
     pub fn size(&self) -> u32 {
-        self.size
+        match self.width {
+            Some(width) => (self.bit_offset % 8 + width).div_ceil(8),
+            None => self.ty.size(),
+        }
     }
 
     /// The offset after its last byte.
     pub fn end(&self) -> u32 {
-        self.offset.saturating_add(self.size)
+        self.offset().saturating_add(self.size())
+    }
+
+    /// The alignment its type wants on a 64-bit machine, in bytes.
+    pub fn align(&self) -> u32 {
+        self.ty.align()
+    }
+
+    /// Of a bitfield, its bits, counted from the start of the layout as BTF
+    /// does: on a big-endian machine from each byte's highest bit on.
+    pub fn bits(&self) -> Option<Range<u32>> {
+        self.width
+            .map(|width| self.bit_offset..self.bit_offset.saturating_add(width))
+    }
+
+    pub(crate) fn width(&self) -> Option<u32> {
+        self.width
+    }
+
+    pub(crate) fn bit_offset(&self) -> u32 {
+        self.bit_offset
+    }
+
+    /// The layout of the struct or union it is, or is an array of.
+    pub fn nested(&self) -> Option<&Layout> {
+        let mut ty = self.ty.resolved();
+        while let CType::Array { element, .. } = ty {
+            ty = element.resolved();
+        }
+        match ty {
+            CType::Record { body, .. } => body.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Layout {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let gaps: Vec<[u32; 2]> = self.gaps().iter().map(|gap| [gap.start, gap.end]).collect();
+        let mut layout = serializer.serialize_struct("Layout", 6)?;
+        layout.serialize_field("kind", self.keyword.as_str())?;
+        layout.serialize_field("name", &self.name)?;
+        layout.serialize_field("size", &self.size)?;
+        layout.serialize_field("align", &self.align)?;
+        layout.serialize_field("slots", &self.slots)?;
+        layout.serialize_field("gaps", &gaps)?;
+        layout.end()
+    }
+}
+
+impl Serialize for Slot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bits = self.bits().map(|bits| [bits.start, bits.end]);
+        let mut slot = serializer.serialize_struct("Slot", 7)?;
+        slot.serialize_field("name", &self.name)?;
+        slot.serialize_field("c_type", &self.c_type)?;
+        slot.serialize_field("offset", &self.offset())?;
+        slot.serialize_field("size", &self.size())?;
+        slot.serialize_field("align", &self.align())?;
+        match bits {
+            Some(bits) => slot.serialize_field("bits", &bits)?,
+            None => slot.skip_field("bits")?,
+        }
+        match self.nested() {
+            Some(nested) => slot.serialize_field("nested", nested)?,
+            None => slot.skip_field("nested")?,
+        }
+        slot.end()
     }
 }
 
@@ -103,10 +346,22 @@ impl Slot {
 mod tests {
     use super::*;
 
+    fn slot(name: &str, offset: u32, size: u32) -> Slot {
+        let ty = CType::Int {
+            name: format!("u{}", size * 8),
+            size,
+            signed: false,
+        };
+        Slot::new(name.into(), ty, offset * 8, None)
+    }
+
+    fn layout(size: u32, slots: Vec<Slot>) -> Layout {
+        Layout::new(RecordKeyword::Struct, None, size, slots)
+    }
+
     #[test]
     fn gaps_lie_between_before_and_after() {
-        let slot = |name: &str, offset, size| Slot::new(name.into(), "u8".into(), offset, size);
-        let layout = Layout::new(
+        let holes = layout(
             24,
             vec![
                 slot("b", 8, 4),
@@ -115,8 +370,62 @@ mod tests {
                 slot("c", 12, 4),
             ],
         );
-        assert_eq!(layout.gaps(), [0..2, 6..8, 16..24]);
-        let full = Layout::new(4, vec![slot("x", 0, 4), slot("flexible", 4, 0)]);
+        assert_eq!(holes.gaps(), [0..2, 6..8, 16..24]);
+        let full = layout(4, vec![slot("x", 0, 4), slot("flexible", 4, 0)]);
         assert_eq!(full.gaps(), []);
+    }
+
+    #[test]
+    fn bitfields_take_the_bytes_their_bits_touch() {
+        let ty = slot("", 0, 4).ty;
+        let bits = |bit_offset, width| Slot::new("b".into(), ty.clone(), bit_offset, Some(width));
+        let slots = vec![bits(0, 3), bits(3, 6), bits(9, 1), bits(32, 32)];
+        let places: Vec<_> = slots
+            .iter()
+            .map(|slot| (slot.offset(), slot.size()))
+            .collect();
+        assert_eq!(places, [(0, 1), (0, 2), (1, 1), (4, 4)]);
+        assert_eq!(slots[1].bits(), Some(3..9));
+        let gaps = layout(8, slots).gaps();
+        assert_eq!(gaps.len(), 1);
+        assert_eq!(gaps[0], 2..4);
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        let here = layout(
+            24,
+            vec![
+                slot("same", 0, 4),
+                slot("moved", 4, 4),
+                slot("grown", 8, 4),
+                slot("gone", 12, 4),
+            ],
+        );
+        let there = layout(
+            24,
+            vec![
+                slot("same", 0, 4),
+                slot("grown", 8, 8),
+                slot("moved", 16, 4),
+                slot("new", 20, 4),
+            ],
+        );
+        let text: Vec<String> = here
+            .differences(&there)
+            .iter()
+            .map(Difference::to_string)
+            .collect();
+        assert_eq!(
+            text,
+            [
+                "moved moved from 4 to 16",
+                "grown resized from 4 to 8 bytes",
+                "grown retyped from u32 to u64",
+                "gone is in the first only",
+                "new is in the second only",
+            ]
+        );
+        assert_eq!(here.differences(&here), []);
     }
 }

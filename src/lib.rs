@@ -15,11 +15,14 @@
 mod btf;
 mod btf_dir;
 mod context;
+mod ctype;
+pub mod emit;
 mod error;
 mod event_name;
 pub mod format;
 mod kernel;
 mod layout;
+mod raw;
 mod read;
 mod tracefs;
 mod tracepoint;
@@ -29,7 +32,8 @@ pub use context::{Context, Evidence, FormatReason, SyscallVariant};
 pub use error::Error;
 pub use event_name::{EventName, EventPattern, NameError};
 pub use kernel::Kernel;
-pub use layout::{Layout, Slot};
+pub use layout::{Difference, DifferenceKind, Layout, Slot};
+pub use raw::{RawArgument, RawTracepoint};
 pub use tracefs::{Events, RejectedLine};
 pub use tracepoint::Tracepoint;
 

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::Format;
 use crate::kernel::Kernel;
+use crate::raw::RawTracepoint;
 
 /// One event of a [`Kernel`], with its format read.
 #[derive(Clone)]
@@ -77,11 +78,26 @@ impl<'k> Tracepoint<'k> {
             return Ok(Vec::new());
         }
         let mut sections = vec![self.name.section()];
-        if let Homes::Found(_) = self.kernel.homes(self.name.event())? {
-            let event = self.name.event();
-            sections.extend([format!("raw_tp/{event}"), format!("tp_btf/{event}")]);
-        }
+        sections.extend(self.raw()?.into_iter().flat_map(|raw| raw.sections()));
         Ok(sections)
+    }
+
+    /// The tracepoint behind the event, which raw programs are attached to;
+    /// `None` where BTF has none, as for `syscalls:*` and events made at run time.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`context`](Self::context).
+    pub fn raw(&self) -> Result<Option<RawTracepoint>, Error> {
+        match self.kernel.homes(self.name.event())? {
+            Homes::Found(homes) => {
+                let home = homes
+                    .first()
+                    .map(|home| self.kernel.raw(self.name.event(), home));
+                home.transpose()
+            }
+            Homes::None(_) => Ok(None),
+        }
     }
 
     /// The other events of the same class, in the kernel's order; none if the

@@ -1,11 +1,13 @@
-//! Types as people read them, in C, made from `btf-rs`.
+//! Types as values that can be printed and laid out, made from `btf-rs`.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use btf_rs::{Backend, Btf, BtfType, Type};
 
+use super::Argument;
 use super::section::{BtfError, MAX_CHAIN, Section, TypeId};
+use crate::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
 
 /// An object as `btf-rs` reads it.
@@ -31,110 +33,214 @@ impl Described {
         })
     }
 
-    /// The members of a struct, each with its C type.
+    /// The members of a struct or union, each with its C type.
     pub(super) fn layout(&self, id: TypeId) -> Result<Layout, BtfError> {
-        let (Type::Struct(ty) | Type::Union(ty)) = self.type_by_id(id)? else {
+        let budget = Budget {
+            depth: MAX_CHAIN,
+            steps: &Cell::new(MAX_STEPS),
+        };
+        self.record(id, &budget)
+    }
+
+    /// A type as a value.
+    pub(super) fn c_type(&self, id: TypeId) -> Result<CType, BtfError> {
+        let budget = Budget {
+            depth: MAX_CHAIN,
+            steps: &Cell::new(MAX_STEPS),
+        };
+        self.build(id, Held::ByValue, &budget)
+    }
+
+    /// The arguments of a tracepoint: those of the prototype behind its
+    /// `btf_trace_<event>`, without the `void *__data` before them. Their names
+    /// are those of the functions `__probestub_<event>` (Linux 6.5 and later) or
+    /// `__traceiter_<event>`, where BTF has one.
+    pub(super) fn arguments(
+        &self,
+        event: &str,
+        typedef: TypeId,
+    ) -> Result<Vec<Argument>, BtfError> {
+        let pointer = self.target(&self.type_by_id(typedef)?)?;
+        let Type::FuncProto(prototype) = self.target(&pointer)? else {
+            return Err(BtfError::Describe(format!(
+                "btf_trace_{event} is no function's type"
+            )));
+        };
+        let names = ["__probestub_", "__traceiter_"].iter().find_map(|prefix| {
+            self.parameter_names(&format!("{prefix}{event}"), prototype.parameters.len())
+        });
+        let mut names = names.unwrap_or_default().into_iter();
+        let parameters = prototype.parameters.iter().skip(1);
+        parameters
+            .map(|parameter| {
+                let ty = self.c_type(parameter.get_type_id().unwrap_or(0))?;
+                Ok((names.next(), ty))
+            })
+            .collect()
+    }
+
+    /// The names of a function's parameters but the first, if it has so many.
+    fn parameter_names(&self, function: &str, count: usize) -> Option<Vec<String>> {
+        let functions = self.btf.resolve_types_by_name(function).ok()?;
+        functions.iter().find_map(|ty| {
+            let Type::Func(_) = ty else {
+                return None;
+            };
+            match self.target(ty).ok()? {
+                Type::FuncProto(prototype) if prototype.parameters.len() == count => {
+                    let names = prototype.parameters.iter().skip(1);
+                    names.map(|parameter| self.named(parameter)).collect()
+                }
+                _ => None,
+            }
+        })
+    }
+
+    fn target(&self, ty: &Type) -> Result<Type, BtfError> {
+        match ty.as_btf_type().and_then(BtfType::get_type_id) {
+            Some(id) => self.type_by_id(id),
+            None => Err(BtfError::Describe(format!("a {} is of no type", ty.name()))),
+        }
+    }
+
+    fn record(&self, id: TypeId, budget: &Budget<'_>) -> Result<Layout, BtfError> {
+        let ty = self.type_by_id(id)?;
+        let (Type::Struct(record) | Type::Union(record)) = &ty else {
             return Err(BtfError::Describe(format!("type {id} is no struct")));
         };
-        let slots = ty.members.iter().map(|member| {
-            let type_id = member.get_type_id().unwrap_or(0);
-            let bits = member.bit_offset();
-            let size = match member.bitfield_size() {
-                None | Some(0) => self.section.size_of(type_id).unwrap_or(0),
-                Some(width) => (bits % 8 + width).div_ceil(8),
-            };
-            let name = self.name(member).to_owned();
-            Ok(Slot::new(name, self.c_type(type_id)?, bits / 8, size))
+        let keyword = match ty {
+            Type::Union(_) => RecordKeyword::Union,
+            _ => RecordKeyword::Struct,
+        };
+        let slots = record.members.iter().map(|member| {
+            let c_type = self.build(member.get_type_id().unwrap_or(0), Held::ByValue, budget)?;
+            let width = member.bitfield_size().filter(|width| *width > 0);
+            Ok(Slot::new(
+                self.name(member).to_owned(),
+                c_type,
+                member.bit_offset(),
+                width,
+            ))
         });
         let slots = slots.collect::<Result<_, BtfError>>()?;
-        Ok(Layout::new(
-            u32::try_from(ty.size()).unwrap_or(u32::MAX),
-            slots,
-        ))
+        let size = u32::try_from(record.size()).unwrap_or(u32::MAX);
+        Ok(Layout::new(keyword, self.named(record), size, slots))
     }
 
-    /// A type as an abstract declarator: `const char *`, `u8[16]`,
-    /// `void (*)(struct page *)`.
-    pub(super) fn c_type(&self, id: TypeId) -> Result<String, BtfError> {
-        self.declare(
-            id,
-            String::new(),
-            &Budget {
-                depth: MAX_CHAIN,
-                steps: &Cell::new(MAX_STEPS),
-            },
-        )
-    }
-
-    /// The declaration of `declarator` (a name, or what a pointer or an array
-    /// has already put around one) as being of type `id`.
-    fn declare(
-        &self,
-        id: TypeId,
-        declarator: String,
-        budget: &Budget<'_>,
-    ) -> Result<String, BtfError> {
+    /// Follows a type as far as laying out a value of it, or of a pointer to it,
+    /// needs.
+    fn build(&self, id: TypeId, held: Held, budget: &Budget<'_>) -> Result<CType, BtfError> {
         let budget = &budget
             .step()
             .ok_or_else(|| BtfError::Describe(format!("the types around type {id} have no end")))?;
-        let after = |word: &str| match declarator.as_str() {
-            "" => word.to_owned(),
-            // `char[16]` and `char *`, as people write them.
-            text if text.starts_with('[') => format!("{word}{text}"),
-            text => format!("{word} {text}"),
-        };
         let ty = self.type_by_id(id)?;
         let target = |ty: &dyn BtfType| ty.get_type_id().unwrap_or(0);
-        let named = |keyword: &str, ty: &dyn BtfType| match self.name(ty) {
-            "" => after(&format!("{keyword} {{…}}")),
-            name => after(&format!("{keyword} {name}")),
+        let boxed = |id, held| Ok::<_, BtfError>(Box::new(self.build(id, held, budget)?));
+        let qualified = |qualifier, ty: &dyn BtfType| {
+            Ok::<_, BtfError>(CType::Qualified {
+                qualifier,
+                target: boxed(target(ty), held)?,
+            })
         };
+        let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         Ok(match &ty {
-            Type::Void => after("void"),
-            Type::Int(int) => after(self.name(int)),
-            Type::Float(float) => after(self.name(float)),
-            Type::Typedef(typedef) => after(self.name(typedef)),
-            Type::Struct(ty) => named("struct", ty),
-            Type::Union(ty) => named("union", ty),
-            Type::Enum(ty) => named("enum", ty),
-            Type::Enum64(ty) => named("enum", ty),
-            Type::Fwd(fwd) if fwd.is_union() => named("union", fwd),
-            Type::Fwd(fwd) => named("struct", fwd),
-            Type::Ptr(pointer) => {
-                let inner = match self.type_by_id(target(pointer))? {
-                    Type::Array(_) | Type::FuncProto(_) => format!("(*{declarator})"),
-                    _ => format!("*{declarator}"),
+            Type::Void => CType::Void,
+            Type::Int(int) => CType::Int {
+                name: self.name(int).to_owned(),
+                size: size(int.size()),
+                signed: int.is_signed(),
+            },
+            Type::Float(float) => CType::Float {
+                name: self.name(float).to_owned(),
+                size: size(float.size()),
+            },
+            Type::Typedef(typedef) => CType::Typedef {
+                name: self.name(typedef).to_owned(),
+                target: boxed(target(typedef), held)?,
+            },
+            Type::Struct(record) | Type::Union(record) => {
+                let name = self.named(record);
+                // What a pointer leads to may be left undefined, if it has a name
+                // to be declared by.
+                let body = match (held, &name) {
+                    (Held::ByPointer, Some(_)) => None,
+                    _ => Some(Box::new(self.record(id, budget)?)),
                 };
-                self.declare(target(pointer), inner, budget)?
+                let keyword = match ty {
+                    Type::Union(_) => RecordKeyword::Union,
+                    _ => RecordKeyword::Struct,
+                };
+                CType::Record {
+                    keyword,
+                    name,
+                    body,
+                }
             }
-            Type::Array(array) => self.declare(
-                target(array),
-                format!("{declarator}[{}]", array.len()),
-                budget,
-            )?,
-            Type::Const(ty) => self.qualify("const", target(ty), declarator, budget)?,
-            Type::Volatile(ty) => self.qualify("volatile", target(ty), declarator, budget)?,
-            Type::Restrict(ty) => self.qualify("restrict", target(ty), declarator, budget)?,
-            Type::TypeTag(tag) => self.declare(target(tag), declarator, budget)?,
+            Type::Fwd(forward) => CType::Record {
+                keyword: match forward.is_union() {
+                    true => RecordKeyword::Union,
+                    false => RecordKeyword::Struct,
+                },
+                name: self.named(forward),
+                body: None,
+            },
+            Type::Enum(ty) => CType::Enum {
+                name: self.named(ty),
+                size: size(ty.size()),
+                signed: ty.is_signed(),
+                values: ty
+                    .members
+                    .iter()
+                    .map(|member| {
+                        let value = match ty.is_signed() {
+                            true => i128::from(member.val() as i32),
+                            false => i128::from(member.val()),
+                        };
+                        (self.name(member).to_owned(), value)
+                    })
+                    .collect(),
+            },
+            Type::Enum64(ty) => CType::Enum {
+                name: self.named(ty),
+                size: size(ty.size()),
+                signed: ty.is_signed(),
+                values: ty
+                    .members
+                    .iter()
+                    .map(|member| {
+                        let value = match ty.is_signed() {
+                            true => i128::from(member.val() as i64),
+                            false => i128::from(member.val()),
+                        };
+                        (self.name(member).to_owned(), value)
+                    })
+                    .collect(),
+            },
+            Type::Ptr(pointer) => CType::Pointer {
+                target: boxed(target(pointer), Held::ByPointer)?,
+                size: self.section.pointer_size(),
+            },
+            Type::Array(array) => CType::Array {
+                element: boxed(target(array), held)?,
+                count: size(array.len()),
+            },
+            Type::Const(ty) => qualified("const", ty)?,
+            Type::Volatile(ty) => qualified("volatile", ty)?,
+            Type::Restrict(ty) => qualified("restrict", ty)?,
+            Type::TypeTag(tag) => self.build(target(tag), held, budget)?,
             Type::FuncProto(prototype) => {
-                let parameters =
-                    prototype
+                let variadic = |parameter: &&btf_rs::Parameter| !parameter.is_variadic();
+                let parameters = prototype.parameters.iter().filter(variadic);
+                CType::Function {
+                    result: boxed(prototype.return_type_id(), Held::ByPointer)?,
+                    parameters: parameters
+                        .map(|parameter| self.build(target(parameter), Held::ByPointer, budget))
+                        .collect::<Result<_, _>>()?,
+                    variadic: prototype
                         .parameters
                         .iter()
-                        .map(|parameter| match parameter.is_variadic() {
-                            true => Ok("...".to_owned()),
-                            false => self.declare(target(parameter), String::new(), budget),
-                        });
-                let parameters = parameters.collect::<Result<Vec<_>, _>>()?;
-                let list = match parameters.as_slice() {
-                    [] => "void".to_owned(),
-                    some => some.join(", "),
-                };
-                self.declare(
-                    prototype.return_type_id(),
-                    format!("{declarator}({list})"),
-                    budget,
-                )?
+                        .any(btf_rs::Parameter::is_variadic),
+                }
             }
             other => {
                 return Err(BtfError::Describe(format!(
@@ -145,26 +251,10 @@ impl Described {
         })
     }
 
-    /// A qualifier stands before the type it is of, or after the star of a
-    /// pointer it is of.
-    fn qualify(
-        &self,
-        qualifier: &str,
-        target: TypeId,
-        declarator: String,
-        budget: &Budget<'_>,
-    ) -> Result<String, BtfError> {
-        if let Type::Ptr(_) = self.type_by_id(target)? {
-            let inner = match declarator.as_str() {
-                "" => qualifier.to_owned(),
-                text => format!("{qualifier} {text}"),
-            };
-            return self.declare(target, inner, budget);
-        }
-        Ok(format!(
-            "{qualifier} {}",
-            self.declare(target, declarator, budget)?
-        ))
+    fn named(&self, ty: &dyn BtfType) -> Option<String> {
+        Some(self.name(ty))
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
     }
 
     fn type_by_id(&self, id: TypeId) -> Result<Type, BtfError> {
@@ -182,6 +272,13 @@ impl Described {
     }
 }
 
+/// How a value is held, and so how much of its type must be known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    ByValue,
+    ByPointer,
+}
+
 /// How much of a type is followed before it is called endless: hostile types
 /// may be cycles, or branch at every step.
 struct Budget<'a> {
@@ -189,8 +286,8 @@ struct Budget<'a> {
     steps: &'a Cell<usize>,
 }
 
-/// A prototype with every argument a prototype of its own has tens.
-const MAX_STEPS: usize = 4096;
+/// The largest structs kernels' contexts hold by value take some hundreds.
+const MAX_STEPS: usize = 1 << 16;
 
 impl Budget<'_> {
     fn step(&self) -> Option<Self> {

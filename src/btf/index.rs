@@ -23,14 +23,21 @@ pub(crate) struct Class {
     prototype: Option<PrototypeId>,
 }
 
+/// A tracepoint of the object: a `btf_trace_<event>`.
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    typedef: TypeId,
+    /// `None` where the typedef leads to no prototype, or two typedefs differ.
+    prototype: Option<PrototypeId>,
+}
+
 /// The trace types of one object.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     /// Sorted by name. A name may stand twice: two sources may each have a
     /// class of their own by it.
     classes: Vec<Class>,
-    /// `None` where the typedef leads to no prototype, or two typedefs differ.
-    events: HashMap<Box<str>, Option<PrototypeId>>,
+    events: HashMap<Box<str>, Event>,
     syscall_structs: HashMap<&'static str, Vec<TypeId>>,
 }
 
@@ -89,7 +96,7 @@ impl Collector {
             .structs
             .into_iter()
             .map(|(name, struct_id)| Class {
-                prototype: funcs.get(&name).copied().flatten(),
+                prototype: funcs.get(&name).and_then(|func| func.prototype),
                 name,
                 struct_id,
             })
@@ -149,18 +156,21 @@ impl<'a> Prototypes<'a> {
         &mut self,
         named: Vec<(Box<str>, TypeId)>,
         prototype: impl Fn(TypeId) -> Option<Type<'a>>,
-    ) -> HashMap<Box<str>, Option<PrototypeId>> {
-        let mut found = HashMap::with_capacity(named.len());
-        for (name, id) in named {
-            let number = prototype(id).and_then(|prototype| self.prototype(prototype));
+    ) -> HashMap<Box<str>, Event> {
+        let mut found: HashMap<Box<str>, Event> = HashMap::with_capacity(named.len());
+        for (name, typedef) in named {
+            let number = prototype(typedef).and_then(|prototype| self.prototype(prototype));
             found
                 .entry(name)
                 .and_modify(|known| {
-                    if *known != number {
-                        *known = None;
+                    if known.prototype != number {
+                        known.prototype = None;
                     }
                 })
-                .or_insert(number);
+                .or_insert(Event {
+                    typedef,
+                    prototype: number,
+                });
         }
         found
     }
@@ -222,6 +232,20 @@ impl Index {
         self.events.contains_key(event)
     }
 
+    /// The typedef `btf_trace_<event>`.
+    pub(crate) fn event_typedef(&self, event: &str) -> Option<TypeId> {
+        Some(self.events.get(event)?.typedef)
+    }
+
+    /// The names of all tracepoints this object defines, in no order.
+    pub(crate) fn event_names(&self) -> impl Iterator<Item = &str> {
+        self.events.keys().map(|name| &**name)
+    }
+
+    fn prototype_of(&self, event: &str) -> Option<PrototypeId> {
+        self.events.get(event)?.prototype
+    }
+
     /// The classes of this name: none, one, or very rarely more.
     pub(crate) fn classes_named(&self, name: &str) -> &[Class] {
         let start = self.classes.partition_point(|class| &*class.name < name);
@@ -232,7 +256,7 @@ impl Index {
 
     /// The classes an event may be of by its prototype alone, by name.
     pub(crate) fn classes_of_event(&self, event: &str) -> impl Iterator<Item = &Class> {
-        let of_event = self.events.get(event).copied().flatten();
+        let of_event = self.prototype_of(event);
         self.classes.iter().filter(move |class| {
             match (class.prototype, of_event) {
                 (Some(class), Some(event)) => class == event,
@@ -245,11 +269,11 @@ impl Index {
     /// The events that may be of the same class as this one by their
     /// prototypes alone, in no order.
     pub(crate) fn events_like(&self, event: &str) -> impl Iterator<Item = &str> {
-        let of_event = self.events.get(event).copied().flatten();
+        let of_event = self.prototype_of(event);
         self.events
             .iter()
-            .filter(move |(_, prototype)| {
-                prototype.is_none() || of_event.is_none() || **prototype == of_event
+            .filter(move |(_, event)| {
+                event.prototype.is_none() || of_event.is_none() || event.prototype == of_event
             })
             .map(|(name, _)| &**name)
     }

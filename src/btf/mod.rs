@@ -17,9 +17,13 @@ pub(crate) use index::Class;
 pub use section::BtfError;
 pub(crate) use section::{Member, Section, TypeId};
 
+use crate::ctype::CType;
 use crate::layout::Layout;
 use describe::Described;
 use index::{Collector, Index};
+
+/// An argument of a tracepoint: its name, where BTF has it, and its type.
+pub(crate) type Argument = (Option<String>, CType);
 
 /// vmlinux or one module: its types and what they say about tracepoints.
 pub(crate) struct Object {
@@ -69,9 +73,17 @@ impl Object {
         self.described()?.layout(struct_id)
     }
 
-    /// A type of this object in C, as an abstract declarator.
-    pub(crate) fn c_type(&self, id: TypeId) -> Result<String, BtfError> {
+    /// A type of this object.
+    pub(crate) fn c_type(&self, id: TypeId) -> Result<CType, BtfError> {
         self.described()?.c_type(id)
+    }
+
+    /// The arguments of a tracepoint this object defines, each with its name
+    /// where BTF has it; `None` if it defines none of this name.
+    pub(crate) fn arguments(&self, event: &str) -> Result<Option<Vec<Argument>>, BtfError> {
+        let typedef = self.index.event_typedef(event);
+        let arguments = typedef.map(|typedef| self.described()?.arguments(event, typedef));
+        arguments.transpose()
     }
 
     fn described(&self) -> Result<&Described, BtfError> {

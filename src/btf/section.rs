@@ -352,6 +352,11 @@ impl Section {
         None
     }
 
+    /// In bytes: 4 or 8.
+    pub(crate) fn pointer_size(&self) -> u32 {
+        self.pointer_size
+    }
+
     fn end_name(&self) -> u32 {
         self.first_name.saturating_add(self.strings_len as u32)
     }

@@ -6,6 +6,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::declaration::{DATA_LOC, Declaration, REL_LOC};
+use crate::ctype::CType;
 
 /// What kind of value a field holds, from its declaration and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -46,6 +47,15 @@ impl FieldKind {
     /// says only where.
     pub fn is_dynamic(self) -> bool {
         matches!(self, Self::DataLoc | Self::RelLoc)
+    }
+
+    /// What the struct member of a field of this kind has before its name.
+    pub(crate) fn member_prefix(self) -> &'static str {
+        match self {
+            Self::DataLoc => "__data_loc_",
+            Self::RelLoc => "__rel_loc_",
+            _ => "",
+        }
     }
 
     fn of(declaration: &Declaration, size: u32) -> Self {
@@ -113,6 +123,12 @@ impl Field {
         self.declaration.name()
     }
 
+    /// The name of the field's member in the context struct: a dynamic field
+    /// `f` is `__data_loc_f` or `__rel_loc_f` there.
+    pub fn member_name(&self) -> String {
+        format!("{}{}", self.kind.member_prefix(), self.name())
+    }
+
     /// The field's C declaration.
     pub fn declaration(&self) -> &Declaration {
         &self.declaration
@@ -164,6 +180,35 @@ impl Field {
             }
             _ => None,
         })
+    }
+
+    /// The field's type, as far as its declaration and size tell.
+    pub(super) fn c_type(&self) -> CType {
+        let declaration = &self.declaration;
+        let spelled = |text: &str, size| CType::Spelled {
+            text: text.to_owned(),
+            size,
+            signed: self.signed == Some(true),
+            is_pointer: declaration.pointer_depth() > 0,
+        };
+        match (self.kind, self.element_size()) {
+            (kind, _) if kind.is_dynamic() => CType::Spelled {
+                text: format!("u{}", self.size.saturating_mul(8)),
+                size: self.size,
+                signed: false,
+                is_pointer: false,
+            },
+            (FieldKind::Array, Some(size)) if size > 0 => CType::Array {
+                element: Box::new(spelled(declaration.type_text(), size)),
+                count: self.size / size,
+            },
+            // An array of elements of unknown size is so many bytes.
+            (FieldKind::Array, _) => {
+                let length = declaration.array().unwrap_or_default();
+                spelled(&format!("{}[{length}]", declaration.type_text()), self.size)
+            }
+            _ => spelled(declaration.type_text(), self.size),
+        }
     }
 
     /// How many elements an array has: its size divided by the element's, never

@@ -21,6 +21,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::ctype::RecordKeyword;
+use crate::layout::{Layout, Slot};
+
 /// What one `format` file says: the event's name and id, its fields and how
 /// the kernel prints them.
 ///
@@ -99,6 +102,24 @@ impl Format {
             .iter()
             .chain(&self.fields)
             .find(|field| field.name() == name)
+    }
+
+    /// The record as a layout: its common fields and its own, under the names of
+    /// the context struct's members (a dynamic field `f` is `__data_loc_f`, a
+    /// u32).
+    pub fn layout(&self) -> Layout {
+        Self::layout_of(self.common.iter().chain(&self.fields))
+    }
+
+    pub(crate) fn layout_of<'a>(fields: impl Iterator<Item = &'a Field>) -> Layout {
+        let slots: Vec<Slot> = fields
+            .map(|field| {
+                let bit_offset = field.offset().saturating_mul(8);
+                Slot::new(field.member_name(), field.c_type(), bit_offset, None)
+            })
+            .collect();
+        let size = slots.iter().map(Slot::end).max().unwrap_or(0);
+        Layout::new(RecordKeyword::Struct, None, size, slots)
     }
 
     /// The text after `print fmt: `, exact, escapes and newlines included.

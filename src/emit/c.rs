@@ -1,0 +1,498 @@
+//! Structs in C, with all they need to be compiled alone.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+
+use super::{Emitted, layout_error};
+use crate::btf::BtfError;
+use crate::ctype::{CType, RecordKeyword};
+use crate::error::Error;
+use crate::layout::{Layout, Slot};
+use crate::tracepoint::Tracepoint;
+
+/// How C is emitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct COptions {
+    /// Marks every struct `preserve_access_index`, so that libbpf relocates
+    /// reads to the kernel the program is loaded on (CO-RE).
+    pub preserve_access_index: bool,
+    /// Asserts the size of every context struct, and offset and size of each of
+    /// its members.
+    pub assertions: bool,
+}
+
+impl COptions {
+    /// With every struct marked `preserve_access_index`, or not.
+    pub fn preserve_access_index(mut self, yes: bool) -> Self {
+        self.preserve_access_index = yes;
+        self
+    }
+
+    /// With assertions, or not.
+    pub fn assertions(mut self, yes: bool) -> Self {
+        self.assertions = yes;
+        self
+    }
+}
+
+/// A header in C: the context structs of tracepoints and the types they hold,
+/// each once. It compiles without `vmlinux.h` or any other header.
+///
+/// ```
+/// use tracepoints::Kernel;
+/// use tracepoints::emit::{CHeader, COptions};
+///
+/// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
+/// let mut header = CHeader::new(COptions::default());
+/// header.add(&kernel.tracepoint("sched:sched_process_free")?)?;
+/// assert!(header.to_string().ends_with("\
+/// struct trace_event_raw_sched_process_template {
+/// \tstruct trace_entry ent;
+/// \tu32 __data_loc_comm;
+/// \tpid_t pid;
+/// \tint prio;
+/// \tchar __data[0];
+/// };
+/// "));
+/// # Ok::<(), tracepoints::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CHeader {
+    options: COptions,
+    definitions: Definitions,
+    assertions: String,
+}
+
+/// What is defined so far.
+#[derive(Clone, Debug, Default)]
+struct Definitions {
+    text: String,
+    /// `struct x`, `enum y`, `z`: what defines it, to tell another of its name.
+    known: HashMap<String, String>,
+    enumerators: HashMap<String, usize>,
+}
+
+impl CHeader {
+    /// An empty header.
+    pub fn new(options: COptions) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
+
+    /// Adds the context struct of a tracepoint, and what it needs.
+    ///
+    /// Returns the struct's name. That is the kernel's, where the context has
+    /// one; else `<event>_context`, whose types are those of the first candidate
+    /// or, without BTF, integers of the sizes the format file gives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoStruct`] if the header is for CO-RE and the context has no
+    /// struct of a known name; [`Error::Conflict`] if the header already has
+    /// another type of the same name, when it is left as it was;
+    /// [`Error::Layout`] if the types cannot be written in C; and those of
+    /// [`Tracepoint::context`].
+    pub fn add(&mut self, tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
+        let emitted = Emitted::of(tracepoint)?;
+        if self.options.preserve_access_index && emitted.context.struct_name().is_none() {
+            return Err(Error::NoStruct {
+                name: tracepoint.name().clone(),
+                reason: emitted.context.evidence().to_string(),
+            });
+        }
+        let name = emitted.struct_name;
+        let mut definitions = self.definitions.clone();
+        let key = format!("struct {name}");
+        let before = definitions.known.len();
+        definitions
+            .members(&emitted.layout)
+            .and_then(|()| {
+                let remark = emitted.remark.map(|remark| format!("/* {remark} */\n"));
+                let body = definitions.body(&emitted.layout, 0)?;
+                let text = format!("{}{key} {body};\n", remark.unwrap_or_default());
+                definitions.define(&key, text)
+            })
+            .map_err(|failure| match failure {
+                Failure::Conflict(of) => Error::Conflict {
+                    name: tracepoint.name().clone(),
+                    of,
+                },
+                Failure::Layout(source) => layout_error(tracepoint, source),
+            })?;
+        let is_new = definitions.known.len() > before;
+        self.definitions = definitions;
+        if self.options.assertions && is_new {
+            self.assertions += &assertions(&name, &emitted.layout);
+        }
+        Ok(name)
+    }
+}
+
+impl CHeader {
+    /// Defines what libbpf's `bpf_helpers.h` wants defined before it, as the
+    /// kernel does, where nothing has defined it yet. `linux/types.h` would
+    /// define more, and some of it otherwise than the kernel's BTF.
+    pub(super) fn add_helper_types(&mut self) {
+        for (name, of) in [
+            ("__u8", "unsigned char"),
+            ("__u16", "short unsigned int"),
+            ("__u32", "unsigned int"),
+            ("__u64", "long long unsigned int"),
+            ("__s8", "signed char"),
+            ("__s16", "short int"),
+            ("__s32", "int"),
+            ("__s64", "long long int"),
+            ("__be16", "__u16"),
+            ("__be32", "__u32"),
+            ("__wsum", "__u32"),
+        ] {
+            if !self.definitions.known.contains_key(name) {
+                let text = format!("typedef {of} {name};\n");
+                self.definitions.text += &text;
+                self.definitions.known.insert(name.to_owned(), text);
+            }
+        }
+    }
+}
+
+impl fmt::Display for CHeader {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let core = self.options.preserve_access_index;
+        if core {
+            out.write_str(
+                "#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\n",
+            )?;
+        }
+        out.write_str(&self.definitions.text)?;
+        if core {
+            out.write_str("\n#pragma clang attribute pop\n")?;
+        }
+        if !self.assertions.is_empty() {
+            write!(out, "\n{}", self.assertions)?;
+        }
+        Ok(())
+    }
+}
+
+enum Failure {
+    /// Another type of this name is defined already.
+    Conflict(String),
+    Layout(BtfError),
+}
+
+impl From<fmt::Error> for Failure {
+    fn from(_: fmt::Error) -> Self {
+        Self::Layout(BtfError::Describe("cannot be written".to_owned()))
+    }
+}
+
+impl Definitions {
+    /// Defines all that the members of a struct or union need.
+    fn members(&mut self, layout: &Layout) -> Result<(), Failure> {
+        layout
+            .slots()
+            .iter()
+            .try_for_each(|slot| self.need(&slot.ty))
+    }
+
+    /// Defines what a value of this type needs, or what a pointer to it does.
+    fn need(&mut self, ty: &CType) -> Result<(), Failure> {
+        match ty {
+            CType::Pointer { target, .. } | CType::Qualified { target, .. } => self.need(target),
+            CType::Array { element, .. } => self.need(element),
+            CType::Function {
+                result, parameters, ..
+            } => {
+                self.need(result)?;
+                parameters
+                    .iter()
+                    .try_for_each(|parameter| self.need(parameter))
+            }
+            CType::Typedef { name, target } => {
+                self.need(target)?;
+                let declaration = target.declare_with(name, &|ty| self.specifier(ty, 0));
+                self.define(name, format!("typedef {declaration};\n"))
+            }
+            CType::Enum {
+                name: Some(name), ..
+            } => {
+                let key = format!("enum {name}");
+                if self.known.contains_key(&key) {
+                    return Ok(());
+                }
+                let text = format!("{};\n", self.new_enumeration(ty));
+                self.define(&key, text)
+            }
+            CType::Record {
+                keyword,
+                name: Some(name),
+                body,
+            } => {
+                let key = format!("{} {name}", keyword.as_str());
+                match body {
+                    None if self.known.contains_key(&key) => Ok(()),
+                    None => self.declare(&key),
+                    Some(body) => {
+                        self.members(body)?;
+                        let text = format!("{key} {};\n", self.body(body, 0)?);
+                        self.define(&key, text)
+                    }
+                }
+            }
+            CType::Record {
+                body: Some(body), ..
+            } => self.members(body),
+            _ => Ok(()),
+        }
+    }
+
+    fn declare(&mut self, key: &str) -> Result<(), Failure> {
+        self.known.insert(key.to_owned(), String::new());
+        Ok(writeln!(self.text, "{key};")?)
+    }
+
+    fn define(&mut self, key: &str, text: String) -> Result<(), Failure> {
+        match self.known.get(key) {
+            // Only declared so far, or not known at all.
+            None => {}
+            Some(known) if known.is_empty() => {}
+            Some(known) if *known == text => return Ok(()),
+            Some(_) => return Err(Failure::Conflict(key.to_owned())),
+        }
+        // A struct stands apart from what is above it.
+        if text.contains('{') && !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.text += &text;
+        self.known.insert(key.to_owned(), text);
+        Ok(())
+    }
+
+    /// The words before a declarator.
+    fn specifier(&self, ty: &CType, indent: usize) -> String {
+        match ty {
+            CType::Record {
+                keyword,
+                name,
+                body,
+            } => match (name, body) {
+                (Some(name), _) => format!("{} {name}", keyword.as_str()),
+                (None, Some(body)) => match self.body(body, indent) {
+                    Ok(body) => format!("{} {body}", keyword.as_str()),
+                    // `members` has been through it, and found it sound.
+                    Err(_) => "void".to_owned(),
+                },
+                (None, None) => "void".to_owned(),
+            },
+            CType::Enum {
+                name: Some(name), ..
+            } => format!("enum {name}"),
+            // An anonymous enum's names would be defined once for each use.
+            CType::Enum { size, signed, .. } => integer(*size, *signed).to_owned(),
+            CType::Spelled { size, signed, .. } => integer(*size, *signed).to_owned(),
+            CType::Int { name, .. } | CType::Float { name, .. } | CType::Typedef { name, .. } => {
+                name.clone()
+            }
+            _ => "void".to_owned(),
+        }
+    }
+
+    /// The braces of a struct or union and what follows them.
+    fn body(&self, layout: &Layout, indent: usize) -> Result<String, Failure> {
+        let tabs = "\t".repeat(indent + 1);
+        let packed = is_packed(layout);
+        let mut text = String::from("{\n");
+        let mut padding = Padding::default();
+        let mut at = 0;
+        for slot in layout.slots() {
+            if layout.keyword() == RecordKeyword::Struct {
+                if slot.bit_offset() < at {
+                    return Err(overlap(layout, slot));
+                }
+                // Also where C would leave the gap by itself: another machine's C
+                // might not.
+                padding.write(&mut text, &tabs, at, slot.bit_offset())?;
+                at = slot.bit_offset() + slot.width().unwrap_or(slot.size().saturating_mul(8));
+            }
+            let member = self.member(slot, indent + 1);
+            let width = slot.width().map(|width| format!(" : {width}"));
+            let spelled = spelling(&slot.ty).map(|text| format!(" /* {text} */"));
+            writeln!(
+                text,
+                "{tabs}{member}{};{}",
+                width.unwrap_or_default(),
+                spelled.unwrap_or_default()
+            )?;
+        }
+        let end = layout.size().saturating_mul(8);
+        if layout.keyword() == RecordKeyword::Struct {
+            if at > end {
+                return Err(Failure::Layout(BtfError::Describe(format!(
+                    "the members of {} end after it",
+                    layout.name().unwrap_or("a struct")
+                ))));
+            }
+            padding.write(&mut text, &tabs, at, end)?;
+        }
+        let tabs = "\t".repeat(indent);
+        let attribute = if packed {
+            " __attribute__((packed))"
+        } else {
+            ""
+        };
+        write!(text, "{tabs}}}{attribute}")?;
+        Ok(text)
+    }
+
+    fn member(&self, slot: &Slot, indent: usize) -> String {
+        concrete(&slot.ty)
+            .declare_with(slot.name(), &|ty| self.specifier(ty, indent))
+            .trim_end()
+            .to_owned()
+    }
+
+    /// `enum x { … }`; a name another enum has already gets a number, as
+    /// bpftool gives it one.
+    fn new_enumeration(&mut self, ty: &CType) -> String {
+        let CType::Enum {
+            name, size, values, ..
+        } = ty
+        else {
+            return String::new();
+        };
+        let mode = match size {
+            1 => " __attribute__((mode(QI)))",
+            2 => " __attribute__((mode(HI)))",
+            8 => " __attribute__((mode(DI)))",
+            _ => "",
+        };
+        let mut text = format!("enum {} {{\n", name.as_deref().unwrap_or_default());
+        for (enumerator, value) in values {
+            let count = self.enumerators.entry(enumerator.clone()).or_default();
+            *count += 1;
+            text += &match count {
+                1 => format!("\t{enumerator} = {value},\n"),
+                count => format!("\t{enumerator}___{count} = {value},\n"),
+            };
+        }
+        text + "}" + mode
+    }
+}
+
+fn overlap(layout: &Layout, slot: &Slot) -> Failure {
+    Failure::Layout(BtfError::Describe(format!(
+        "{} of {} overlaps the member before it",
+        slot.name(),
+        layout.name().unwrap_or("a struct")
+    )))
+}
+
+/// Whether C would lay the members out otherwise if it aligned them.
+fn is_packed(layout: &Layout) -> bool {
+    !layout.size().is_multiple_of(layout.align()) || !layout.is_aligned()
+}
+
+/// Members that fill gaps.
+#[derive(Default)]
+struct Padding {
+    count: usize,
+}
+
+impl Padding {
+    /// Fills from bit `from` to bit `to`.
+    fn write(&mut self, text: &mut String, tabs: &str, from: u32, to: u32) -> fmt::Result {
+        let to_byte = from.next_multiple_of(8).min(to) - from;
+        let rest = to - from - to_byte;
+        if to_byte > 0 {
+            writeln!(text, "{tabs}unsigned char : {to_byte};")?;
+        }
+        if rest >= 8 {
+            writeln!(
+                text,
+                "{tabs}unsigned char __pad{}[{}];",
+                self.count,
+                rest / 8
+            )?;
+            self.count += 1;
+        }
+        if !rest.is_multiple_of(8) {
+            writeln!(text, "{tabs}unsigned char : {};", rest % 8)?;
+        }
+        Ok(())
+    }
+}
+
+/// The integer type of this many bytes.
+fn integer(size: u32, signed: bool) -> &'static str {
+    match (size, signed) {
+        (1, false) => "unsigned char",
+        (1, true) => "signed char",
+        (2, false) => "unsigned short",
+        (2, true) => "short",
+        (4, false) => "unsigned int",
+        (4, true) => "int",
+        (_, false) => "unsigned long long",
+        (_, true) => "long long",
+    }
+}
+
+/// A type of a format file as one C has: an integer, a pointer or so many
+/// bytes. Any other type is its own.
+fn concrete(ty: &CType) -> CType {
+    match ty {
+        CType::Spelled {
+            is_pointer: true,
+            size: 8,
+            ..
+        } => CType::Pointer {
+            target: Box::new(CType::Void),
+            size: 8,
+        },
+        CType::Spelled {
+            size: 1 | 2 | 4 | 8,
+            ..
+        } => ty.clone(),
+        CType::Spelled { size, .. } => CType::Array {
+            element: Box::new(CType::Int {
+                name: "unsigned char".to_owned(),
+                size: 1,
+                signed: false,
+            }),
+            count: *size,
+        },
+        CType::Array { element, count } => CType::Array {
+            element: Box::new(concrete(element)),
+            count: *count,
+        },
+        other => other.clone(),
+    }
+}
+
+/// How the format file spells a type it does not define.
+fn spelling(ty: &CType) -> Option<&str> {
+    match ty {
+        CType::Spelled { text, .. } => Some(text),
+        CType::Array { element, .. } => spelling(element),
+        _ => None,
+    }
+}
+
+fn assertions(name: &str, layout: &Layout) -> String {
+    let size = layout.size();
+    let mut text =
+        format!("_Static_assert(sizeof(struct {name}) == {size}, \"size of {name}\");\n");
+    for slot in layout.slots() {
+        if slot.name().is_empty() || slot.width().is_some() {
+            continue;
+        }
+        let (member, offset, size) = (slot.name(), slot.offset(), slot.size());
+        text += &format!(
+            "_Static_assert(__builtin_offsetof(struct {name}, {member}) == {offset}, \"offset of {name}.{member}\");\n\
+             _Static_assert(sizeof(((struct {name} *)0)->{member}) == {size}, \"size of {name}.{member}\");\n"
+        );
+    }
+    text
+}

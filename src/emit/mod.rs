@@ -1,0 +1,91 @@
+//! Layouts as source text a probe's author can paste: C, Rust, and whole
+//! programs.
+//!
+//! What is emitted is the layout of *this* kernel, proven by assertions on every
+//! offset and size, or, for CO-RE, the names libbpf relocates on any.
+
+mod c;
+mod rust;
+mod skeleton;
+
+pub use c::{CHeader, COptions};
+pub use rust::RustModule;
+pub use skeleton::{skeleton_c, skeleton_rust};
+
+use crate::btf::BtfError;
+use crate::context::{Context, Evidence};
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::tracepoint::Tracepoint;
+
+/// A context under the name its struct is emitted by.
+struct Emitted {
+    struct_name: String,
+    layout: Layout,
+    /// What the reader should know of the name.
+    remark: Option<String>,
+    context: Context,
+}
+
+impl Emitted {
+    fn of(tracepoint: &Tracepoint<'_>) -> Result<Self, Error> {
+        let context = tracepoint.context()?;
+        let layout = context
+            .layout()
+            .map_err(|source| layout_error(tracepoint, source))?;
+        // A record ends with its last field; a struct in C or Rust goes on to its
+        // own alignment.
+        let layout = match layout.name() {
+            None => layout.rounded_up(),
+            Some(_) => layout,
+        };
+        let event = identifier(tracepoint.name().event());
+        let (struct_name, remark) = match (context.struct_name(), context.evidence()) {
+            (Some(name), Evidence::Inferred) => (
+                name.to_owned(),
+                Some(format!(
+                    "inferred, one of: {}",
+                    context.candidates().join(", ")
+                )),
+            ),
+            (Some(name), _) => (name.to_owned(), None),
+            // libbpf ignores what follows three underscores.
+            (None, Evidence::Syscall(_)) => {
+                let side = match tracepoint.name().event().starts_with("sys_exit_") {
+                    true => "exit",
+                    false => "enter",
+                };
+                (
+                    format!("syscall_tp_t___{side}"),
+                    Some("the kernel's local syscall_tp_t".to_owned()),
+                )
+            }
+            (None, Evidence::Ambiguous) => (
+                format!("{event}_context"),
+                Some(format!(
+                    "the layout of class {}, which of them is not known",
+                    context.candidates().join(" and ")
+                )),
+            ),
+            (None, evidence) => (format!("{event}_context"), Some(evidence.to_string())),
+        };
+        Ok(Self {
+            struct_name,
+            layout,
+            remark,
+            context,
+        })
+    }
+}
+
+fn layout_error(tracepoint: &Tracepoint<'_>, source: BtfError) -> Error {
+    Error::Layout {
+        name: tracepoint.name().clone(),
+        source,
+    }
+}
+
+/// An event's name as an identifier: hyphens are legal in the one alone.
+fn identifier(name: &str) -> String {
+    name.replace('-', "_")
+}

@@ -1,0 +1,468 @@
+//! Structs in Rust, for eBPF programs and userspace alike.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+
+use super::Emitted;
+use crate::ctype::CType;
+use crate::error::Error;
+use crate::layout::{Layout, Slot};
+use crate::tracepoint::Tracepoint;
+
+/// A Rust module: the context structs of tracepoints and the structs they hold,
+/// each once, `#[repr(C)]`, with assertions on every offset and size that the
+/// compiler checks. It needs `core` alone, and no `bindgen`.
+///
+/// Integers stand for what may hold any bits: enums, `bool`s and addresses.
+/// Gaps are members, so that every byte has a name. A member that Rust would
+/// align otherwise than the kernel is an array of bytes.
+///
+/// ```
+/// use tracepoints::Kernel;
+/// use tracepoints::emit::RustModule;
+///
+/// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
+/// let mut module = RustModule::new();
+/// module.add(&kernel.tracepoint("sched:sched_process_free")?)?;
+/// assert!(module.to_string().contains("\
+/// pub struct trace_event_raw_sched_process_template {
+///     pub ent: trace_entry,
+///     /// `u32`
+///     pub __data_loc_comm: DataLoc,
+///     /// `pid_t`
+///     pub pid: i32,
+///     pub prio: i32,
+///     pub __data: [u8; 0],
+/// }
+/// "));
+/// # Ok::<(), tracepoints::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RustModule {
+    text: String,
+    /// Each struct's name, and what defines it.
+    known: HashMap<String, String>,
+    uses: Locations,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Locations {
+    data_loc: bool,
+    rel_loc: bool,
+}
+
+const DATA_LOC: &str = "
+/// Where in the record a dynamic field's bytes are.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct DataLoc(pub u32);
+
+impl DataLoc {
+    /// From the start of the context, in bytes.
+    pub const fn offset(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+
+    /// In bytes, a string's NUL included.
+    pub const fn len(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+
+    /// Whether there are no bytes.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+";
+
+const REL_LOC: &str = "
+/// Where in the record a dynamic field's bytes are, counted from this value's
+/// own end.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct RelLoc(pub u32);
+
+impl RelLoc {
+    /// From the end of this value, in bytes.
+    pub const fn offset(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+
+    /// In bytes, a string's NUL included.
+    pub const fn len(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+
+    /// Whether there are no bytes.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+";
+
+impl RustModule {
+    /// An empty module.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the context struct of a tracepoint, and what it holds.
+    ///
+    /// Returns the struct's name. That is the kernel's, where the context has
+    /// one; else `<event>_context`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if the module already has another type of the same
+    /// name, when it is left as it was; and those of [`Tracepoint::context`].
+    pub fn add(&mut self, tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
+        let emitted = Emitted::of(tracepoint)?;
+        let mut draft = Draft {
+            known: &self.known,
+            new: Vec::new(),
+            uses: self.uses,
+        };
+        let remark = emitted.remark.as_deref();
+        let defined = draft.define(&emitted.struct_name, &emitted.layout, remark);
+        defined.map_err(|Conflict(of)| Error::Conflict {
+            name: tracepoint.name().clone(),
+            of: format!("struct {of}"),
+        })?;
+        let Draft { new, uses, .. } = draft;
+        for (name, text) in new {
+            self.text += &text;
+            self.known.insert(name, text);
+        }
+        self.uses = uses;
+        Ok(emitted.struct_name)
+    }
+}
+
+impl fmt::Display for RustModule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("#![allow(dead_code, non_camel_case_types, non_snake_case)]\n")?;
+        if self.uses.data_loc {
+            out.write_str(DATA_LOC)?;
+        }
+        if self.uses.rel_loc {
+            out.write_str(REL_LOC)?;
+        }
+        out.write_str(&self.text)
+    }
+}
+
+struct Conflict(String);
+
+/// What one tracepoint adds, until it is sure that it can be added.
+struct Draft<'a> {
+    known: &'a HashMap<String, String>,
+    new: Vec<(String, String)>,
+    uses: Locations,
+}
+
+impl Draft<'_> {
+    fn define(
+        &mut self,
+        name: &str,
+        layout: &Layout,
+        remark: Option<&str>,
+    ) -> Result<(), Conflict> {
+        let text = self.text(name, layout, remark)?;
+        let new = self
+            .new
+            .iter()
+            .find(|(new, _)| new == name)
+            .map(|(_, text)| text);
+        match self.known.get(name).or(new) {
+            None => self.new.push((name.to_owned(), text)),
+            Some(known) if *known == text => {}
+            Some(_) => return Err(Conflict(name.to_owned())),
+        }
+        Ok(())
+    }
+
+    fn text(
+        &mut self,
+        name: &str,
+        layout: &Layout,
+        remark: Option<&str>,
+    ) -> Result<String, Conflict> {
+        let mut fields = Vec::new();
+        let mut at = 0;
+        // The struct must not be longer than the kernel's.
+        let largest_align = match layout.size() {
+            0 => 16,
+            size => 1 << size.trailing_zeros().min(4),
+        };
+        let mut slots = layout.slots().iter().peekable();
+        while let Some(slot) = slots.next() {
+            if layout.is_union() {
+                let ty = self.rust_type(name, slot, largest_align)?;
+                fields.push(Line::of(slot, ty));
+                continue;
+            }
+            if slot.offset() > at {
+                fields.push(Line::gap(at, slot.offset()));
+            }
+            if slot.width().is_some() {
+                // Bitfields that share bytes are those bytes.
+                let start = slot.offset();
+                let mut end = slot.end();
+                let mut names = vec![slot.name()];
+                while let Some(next) =
+                    slots.next_if(|next| next.width().is_some() && next.offset() <= end)
+                {
+                    end = end.max(next.end());
+                    names.push(next.name());
+                }
+                fields.push(Line {
+                    comment: Some(format!("Bitfields {}.", names.join(", "))),
+                    name: format!("bits_{start}"),
+                    ty: format!("[u8; {}]", end - start),
+                    place: Some((start, end - start)),
+                });
+                at = end;
+                continue;
+            }
+            let ty = self.rust_type(name, slot, largest_align)?;
+            fields.push(Line::of(slot, ty));
+            at = slot.end();
+        }
+        if !layout.is_union() && at < layout.size() {
+            fields.push(Line::gap(at, layout.size()));
+        }
+        let keyword = if layout.is_union() { "union" } else { "struct" };
+        let mut text = String::from("\n");
+        if let Some(remark) = remark {
+            text += &format!("/// {remark}.\n");
+        }
+        text += &format!("#[repr(C)]\n#[derive(Clone, Copy)]\npub {keyword} {name} {{\n");
+        for Line {
+            comment, name, ty, ..
+        } in &fields
+        {
+            if let Some(comment) = comment {
+                text += &format!("    /// {comment}\n");
+            }
+            let visible = if name.starts_with("_pad") { "" } else { "pub " };
+            text += &format!("    {visible}{name}: {ty},\n");
+        }
+        text += "}\n\nconst _: () = {\n";
+        text += &format!(
+            "    assert!(core::mem::size_of::<{name}>() == {});\n",
+            layout.size()
+        );
+        for line in &fields {
+            if let Some((offset, size)) = line.place {
+                let field = &line.name;
+                // Writing to a String cannot fail.
+                let _ = writeln!(
+                    text,
+                    "    assert!(core::mem::offset_of!({name}, {field}) == {offset});"
+                );
+                let _ = writeln!(
+                    text,
+                    "    assert!(core::mem::size_of::<{}>() == {size});",
+                    line.ty
+                );
+            }
+        }
+        text += "};\n";
+        Ok(text)
+    }
+
+    /// The Rust type of a member of `outer`; bytes if Rust would put another type
+    /// elsewhere.
+    fn rust_type(
+        &mut self,
+        outer: &str,
+        slot: &Slot,
+        largest_align: u32,
+    ) -> Result<String, Conflict> {
+        let align = slot.align();
+        if !slot.offset().is_multiple_of(align) || align > largest_align {
+            return Ok(format!("[u8; {}]", slot.size()));
+        }
+        if slot.name().starts_with("__data_loc_") && slot.size() == 4 {
+            self.uses.data_loc = true;
+            return Ok("DataLoc".to_owned());
+        }
+        if slot.name().starts_with("__rel_loc_") && slot.size() == 4 {
+            self.uses.rel_loc = true;
+            return Ok("RelLoc".to_owned());
+        }
+        self.value_type(outer, slot, slot.ty.resolved())
+    }
+
+    fn value_type(&mut self, outer: &str, slot: &Slot, ty: &CType) -> Result<String, Conflict> {
+        let size = ty.size();
+        Ok(match ty {
+            CType::Int {
+                signed: true,
+                size: 1 | 2 | 4 | 8 | 16,
+                ..
+            }
+            | CType::Enum {
+                signed: true,
+                size: 1 | 2 | 4 | 8,
+                ..
+            }
+            | CType::Spelled {
+                signed: true,
+                size: 1 | 2 | 4 | 8,
+                ..
+            } => {
+                // A char is a byte of text.
+                match matches!(ty, CType::Int { name, .. } if name == "char") {
+                    true => "u8".to_owned(),
+                    false => format!("i{}", 8 * size),
+                }
+            }
+            CType::Int {
+                size: 1 | 2 | 4 | 8 | 16,
+                ..
+            }
+            | CType::Enum {
+                size: 1 | 2 | 4 | 8,
+                ..
+            }
+            | CType::Spelled {
+                size: 1 | 2 | 4 | 8,
+                ..
+            }
+            | CType::Pointer { .. } => format!("u{}", 8 * size),
+            CType::Float { size: 4 | 8, .. } => format!("f{}", 8 * size),
+            CType::Array { element, count } => {
+                let element = self.value_type(outer, slot, element.resolved())?;
+                format!("[{element}; {count}]")
+            }
+            CType::Record {
+                name,
+                body: Some(body),
+                ..
+            } => {
+                let name = match name {
+                    Some(name) => name.clone(),
+                    None => format!("{outer}_{}", field_name(slot)),
+                };
+                self.define(&name, body, None)?;
+                name
+            }
+            _ => format!("[u8; {size}]"),
+        })
+    }
+}
+
+/// One member.
+struct Line {
+    comment: Option<String>,
+    name: String,
+    ty: String,
+    /// Offset and size in bytes, of a member that is asserted.
+    place: Option<(u32, u32)>,
+}
+
+impl Line {
+    fn of(slot: &Slot, ty: String) -> Self {
+        // The C type, where the Rust type does not tell it.
+        let told = matches!(
+            (slot.c_type(), &*ty),
+            ("int", "i32")
+                | ("unsigned int", "u32")
+                | ("u8" | "__u8" | "unsigned char" | "char", "u8")
+                | ("u16" | "__u16" | "short unsigned int", "u16")
+                | ("u32" | "__u32", "u32")
+                | ("u64" | "__u64" | "long unsigned int", "u64")
+                | ("long int" | "s64", "i64")
+        ) || slot.c_type() == format!("struct {ty}")
+            || slot.c_type() == "char[0]"
+            || slot.c_type().starts_with("char[") && ty.starts_with("[u8;");
+        Self {
+            comment: (!told).then(|| format!("`{}`", slot.c_type())),
+            name: field_name(slot),
+            ty,
+            place: Some((slot.offset(), slot.size())),
+        }
+    }
+
+    fn gap(from: u32, to: u32) -> Self {
+        Self {
+            comment: None,
+            name: format!("_pad{from}"),
+            ty: format!("[u8; {}]", to - from),
+            place: None,
+        }
+    }
+}
+
+/// The member's name, as an identifier of Rust.
+fn field_name(slot: &Slot) -> String {
+    match slot.name() {
+        "" => format!("anonymous_{}", slot.offset()),
+        name => identifier(name),
+    }
+}
+
+/// A name of C as an identifier of Rust.
+pub(super) fn identifier(name: &str) -> String {
+    match name {
+        // These cannot be raw identifiers.
+        "self" | "Self" | "super" | "crate" | "_" => format!("{name}_"),
+        name if is_keyword(name) => format!("r#{name}"),
+        name => name.to_owned(),
+    }
+}
+
+/// Keywords of Rust, edition 2024, those kept for later included.
+fn is_keyword(name: &str) -> bool {
+    matches!(
+        name,
+        "as" | "async"
+            | "await"
+            | "break"
+            | "const"
+            | "continue"
+            | "dyn"
+            | "else"
+            | "enum"
+            | "extern"
+            | "false"
+            | "fn"
+            | "for"
+            | "gen"
+            | "if"
+            | "impl"
+            | "in"
+            | "let"
+            | "loop"
+            | "match"
+            | "mod"
+            | "move"
+            | "mut"
+            | "pub"
+            | "ref"
+            | "return"
+            | "static"
+            | "struct"
+            | "trait"
+            | "true"
+            | "type"
+            | "unsafe"
+            | "use"
+            | "where"
+            | "while"
+            | "abstract"
+            | "become"
+            | "box"
+            | "do"
+            | "final"
+            | "macro"
+            | "override"
+            | "priv"
+            | "try"
+            | "typeof"
+            | "unsized"
+            | "virtual"
+            | "yield"
+    )
+}

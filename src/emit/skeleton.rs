@@ -1,0 +1,507 @@
+//! Whole programs: one read for each field of a context, done as that field
+//! wants.
+
+use std::fmt::Write;
+
+use super::{CHeader, COptions, Emitted, RustModule, identifier, layout_error};
+use crate::ctype::CType;
+use crate::error::Error;
+use crate::format::{Field, FieldKind};
+use crate::layout::Slot;
+use crate::tracepoint::Tracepoint;
+
+/// How many bytes of a string or array a program copies to its stack, which has
+/// 512.
+const TEXT: u32 = 128;
+
+/// How a field is read.
+enum Read {
+    /// A load from the context.
+    Load,
+    /// By `bpf_probe_read_kernel`: where the verifier refuses a load that is not
+    /// aligned, or `BPF_LINK_CREATE` one behind the record's last field.
+    Probe,
+    /// A string inside the context.
+    Text,
+    /// Bytes inside the context.
+    Bytes,
+    /// Elsewhere in the record, as the u32 says: a string, or bytes.
+    Located { relative: bool, text: bool },
+    /// A string in the memory of the process that made the system call.
+    UserText,
+}
+
+/// A field, where the context has it, and how it is read there.
+struct Step<'a> {
+    field: &'a Field,
+    slot: Slot,
+    read: Read,
+    /// Bytes and sign of the value. An argument of a system call lies in a whole
+    /// word, of which its type may be less.
+    size: u32,
+    signed: bool,
+}
+
+/// The steps for all fields the context has, and the names of those it has not.
+fn steps<'a>(
+    tracepoint: &'a Tracepoint<'_>,
+    emitted: &Emitted,
+) -> Result<(Vec<Step<'a>>, Vec<&'a str>), Error> {
+    let format = tracepoint.format();
+    let slots = emitted.context.field_slots();
+    let slots = slots.map_err(|source| layout_error(tracepoint, source))?;
+    let common = format.common_fields().iter().chain(format.fields());
+    let record_end = common
+        .map(|field| field.offset().saturating_add(field.size()))
+        .max();
+    let is_syscall = tracepoint.name().category() == "syscalls";
+    let mut steps = Vec::new();
+    let mut missing = Vec::new();
+    for (field, slot) in format.fields().iter().zip(slots) {
+        let Some(slot) = slot else {
+            missing.push(field.name());
+            continue;
+        };
+        let declaration = field.declaration();
+        let is_char = declaration.base_type() == "char";
+        let read = match field.kind() {
+            FieldKind::DataLoc | FieldKind::RelLoc => Read::Located {
+                relative: field.kind() == FieldKind::RelLoc,
+                text: is_char,
+            },
+            FieldKind::Array if is_char && slot.size() > 0 => Read::Text,
+            FieldKind::Array | FieldKind::Struct => Read::Bytes,
+            // Typedefs hide what they are of; BTF knows.
+            _ if matches!(
+                slot.ty.resolved(),
+                CType::Record { .. } | CType::Array { .. }
+            ) =>
+            {
+                Read::Bytes
+            }
+            FieldKind::Pointer if is_syscall && is_char && declaration.pointer_depth() == 1 => {
+                Read::UserText
+            }
+            _ => load(&slot, record_end.unwrap_or(0)),
+        };
+        let word = (slot.size(), field.signed() == Some(true));
+        let (size, signed) = match slot.name().starts_with("args[") {
+            true => argument(field).unwrap_or(word),
+            false => word,
+        };
+        steps.push(Step {
+            field,
+            slot,
+            read,
+            size,
+            signed,
+        });
+    }
+    Ok((steps, missing))
+}
+
+/// Bytes and sign of a system call's argument of a type C itself has; `None` of
+/// a word, and of what only the kernel's headers define.
+fn argument(field: &Field) -> Option<(u32, bool)> {
+    let declaration = field.declaration();
+    if declaration.pointer_depth() > 0 {
+        return None;
+    }
+    Some(match &*declaration.base_type() {
+        "int" => (4, true),
+        "unsigned int" | "unsigned" => (4, false),
+        _ => return None,
+    })
+}
+
+fn load(slot: &Slot, record_end: u32) -> Read {
+    let aligned = slot.size() > 0 && slot.offset().is_multiple_of(slot.size());
+    match aligned && slot.end() <= record_end {
+        true => Read::Load,
+        false => Read::Probe,
+    }
+}
+
+/// A program in C for libbpf: `SEC("tracepoint/…")`, the context struct and what
+/// it needs, and one read for each field, printed to the trace pipe.
+///
+/// It compiles with `clang -O2 -g -target bpf -c` and libbpf's headers alone.
+///
+/// # Errors
+///
+/// Those of [`CHeader::add`].
+///
+/// ```
+/// use tracepoints::{Kernel, emit};
+///
+/// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
+/// let program = emit::skeleton_c(&kernel.tracepoint("sched:sched_process_exec")?)?;
+/// assert!(program.contains("SEC(\"tracepoint/sched/sched_process_exec\")"));
+/// assert!(program.contains("(void *)ctx + (ctx->__data_loc_filename & 0xffff)"));
+/// # Ok::<(), tracepoints::Error>(())
+/// ```
+pub fn skeleton_c(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
+    let emitted = Emitted::of(tracepoint)?;
+    let mut header = CHeader::new(COptions::default());
+    let struct_name = header.add(tracepoint)?;
+    header.add_helper_types();
+    let (steps, missing) = steps(tracepoint, &emitted)?;
+    let name = tracepoint.name();
+    let mut text = format!(
+        "// {name}: {}.\n\
+         {header}\n\
+         #include <bpf/bpf_helpers.h>\n\n\
+         char LICENSE[] SEC(\"license\") = \"GPL\";\n\n\
+         SEC(\"{}\")\n\
+         int on_{}(struct {struct_name} *ctx)\n{{\n",
+        emitted.context.evidence(),
+        name.section(),
+        identifier(name.event()),
+    );
+    if steps.iter().any(Step::needs_text) {
+        text += &format!("\tchar text[{TEXT}];\n\n");
+    }
+    for field in missing {
+        text += &format!("\t/* {field} is in the record only. */\n\n");
+    }
+    for step in &steps {
+        step.write_c(&mut text);
+    }
+    text += "\treturn 0;\n}\n";
+    Ok(text)
+}
+
+/// A program in Rust for aya: `#[tracepoint]`, the context struct and what it
+/// holds, and one read for each field.
+///
+/// It wants the crates `aya-ebpf` and `aya-log-ebpf`.
+///
+/// # Errors
+///
+/// Those of [`RustModule::add`].
+pub fn skeleton_rust(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
+    let emitted = Emitted::of(tracepoint)?;
+    let mut module = RustModule::new();
+    let struct_name = module.add(tracepoint)?;
+    let (steps, missing) = steps(tracepoint, &emitted)?;
+    let name = tracepoint.name();
+    let function = identifier(name.event());
+    let uses = |wanted: fn(&Step<'_>) -> bool| steps.iter().any(wanted);
+    let helpers: Vec<&str> = [
+        (
+            uses(|step| matches!(step.read, Read::Bytes | Read::Located { text: false, .. })),
+            "bpf_probe_read_kernel_buf",
+        ),
+        (
+            uses(|step| matches!(step.read, Read::Text | Read::Located { text: true, .. })),
+            "bpf_probe_read_kernel_str_bytes",
+        ),
+        (
+            uses(|step| matches!(step.read, Read::UserText)),
+            "bpf_probe_read_user_str_bytes",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(used, helper)| used.then_some(helper))
+    .collect();
+    let mut text = format!(
+        "// {name}: {}.\n#![no_std]\n#![no_main]\n\n",
+        emitted.context.evidence()
+    );
+    if !helpers.is_empty() {
+        text += &format!("use aya_ebpf::helpers::{};\n", braced(&helpers));
+    }
+    if steps.iter().any(Step::reads_context) {
+        text += "use aya_ebpf::EbpfContext as _;\n";
+    }
+    text += &format!(
+        "use aya_ebpf::macros::tracepoint;\n\
+         use aya_ebpf::programs::TracePointContext;\n\
+         use aya_log_ebpf::info;\n\n\
+         #[tracepoint(category = \"{category}\", name = \"{event}\")]\n\
+         pub fn on_{function}(ctx: TracePointContext) -> u32 {{\n    \
+             match read_{function}(&ctx) {{\n        \
+                 Ok(()) => 0,\n        \
+                 Err(_) => 1,\n    \
+             }}\n}}\n\n\
+         fn read_{function}(ctx: &TracePointContext) -> Result<(), i32> {{\n",
+        category = name.category(),
+        event = name.event(),
+    );
+    if steps.iter().any(Step::needs_text) {
+        text += &format!("    let mut text = [0u8; {TEXT}];\n");
+    }
+    if steps.iter().any(Step::is_text) {
+        text += "    // The log takes text as str, and copies its bytes whatever they are.\n";
+    }
+    if steps.iter().any(Step::reads_context) {
+        text += "    let start = ctx.as_ptr().cast::<u8>();\n";
+    }
+    for field in missing {
+        text += &format!("    // {field} is in the record only.\n");
+    }
+    for step in &steps {
+        step.write_rust(&mut text, &struct_name);
+    }
+    text += "    Ok(())\n}\n";
+    let panic = "\n#[cfg(not(test))]\n#[panic_handler]\nfn panic(_info: &core::panic::PanicInfo) -> ! {\n    loop {}\n}\n";
+    text += panic;
+    text += "\n#[allow(dead_code, non_camel_case_types, non_snake_case)]\nmod context {\n";
+    for line in module.to_string().lines().skip(1) {
+        text += &match line {
+            "" => "\n".to_owned(),
+            line => format!("    {line}\n"),
+        };
+    }
+    text += "}\n";
+    Ok(text)
+}
+
+impl Step<'_> {
+    fn needs_text(&self) -> bool {
+        !matches!(self.read, Read::Load | Read::Probe)
+    }
+
+    /// Whether text is printed.
+    fn is_text(&self) -> bool {
+        matches!(
+            self.read,
+            Read::Text | Read::UserText | Read::Located { text: true, .. }
+        )
+    }
+
+    /// Whether the context's address is needed, and not only values at offsets.
+    fn reads_context(&self) -> bool {
+        matches!(self.read, Read::Text | Read::Bytes | Read::Located { .. })
+    }
+
+    /// Whether the value is an address; a typedef may hide that it is.
+    fn is_pointer(&self) -> bool {
+        self.field.kind() == FieldKind::Pointer
+            || matches!(self.slot.ty.resolved(), CType::Pointer { .. })
+    }
+
+    /// How many bytes of an array are copied.
+    fn copied(&self) -> u32 {
+        self.slot.size().min(TEXT)
+    }
+
+    /// The field's name, as that of a variable.
+    fn variable(&self) -> String {
+        match self.field.name() {
+            // Names the program has already.
+            name @ ("ctx" | "text" | "start") => format!("{name}_"),
+            name => name.to_owned(),
+        }
+    }
+
+    fn write_c(&self, text: &mut String) {
+        let (field, slot) = (self.field, &self.slot);
+        let name = field.name();
+        let variable = self.variable();
+        let member = slot.name();
+        let offset = slot.offset();
+        // Writing to a String cannot fail.
+        let mut line = |line: String| {
+            let _ = writeln!(text, "\t{line}");
+        };
+        line(format!("/* {} */", field.declaration()));
+        let print = |conversion: &str, value: &str| {
+            format!("bpf_printk(\"{name}=%{conversion}\", {value});")
+        };
+        match self.read {
+            Read::Load | Read::Probe => {
+                let word = integer(slot.size(), false);
+                let c_type = integer(self.size, self.signed);
+                let is_pointer = self.is_pointer();
+                // The number of a system call is not always where the struct has it.
+                let from = match member {
+                    "nr" => format!("*({word} *)((void *)ctx + {offset})"),
+                    member if is_pointer => format!("({c_type})ctx->{member}"),
+                    member => format!("ctx->{member}"),
+                };
+                if let Read::Load = self.read {
+                    line(format!("{c_type} {variable} = {from};"));
+                } else {
+                    // The whole word: where in it a value lies depends on the
+                    // machine's byte order.
+                    line(format!("{word} {variable}_word;"));
+                    line(format!(
+                        "bpf_probe_read_kernel(&{variable}_word, sizeof({variable}_word), (void *)ctx + {offset});"
+                    ));
+                    line(format!("{c_type} {variable} = {variable}_word;"));
+                }
+                line(match (is_pointer, self.signed) {
+                    (true, _) => print("llx", &format!("(unsigned long long){variable}")),
+                    (false, true) => print("lld", &format!("(long long){variable}")),
+                    (false, false) => print("llu", &format!("(unsigned long long){variable}")),
+                });
+            }
+            Read::Text => {
+                line(format!(
+                    "bpf_probe_read_kernel_str(text, {}, ctx->{member});",
+                    self.copied()
+                ));
+                line(print("s", "text"));
+            }
+            Read::Bytes => {
+                line(format!(
+                    "bpf_probe_read_kernel(text, {}, (void *)ctx + {offset});",
+                    self.copied()
+                ));
+                line(print("x", "(unsigned char)text[0]"));
+            }
+            Read::Located {
+                relative,
+                text: is_text,
+            } => {
+                let from = match relative {
+                    true => slot.end(),
+                    false => 0,
+                };
+                let at = match from {
+                    0 => format!("(void *)ctx + (ctx->{member} & 0xffff)"),
+                    from => format!("(void *)ctx + {from} + (ctx->{member} & 0xffff)"),
+                };
+                if is_text {
+                    line(format!(
+                        "bpf_probe_read_kernel_str(text, sizeof(text), {at});"
+                    ));
+                    line(print("s", "text"));
+                } else {
+                    let length = format!("{name}_length");
+                    line(format!("unsigned int {length} = ctx->{member} >> 16;"));
+                    line(format!("if ({length} > sizeof(text))"));
+                    line(format!("\t{length} = sizeof(text);"));
+                    line(format!("bpf_probe_read_kernel(text, {length}, {at});"));
+                    line(print("u bytes", &length));
+                }
+            }
+            Read::UserText => {
+                line(format!(
+                    "bpf_probe_read_user_str(text, sizeof(text), (void *)(unsigned long)ctx->{member});"
+                ));
+                line(print("s", "text"));
+            }
+        }
+        text.push('\n');
+    }
+
+    fn write_rust(&self, text: &mut String, struct_name: &str) {
+        let (field, slot) = (self.field, &self.slot);
+        let name = field.name();
+        let variable = super::rust::identifier(&self.variable());
+        let offset = slot.offset();
+        let mut line = |line: String| {
+            let _ = writeln!(text, "    {line}");
+        };
+        line(format!("// {}", field.declaration()));
+        let info = |value: &str| format!("info!(ctx, \"{name}={{}}\", {value});");
+        let text_info = |value: &str| {
+            info(&format!(
+                "unsafe {{ core::str::from_utf8_unchecked({value}) }}"
+            ))
+        };
+        let in_struct = match slot.name().split_once('[') {
+            _ if slot.name() == "nr" => offset.to_string(),
+            Some((array, index)) => {
+                let index = index.trim_end_matches(']');
+                format!(
+                    "core::mem::offset_of!(context::{struct_name}, {array}) + {index} * {}",
+                    slot.size()
+                )
+            }
+            None => format!(
+                "core::mem::offset_of!(context::{struct_name}, {})",
+                super::rust::identifier(slot.name())
+            ),
+        };
+        match self.read {
+            Read::Load | Read::Probe => {
+                let sign = if self.signed { 'i' } else { 'u' };
+                let ty = format!("{sign}{}", 8 * slot.size());
+                line(format!(
+                    "let {variable}: {ty} = unsafe {{ ctx.read_at({in_struct}) }}?;"
+                ));
+                if self.size != slot.size() {
+                    line(format!(
+                        "let {variable} = {variable} as {sign}{};",
+                        8 * self.size
+                    ));
+                }
+                line(info(&variable));
+            }
+            Read::Text => {
+                line(format!(
+                    "let {variable} = unsafe {{ bpf_probe_read_kernel_str_bytes(start.add({in_struct}), &mut text[..{}]) }}?;",
+                    self.copied()
+                ));
+                line(text_info(&variable));
+            }
+            Read::Bytes => {
+                line(format!(
+                    "unsafe {{ bpf_probe_read_kernel_buf(start.add({in_struct}), &mut text[..{}]) }}?;",
+                    self.copied()
+                ));
+                line(info("text[0]"));
+            }
+            Read::Located {
+                relative,
+                text: is_text,
+            } => {
+                let kind = if relative { "RelLoc" } else { "DataLoc" };
+                line(format!(
+                    "let {variable}: context::{kind} = unsafe {{ ctx.read_at({in_struct}) }}?;"
+                ));
+                let at = match relative {
+                    true => format!("start.add({} + {variable}.offset())", slot.end()),
+                    false => format!("start.add({variable}.offset())"),
+                };
+                if is_text {
+                    line(format!(
+                        "let {variable} = unsafe {{ bpf_probe_read_kernel_str_bytes({at}, &mut text) }}?;"
+                    ));
+                    line(text_info(&variable));
+                } else {
+                    line(format!("let length = {variable}.len().min(text.len());"));
+                    line(format!(
+                        "unsafe {{ bpf_probe_read_kernel_buf({at}, &mut text[..length]) }}?;"
+                    ));
+                    line(info("length"));
+                }
+            }
+            Read::UserText => {
+                line(format!(
+                    "let {variable}: u{} = unsafe {{ ctx.read_at({in_struct}) }}?;",
+                    8 * slot.size()
+                ));
+                line(format!(
+                    "let {variable} = unsafe {{ bpf_probe_read_user_str_bytes({variable} as *const u8, &mut text) }}?;"
+                ));
+                line(text_info(&variable));
+            }
+        }
+    }
+}
+
+/// `a`, or `{a, b}`.
+fn braced(names: &[&str]) -> String {
+    match names {
+        [one] => (*one).to_owned(),
+        some => format!("{{{}}}", some.join(", ")),
+    }
+}
+
+/// The integer type of this many bytes, as `linux/types.h` has it.
+fn integer(size: u32, signed: bool) -> &'static str {
+    match (size, signed) {
+        (1, false) => "__u8",
+        (1, true) => "__s8",
+        (2, false) => "__u16",
+        (2, true) => "__s16",
+        (4, false) => "__u32",
+        (4, true) => "__s32",
+        (_, false) => "__u64",
+        (_, true) => "__s64",
+    }
+}

@@ -1,0 +1,99 @@
+//! What raw tracepoint programs get: the arguments of the tracepoint itself.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::btf::Argument;
+
+/// A tracepoint as programs of type `BPF_PROG_TYPE_RAW_TRACEPOINT` and
+/// `BPF_TRACE_RAW_TP` (`tp_btf`) see it: a function that is called with these
+/// arguments. An event of tracefs is made of one; some have no event.
+///
+/// A `raw_tp` program gets them as `u64 args[]` (`struct
+/// bpf_raw_tracepoint_args`), a `tp_btf` program with their types.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RawTracepoint {
+    name: String,
+    home: String,
+    arguments: Vec<RawArgument>,
+}
+
+/// One argument of a [`RawTracepoint`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RawArgument {
+    name: Option<String>,
+    c_type: String,
+    declaration: String,
+}
+
+impl RawTracepoint {
+    pub(crate) fn new(name: &str, home: &str, arguments: Vec<Argument>) -> Self {
+        let argument = |(index, (name, ty)): (usize, Argument)| RawArgument {
+            c_type: ty.declare(""),
+            declaration: match &name {
+                Some(name) => ty.declare(name),
+                None => ty.declare(&format!("arg{index}")),
+            },
+            name,
+        };
+        Self {
+            name: name.to_owned(),
+            home: home.to_owned(),
+            arguments: arguments.into_iter().enumerate().map(argument).collect(),
+        }
+    }
+
+    /// The tracepoint's name, which is its events' name without a category.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The object whose BTF defines it: `vmlinux`, or a module's name.
+    pub fn home(&self) -> &str {
+        &self.home
+    }
+
+    /// Its arguments, in order; at most twelve.
+    pub fn arguments(&self) -> &[RawArgument] {
+        &self.arguments
+    }
+
+    /// The ELF sections for the two program types: `raw_tp/<name>` and
+    /// `tp_btf/<name>`.
+    pub fn sections(&self) -> [String; 2] {
+        ["raw_tp", "tp_btf"].map(|program| format!("{program}/{}", self.name))
+    }
+}
+
+impl RawArgument {
+    /// Its name, where BTF has a function that names it.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Its C type as an abstract declarator: `struct task_struct *`.
+    pub fn c_type(&self) -> &str {
+        &self.c_type
+    }
+
+    /// Its declaration in C; without a name, the first argument is `arg0`.
+    pub fn declaration(&self) -> &str {
+        &self.declaration
+    }
+}
+
+/// `sched_switch(bool preempt, struct task_struct *prev, …)`.
+impl fmt::Display for RawTracepoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arguments: Vec<&str> = self
+            .arguments
+            .iter()
+            .map(RawArgument::declaration)
+            .collect();
+        match arguments.as_slice() {
+            [] => write!(out, "{}(void)", self.name),
+            some => write!(out, "{}({})", self.name, some.join(", ")),
+        }
+    }
+}
