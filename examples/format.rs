@@ -13,8 +13,8 @@ use shared::Failure;
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
 use tracepoints::format::Field;
 use tracepoints::{
-    Context, Error, EventName, EventPattern, Events, Evidence, FormatReason, Kernel, RawTracepoint,
-    Slot, Tracepoint,
+    Context, Error, EventName, EventPattern, Events, Evidence, Kernel, RawTracepoint, Slot,
+    Tracepoint,
 };
 
 /// Shows a tracepoint's context struct, its sections and its fields.
@@ -87,10 +87,7 @@ impl<'a> Description<'a> {
         let name = tracepoint.name();
         let format = tracepoint.format();
         let context = tracepoint.context()?;
-        let slots = context.field_slots().map_err(|source| Error::Layout {
-            name: name.clone(),
-            source,
-        })?;
+        let slots = context.field_slots()?;
         let row = |field, common, slot: Option<Slot>| FieldRow {
             field,
             common,
@@ -217,10 +214,7 @@ fn write_emitted(
             Emit::SkelRust => write!(out, "{}", emit::skeleton_rust(&tracepoint)?)?,
             Emit::Json => {
                 let context = tracepoint.context()?;
-                let layout = context.layout().map_err(|source| Error::Layout {
-                    name: name.clone(),
-                    source,
-                })?;
+                let layout = context.layout()?;
                 let line =
                     serde_json::json!({ "event": name, "context": context, "layout": layout });
                 writeln!(out, "{line}")?;
@@ -354,11 +348,11 @@ fn notes(description: &Description<'_>) -> Vec<String> {
             .to_owned(),
     ];
     let context = &description.context;
-    if let Evidence::Format(FormatReason::NoBtf) = context.evidence()
+    if let Evidence::Format(_) = context.evidence()
         && description.category == "syscalls"
     {
         notes.push(
-            "Without BTF nothing proves where a system call's context has what; the record's offsets are shown."
+            "Without BTF nothing proves where a system call's context has its arguments; shown is where the record has them."
                 .to_owned(),
         );
     }
@@ -370,9 +364,8 @@ fn notes(description: &Description<'_>) -> Vec<String> {
 /// arguments right says it is.
 fn number_note(description: &Description<'_>) -> Option<String> {
     let rows = description.fields.iter();
-    let number = rows
-        .filter_map(|row| row.context_slot.as_ref())
-        .find(|slot| slot.name() == "nr")?;
+    let mut numbers = rows.filter(|row| row.field.name() == "__syscall_nr");
+    let number = numbers.next()?.context_slot.as_ref()?;
     let name = description.context.struct_name()?;
     let layout = description.context.layout().ok()?;
     let named = layout.slot("nr").or_else(|| layout.slot("id"))?;

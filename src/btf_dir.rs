@@ -1,7 +1,7 @@
 //! `/sys/kernel/btf` or a copy of it: reads BTF objects when they are asked for.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::btf::Object;
 use crate::context::{FormatReason, Homes};
@@ -17,7 +17,8 @@ pub(crate) struct BtfDir {
     /// Held while an object is read, so that none is read twice.
     reading: Mutex<()>,
     vmlinux: OnceLock<Option<Arc<Object>>>,
-    modules: OnceLock<Vec<Module>>,
+    /// As they were when last listed; `None` before.
+    modules: RwLock<Option<Arc<[Arc<Module>]>>>,
 }
 
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl BtfDir {
             path,
             reading: Mutex::new(()),
             vmlinux: OnceLock::new(),
-            modules: OnceLock::new(),
+            modules: RwLock::new(None),
         }
     }
 
@@ -57,11 +58,7 @@ impl BtfDir {
 
     /// The modules' names, sorted.
     pub(crate) fn module_names(&self) -> Result<Vec<String>, Error> {
-        Ok(self
-            .modules()?
-            .iter()
-            .map(|module| module.name.clone())
-            .collect())
+        self.list()
     }
 
     /// Every object that can be read, vmlinux first; none on a kernel without
@@ -70,10 +67,12 @@ impl BtfDir {
         let Some(vmlinux) = self.vmlinux()? else {
             return Ok(Vec::new());
         };
-        let modules = self.modules()?.iter();
-        let modules = modules.filter_map(|module| self.module(module, &vmlinux).ok());
-        let mut objects: Vec<_> = modules.collect();
-        objects.insert(0, vmlinux);
+        let mut objects = vec![Arc::clone(&vmlinux)];
+        let modules = self.refreshed()?;
+        let read = modules
+            .iter()
+            .filter_map(|module| self.module(module, &vmlinux).ok());
+        objects.extend(read);
         Ok(objects)
     }
 
@@ -91,16 +90,33 @@ impl BtfDir {
                 return Ok(Homes::Found(homes));
             }
         }
-        let modules = self.modules()?;
+        // A namesake's module may have been loaded since the modules were listed,
+        // and so may this event's.
+        if !shared {
+            let found = self.in_modules(event, &vmlinux, &self.modules()?, homes.clone());
+            if let Homes::Found(_) = found {
+                return Ok(found);
+            }
+        }
+        Ok(self.in_modules(event, &vmlinux, &self.refreshed()?, homes))
+    }
+
+    fn in_modules(
+        &self,
+        event: &str,
+        vmlinux: &Arc<Object>,
+        modules: &[Arc<Module>],
+        mut homes: Vec<Arc<Object>>,
+    ) -> Homes {
         let mut unreadable = Vec::new();
         for module in modules {
-            match self.module(module, &vmlinux) {
+            match self.module(module, vmlinux) {
                 Ok(object) if object.index().has_event(event) => homes.push(object),
                 Ok(_) => {}
                 Err(error) => unreadable.push(error),
             }
         }
-        Ok(if !homes.is_empty() {
+        if !homes.is_empty() {
             Homes::Found(homes)
         } else if modules.is_empty() {
             Homes::None(FormatReason::NoModuleBtf)
@@ -110,7 +126,7 @@ impl BtfDir {
             })
         } else {
             Homes::None(FormatReason::NoHome)
-        })
+        }
     }
 
     fn module(&self, module: &Module, vmlinux: &Arc<Object>) -> Result<Arc<Object>, String> {
@@ -128,18 +144,34 @@ impl BtfDir {
         object.clone()
     }
 
-    fn modules(&self) -> Result<&[Module], Error> {
-        if let Some(modules) = self.modules.get() {
-            return Ok(modules);
-        }
+    fn modules(&self) -> Result<Arc<[Arc<Module>]>, Error> {
+        let known = self
+            .modules
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        known.map_or_else(|| self.refreshed(), Ok)
+    }
+
+    /// The modules there are now. Those read before are kept, but for those that
+    /// could not be.
+    fn refreshed(&self) -> Result<Arc<[Arc<Module>]>, Error> {
         let names = self.list()?;
-        Ok(self.modules.get_or_init(|| {
-            let module = |name| Module {
-                name,
-                object: OnceLock::new(),
-            };
-            names.into_iter().map(module).collect()
-        }))
+        let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+        let known = modules.as_deref().unwrap_or_default();
+        let module = |name: String| {
+            let kept = known.iter().find(|module| module.name == name);
+            let kept = kept.filter(|module| !matches!(module.object.get(), Some(Err(_))));
+            kept.cloned().unwrap_or_else(|| {
+                Arc::new(Module {
+                    name,
+                    object: OnceLock::new(),
+                })
+            })
+        };
+        let now: Arc<[Arc<Module>]> = names.into_iter().map(module).collect();
+        *modules = Some(Arc::clone(&now));
+        Ok(now)
     }
 
     fn list(&self) -> Result<Vec<String>, Error> {
@@ -151,9 +183,14 @@ impl BtfDir {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| Error::io(&self.path, error))?;
-            // A module's name is ASCII; what has another is none.
-            let name = entry.file_name().into_string().ok();
-            names.extend(name.filter(|name| name != "vmlinux" && !name.starts_with('.')));
+            // What has another character is no module's name, nor fit to print.
+            let is_name = |name: &String| {
+                name != "vmlinux"
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+            };
+            names.extend(entry.file_name().into_string().ok().filter(is_name));
         }
         names.sort();
         Ok(names)

@@ -8,6 +8,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::btf::{BtfError, Class, Member, Object, Section, TypeId};
+use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
@@ -25,10 +26,13 @@ pub(crate) const STRUCT_PREFIX: &str = "trace_event_raw_";
 /// verifier refuses to read it.
 #[derive(Clone, Debug)]
 pub struct Context {
+    name: EventName,
     evidence: Evidence,
     format: Arc<Format>,
     is_syscall: bool,
     home: Option<Arc<Object>>,
+    /// Whether the struct is surely that object's: several may have one that fits.
+    is_home_known: bool,
     /// The struct and its class, where they are known; of an ambiguous context
     /// the first candidate's, whose offsets are those of all.
     types: Option<ContextTypes>,
@@ -155,19 +159,20 @@ impl Context {
     }
 
     /// The object whose BTF holds the struct: `vmlinux`, or a module's name.
+    /// `None` where there is none, and where events of one name in several
+    /// categories leave open which it is.
     pub fn home(&self) -> Option<&str> {
-        self.home.as_deref().map(Object::name)
-    }
-
-    pub(crate) fn home_object(&self) -> Option<&Object> {
-        self.home.as_deref()
+        let home = self.home.as_deref().filter(|_| self.is_home_known);
+        home.map(Object::name)
     }
 
     /// The struct's id in the BTF of its [`home`](Self::home), as
     /// `tp_btf_id` in `btf_ids` gives it. Of `syscall_tp_t` where no struct
-    /// with a name describes the context; `None` where no one struct is known.
+    /// with a name describes the context; `None` where no one struct or home is
+    /// known.
     pub fn type_id(&self) -> Option<u32> {
         match self.evidence {
+            _ if !self.is_home_known => None,
             Evidence::Ambiguous => None,
             _ => Some(self.types.as_ref()?.layout_of),
         }
@@ -181,10 +186,12 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`BtfError`] where the struct's types cannot be followed.
-    pub fn layout(&self) -> Result<Layout, BtfError> {
+    /// [`Error::Layout`] where the struct's types cannot be followed.
+    pub fn layout(&self) -> Result<Layout, Error> {
         match (&self.home, &self.types) {
-            (Some(home), Some(types)) => home.layout(types.layout_of),
+            (Some(home), Some(types)) => home
+                .layout(types.layout_of)
+                .map_err(|source| self.layout_error(source)),
             _ => Ok(self.record_part()),
         }
     }
@@ -193,15 +200,15 @@ impl Context {
     /// `None` for a field only the record has (`common_*`, and the
     /// `__<argument>_val` strings of `syscalls:*` since Linux 6.19).
     ///
-    /// For an argument of a system call the slot is an element of `args`, and
-    /// its number is where the kernel's `syscall_tp_t` has it, whatever
-    /// [`struct_name`](Self::struct_name) calls that place: on RT kernels
-    /// `syscall_trace_enter` has the arguments right, and `nr` wrong.
+    /// For an argument of a system call the slot is an element of `args`. Its
+    /// number is where the kernel's `syscall_tp_t` has it, and is called `nr`
+    /// where the struct has no member of that place and size: on RT kernels
+    /// `syscall_trace_enter` has the arguments right, and its own `nr` wrong.
     ///
     /// # Errors
     ///
-    /// [`BtfError`] where the struct's types cannot be followed.
-    pub fn slot_of(&self, field: &str) -> Result<Option<Slot>, BtfError> {
+    /// [`Error::Layout`] where the struct's types cannot be followed.
+    pub fn slot_of(&self, field: &str) -> Result<Option<Slot>, Error> {
         let index = self.format.fields().iter().position(|f| f.name() == field);
         match index {
             Some(index) => Ok(self.field_slots()?.swap_remove(index)),
@@ -214,41 +221,48 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`BtfError`] where the struct's types cannot be followed.
-    pub fn field_slots(&self) -> Result<Vec<Option<Slot>>, BtfError> {
+    /// [`Error::Layout`] where the struct's types cannot be followed.
+    pub fn field_slots(&self) -> Result<Vec<Option<Slot>>, Error> {
         let fields = self.format.fields();
-        if let (
-            Some(home),
-            Some(ContextTypes {
-                syscall: Some(syscall),
-                ..
-            }),
-        ) = (&self.home, &self.types)
-        {
-            return fields
-                .iter()
-                .map(|field| syscall.slot_of(home, fields, field))
-                .collect();
-        }
         let layout = self.layout()?;
-        Ok(fields
-            .iter()
-            .map(|field| layout.slot(&field.member_name()).cloned())
-            .collect())
+        let syscall = self.types.as_ref().and_then(|types| types.syscall.as_ref());
+        match (&self.home, syscall) {
+            (Some(home), Some(syscall)) => fields
+                .iter()
+                .map(|field| syscall.slot_of(home, &layout, fields, field))
+                .collect::<Result<_, _>>()
+                .map_err(|source| self.layout_error(source)),
+            _ => Ok(fields
+                .iter()
+                .map(|field| layout.slot(&field.member_name()).cloned())
+                .collect()),
+        }
     }
 
-    /// The record's layout, without what a system call's context lacks.
+    fn layout_error(&self, source: BtfError) -> Error {
+        Error::Layout {
+            name: self.name.clone(),
+            source,
+        }
+    }
+
+    /// The record's layout, without what a system call's context lacks, or may
+    /// have elsewhere: its number is not where the record has it on RT kernels.
     fn record_part(&self) -> Layout {
+        let may_differ =
+            |field: &Field| field.kind().is_dynamic() || field.name() == SYSCALL_NUMBER;
         let fields = self.format.fields().iter();
-        Format::layout_of(fields.filter(|field| !(self.is_syscall && field.kind().is_dynamic())))
+        Format::layout_of(fields.filter(|field| !(self.is_syscall && may_differ(field))))
     }
 
     fn from_format(name: &EventName, format: &Arc<Format>, reason: FormatReason) -> Self {
         Self {
+            name: name.clone(),
             evidence: Evidence::Format(reason),
             format: Arc::clone(format),
             is_syscall: is_syscall(name),
             home: None,
+            is_home_known: false,
             types: None,
             candidates: Vec::new(),
         }
@@ -278,7 +292,11 @@ pub(crate) fn resolve(
     };
     let mut fits: Vec<Context> = homes
         .iter()
-        .filter_map(|home| in_home(name.event(), format, home, &kernel_says))
+        .filter_map(|home| {
+            // Modules' ids overlap: an id tells nothing where the home is not known.
+            let says = || kernel_says().filter(|_| homes.len() == 1);
+            in_home(name, format, home, says)
+        })
         .collect();
     match fits.len() {
         0 => {
@@ -290,82 +308,123 @@ pub(crate) fn resolve(
             Context::from_format(name, format, FormatReason::NotInHome { home })
         }
         1 => fits.remove(0),
-        _ => of_several_homes(name, fits),
+        _ => of_several_homes(fits),
     }
 }
 
-/// Several objects define an event of this name, and each has a class that
-/// fits. If all are of one name, that is the class whichever the home is.
-fn of_several_homes(name: &EventName, mut fits: Vec<Context>) -> Context {
-    let category = name.category().replace('-', "_");
-    let likely = fits
+/// Whether any of the objects has a class that fits the event.
+pub(crate) fn fits(name: &EventName, format: &Arc<Format>, homes: &[Arc<Object>]) -> bool {
+    homes
         .iter()
-        .position(|context| context.home() == Some(&category))
-        .unwrap_or(0);
-    let class = fits[likely].class();
-    let agreed = class.is_some() && fits.iter().all(|context| context.class() == class);
+        .any(|home| in_home(name, format, home, || None).is_some())
+}
+
+/// Several objects define an event of this name, and each has a class that
+/// fits. If each is proven and all are of one name, that is the class whichever
+/// the home is.
+fn of_several_homes(mut fits: Vec<Context>) -> Context {
+    let class = fits[0].class();
+    let agreed = fits.iter().all(|context| {
+        context.class() == class
+            && matches!(
+                context.evidence,
+                Evidence::Named | Evidence::Template | Evidence::Kernel
+            )
+    });
     let mut candidates: Vec<String> = fits
         .iter()
-        .flat_map(|context| match context.class() {
-            Some(class) => vec![class.to_owned()],
-            None => context.candidates.clone(),
+        .flat_map(|context| {
+            let class = context.class().map(str::to_owned);
+            class.into_iter().chain(context.candidates.iter().cloned())
         })
         .collect();
-    let mut context = fits.swap_remove(likely);
+    candidates.sort();
+    candidates.dedup();
+    let mut context = fits.swap_remove(0);
+    context.is_home_known = false;
     if !agreed {
-        candidates.sort();
-        candidates.dedup();
         context.evidence = Evidence::Ambiguous;
         context.candidates = candidates;
     }
     context
 }
 
+/// A class that fits, and the object whose BTF has its struct.
+struct Candidate<'a> {
+    object: &'a Arc<Object>,
+    class: &'a Class,
+}
+
 /// The context if this object is the event's home; `None` if no class fits.
 fn in_home(
-    event: &str,
+    name: &EventName,
     format: &Arc<Format>,
     home: &Arc<Object>,
     kernel_says: impl Fn() -> Option<TypeId>,
 ) -> Option<Context> {
+    let event = name.event();
     let index = home.index();
     let fits = |class: &&Class| agrees(format, home, class.struct_id);
-    let answer = |evidence, class: &Class, candidates| Context {
+    let answer = |evidence, candidate: &Candidate<'_>, candidates| Context {
+        name: name.clone(),
         evidence,
         format: Arc::clone(format),
         is_syscall: false,
-        home: Some(Arc::clone(home)),
+        home: Some(Arc::clone(candidate.object)),
+        is_home_known: true,
         types: Some(ContextTypes {
-            struct_name: Some(format!("{STRUCT_PREFIX}{}", class.name)),
-            class: Some(class.name.to_string()),
-            layout_of: class.struct_id,
+            struct_name: Some(format!("{STRUCT_PREFIX}{}", candidate.class.name)),
+            class: Some(candidate.class.name.to_string()),
+            layout_of: candidate.class.struct_id,
             syscall: None,
         }),
         candidates,
     };
-    if let Some(own) = index.classes_named(event).iter().find(fits) {
-        return Some(answer(Evidence::Named, own, Vec::new()));
+    if let Some(class) = index.classes_named(event).iter().find(fits) {
+        let own = Candidate {
+            object: home,
+            class,
+        };
+        return Some(answer(Evidence::Named, &own, Vec::new()));
     }
-    let candidates: Vec<&Class> = index.classes_of_event(event).filter(fits).collect();
+    // A class that vmlinux has too, to the letter, is left out of a module's BTF.
+    let arguments = index.prototype_of(event);
+    let mut candidates: Vec<Candidate<'_>> = std::iter::once(home)
+        .chain(home.base())
+        .flat_map(|object| {
+            let classes = object.index().classes_taking(arguments).filter(fits);
+            classes.map(move |class| Candidate { object, class })
+        })
+        .collect();
+    candidates.sort_by(|a, b| a.class.name.cmp(&b.class.name));
     let (first, rest) = candidates.split_first()?;
-    if rest.iter().all(|class| class.name == first.name) {
+    if rest
+        .iter()
+        .all(|other| other.class.name == first.class.name)
+    {
         return Some(answer(Evidence::Template, first, Vec::new()));
     }
-    let mut names: Vec<String> = candidates
+    let names = candidates
         .iter()
-        .map(|class| class.name.to_string())
-        .collect();
+        .map(|candidate| candidate.class.name.to_string());
+    let mut names: Vec<String> = names.collect();
     names.dedup();
     if let Some(id) = kernel_says()
-        && let Some(class) = candidates.iter().find(|class| class.struct_id == id)
+        && let Some(said) = candidates
+            .iter()
+            .find(|candidate| candidate.class.struct_id == id)
     {
-        return Some(answer(Evidence::Kernel, class, names));
+        return Some(answer(Evidence::Kernel, said, names));
     }
+    let is_own = |class: &Class| {
+        let mut objects = std::iter::once(home).chain(home.base());
+        objects.any(|object| object.index().has_event(&class.name))
+    };
     let mut templates = candidates
         .iter()
-        .filter(|class| !index.has_event(&class.name));
+        .filter(|candidate| !is_own(candidate.class));
     match (templates.next(), templates.next()) {
-        (Some(class), None) => Some(answer(Evidence::Inferred, class, names)),
+        (Some(template), None) => Some(answer(Evidence::Inferred, template, names)),
         _ => Some(answer(Evidence::Ambiguous, first, names)),
     }
 }
@@ -419,10 +478,12 @@ fn pairwise<'a>(
 /// The kernel's local `struct syscall_tp_t`: where it has what.
 #[derive(Clone, Debug)]
 struct SyscallStruct {
-    number: Place,
+    /// `None` where no member is known to be the number.
+    number: Option<Place>,
     /// The first argument, or the return value.
     value: Place,
-    side: SyscallSide,
+    /// How many arguments there are; of a return value, one.
+    count: u32,
 }
 
 /// Where a struct has a member, in bytes, and of which type.
@@ -481,11 +542,16 @@ pub(crate) fn resolve_syscall(
         },
     };
     SyscallSide::of(name)
-        .and_then(|side| syscall_in(side, format, vmlinux?))
+        .and_then(|side| syscall_in(name, side, format, vmlinux?))
         .unwrap_or_else(|| Context::from_format(name, format, reason))
 }
 
-fn syscall_in(side: SyscallSide, format: &Arc<Format>, vmlinux: Arc<Object>) -> Option<Context> {
+fn syscall_in(
+    name: &EventName,
+    side: SyscallSide,
+    format: &Arc<Format>,
+    vmlinux: Arc<Object>,
+) -> Option<Context> {
     let index = vmlinux.index();
     let mut of_this_side = index
         .syscall_structs("syscall_tp_t")
@@ -494,7 +560,7 @@ fn syscall_in(side: SyscallSide, format: &Arc<Format>, vmlinux: Arc<Object>) -> 
     let (tp_id, value) = of_this_side.next()?;
     let as_there = |id| {
         syscall_value(&vmlinux, id, side)
-            .is_some_and(|here| (here.offset, here.size) == (value.offset, value.size))
+            .is_some_and(|here| here.place.is_at(value.place.offset, value.place.size))
     };
     // Should there be several (there never were), they must not differ.
     if !of_this_side.all(|(id, _)| as_there(id)) {
@@ -517,46 +583,60 @@ fn syscall_in(side: SyscallSide, format: &Arc<Format>, vmlinux: Arc<Object>) -> 
     };
     let (variant, number) = syscall_number(&vmlinux, tp_id)?;
     Some(Context {
+        name: name.clone(),
         evidence: Evidence::Syscall(variant),
         format: Arc::clone(format),
         is_syscall: true,
         home: Some(vmlinux),
+        is_home_known: true,
         types: Some(ContextTypes {
             struct_name,
             class: None,
             layout_of,
             syscall: Some(SyscallStruct {
                 number,
-                value,
-                side,
+                value: value.place,
+                count: value.count,
             }),
         }),
         candidates: Vec::new(),
     })
 }
 
+/// The arguments or the return value of a system call, in a struct.
+struct SyscallValue {
+    /// The first one.
+    place: Place,
+    /// How many there are.
+    count: u32,
+}
+
 /// Where a struct has the first argument or the return value.
-fn syscall_value(vmlinux: &Object, id: TypeId, side: SyscallSide) -> Option<Place> {
+fn syscall_value(vmlinux: &Object, id: TypeId, side: SyscallSide) -> Option<SyscallValue> {
     let section = vmlinux.section();
     let ty = section.type_by_id(id)?;
     let member = ty
         .members()
         .find(|member| member.name == side.value_member())?;
     let (_, value) = section.resolve(member.type_id)?;
-    let type_id = value.array().map_or(member.type_id, |(element, _)| element);
-    Some(Place {
-        offset: member.bit_offset / 8,
-        size: section.size_of(type_id)?,
-        type_id,
+    let (type_id, count) = value.array().unwrap_or((member.type_id, 1));
+    Some(SyscallValue {
+        place: Place::of(member, type_id, section)?,
+        count,
     })
 }
 
 /// Which form `syscall_tp_t` has, and where the number of the system call is.
-fn syscall_number(vmlinux: &Object, id: TypeId) -> Option<(SyscallVariant, Place)> {
+fn syscall_number(vmlinux: &Object, id: TypeId) -> Option<(SyscallVariant, Option<Place>)> {
     let section = vmlinux.section();
     let ty = section.type_by_id(id)?;
-    let mut members = ty.members();
-    let (first, number) = (members.next()?, members.next()?);
+    let first = ty.members().next()?;
+    let number = ty
+        .members()
+        .find(|member| matches!(member.name, b"syscall_nr" | b"nr"));
+    let Some(number) = number else {
+        return Some((SyscallVariant::Other, None));
+    };
     let (_, number_type) = section.resolve(number.type_id)?;
     let variant = match (first.name, number_type.is_signed_int()) {
         (b"regs", false) => SyscallVariant::Registers,
@@ -564,47 +644,70 @@ fn syscall_number(vmlinux: &Object, id: TypeId) -> Option<(SyscallVariant, Place
         (b"ent", true) => SyscallVariant::IntNumber,
         _ => SyscallVariant::Other,
     };
-    let place = Place {
-        offset: number.bit_offset / 8,
-        size: section.size_of(number.type_id)?,
-        type_id: number.type_id,
-    };
-    Some((variant, place))
+    Some((variant, Place::of(number, number.type_id, section)))
 }
 
+impl Place {
+    fn of(member: Member<'_>, type_id: TypeId, section: &Section) -> Option<Self> {
+        Some(Self {
+            offset: member.bit_offset / 8,
+            size: section.size_of(type_id)?,
+            type_id,
+        })
+    }
+
+    fn is_at(&self, offset: u32, size: u32) -> bool {
+        (self.offset, self.size) == (offset, size)
+    }
+
+    /// The place of the `index`th of as many as follow each other.
+    fn nth(self, index: u32) -> Option<Self> {
+        let offset = index.checked_mul(self.size)?.checked_add(self.offset)?;
+        Some(Self { offset, ..self })
+    }
+}
+
+/// The record's field for the number of the system call.
+const SYSCALL_NUMBER: &str = "__syscall_nr";
+
 impl SyscallStruct {
-    /// Where the context holds one of the record's own fields.
+    /// Where the context holds one of the record's own fields, under the name
+    /// `layout` has for that place.
     fn slot_of(
         &self,
         home: &Object,
+        layout: &Layout,
         fields: &[Field],
         field: &Field,
     ) -> Result<Option<Slot>, BtfError> {
         let is_value =
-            |field: &&Field| field.name() != "__syscall_nr" && !field.kind().is_dynamic();
-        let (name, place) = if field.name() == "__syscall_nr" {
-            ("nr".to_owned(), self.number)
-        } else if !is_value(&field) {
+            |field: &&Field| field.name() != SYSCALL_NUMBER && !field.kind().is_dynamic();
+        if !is_value(&field) && field.name() != SYSCALL_NUMBER {
             return Ok(None);
+        }
+        let (name, place) = if field.name() == SYSCALL_NUMBER {
+            let named = self.number.and_then(|number| {
+                let mut slots = layout.slots().iter();
+                slots.find(|slot| number.is_at(slot.offset(), slot.size()))
+            });
+            let name = named.map_or("nr", Slot::name);
+            (name.to_owned(), self.number)
         } else {
             let before = fields.iter().take_while(|other| *other != field);
             let index = before.filter(is_value).count() as u32;
-            match self.side {
-                SyscallSide::Enter => {
-                    let offset = self.value.offset + index * self.value.size;
-                    (
-                        format!("args[{index}]"),
-                        Place {
-                            offset,
-                            ..self.value
-                        },
-                    )
-                }
-                SyscallSide::Exit => ("ret".to_owned(), self.value),
-            }
+            let name = match layout.slot("ret") {
+                Some(_) => "ret".to_owned(),
+                None => format!("args[{index}]"),
+            };
+            let within = (index < self.count).then_some(self.value);
+            (name, within.and_then(|value| value.nth(index)))
+        };
+        let Some(place) = place else {
+            return Ok(None);
         };
         let c_type = home.c_type(place.type_id)?;
-        Ok(Some(Slot::new(name, c_type, place.offset * 8, None)))
+        let bit_offset = place.offset.saturating_mul(8);
+        Ok(Some(Slot::new(name, c_type, bit_offset, None)))
     }
 }
 

@@ -130,6 +130,12 @@ pub enum Error {
         /// Where the text ends, in bytes.
         offset: usize,
     },
+    /// What should be a file is a pipe, a device, a link or a directory.
+    #[error("{} is no regular file", .path.display())]
+    NotAFile {
+        /// What it is not.
+        path: PathBuf,
+    },
     /// A file is larger than any kernel makes it.
     #[error("{} is larger than {limit} bytes", .path.display())]
     TooLarge {

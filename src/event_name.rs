@@ -39,7 +39,8 @@ pub enum NameError {
         /// The text.
         text: String,
     },
-    /// A half of the name has a character that no name has, or is empty.
+    /// A half of the name has a character that no name has, is empty or longer
+    /// than 255 bytes.
     #[error(
         "{text:?} is no event name: both halves are letters, digits, _ and -, and no digit or - begins one"
     )]
@@ -116,8 +117,12 @@ impl FromStr for EventName {
     }
 }
 
+/// A half is a directory's name, which has at most so many bytes.
+const MAX_HALF: usize = 255;
+
 fn is_name(half: &str) -> bool {
-    half.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    half.len() <= MAX_HALF
+        && half.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && half
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
@@ -264,6 +269,7 @@ mod tests {
             "a:b\n",
             "a:\u{1b}[1m",
             "é:b",
+            &format!("a:{}", "b".repeat(256)),
         ] {
             let error = text.parse::<EventName>().expect_err(text);
             assert!(!error.to_string().contains(['\n', '\u{1b}']), "{error}");

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::btf::Object;
 use crate::btf_dir::BtfDir;
@@ -12,14 +12,15 @@ use crate::error::Error;
 use crate::event_name::{EventName, EventPattern};
 use crate::format::Format;
 use crate::raw::RawTracepoint;
-use crate::tracefs::{Events, Tracefs};
+use crate::tracefs::{Events, Listing, Tracefs};
 use crate::tracepoint::Tracepoint;
 
 /// A kernel to ask about its tracepoints: the running one, or one captured in a
 /// directory laid out like `/sys/kernel`, with `tracing/` and `btf/`.
 ///
-/// BTF objects are read once, when first needed, and kept; what tracefs says is
-/// read anew each time, since modules come and go.
+/// BTF objects are read once, when first needed, and kept. Modules come and go:
+/// what tracefs says is read anew each time, and modules loaded meanwhile are
+/// found. Of a module that was replaced by another version a new `Kernel` knows.
 ///
 /// ```
 /// use tracepoints::{Evidence, Kernel};
@@ -34,7 +35,8 @@ use crate::tracepoint::Tracepoint;
 pub struct Kernel {
     tracefs: Tracefs,
     btf: BtfDir,
-    shared_names: OnceLock<HashSet<Box<str>>>,
+    /// As it was when last read; `None` before.
+    listing: RwLock<Option<Arc<Listing>>>,
 }
 
 impl Kernel {
@@ -70,7 +72,7 @@ impl Kernel {
         Self {
             tracefs,
             btf: BtfDir::new(root.join("btf")),
-            shared_names: OnceLock::new(),
+            listing: RwLock::new(None),
         }
     }
 
@@ -120,6 +122,7 @@ impl Kernel {
                 continue;
             }
             match pattern.as_name() {
+                Some(name) if unlisted.contains(&name) => {}
                 Some(name) if self.tracefs.format_path(&name).exists() => unlisted.push(name),
                 Some(name) => return Err(no_such_event(name, &events)),
                 None => {
@@ -147,16 +150,11 @@ impl Kernel {
         let name: EventName = name.as_ref().parse()?;
         match self.tracefs.format(&name)? {
             Some(format) => Ok(Tracepoint::new(self, name, format)),
-            None => {
-                let events = self.events()?;
-                Err(match events.contains(&name) {
-                    true => Error::EventGone {
-                        path: self.tracefs.format_path(&name),
-                        name,
-                    },
-                    false => no_such_event(name, &events),
-                })
-            }
+            None if self.listing_for(&name)?.contains(&name) => Err(Error::EventGone {
+                path: self.tracefs.format_path(&name),
+                name,
+            }),
+            None => Err(no_such_event(name, &self.events()?)),
         }
     }
 
@@ -247,31 +245,51 @@ impl Kernel {
         if context::is_syscall(name) {
             return Ok(context::resolve_syscall(name, format, self.btf.vmlinux()?));
         }
-        let homes = self.homes(name.event())?;
+        let homes = self.homes(name)?;
         // A `btf_ids` file that cannot be read leaves the choice open.
         let kernel_says = || self.tracefs.context_type_id(name).ok().flatten();
         Ok(context::resolve(name, format, homes, kernel_says))
     }
 
-    /// The objects an event of this name may be at home in.
-    pub(crate) fn homes(&self, event: &str) -> Result<Homes, Error> {
-        let shared = self.shared_names()?.contains(event);
-        let homes = self.btf.homes(event, shared)?;
-        if let Homes::Found(found) = &homes
-            && shared
-            && found.len() < self.events()?.categories_with(event)
-        {
-            return Ok(Homes::None(FormatReason::SharedName));
+    /// The objects the event may be at home in.
+    pub(crate) fn homes(&self, name: &EventName) -> Result<Homes, Error> {
+        let listing = self.listing_for(name)?;
+        let namesakes: Vec<&EventName> = listing.namesakes(name).collect();
+        let homes = self.btf.homes(name.event(), !namesakes.is_empty())?;
+        let Homes::Found(found) = homes else {
+            return Ok(homes);
+        };
+        if found.len() > namesakes.len() {
+            return Ok(Homes::Found(found));
         }
-        Ok(homes)
+        // Fewer objects define an event of this name than there are. What fits
+        // nowhere, such as a kprobe named like the tracepoint beside it, does not
+        // take another's home.
+        let mut rivals = 0;
+        for namesake in namesakes {
+            let format = self.tracefs.format(namesake)?.map(Arc::new);
+            rivals +=
+                usize::from(format.is_some_and(|format| context::fits(namesake, &format, &found)));
+        }
+        Ok(match rivals < found.len() {
+            true => Homes::Found(found),
+            false => Homes::None(FormatReason::SharedName),
+        })
     }
 
-    fn shared_names(&self) -> Result<&HashSet<Box<str>>, Error> {
-        if let Some(names) = self.shared_names.get() {
-            return Ok(names);
+    /// The events there are, read again if this one is not among those last read.
+    pub(crate) fn listing_for(&self, name: &EventName) -> Result<Arc<Listing>, Error> {
+        let known = self
+            .listing
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(known) = known.filter(|known| known.contains(name)) {
+            return Ok(known);
         }
-        let names = self.events()?.shared_names();
-        Ok(self.shared_names.get_or_init(|| names))
+        let listing = Arc::new(Listing::new(self.events()?));
+        *self.listing.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
+        Ok(listing)
     }
 }
 

@@ -9,23 +9,35 @@ use crate::error::Error;
 /// The file's bytes, or `None` if there is no such file.
 ///
 /// Files of tracefs and sysfs say they have no size or a wrong one, so that the
-/// limit is on what is read.
+/// limit is on what is read. A captured kernel may hold anything: what is no
+/// file (a pipe nobody writes to, a link elsewhere) is not waited for or
+/// followed.
 pub(crate) fn bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     let read = || {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len().min(limit);
+        let mut file = open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        let length = metadata.len().min(limit);
         // One read to fill it, one to see the end: room for both.
         let mut bytes = Vec::with_capacity(length.max(4096) as usize + 1);
         file.by_ref().take(limit + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        Ok(Some(bytes))
     };
     match read() {
-        Ok(bytes) if bytes.len() as u64 > limit => Err(Error::TooLarge {
+        Ok(Some(bytes)) if bytes.len() as u64 > limit => Err(Error::TooLarge {
             path: path.to_owned(),
             limit,
         }),
-        Ok(bytes) => Ok(Some(bytes)),
+        Ok(Some(bytes)) => Ok(Some(bytes)),
+        Ok(None) => Err(Error::NotAFile {
+            path: path.to_owned(),
+        }),
         Err(error) if is_missing(&error) => Ok(None),
+        Err(error) if is_link(&error) => Err(Error::NotAFile {
+            path: path.to_owned(),
+        }),
         Err(error) => Err(Error::io(path, error)),
     }
 }
@@ -37,6 +49,30 @@ pub(crate) fn text(path: &Path, limit: u64) -> Result<Option<String>, Error> {
         path: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),
     })
+}
+
+#[cfg(target_os = "linux")]
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
+
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits();
+    File::options()
+        .read(true)
+        .custom_flags(flags as i32)
+        .open(path)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Whether the failure says that the file is a link.
+fn is_link(error: &io::Error) -> bool {
+    const ELOOP: i32 = 40;
+    cfg!(target_os = "linux") && error.raw_os_error() == Some(ELOOP)
 }
 
 /// Whether the failure says that there is no such file. A file of an event that

@@ -79,24 +79,41 @@ impl Events {
         }
         events
     }
+}
 
-    /// The event names (the half after the colon) that stand in more than one
-    /// category.
-    pub(crate) fn shared_names(&self) -> HashSet<Box<str>> {
-        let mut category_of = HashMap::with_capacity(self.names.len());
-        self.names
-            .iter()
-            .filter(|name| {
-                *category_of.entry(name.event()).or_insert(name.category()) != name.category()
-            })
-            .map(|name| name.event().into())
-            .collect()
+/// The names of [`Events`], to be looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    names: HashSet<EventName>,
+    /// Events of one name (the half after the colon) in several categories.
+    shared: HashMap<Box<str>, Vec<EventName>>,
+}
+
+impl Listing {
+    pub(crate) fn new(events: Events) -> Self {
+        let mut by_event: HashMap<Box<str>, Vec<EventName>> = HashMap::new();
+        let names: HashSet<EventName> = events.names.into_iter().collect();
+        for name in &names {
+            by_event
+                .entry(name.event().into())
+                .or_default()
+                .push(name.clone());
+        }
+        by_event.retain(|_, names| names.len() > 1);
+        Self {
+            names,
+            shared: by_event,
+        }
     }
 
-    /// How many categories have an event of this name.
-    pub(crate) fn categories_with(&self, event: &str) -> usize {
-        let named = self.names.iter().filter(|name| name.event() == event);
-        named.map(EventName::category).collect::<HashSet<_>>().len()
+    pub(crate) fn contains(&self, name: &EventName) -> bool {
+        self.names.contains(name)
+    }
+
+    /// The events of this name in other categories.
+    pub(crate) fn namesakes(&self, name: &EventName) -> impl Iterator<Item = &EventName> {
+        let shared = self.shared.get(name.event()).into_iter().flatten();
+        shared.filter(move |other| *other != name)
     }
 }
 
@@ -181,8 +198,9 @@ impl Tracefs {
     /// `available_events`, all that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
         let path = self.root.join("available_events");
-        match read::text(&path, AVAILABLE_EVENTS_LIMIT)? {
-            Some(text) => Ok(Events::parse(&text)),
+        match read::bytes(&path, AVAILABLE_EVENTS_LIMIT)? {
+            // A line that is no text is one that is no name.
+            Some(bytes) => Ok(Events::parse(&String::from_utf8_lossy(&bytes))),
             None => Ok(Events {
                 names: self.event_directories()?,
                 rejected: Vec::new(),
@@ -373,11 +391,15 @@ mod tests {
 
     #[test]
     fn names_in_several_categories() {
-        let events = Events::parse("a:x\nb:y\nc:x\nd:x\nb:y\n");
-        assert_eq!(events.shared_names(), HashSet::from(["x".into()]));
-        assert_eq!(
-            (events.categories_with("x"), events.categories_with("y")),
-            (3, 1)
-        );
+        let listing = Listing::new(Events::parse("a:x\nb:y\nc:x\nd:x\nb:y\n"));
+        let namesakes = |name: &str| {
+            let name = name.parse().expect("a name");
+            let mut names: Vec<_> = listing.namesakes(&name).map(EventName::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(namesakes("c:x"), ["a:x", "d:x"]);
+        assert_eq!(namesakes("e:x"), ["a:x", "c:x", "d:x"]);
+        assert!(namesakes("b:y").is_empty());
     }
 }

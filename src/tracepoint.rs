@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::context::{Context, Homes};
+use crate::context::{self, Context, Homes};
 use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::Format;
@@ -47,10 +47,11 @@ impl<'k> Tracepoint<'k> {
     ///
     /// # Errors
     ///
-    /// [`Error::Btf`] if vmlinux's BTF is not sound; [`Error::PermissionDenied`]
-    /// and [`Error::Io`] if it cannot be read. A kernel without BTF is no
-    /// error: the answer is then
-    /// [`Evidence::Format`](crate::Evidence::Format).
+    /// [`Error::Btf`] if vmlinux's BTF is not sound; those of
+    /// [`Kernel::events`], which say whether the event's name is its alone; and
+    /// [`Error::PermissionDenied`], [`Error::NotAFile`], [`Error::TooLarge`] and
+    /// [`Error::Io`], about BTF's files. A kernel without BTF is no error: the
+    /// answer is then [`Evidence::Format`](crate::Evidence::Format).
     pub fn context(&self) -> Result<Context, Error> {
         self.kernel.context(&self.name, &self.format)
     }
@@ -89,42 +90,64 @@ impl<'k> Tracepoint<'k> {
     ///
     /// Those of [`context`](Self::context).
     pub fn raw(&self) -> Result<Option<RawTracepoint>, Error> {
-        match self.kernel.homes(self.name.event())? {
-            Homes::Found(homes) => {
-                let home = homes
-                    .first()
-                    .map(|home| self.kernel.raw(self.name.event(), home));
-                home.transpose()
-            }
-            Homes::None(_) => Ok(None),
+        let Homes::Found(homes) = self.kernel.homes(&self.name)? else {
+            return Ok(None);
+        };
+        // A kprobe of this name is none of the tracepoint's events.
+        let is_namesake = self
+            .kernel
+            .listing_for(&self.name)?
+            .namesakes(&self.name)
+            .next()
+            .is_some();
+        if is_namesake && !context::fits(&self.name, &self.format, &homes) {
+            return Ok(None);
         }
+        let raw = homes
+            .first()
+            .map(|home| self.kernel.raw(self.name.event(), home));
+        raw.transpose()
     }
 
     /// The other events of the same class, in the kernel's order; none if the
     /// class is not known. A program written for one can be attached to all.
+    /// Events whose format file is bad are not among them.
     ///
     /// # Errors
     ///
     /// Those of [`context`](Self::context) and of [`Kernel::events`].
     pub fn siblings(&self) -> Result<Vec<EventName>, Error> {
         let context = self.context()?;
-        let (Some(class), Some(home)) = (context.class(), context.home_object()) else {
+        let (Some(class), Homes::Found(homes)) = (context.class(), self.kernel.homes(&self.name)?)
+        else {
             return Ok(Vec::new());
         };
-        let alike: HashSet<&str> = home.index().events_like(self.name.event()).collect();
+        let alike: HashSet<&str> = homes
+            .iter()
+            .flat_map(|home| {
+                let arguments = home.index().prototype_of(self.name.event());
+                home.index().events_taking(arguments)
+            })
+            .collect();
         let mut siblings = Vec::new();
         for name in self.kernel.events()? {
             if name == self.name || !alike.contains(name.event()) {
                 continue;
             }
             let other = match self.kernel.tracepoint(name.as_str()) {
-                Ok(other) => other,
+                Ok(other) => other.context()?,
                 // Its module was unloaded just now.
                 Err(Error::EventGone { .. }) => continue,
+                Err(
+                    Error::Format { .. }
+                    | Error::OtherEvent { .. }
+                    | Error::NotText { .. }
+                    | Error::TooLarge { .. }
+                    | Error::NotAFile { .. },
+                ) => continue,
                 Err(error) => return Err(error),
             };
-            let other = other.context()?;
-            if other.class() == Some(class) && other.home() == Some(home.name()) {
+            if other.class() == Some(class) && other.home() == context.home() {
                 siblings.push(name);
             }
         }

@@ -211,3 +211,49 @@ fn an_event_that_is_not_listed() {
             .expect("a list")
     );
 }
+
+/// A captured kernel is anyone's: what is no file is neither waited for nor
+/// followed.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_no_file() {
+    let capture = capture();
+    let path = capture.path("sched:sched_switch", "format");
+    let replace = |with: &dyn Fn()| {
+        fs::remove_file(&path).expect("removed");
+        with();
+        message(&capture, "sched:sched_switch")
+    };
+    let expected = "ROOT/tracing/events/sched/sched_switch/format is no regular file";
+    let pipe = || {
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo").success());
+    };
+    assert_eq!(replace(&pipe), expected);
+    assert_eq!(
+        replace(&|| std::os::unix::fs::symlink("/etc/passwd", &path).expect("a link")),
+        expected
+    );
+}
+
+#[test]
+fn lines_of_available_events_that_are_no_names() {
+    let capture = capture();
+    let path = capture.root().join("tracing/available_events");
+    fs::write(&path, b"sched:sched_switch\nsched:\xff\nsched:\x1b[31m\n").expect("a file");
+    let events = capture.kernel().events().expect("events");
+    assert_eq!(events.names().len(), 1);
+    let lines: Vec<_> = events
+        .rejected()
+        .iter()
+        .map(|line| (line.line, &*line.text))
+        .collect();
+    assert_eq!(lines, [(2, "sched:\u{fffd}"), (3, "sched:\\u{1b}[31m")]);
+    assert!(
+        capture
+            .kernel()
+            .tracepoint("sched:sched_switch")
+            .and_then(|event| event.context())
+            .is_ok()
+    );
+}

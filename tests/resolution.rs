@@ -191,6 +191,27 @@ fn arguments_are_compared_as_the_compiler_does() {
     let pointer_to_alias = types.btf.pointer(record_alias);
     let constant_int = types.btf.constant(types.int);
     let enumeration = types.btf.enumeration("colour", &[("RED", 0)]);
+    let enumeration64 = types.btf.enumeration64("large");
+    let long = types.btf.int("long unsigned int", 8, false);
+    let row_of_ints = types.btf.array(types.int, 6);
+    let row_of_ints = types.btf.pointer(row_of_ints);
+    let row_of_aliases = types.btf.array(alias, 6);
+    let row_of_aliases = types.btf.pointer(row_of_aliases);
+    let boolean = types.btf.int("_Bool", 1, false);
+    let byte = types.btf.int("unsigned char", 1, false);
+    let one_function = types.btf.prototype(&[types.int]);
+    let one_function = types.btf.pointer(one_function);
+    let same_function = types.btf.prototype(&[alias]);
+    let same_function = types.btf.pointer(same_function);
+    types.class("by_long", &[long, long]);
+    types.class("by_row", &[row_of_ints]);
+    types.class("by_bool", &[boolean]);
+    types.class("by_byte", &[byte]);
+    types.class("by_function", &[one_function]);
+    types.event("enum64", &[enumeration64, long]);
+    types.event("row", &[row_of_aliases]);
+    types.event("bool", &[boolean]);
+    types.event("function", &[same_function]);
     types.class("by_int", &[types.int]);
     types.class("by_unsigned_and_int", &[types.unsigned, types.int]);
     types.class("by_pointer", &[pointer]);
@@ -204,6 +225,10 @@ fn arguments_are_compared_as_the_compiler_does() {
         "x:typedef",
         "x:qualified",
         "x:enum",
+        "x:enum64",
+        "x:row",
+        "x:bool",
+        "x:function",
         "x:pointer",
         "x:pointer_to_constant",
     ];
@@ -212,6 +237,10 @@ fn arguments_are_compared_as_the_compiler_does() {
         ("x:typedef", "by_int"),
         ("x:qualified", "by_int"),
         ("x:enum", "by_unsigned_and_int"),
+        ("x:enum64", "by_long"),
+        ("x:row", "by_row"),
+        ("x:bool", "by_bool"),
+        ("x:function", "by_function"),
         ("x:pointer", "by_pointer"),
         ("x:pointer_to_constant", "by_pointer_to_constant"),
     ] {
@@ -378,11 +407,152 @@ fn events_of_one_name_in_several_categories() {
     module.class("event", &[module.int, module.int]);
     module.event("event", &[module.int, module.int]);
     capture.btf("y", &module.btf.bytes());
+    // Whose it is, is not known.
     assert_eq!(
         answer(&capture.context("y:event")),
-        ("named", Some("event"), Some("y"))
+        ("named", Some("event"), None)
     );
+    assert_eq!(capture.context("y:event").type_id(), None);
     assert_eq!(answer(&capture.context("x:event")).1, Some("event"));
+}
+
+/// One home's inference is no proof for the other's class.
+#[test]
+fn the_weaker_evidence_of_two_homes_counts() {
+    let mut types = Types::new();
+    types.class("t", &[types.int]);
+    types.event("event", &[types.int]);
+    let mut module = types.module();
+    module.class("t", &[module.unsigned, module.unsigned]);
+    module.class("own", &[module.unsigned, module.unsigned]);
+    module.event("own", &[module.unsigned, module.unsigned]);
+    module.event("event", &[module.unsigned, module.unsigned]);
+    let mut capture = capture(&types, &["x:event", "y:event"]);
+    capture.btf("mod", &module.btf.bytes());
+    let context = capture.context("y:event");
+    assert_eq!(answer(&context), ("ambiguous", None, None));
+    assert_eq!(context.candidates(), ["own", "t"]);
+}
+
+/// Someone's kprobe beside a tracepoint of the same name does not hide it.
+#[test]
+fn an_event_that_fits_nowhere_takes_no_home() {
+    let mut types = Types::new();
+    types.class("event", &[types.int]);
+    types.event("event", &[types.int]);
+    let mut capture = capture(&types, &["x:event"]);
+    capture.event(
+        "kprobes:event",
+        COMMON,
+        &[("unsigned long __probe_ip", 8, 8)],
+    );
+    assert_eq!(
+        answer(&capture.context("x:event")),
+        ("named", Some("event"), Some("vmlinux"))
+    );
+    assert_eq!(
+        capture.context("kprobes:event").evidence().as_str(),
+        "format"
+    );
+    let kernel = capture.kernel();
+    let sections = |name: &str| {
+        kernel
+            .tracepoint(name)
+            .and_then(|event| event.sections())
+            .expect("sections")
+    };
+    assert_eq!(
+        sections("x:event"),
+        ["tracepoint/x/event", "raw_tp/event", "tp_btf/event"]
+    );
+    assert_eq!(sections("kprobes:event"), ["tracepoint/kprobes/event"]);
+}
+
+/// pahole leaves out of a module's BTF what vmlinux's has to the letter.
+#[test]
+fn a_class_vmlinux_has_too_is_a_candidate() {
+    let mut types = Types::new();
+    types.class("shared", &[types.int]);
+    let mut module = types.module();
+    module.event("event", &[module.int]);
+    let mut capture = capture(&types, &["x:event"]);
+    capture.btf("mod", &module.btf.bytes());
+    assert_eq!(
+        answer(&capture.context("x:event")),
+        ("template", Some("shared"), Some("vmlinux"))
+    );
+    module.class("other", &[module.int]);
+    capture.btf("mod", &module.btf.bytes());
+    let context = capture.context("x:event");
+    assert_eq!(context.evidence(), &Evidence::Ambiguous);
+    assert_eq!(context.candidates(), ["other", "shared"]);
+}
+
+/// One kernel object sees modules that are loaded after it was first asked.
+#[test]
+fn modules_loaded_later_are_found() {
+    let mut types = Types::new();
+    types.class("event", &[types.int]);
+    types.event("event", &[types.int]);
+    let mut module = types.module();
+    module.class("template", &[module.int, module.int]);
+    module.event("event", &[module.int, module.int]);
+    module.event("new", &[module.int, module.int]);
+    let mut capture = capture(&types, &["x:event"]);
+    capture.btf("early", b"no BTF");
+    let kernel = capture.kernel();
+    let context = |name: &str| {
+        kernel
+            .tracepoint(name)
+            .and_then(|event| event.context())
+            .expect("a context")
+    };
+    assert_eq!(context("x:event").evidence(), &Evidence::Named);
+    add_events(&mut capture, &["y:new", "y:event"]);
+    assert_eq!(context("y:new").evidence().as_str(), "format");
+    capture.btf("early", &module.btf.bytes());
+    assert_eq!(
+        answer(&context("y:new")),
+        ("template", Some("template"), Some("early"))
+    );
+    assert_eq!(context("y:event").candidates(), ["event", "template"]);
+}
+
+#[test]
+fn a_bitfield_is_no_field() {
+    let mut types = Types::new();
+    let flags = types.btf.bitfields("flags", 4, &[("a", types.int, 0, 3)]);
+    let members = [("ent", types.entry, 0), ("a", flags, 8)];
+    types
+        .btf
+        .event_class("nested", 12, &members, &[types.void_pointer, types.int]);
+    // The struct of the event's name has in bits what the record has in bytes.
+    let prototype = types.btf.prototype(&[types.void_pointer, types.int]);
+    types.btf.function("__bpf_trace_event", prototype);
+    types.btf.bitfields(
+        "trace_event_raw_event",
+        12,
+        &[("ent", types.entry, 0, 0), ("a", types.int, 64, 32)],
+    );
+    types.event("event", &[types.int]);
+    let mut capture = Capture::new();
+    capture
+        .event("x:event", COMMON, &[("int a", 8, 4)])
+        .btf("vmlinux", &types.btf.bytes());
+    assert_eq!(answer(&capture.context("x:event")).1, Some("nested"));
+}
+
+/// Two functions of one name with other arguments say nothing.
+#[test]
+fn arguments_that_contradict_each_other_rule_nothing_out() {
+    let mut types = Types::new();
+    types.class("one", &[types.int]);
+    let second = types.btf.prototype(&[types.void_pointer]);
+    types.btf.function("__bpf_trace_one", second);
+    types.class("two", &[types.int]);
+    types.event("event", &[types.int]);
+    let context = capture(&types, &["x:event"]).context("x:event");
+    assert_eq!(context.candidates(), ["one", "two"]);
 }
 
 #[test]

@@ -212,6 +212,119 @@ fn rt_gets_syscall_trace_enter_but_for_its_number() {
     assert_eq!(place(&context, "__syscall_nr"), Some((8, 8)));
 }
 
+/// A kernel whose `syscall_tp_t` is written by `members`, of these types: int,
+/// unsigned long and the context of a call.
+fn context_of(members: impl Fn(&mut BtfWriter, u32, u32) -> u32) -> Context {
+    let mut btf = BtfWriter::new(false);
+    btf.int("long int", 8, true);
+    let unsigned = btf.int("long unsigned int", 8, false);
+    let int = btf.int("int", 4, true);
+    members(&mut btf, int, unsigned);
+    let mut capture = Capture::new();
+    let own = [
+        ("int __syscall_nr", 8, 4),
+        ("int a", 16, 8),
+        ("int b", 24, 8),
+        ("int c", 32, 8),
+    ];
+    capture
+        .event(ENTER, COMMON, &own)
+        .btf("vmlinux", &btf.bytes());
+    capture.context(ENTER)
+}
+
+#[test]
+fn forms_of_syscall_tp_t_never_seen() {
+    // The number is the member of its name, wherever it is; without one, it is
+    // not known.
+    let context = context_of(|btf, int, unsigned| {
+        let args = btf.array(unsigned, 6);
+        let members = [
+            ("ent", unsigned, 0),
+            ("flags", int, 8),
+            ("nr", int, 12),
+            ("args", args, 16),
+        ];
+        btf.structure("syscall_tp_t", 64, &members)
+    });
+    assert_eq!(place(&context, "__syscall_nr"), Some((12, 4)));
+    let context = context_of(|btf, _, unsigned| {
+        let args = btf.array(unsigned, 6);
+        btf.structure(
+            "syscall_tp_t",
+            64,
+            &[("ent", unsigned, 0), ("args", args, 16)],
+        )
+    });
+    assert_eq!(
+        context.evidence(),
+        &Evidence::Syscall(SyscallVariant::Other)
+    );
+    assert_eq!(
+        (place(&context, "__syscall_nr"), place(&context, "a")),
+        (None, Some((16, 8)))
+    );
+
+    // There are no more arguments than it has room for.
+    let context = context_of(|btf, int, unsigned| {
+        let args = btf.array(unsigned, 2);
+        btf.structure(
+            "syscall_tp_t",
+            32,
+            &[("ent", unsigned, 0), ("nr", int, 8), ("args", args, 16)],
+        )
+    });
+    assert_eq!(
+        (place(&context, "b"), place(&context, "c")),
+        (Some((24, 8)), None)
+    );
+
+    // Nor can they lie behind all memory.
+    let context = context_of(|btf, int, unsigned| {
+        let huge = btf.structure("huge", 1 << 31, &[]);
+        let args = btf.array(huge, 6);
+        btf.structure(
+            "syscall_tp_t",
+            32,
+            &[("ent", unsigned, 0), ("nr", int, 8), ("args", args, 16)],
+        )
+    });
+    assert_eq!(place(&context, "c"), None);
+
+    // Two that differ prove nothing.
+    let context = context_of(|btf, int, unsigned| {
+        let args = btf.array(unsigned, 6);
+        btf.structure(
+            "syscall_tp_t",
+            64,
+            &[("ent", unsigned, 0), ("nr", int, 8), ("args", args, 16)],
+        );
+        btf.structure(
+            "syscall_tp_t",
+            72,
+            &[("ent", unsigned, 0), ("nr", int, 8), ("args", args, 24)],
+        )
+    });
+    assert_eq!(context.evidence().as_str(), "format");
+
+    // A named struct must have arguments of the same size, not only place.
+    let context = context_of(|btf, int, unsigned| {
+        let args = btf.array(unsigned, 6);
+        let ints = btf.array(int, 6);
+        btf.structure(
+            "syscall_trace_enter",
+            40,
+            &[("ent", unsigned, 0), ("args", ints, 16)],
+        );
+        btf.structure(
+            "syscall_tp_t",
+            64,
+            &[("ent", unsigned, 0), ("nr", int, 8), ("args", args, 16)],
+        )
+    });
+    assert_eq!(context.struct_name(), None);
+}
+
 #[test]
 fn big_endian_and_32_bit() {
     let s390x = Machine {
@@ -302,4 +415,20 @@ fn without_btf_the_record_is_all_there_is() {
         (None, None, None)
     );
     assert_eq!(place(&context, "pathname"), Some((16, 4)));
+    // An RT kernel has it elsewhere than its record.
+    assert_eq!(place(&context, "__syscall_nr"), None);
+
+    // The strings of Linux 6.19 and later are the record's alone.
+    let mut capture = Capture::new();
+    let own = [
+        ("int __syscall_nr", 8, 4),
+        ("char * a", 16, 8),
+        ("__data_loc char[] __a_val", 24, 4),
+    ];
+    capture.event(ENTER, COMMON, &own);
+    let context = capture.context(ENTER);
+    assert_eq!(
+        (place(&context, "a"), place(&context, "__a_val")),
+        (Some((16, 8)), None)
+    );
 }

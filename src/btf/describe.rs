@@ -267,7 +267,9 @@ impl Described {
         let name = ty
             .get_name_offset()
             .and_then(|offset| self.section.name(offset));
+        // Only members can have such names by now; C has none for them.
         name.and_then(|name| std::str::from_utf8(name).ok())
+            .filter(|name| !name.contains(char::is_control))
             .unwrap_or("")
     }
 }

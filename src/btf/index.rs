@@ -6,13 +6,15 @@
 //! one object that defines the event: its home.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::section::{Kind, MAX_CHAIN, Section, Type, TypeId};
+use super::section::{Kind, MAX_CHAIN, Section, TypeId};
 
-/// The parameter types all events of one class share; equal numbers, equal
-/// prototypes, within one object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PrototypeId(usize);
+/// The types of a tracepoint's arguments, as far as calls can tell them apart:
+/// the same for all events of a class, and comparable between a module and
+/// vmlinux.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Prototype(Arc<str>);
 
 /// An event class of the object: a `struct trace_event_raw_<name>`.
 #[derive(Clone, Debug)]
@@ -20,15 +22,15 @@ pub(crate) struct Class {
     pub(crate) name: Box<str>,
     pub(crate) struct_id: TypeId,
     /// `None` where BTF has no `__bpf_trace_<name>`, or several that differ.
-    prototype: Option<PrototypeId>,
+    prototype: Option<Prototype>,
 }
 
 /// A tracepoint of the object: a `btf_trace_<event>`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Event {
     typedef: TypeId,
     /// `None` where the typedef leads to no prototype, or two typedefs differ.
-    prototype: Option<PrototypeId>,
+    prototype: Option<Prototype>,
 }
 
 /// The trace types of one object.
@@ -85,18 +87,14 @@ impl Collector {
     /// Follows what was found to its prototypes.
     pub(super) fn finish(self, section: &Section) -> Index {
         let mut prototypes = Prototypes::new(section);
-        let funcs = prototypes.by_name(self.funcs, |id| {
-            section.type_by_id(section.type_by_id(id)?.target()?)
-        });
-        let events = prototypes.by_name(self.typedefs, |id| {
-            let pointer = section.type_by_id(section.type_by_id(id)?.target()?)?;
-            section.type_by_id(pointer.target()?)
-        });
+        let target = |id| section.type_by_id(id)?.target();
+        let funcs = prototypes.by_name(self.funcs, target);
+        let events = prototypes.by_name(self.typedefs, |id| target(target(id)?));
         let mut classes: Vec<Class> = self
             .structs
             .into_iter()
             .map(|(name, struct_id)| Class {
-                prototype: funcs.get(&name).and_then(|func| func.prototype),
+                prototype: funcs.get(&name).and_then(|func| func.prototype.clone()),
                 name,
                 struct_id,
             })
@@ -110,120 +108,116 @@ impl Collector {
     }
 }
 
-/// Gives lists of compatible parameter types equal numbers.
+/// Spells prototypes so that compatible ones are spelled the same.
 ///
 /// An event's prototype need not be its class's to the letter: the compiler
 /// only checks that the class's functions can be called by it, so that one may
 /// say `uint64_t` where the other says `xfs_fsblock_t`, or an enum's name for
-/// `unsigned int`. What is counted as equal here must never be less than what a
+/// `unsigned int`. What is spelled the same here must never be less than what a
 /// compiler takes, or the true class would be ruled out; more only leaves more
 /// candidates.
 struct Prototypes<'a> {
     section: &'a Section,
-    lists: HashMap<Vec<ShapeId>, PrototypeId>,
-    shapes: HashMap<Shape<'a>, ShapeId>,
-    known: HashMap<TypeId, ShapeId>,
+    /// Prototypes and types spelled already.
+    prototypes: HashMap<TypeId, Option<Prototype>>,
+    types: HashMap<TypeId, Arc<str>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct ShapeId(usize);
-
-/// A type as far as calls can tell it from others.
-#[derive(PartialEq, Eq, Hash)]
-enum Shape<'a> {
-    /// A struct or union, defined or only declared.
-    Named(&'a [u8]),
-    /// An int or enum of this many bytes, other than `long`s and `bool`.
-    Integer(u32),
-    Pointer(ShapeId),
-    Qualified(ShapeId),
-    Function,
-    /// Anything else is only itself.
-    Type(TypeId),
-}
+/// A tracepoint has at most twelve arguments (`MAX_BPF_FUNC_ARGS`).
+const MAX_PARAMETERS: usize = 64;
 
 impl<'a> Prototypes<'a> {
     fn new(section: &'a Section) -> Self {
         Self {
             section,
-            lists: HashMap::new(),
-            shapes: HashMap::new(),
-            known: HashMap::new(),
+            prototypes: HashMap::new(),
+            types: HashMap::new(),
         }
     }
 
     fn by_name(
         &mut self,
         named: Vec<(Box<str>, TypeId)>,
-        prototype: impl Fn(TypeId) -> Option<Type<'a>>,
+        prototype: impl Fn(TypeId) -> Option<TypeId>,
     ) -> HashMap<Box<str>, Event> {
         let mut found: HashMap<Box<str>, Event> = HashMap::with_capacity(named.len());
         for (name, typedef) in named {
-            let number = prototype(typedef).and_then(|prototype| self.prototype(prototype));
+            let prototype = prototype(typedef).and_then(|id| self.prototype(id));
+            let new = Event { typedef, prototype };
             found
                 .entry(name)
                 .and_modify(|known| {
-                    if known.prototype != number {
+                    if known.prototype != new.prototype {
                         known.prototype = None;
                     }
                 })
-                .or_insert(Event {
-                    typedef,
-                    prototype: number,
-                });
+                .or_insert(new);
         }
         found
     }
 
-    fn prototype(&mut self, ty: Type<'a>) -> Option<PrototypeId> {
-        if ty.kind != Kind::FuncProto {
+    fn prototype(&mut self, id: TypeId) -> Option<Prototype> {
+        if let Some(known) = self.prototypes.get(&id) {
+            return known.clone();
+        }
+        let spelled = self.spell_prototype(id).map(|text| Prototype(text.into()));
+        self.prototypes.insert(id, spelled.clone());
+        spelled
+    }
+
+    fn spell_prototype(&mut self, id: TypeId) -> Option<String> {
+        let ty = self.section.type_by_id(id)?;
+        let parameters = ty.parameters();
+        if ty.kind != Kind::FuncProto || parameters.len() > MAX_PARAMETERS {
             return None;
         }
-        let parameters = ty.parameters().map(|id| {
+        let mut text = String::new();
+        for parameter in parameters {
             // A parameter's own qualifiers are no matter to its caller.
-            let id = self.section.resolve(id).map_or(id, |(id, _)| id);
-            self.shape(id, MAX_CHAIN)
-        });
-        let parameters = parameters.collect::<Option<Vec<_>>>()?;
-        let next = PrototypeId(self.lists.len());
-        Some(*self.lists.entry(parameters).or_insert(next))
+            let id = self
+                .section
+                .resolve(parameter)
+                .map_or(parameter, |(id, _)| id);
+            text += &*self.spell(id, MAX_CHAIN)?;
+            text.push(',');
+        }
+        Some(text)
     }
 
-    fn shape(&mut self, id: TypeId, depth: usize) -> Option<ShapeId> {
-        if let Some(known) = self.known.get(&id) {
-            return Some(*known);
+    fn spell(&mut self, id: TypeId, depth: usize) -> Option<Arc<str>> {
+        if let Some(known) = self.types.get(&id) {
+            return Some(Arc::clone(known));
         }
         let depth = depth.checked_sub(1)?;
-        let shape = match self.section.type_by_id(id) {
-            None => Shape::Type(id),
+        let spelled: Arc<str> = match self.section.type_by_id(id) {
+            None => format!("type {id}").into(),
             Some(ty) => match (ty.kind, ty.name(), ty.target()) {
-                (Kind::Typedef | Kind::TypeTag, _, Some(target)) => {
-                    let shape = self.shape(target, depth)?;
-                    self.known.insert(id, shape);
-                    return Some(shape);
-                }
-                (Kind::Ptr, _, Some(target)) => Shape::Pointer(self.shape(target, depth)?),
+                (Kind::Typedef | Kind::TypeTag, _, Some(target)) => self.spell(target, depth)?,
+                (Kind::Ptr, _, Some(target)) => format!("*{}", self.spell(target, depth)?).into(),
                 (Kind::Const | Kind::Volatile | Kind::Restrict, _, Some(target)) => {
-                    Shape::Qualified(self.shape(target, depth)?)
+                    format!("const {}", self.spell(target, depth)?).into()
                 }
+                (Kind::Array, ..) => {
+                    let (element, count) = ty.array()?;
+                    format!("[{count}]{}", self.spell(element, depth)?).into()
+                }
+                // Defined, or only declared.
                 (Kind::Struct | Kind::Union | Kind::Fwd, name, _) if !name.is_empty() => {
-                    Shape::Named(name)
+                    format!("struct {}", String::from_utf8_lossy(name)).into()
                 }
-                (Kind::Enum | Kind::Enum64, ..) => Shape::Integer(ty.size()),
-                (Kind::Int, name, _) if !is_long_or_bool(name) => Shape::Integer(ty.size()),
-                (Kind::FuncProto, ..) => Shape::Function,
-                _ => Shape::Type(id),
+                // An enum is an integer to a caller, of whichever name.
+                (Kind::Enum | Kind::Enum64, ..) => format!("int{}", ty.size()).into(),
+                (Kind::Int, name, _) if !matches!(name, b"_Bool" | b"bool") => {
+                    format!("int{}", ty.size()).into()
+                }
+                (Kind::FuncProto, ..) => "function".into(),
+                // Anything else is only itself.
+                _ => format!("type {id}").into(),
             },
         };
-        let next = ShapeId(self.shapes.len());
-        let shape = *self.shapes.entry(shape).or_insert(next);
-        self.known.insert(id, shape);
-        Some(shape)
+        self.types.insert(id, Arc::clone(&spelled));
+        Some(spelled)
     }
-}
-
-fn is_long_or_bool(name: &[u8]) -> bool {
-    name == b"_Bool" || name == b"bool" || name.windows(4).any(|word| word == b"long")
 }
 
 impl Index {
@@ -242,8 +236,9 @@ impl Index {
         self.events.keys().map(|name| &**name)
     }
 
-    fn prototype_of(&self, event: &str) -> Option<PrototypeId> {
-        self.events.get(event)?.prototype
+    /// The arguments of an event; `None` where BTF does not say them.
+    pub(crate) fn prototype_of(&self, event: &str) -> Option<&Prototype> {
+        self.events.get(event)?.prototype.as_ref()
     }
 
     /// The classes of this name: none, one, or very rarely more.
@@ -254,32 +249,37 @@ impl Index {
         &rest[..length]
     }
 
-    /// The classes an event may be of by its prototype alone, by name.
-    pub(crate) fn classes_of_event(&self, event: &str) -> impl Iterator<Item = &Class> {
-        let of_event = self.prototype_of(event);
-        self.classes.iter().filter(move |class| {
-            match (class.prototype, of_event) {
-                (Some(class), Some(event)) => class == event,
-                // What BTF does not say rules nothing out.
-                _ => true,
-            }
-        })
+    /// The classes whose events may take these arguments, by name.
+    pub(crate) fn classes_taking(
+        &self,
+        arguments: Option<&Prototype>,
+    ) -> impl Iterator<Item = &Class> {
+        self.classes
+            .iter()
+            .filter(move |class| may_be_same(class.prototype.as_ref(), arguments))
     }
 
-    /// The events that may be of the same class as this one by their
-    /// prototypes alone, in no order.
-    pub(crate) fn events_like(&self, event: &str) -> impl Iterator<Item = &str> {
-        let of_event = self.prototype_of(event);
+    /// The events that may take these arguments, in no order.
+    pub(crate) fn events_taking(
+        &self,
+        arguments: Option<&Prototype>,
+    ) -> impl Iterator<Item = &str> {
         self.events
             .iter()
-            .filter(move |(_, event)| {
-                event.prototype.is_none() || of_event.is_none() || event.prototype == of_event
-            })
+            .filter(move |(_, event)| may_be_same(event.prototype.as_ref(), arguments))
             .map(|(name, _)| &**name)
     }
 
     /// The structs of one of [`SYSCALL_STRUCTS`]' names.
     pub(crate) fn syscall_structs(&self, name: &str) -> &[TypeId] {
         self.syscall_structs.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What BTF does not say rules nothing out.
+fn may_be_same(one: Option<&Prototype>, other: Option<&Prototype>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
     }
 }

@@ -60,6 +60,11 @@ impl Object {
         &self.name
     }
 
+    /// vmlinux, if this is a module.
+    pub(crate) fn base(&self) -> Option<&Arc<Object>> {
+        self.base.as_ref()
+    }
+
     pub(crate) fn section(&self) -> &Section {
         &self.section
     }
@@ -327,7 +332,7 @@ mod tests {
                 let _ = section.size_of(member.type_id);
             }
         }
-        for class in object.index().classes_of_event("no such event") {
+        for class in object.index().classes_taking(None) {
             let _ = object.layout(class.struct_id);
         }
         Some(object)

@@ -48,8 +48,9 @@ pub enum BtfError {
         /// Its kind's number.
         kind: u32,
     },
-    /// A type whose name lies outside the strings.
-    #[error("type {id} has its name at {offset}, outside the strings")]
+    /// A type whose name lies outside the strings, is longer than any, or has
+    /// control characters.
+    #[error("type {id} has no name at {offset} of the strings that a type may have")]
     Name {
         /// The type's id.
         id: u32,
@@ -123,6 +124,9 @@ const HEADER: usize = 24;
 /// How far a chain of types (typedef of const of array of …) is followed.
 /// Kernels stay under ten; a cycle in hostile bytes ends here.
 pub(super) const MAX_CHAIN: usize = 64;
+
+/// In bytes. The kernel's own limit is `KSYM_NAME_LEN`, 512.
+const MAX_NAME: usize = 1024;
 
 /// One BTF object whose every type and name is known to lie inside it.
 #[derive(Debug)]
@@ -245,7 +249,10 @@ impl Section {
                 return Err(cut(end));
             }
             let offset = section.u32_at(at);
-            let name = section.name(offset).ok_or(BtfError::Name { id, offset })?;
+            let name = section
+                .name(offset)
+                .filter(|name| !name.iter().any(u8::is_ascii_control))
+                .ok_or(BtfError::Name { id, offset })?;
             if kind == Kind::Int
                 && matches!(
                     name,
@@ -298,20 +305,21 @@ impl Section {
         })
     }
 
-    /// The string at this offset, the base's included.
+    /// The string at this offset, the base's included; `None` outside, and of one
+    /// longer than any name.
     pub(crate) fn name(&self, offset: u32) -> Option<&[u8]> {
         if offset < self.first_name {
             return self.base.as_ref()?.name(offset);
         }
         let offset = (offset - self.first_name) as usize;
-        let string = match offset < self.strings_len {
-            true => self
-                .bytes
-                .get(self.strings + offset..self.strings + self.strings_len)?,
-            // A split object with no strings of its own still has anonymous types.
-            false => return None,
-        };
-        string.split(|&byte| byte == 0).next()
+        if offset >= self.strings_len {
+            return None;
+        }
+        // Far enough for the longest name, and no further: names may overlap.
+        let end = self.strings_len.min(offset + MAX_NAME + 1);
+        let string = self.bytes.get(self.strings + offset..self.strings + end)?;
+        let length = string.iter().position(|&byte| byte == 0)?;
+        Some(&string[..length])
     }
 
     /// The size of a value of this type, in bytes.

@@ -30,9 +30,7 @@ struct Emitted {
 impl Emitted {
     fn of(tracepoint: &Tracepoint<'_>) -> Result<Self, Error> {
         let context = tracepoint.context()?;
-        let layout = context
-            .layout()
-            .map_err(|source| layout_error(tracepoint, source))?;
+        let layout = context.layout()?;
         // A record ends with its last field; a struct in C or Rust goes on to its
         // own alignment.
         let layout = match layout.name() {

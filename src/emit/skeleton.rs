@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{CHeader, COptions, Emitted, RustModule, identifier, layout_error};
+use super::{CHeader, COptions, Emitted, RustModule, identifier};
 use crate::ctype::CType;
 use crate::error::Error;
 use crate::format::{Field, FieldKind};
@@ -48,8 +48,7 @@ fn steps<'a>(
     emitted: &Emitted,
 ) -> Result<(Vec<Step<'a>>, Vec<&'a str>), Error> {
     let format = tracepoint.format();
-    let slots = emitted.context.field_slots();
-    let slots = slots.map_err(|source| layout_error(tracepoint, source))?;
+    let slots = emitted.context.field_slots()?;
     let common = format.common_fields().iter().chain(format.fields());
     let record_end = common
         .map(|field| field.offset().saturating_add(field.size()))
@@ -262,6 +261,12 @@ impl Step<'_> {
         !matches!(self.read, Read::Load | Read::Probe)
     }
 
+    /// Whether it is the number of a system call, which is not always where the
+    /// struct says.
+    fn is_number(&self) -> bool {
+        self.field.name() == "__syscall_nr"
+    }
+
     /// Whether text is printed.
     fn is_text(&self) -> bool {
         matches!(
@@ -314,11 +319,10 @@ impl Step<'_> {
                 let word = integer(slot.size(), false);
                 let c_type = integer(self.size, self.signed);
                 let is_pointer = self.is_pointer();
-                // The number of a system call is not always where the struct has it.
-                let from = match member {
-                    "nr" => format!("*({word} *)((void *)ctx + {offset})"),
-                    member if is_pointer => format!("({c_type})ctx->{member}"),
-                    member => format!("ctx->{member}"),
+                let from = match is_pointer {
+                    _ if self.is_number() => format!("*({word} *)((void *)ctx + {offset})"),
+                    true => format!("({c_type})ctx->{member}"),
+                    false => format!("ctx->{member}"),
                 };
                 if let Read::Load = self.read {
                     line(format!("{c_type} {variable} = {from};"));
@@ -403,7 +407,7 @@ impl Step<'_> {
             ))
         };
         let in_struct = match slot.name().split_once('[') {
-            _ if slot.name() == "nr" => offset.to_string(),
+            _ if self.is_number() => offset.to_string(),
             Some((array, index)) => {
                 let index = index.trim_end_matches(']');
                 format!(

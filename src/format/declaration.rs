@@ -55,7 +55,7 @@ impl Declaration {
         let type_text = head[..name_start].trim_end();
         let plausible = name.starts_with(|c: char| !c.is_ascii_digit())
             && type_text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && !text.contains(['\n', ';']);
+            && !text.contains(|c: char| c == ';' || c.is_control());
         plausible.then(|| Self {
             type_end: type_text.len(),
             name_start,
@@ -379,6 +379,7 @@ mod tests {
             "int a;",
             "é x]",
             "é",
+            "int\u{1b}[31m x",
         ] {
             assert_eq!(Declaration::parse(text), None, "{text:?}");
         }

@@ -61,6 +61,25 @@ impl BtfWriter {
         id
     }
 
+    /// Every member a bitfield: its name, type, offset in bits and width.
+    pub(crate) fn bitfields(
+        &mut self,
+        name: &str,
+        size: u32,
+        members: &[(&str, u32, u32, u32)],
+    ) -> u32 {
+        let id = self.add(name, 4 | 0x80, members.len(), size);
+        for (name, ty, offset, width) in members {
+            let name = self.string(name);
+            self.words(&[name, *ty, width << 24 | offset]);
+        }
+        id
+    }
+
+    pub(crate) fn enumeration64(&mut self, name: &str) -> u32 {
+        self.add(name, 19, 0, 8)
+    }
+
     pub(crate) fn enumeration(&mut self, name: &str, values: &[(&str, u32)]) -> u32 {
         let id = self.add(name, 6, values.len(), 4);
         for (name, value) in values {
