@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use shared::Failure;
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
-use tracepoints::format::Field;
+use tracepoints::format::{Field, FieldKind};
 use tracepoints::{
     Context, Error, EventName, EventPattern, Events, Evidence, Kernel, RawTracepoint, Slot,
     Tracepoint,
@@ -62,10 +62,12 @@ struct Description<'a> {
     category: &'a str,
     name: &'a str,
     id: u32,
-    section: String,
+    section: Option<String>,
     sections: Vec<String>,
     context: Context,
+    type_id: Option<u32>,
     reason: String,
+    raw: Option<RawTracepoint>,
     siblings: Vec<EventName>,
     fields: Vec<FieldRow<'a>>,
     print_fmt: &'a str,
@@ -104,13 +106,16 @@ impl<'a> Description<'a> {
             .iter()
             .zip(slots)
             .map(|(field, slot)| row(field, false, slot));
+        let sections = tracepoint.sections()?;
         Ok(Self {
             event: name,
             category: name.category(),
             name: name.event(),
             id: tracepoint.id(),
-            section: name.section(),
-            sections: tracepoint.sections()?,
+            section: sections.first().cloned(),
+            sections,
+            type_id: context.type_id(),
+            raw: tracepoint.raw()?,
             reason: context.evidence().to_string(),
             siblings: tracepoint.siblings()?,
             fields: common.chain(own).collect(),
@@ -239,12 +244,15 @@ fn write_text(description: &Description<'_>, out: &mut dyn Write) -> Result<(), 
     if description.sections.is_empty() {
         writeln!(
             out,
-            "  SEC       none: not in available_events, no program can be attached"
+            "  SEC       none: no tracepoint program can be attached"
         )?;
     }
     for (index, section) in description.sections.iter().enumerate() {
         let label = if index == 0 { "SEC" } else { "" };
         writeln!(out, "  {label:9} {section}")?;
+    }
+    if let Some(raw) = &description.raw {
+        writeln!(out, "  raw       {raw}")?;
     }
     match context.evidence() {
         Evidence::Format(_) => writeln!(out, "  context   no BTF type")?,
@@ -355,6 +363,28 @@ fn notes(description: &Description<'_>) -> Vec<String> {
             "Without BTF nothing proves where a system call's context has its arguments; shown is where the record has them."
                 .to_owned(),
         );
+    }
+    let own = description.fields.iter().filter(|row| !row.common);
+    if own
+        .clone()
+        .any(|row| row.field.kind() == FieldKind::DataLoc && row.in_context)
+    {
+        notes.push(
+            "A data_loc field is a u32: low 16 bits, where its bytes begin, from the start of the context; high 16, how many."
+                .to_owned(),
+        );
+    }
+    let missing: Vec<&str> = own
+        .filter(|row| !row.in_context)
+        .map(|row| row.field.name())
+        .collect();
+    match (missing.as_slice(), context.evidence()) {
+        ([], _) => {}
+        (missing, Evidence::Format(_)) => notes.push(format!(
+            "Where the context has it, if it does, is not known: {}.",
+            missing.join(", ")
+        )),
+        (missing, _) => notes.push(format!("In the record only: {}.", missing.join(", "))),
     }
     notes.extend(number_note(description));
     notes

@@ -25,7 +25,7 @@ struct Arguments {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
-    /// Only events of this class, or possibly of it.
+    /// Only events of this class, or possibly of it; or with this context struct.
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
     /// Also tracepoints without an event, which take raw programs only.
@@ -55,6 +55,8 @@ struct BareRow {
     name: String,
     id: Option<u32>,
     section: String,
+    /// None: there is no tracepoint program to have one.
+    context: Option<Context>,
     raw: RawTracepoint,
 }
 
@@ -67,6 +69,7 @@ impl BareRow {
             name: raw.name().to_owned(),
             id: None,
             section,
+            context: None,
             raw,
         }
     }
@@ -87,6 +90,9 @@ impl Row {
 
     /// Whether the event is of this class, or may be.
     fn is_of(&self, class: &str) -> bool {
+        if self.context.struct_name() == Some(class) {
+            return true;
+        }
         let class = class.strip_prefix("trace_event_raw_").unwrap_or(class);
         match self.context.evidence() {
             Evidence::Ambiguous => self.context.candidates().iter().any(|one| one == class),
@@ -151,6 +157,10 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
     }
     if let Some(class) = &arguments.class {
         rows.retain(|row| row.is_of(class));
+        if rows.is_empty() {
+            eprintln!("list: no event of class {class:?}");
+            code = ExitCode::FAILURE;
+        }
     }
     if arguments.json {
         for row in &rows {

@@ -105,6 +105,10 @@ pub enum FormatReason {
     /// Events of several categories have this name, and fewer objects define it:
     /// which is this one's cannot be told.
     SharedName,
+    /// A kprobe, uprobe or fprobe event: it takes no program of type
+    /// `BPF_PROG_TYPE_TRACEPOINT`, and so has no such context. The layout is
+    /// empty.
+    ProbeEvent,
 }
 
 /// Which form the kernel's local `struct syscall_tp_t` has
@@ -182,7 +186,9 @@ impl Context {
     ///
     /// From BTF where there is a struct, else the record's, from the format
     /// file. Of an [`Ambiguous`](Evidence::Ambiguous) context it is the first
-    /// candidate's; its offsets are those of all.
+    /// candidate's; its offsets are those of all. Of a system call's, the
+    /// arguments and the return value are where it says; for the number ask
+    /// [`slot_of`](Self::slot_of).
     ///
     /// # Errors
     ///
@@ -249,6 +255,9 @@ impl Context {
     /// The record's layout, without what a system call's context lacks, or may
     /// have elsewhere: its number is not where the record has it on RT kernels.
     fn record_part(&self) -> Layout {
+        if let Evidence::Format(FormatReason::ProbeEvent) = self.evidence {
+            return Format::layout_of(std::iter::empty());
+        }
         let may_differ =
             |field: &Field| field.kind().is_dynamic() || field.name() == SYSCALL_NUMBER;
         let fields = self.format.fields().iter();
@@ -287,6 +296,9 @@ pub(crate) fn resolve(
     kernel_says: impl Fn() -> Option<TypeId>,
 ) -> Context {
     let homes = match homes {
+        _ if is_probe_event(format) => {
+            return Context::from_format(name, format, FormatReason::ProbeEvent);
+        }
         Homes::Found(homes) => homes,
         Homes::None(reason) => return Context::from_format(name, format, reason),
     };
@@ -310,6 +322,14 @@ pub(crate) fn resolve(
         1 => fits.remove(0),
         _ => of_several_homes(fits),
     }
+}
+
+/// Whether the event was made by writing to `kprobe_events`, `uprobe_events` or
+/// `dynamic_events`: its record then begins with where the probe is
+/// (`kernel/trace/trace_probe.h`).
+pub(crate) fn is_probe_event(format: &Format) -> bool {
+    let first = format.fields().first().map(Field::name);
+    matches!(first, Some("__probe_ip" | "__probe_func"))
 }
 
 /// Whether any of the objects has a class that fits the event.
@@ -686,27 +706,26 @@ impl SyscallStruct {
             return Ok(None);
         }
         let (name, place) = if field.name() == SYSCALL_NUMBER {
-            let named = self.number.and_then(|number| {
-                let mut slots = layout.slots().iter();
-                slots.find(|slot| number.is_at(slot.offset(), slot.size()))
-            });
-            let name = named.map_or("nr", Slot::name);
-            (name.to_owned(), self.number)
+            ("nr".to_owned(), self.number)
         } else {
             let before = fields.iter().take_while(|other| *other != field);
             let index = before.filter(is_value).count() as u32;
-            let name = match layout.slot("ret") {
-                Some(_) => "ret".to_owned(),
-                None => format!("args[{index}]"),
-            };
             let within = (index < self.count).then_some(self.value);
-            (name, within.and_then(|value| value.nth(index)))
+            (
+                format!("args[{index}]"),
+                within.and_then(|value| value.nth(index)),
+            )
         };
         let Some(place) = place else {
             return Ok(None);
         };
+        // As the struct has it, if it has just that: by its name and type.
+        let mut slots = layout.slots().iter();
+        if let Some(slot) = slots.find(|slot| place.is_at(slot.offset(), slot.size())) {
+            return Ok(Some(slot.clone()));
+        }
         let c_type = home.c_type(place.type_id)?;
-        let bit_offset = place.offset.saturating_mul(8);
+        let bit_offset = u64::from(place.offset) * 8;
         Ok(Some(Slot::new(name, c_type, bit_offset, None)))
     }
 }
@@ -759,6 +778,9 @@ impl fmt::Display for FormatReason {
                     "its module's BTF may be one that cannot be read: {}",
                     modules.join("; ")
                 )
+            }
+            Self::ProbeEvent => {
+                out.write_str("a kprobe, uprobe or fprobe event, which takes no tracepoint program")
             }
             Self::SharedName => out.write_str(
                 "several categories have an event of this name, and BTF does not tell them apart",

@@ -24,7 +24,7 @@ pub enum Error {
     },
     /// A directory given as a captured kernel has no `tracing/` with events.
     #[error(
-        "{} is no captured kernel: it has neither tracing/available_events nor tracing/events",
+        "{} is no captured kernel: it has neither tracing/available_events nor tracing/events (is tracefs mounted, or the kernel a directory further down or up?)",
         .root.display()
     )]
     NotAKernel {

@@ -187,7 +187,7 @@ impl EventPattern {
 
     /// The name, if the pattern is one and not a pattern of many.
     pub fn as_name(&self) -> Option<EventName> {
-        self.text.parse().ok()
+        format!("{}:{}", self.category, self.event).parse().ok()
     }
 }
 
@@ -195,8 +195,16 @@ impl FromStr for EventPattern {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (pattern, separator) = strip_probe_type(text);
-        let (category, event) = pattern.split_once(separator).unwrap_or(("*", pattern));
+        let raw = ["raw_tp/", "raw_tracepoint/", "tp_btf/", "rawtracepoint:"];
+        let raw = raw.iter().find_map(|prefix| text.strip_prefix(prefix));
+        let (category, event) = match raw {
+            // Raw tracepoints have no category.
+            Some(event) => ("*", event),
+            None => {
+                let (pattern, separator) = strip_probe_type(text);
+                pattern.split_once(separator).unwrap_or(("*", pattern))
+            }
+        };
         let half = |half: &str| {
             // `**` is a matter of directories to the glob crate; names have none.
             let mut single = half.to_owned();
@@ -292,6 +300,8 @@ mod tests {
             ("sched:sched_[sw]*", "sched:sched_waking", true),
             ("sched:sched_switc", "sched:sched_switch", false),
             ("sched/*", "sched:sched_switch", true),
+            ("raw_tp/sched_switch", "sched:sched_switch", true),
+            ("tp_btf/sched_switch", "sched:sched_switch", true),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }

@@ -317,10 +317,23 @@ fn near(text: &str, events: &Events) -> Vec<EventName> {
     let mut scored: Vec<(f64, &EventName)> = scored.filter(|(score, _)| *score >= ALIKE).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     let best = scored.first().map_or(0.0, |(score, _)| *score);
+    if scored.is_empty() {
+        return holding(event, events);
+    }
     scored
         .into_iter()
         .take_while(|(score, _)| *score >= best - AS_NEAR)
         .take(3)
         .map(|(_, name)| name.clone())
         .collect()
+}
+
+/// At most three names of events with this text inside, the shortest first.
+fn holding(text: &str, events: &Events) -> Vec<EventName> {
+    let text = text.to_ascii_lowercase();
+    let holds =
+        |name: &&EventName| text.len() >= 3 && name.event().to_ascii_lowercase().contains(&text);
+    let mut names: Vec<&EventName> = events.names().iter().filter(holds).collect();
+    names.sort_by_key(|name| (name.event().len(), *name));
+    names.into_iter().take(3).cloned().collect()
 }

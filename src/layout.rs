@@ -25,7 +25,8 @@ pub struct Slot {
     name: String,
     pub(crate) ty: CType,
     c_type: String,
-    bit_offset: u32,
+    /// In bits: more than a u32 holds, for an offset that is one.
+    bit_offset: u64,
     /// In bits, of a bitfield.
     width: Option<u32>,
 }
@@ -233,7 +234,7 @@ impl fmt::Display for Difference {
 }
 
 impl Slot {
-    pub(crate) fn new(name: String, ty: CType, bit_offset: u32, width: Option<u32>) -> Self {
+    pub(crate) fn new(name: String, ty: CType, bit_offset: u64, width: Option<u32>) -> Self {
         Self {
             c_type: ty.declare(""),
             name,
@@ -257,14 +258,14 @@ impl Slot {
 
     /// Where it begins, in bytes; of a bitfield, the byte its first bit is in.
     pub fn offset(&self) -> u32 {
-        self.bit_offset / 8
+        u32::try_from(self.bit_offset / 8).unwrap_or(u32::MAX)
     }
 
     /// How many bytes it takes; 0 for a flexible array. A bitfield takes the
     /// bytes its bits touch.
     pub fn size(&self) -> u32 {
         match self.width {
-            Some(width) => (self.bit_offset % 8 + width).div_ceil(8),
+            Some(width) => ((self.bit_offset % 8) as u32 + width).div_ceil(8),
             None => self.ty.size(),
         }
     }
@@ -281,16 +282,16 @@ impl Slot {
 
     /// Of a bitfield, its bits, counted from the start of the layout as BTF
     /// does: on a big-endian machine from each byte's highest bit on.
-    pub fn bits(&self) -> Option<Range<u32>> {
+    pub fn bits(&self) -> Option<Range<u64>> {
         self.width
-            .map(|width| self.bit_offset..self.bit_offset.saturating_add(width))
+            .map(|width| self.bit_offset..self.bit_offset + u64::from(width))
     }
 
     pub(crate) fn width(&self) -> Option<u32> {
         self.width
     }
 
-    pub(crate) fn bit_offset(&self) -> u32 {
+    pub(crate) fn bit_offset(&self) -> u64 {
         self.bit_offset
     }
 
@@ -352,7 +353,7 @@ mod tests {
             size,
             signed: false,
         };
-        Slot::new(name.into(), ty, offset * 8, None)
+        Slot::new(name.into(), ty, u64::from(offset) * 8, None)
     }
 
     fn layout(size: u32, slots: Vec<Slot>) -> Layout {

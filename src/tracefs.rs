@@ -185,9 +185,13 @@ impl Tracefs {
                 Err(error) => return Err(Error::io(&root, error)),
             }
         }
-        Err(Error::NotAKernel {
-            root: kernel_root.to_owned(),
-        })
+        // That there is no such directory is another thing to say.
+        match kernel_root.metadata() {
+            Ok(_) => Err(Error::NotAKernel {
+                root: kernel_root.to_owned(),
+            }),
+            Err(error) => Err(Error::io(kernel_root, error)),
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -67,7 +67,7 @@ impl<'k> Tracepoint<'k> {
     }
 
     /// The ELF sections of the program types that can be attached to the event:
-    /// `tracepoint/…` for all that are listed, `raw_tp/…` and `tp_btf/…` where
+    /// `tracepoint/…` for all that are listed and no kprobe's, `raw_tp/…` and `tp_btf/…` where
     /// BTF says that a tracepoint of this name is behind it, which for
     /// `syscalls:*` there is not.
     ///
@@ -75,7 +75,7 @@ impl<'k> Tracepoint<'k> {
     ///
     /// Those of [`context`](Self::context) and [`is_listed`](Self::is_listed).
     pub fn sections(&self) -> Result<Vec<String>, Error> {
-        if !self.is_listed()? {
+        if !self.is_listed()? || context::is_probe_event(&self.format) {
             return Ok(Vec::new());
         }
         let mut sections = vec![self.name.section()];

@@ -7,9 +7,12 @@ mod btf;
 #[path = "support/capture.rs"]
 mod capture;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
 use btf::BtfWriter;
 use capture::{COMMON, Capture};
-use tracepoints::{Evidence, Kernel};
+use tracepoints::{DifferenceKind, Evidence, Kernel};
 
 /// Declarators of every shape, as members of one context.
 #[test]
@@ -122,5 +125,76 @@ fn contexts_hold_the_records_fields() {
                 }
             }
         }
+    }
+}
+
+/// How the context's layout differs from the record's, but for how types are
+/// spelled; and how many members are spelled otherwise.
+fn differences(root: &Path) -> (BTreeMap<String, usize>, BTreeSet<String>) {
+    let kernel = Kernel::at(root).expect("a kernel");
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    let mut spelled = BTreeSet::new();
+    for name in kernel.events().expect("events") {
+        let tracepoint = kernel.tracepoint(&name).expect("an event");
+        let context = tracepoint.context().expect("a context");
+        if context.home().is_none() {
+            continue;
+        }
+        let layout = context.layout().expect("a layout");
+        for difference in tracepoint.format().layout().differences(&layout) {
+            let slot = &difference.slot;
+            // The common fields are the context's `ent`; its end is `__data`.
+            if slot.starts_with("common_") || slot == "ent" || slot == "__data" {
+                continue;
+            }
+            let what = match &difference.kind {
+                DifferenceKind::Retyped { from, to } => {
+                    spelled.insert(format!("{from} is {to}"));
+                    continue;
+                }
+                DifferenceKind::OnlyHere if slot.ends_with("_val") => {
+                    "a string in the record only".to_owned()
+                }
+                DifferenceKind::OnlyHere => "a field in the record only".to_owned(),
+                DifferenceKind::OnlyThere => format!("{slot} in the context only"),
+                DifferenceKind::Moved { from, to } => {
+                    format!("{slot} at {from} in the record, at {to} in the context")
+                }
+                _ => difference.to_string(),
+            };
+            *found
+                .entry(format!("{}: {what}", name.category()))
+                .or_default() += 1;
+        }
+    }
+    (found, spelled)
+}
+
+/// Every difference there is between records and contexts.
+#[test]
+fn records_against_contexts() {
+    let mut text = String::new();
+    for root in support::fixtures() {
+        let (found, spelled) = differences(&root);
+        text += &format!("{}\n", support::name(&root));
+        for (what, count) in found {
+            text += &format!("  {count} {what}\n");
+        }
+        for spelled in spelled {
+            text += &format!("  {spelled}\n");
+        }
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn records_of_whole_kernels_differ_for_system_calls_alone() {
+    for root in support::corpus("records_of_whole_kernels_differ_for_system_calls_alone") {
+        let (found, _) = differences(&root);
+        println!("{}: {found:#?}", support::name(&root));
+        assert!(
+            found.keys().all(|what| what.starts_with("syscalls: ")),
+            "{found:#?}"
+        );
     }
 }

@@ -138,7 +138,7 @@ fn without_tracefs_a_captured_kernel_is_shown() {
     assert!(lines[0].starts_with("list: tracefs is not mounted: mount it as root, `mount -t tracefs tracefs /sys/kernel/tracing`; "));
     assert!(
         lines[0].contains(
-            "showing the captured kernel 6.18.15-x86_64 instead, for the live one: sudo "
+            "showing an excerpt of the captured kernel 6.18.15-x86_64 instead, for the live one: mount it and run "
         )
     );
     assert_eq!(lines[1], "1 event, 1 class: 1 named");

@@ -465,7 +465,13 @@ fn an_event_that_fits_nowhere_takes_no_home() {
         sections("x:event"),
         ["tracepoint/x/event", "raw_tp/event", "tp_btf/event"]
     );
-    assert_eq!(sections("kprobes:event"), ["tracepoint/kprobes/event"]);
+    assert_eq!(sections("kprobes:event"), [""; 0]);
+    let kprobe = capture.context("kprobes:event");
+    assert_eq!(
+        kprobe.evidence(),
+        &Evidence::Format(FormatReason::ProbeEvent)
+    );
+    assert_eq!(kprobe.slot_of("__probe_ip").expect("a layout"), None);
 }
 
 /// pahole leaves out of a module's BTF what vmlinux's has to the letter.

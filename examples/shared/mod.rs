@@ -25,16 +25,28 @@ pub(crate) fn kernel(program: &str, root: Option<&PathBuf>) -> Result<Kernel, Er
     let Ok(captured) = Kernel::at(CAPTURED) else {
         return Err(error);
     };
-    let command: Vec<String> = std::env::args().collect();
+    let command = std::env::args().map(quoted).collect::<Vec<_>>().join(" ");
+    let for_the_live_one = match error {
+        Error::PermissionDenied { .. } => format!("sudo {command}"),
+        _ => format!("mount it and run {command} as root"),
+    };
     eprintln!(
-        "{program}: {error}; showing the captured kernel {} instead, for the live one: sudo {}",
+        "{program}: {error}; showing an excerpt of the captured kernel {} instead, for the live one: {for_the_live_one}",
         Path::new(CAPTURED)
             .file_name()
             .unwrap_or_default()
             .display(),
-        command.join(" ")
     );
     Ok(captured)
+}
+
+/// An argument as a shell wants it.
+fn quoted(argument: String) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,".contains(c);
+    match argument.chars().all(is_plain) {
+        true => argument,
+        false => format!("'{}'", argument.replace('\'', r"'\''").escape_debug()),
+    }
 }
 
 /// Runs a program that prints to stdout: says on stderr what failed, and nothing

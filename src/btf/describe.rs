@@ -6,6 +6,7 @@ use std::sync::Arc;
 use btf_rs::{Backend, Btf, BtfType, Type};
 
 use super::Argument;
+use super::index::MAX_PARAMETERS;
 use super::section::{BtfError, MAX_CHAIN, Section, TypeId};
 use crate::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
@@ -66,6 +67,11 @@ impl Described {
                 "btf_trace_{event} is no function's type"
             )));
         };
+        if prototype.parameters.len() > MAX_PARAMETERS {
+            return Err(BtfError::Describe(format!(
+                "btf_trace_{event} has more arguments than a tracepoint may"
+            )));
+        }
         let names = ["__probestub_", "__traceiter_"].iter().find_map(|prefix| {
             self.parameter_names(&format!("{prefix}{event}"), prototype.parameters.len())
         });
@@ -118,7 +124,7 @@ impl Described {
             Ok(Slot::new(
                 self.name(member).to_owned(),
                 c_type,
-                member.bit_offset(),
+                u64::from(member.bit_offset()),
                 width,
             ))
         });

@@ -124,7 +124,7 @@ struct Prototypes<'a> {
 }
 
 /// A tracepoint has at most twelve arguments (`MAX_BPF_FUNC_ARGS`).
-const MAX_PARAMETERS: usize = 64;
+pub(super) const MAX_PARAMETERS: usize = 64;
 
 impl<'a> Prototypes<'a> {
     fn new(section: &'a Section) -> Self {

@@ -306,7 +306,7 @@ impl Definitions {
         let packed = is_packed(layout);
         let mut text = String::from("{\n");
         let mut padding = Padding::default();
-        let mut at = 0;
+        let mut at = 0u64;
         for slot in layout.slots() {
             if layout.keyword() == RecordKeyword::Struct {
                 if slot.bit_offset() < at {
@@ -315,7 +315,7 @@ impl Definitions {
                 // Also where C would leave the gap by itself: another machine's C
                 // might not.
                 padding.write(&mut text, &tabs, at, slot.bit_offset())?;
-                at = slot.bit_offset() + slot.width().unwrap_or(slot.size().saturating_mul(8));
+                at = slot.bit_offset() + slot.width().map_or(u64::from(slot.size()) * 8, u64::from);
             }
             let member = self.member(slot, indent + 1);
             let width = slot.width().map(|width| format!(" : {width}"));
@@ -327,7 +327,7 @@ impl Definitions {
                 spelled.unwrap_or_default()
             )?;
         }
-        let end = layout.size().saturating_mul(8);
+        let end = u64::from(layout.size()) * 8;
         if layout.keyword() == RecordKeyword::Struct {
             if at > end {
                 return Err(Failure::Layout(BtfError::Describe(format!(
@@ -403,7 +403,7 @@ struct Padding {
 
 impl Padding {
     /// Fills from bit `from` to bit `to`.
-    fn write(&mut self, text: &mut String, tabs: &str, from: u32, to: u32) -> fmt::Result {
+    fn write(&mut self, text: &mut String, tabs: &str, from: u64, to: u64) -> fmt::Result {
         let to_byte = from.next_multiple_of(8).min(to) - from;
         let rest = to - from - to_byte;
         if to_byte > 0 {

@@ -114,7 +114,7 @@ impl Format {
     pub(crate) fn layout_of<'a>(fields: impl Iterator<Item = &'a Field>) -> Layout {
         let slots: Vec<Slot> = fields
             .map(|field| {
-                let bit_offset = field.offset().saturating_mul(8);
+                let bit_offset = u64::from(field.offset()) * 8;
                 Slot::new(field.member_name(), field.c_type(), bit_offset, None)
             })
             .collect();

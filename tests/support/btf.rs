@@ -110,8 +110,24 @@ impl BtfWriter {
         id
     }
 
+    pub(crate) fn named_prototype(&mut self, parameters: &[(&str, u32)]) -> u32 {
+        let id = self.add("", 13, parameters.len(), 0);
+        for (name, parameter) in parameters {
+            let name = self.string(name);
+            self.words(&[name, *parameter]);
+        }
+        id
+    }
+
     pub(crate) fn function(&mut self, name: &str, prototype: u32) -> u32 {
         self.add(name, 12, 0, prototype)
+    }
+
+    /// An empty struct whose name is that of an earlier type, to the byte.
+    pub(crate) fn same_name(&mut self, first_type: u32) {
+        assert_eq!(first_type, 1, "the first type's name is the first string");
+        self.words(&[1, 4 << 24, 8]);
+        self.next_id += 1;
     }
 
     /// What `DECLARE_EVENT_CLASS` leaves in BTF: the struct and the function.

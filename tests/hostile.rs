@@ -1,0 +1,202 @@
+//! Captured kernels come from anyone: whatever is in them, an error or an
+//! answer comes out, soon, and nothing else.
+
+mod support;
+
+#[path = "support/btf.rs"]
+mod btf;
+#[path = "support/capture.rs"]
+mod capture;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use btf::BtfWriter;
+use capture::{COMMON, Capture};
+use proptest::prelude::*;
+use tracepoints::emit::{self, CHeader, COptions, RustModule};
+use tracepoints::{BtfError, Error};
+
+/// Events of different shapes, of vmlinux and of a module.
+const EVENTS: [&str; 6] = [
+    "sched:sched_process_exec",
+    "syscalls:sys_enter_unlinkat",
+    "syscalls:sys_exit_unlinkat",
+    "irq_vectors:vector_deactivate",
+    "xfs:xfs_ilock",
+    "nfs4:nfs4_read",
+];
+
+/// The fixture's events with this BTF.
+fn with_btf(objects: &[(&str, &[u8])]) -> Capture {
+    let root = support::fixture("6.18.15-x86_64");
+    let mut capture = Capture::new();
+    for event in EVENTS {
+        let (category, name) = event.split_once(':').expect("a name");
+        let file = root
+            .join("tracing/events")
+            .join(category)
+            .join(name)
+            .join("format");
+        capture
+            .file(event, "format", fs::read(file).expect("a format file"))
+            .list(event);
+    }
+    for (object, bytes) in objects {
+        capture.btf(object, bytes);
+    }
+    capture
+}
+
+/// Asks all there is to ask of every event.
+fn ask_all(capture: &Capture) {
+    let kernel = capture.kernel();
+    for event in EVENTS {
+        let Ok(tracepoint) = kernel.tracepoint(event) else {
+            continue;
+        };
+        let _ = (
+            tracepoint.siblings(),
+            tracepoint.sections(),
+            tracepoint.raw().map(|raw| raw.map(|raw| raw.to_string())),
+        );
+        if let Ok(context) = tracepoint.context() {
+            let _ = (
+                context.layout(),
+                context.field_slots(),
+                context.evidence().to_string(),
+            );
+        }
+        let mut header = CHeader::new(COptions::default().assertions(true));
+        let _ = header.add(&tracepoint).map(|_| header.to_string());
+        let mut module = RustModule::new();
+        let _ = module.add(&tracepoint).map(|_| module.to_string());
+        let _ = (
+            emit::skeleton_c(&tracepoint),
+            emit::skeleton_rust(&tracepoint),
+        );
+    }
+    let _ = kernel.bare_tracepoints();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn damaged_btf(
+        vmlinux in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..400),
+        module in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..60),
+    ) {
+        let damaged = |object: &str, damage: &[(prop::sample::Index, u8)]| {
+            let mut bytes = fs::read(support::fixture("6.18.15-x86_64").join("btf").join(object)).expect("an object");
+            // What is after the header: with a broken one nothing is read at all.
+            for (at, byte) in damage {
+                let at = 24 + at.index(bytes.len() - 24);
+                bytes[at] = *byte;
+            }
+            bytes
+        };
+        let (vmlinux, module) = (damaged("vmlinux", &vmlinux), damaged("xfs", &module));
+        ask_all(&with_btf(&[("vmlinux", &vmlinux), ("xfs", &module)]));
+    }
+
+    #[test]
+    fn damaged_format_files(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+    ) {
+        let mut capture = with_btf(&[]);
+        for event in EVENTS {
+            let mut bytes = fs::read(capture.path(event, "format")).expect("a format file");
+            for (at, byte) in &damage {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            capture.file(event, "format", bytes);
+        }
+        ask_all(&capture);
+    }
+}
+
+/// Far more than any of these takes, and far less than they once took.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn many_long_names_at_one_place() {
+    let mut btf = BtfWriter::new(false);
+    let long = format!("trace_event_raw_{}", "x".repeat(500_000));
+    let first = btf.structure(&long, 8, &[]);
+    let start = Instant::now();
+    for _ in 0..40_000 {
+        btf.same_name(first);
+    }
+    let capture = with_btf(&[("vmlinux", &btf.bytes())]);
+    let kernel = capture.kernel();
+    let error = kernel
+        .tracepoint(EVENTS[0])
+        .and_then(|event| event.context())
+        .expect_err("no kernel's name");
+    assert!(
+        matches!(
+            error,
+            Error::Btf {
+                source: BtfError::Name { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(start.elapsed() < SOON);
+}
+
+#[test]
+fn many_tracepoints_with_many_arguments() {
+    let mut btf = BtfWriter::new(false);
+    let int = btf.int("int", 4, true);
+    let prototype = btf.prototype(&vec![int; 65_535]);
+    let pointer = btf.pointer(prototype);
+    for number in 0..20_000 {
+        btf.typedef(&format!("btf_trace_{number}"), pointer);
+    }
+    let start = Instant::now();
+    ask_all(&with_btf(&[("vmlinux", &btf.bytes())]));
+    assert!(start.elapsed() < SOON);
+}
+
+#[test]
+fn many_events_that_are_gone() {
+    let mut capture = Capture::new();
+    capture.event("x:there", COMMON, &[]);
+    let mut listed = String::from("x:there\n");
+    for number in 0..20_000 {
+        listed += &format!("x:gone_{number}\n");
+    }
+    fs::write(capture.root().join("tracing/available_events"), listed).expect("a file");
+    let kernel = capture.kernel();
+    let start = Instant::now();
+    let gone = kernel.events().expect("events").into_iter();
+    let gone = gone.filter(|name| matches!(kernel.tracepoint(name), Err(Error::EventGone { .. })));
+    assert_eq!(gone.count(), 20_000);
+    assert!(start.elapsed() < SOON);
+}
+
+#[test]
+fn control_characters_in_btf() {
+    let mut btf = BtfWriter::new(false);
+    btf.int("int\u{1b}[2J", 4, true);
+    let capture = with_btf(&[("vmlinux", &btf.bytes())]);
+    let kernel = capture.kernel();
+    let error = kernel
+        .tracepoint(EVENTS[0])
+        .and_then(|event| event.context())
+        .expect_err("no name");
+    assert!(
+        matches!(
+            error,
+            Error::Btf {
+                source: BtfError::Name { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
