@@ -214,6 +214,63 @@ fn programs() {
     insta::assert_snapshot!(text);
 }
 
+/// CO-RE of every event that has a struct with a name.
+#[test]
+fn core_of_every_fixture() {
+    if !has("clang") {
+        return support::skip("core_of_every_fixture", "there is no clang");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("core.c");
+    for root in support::fixtures() {
+        let kernel = Kernel::at(&root).expect("a kernel");
+        let mut header = CHeader::new(
+            COptions::default()
+                .preserve_access_index(true)
+                .assertions(true),
+        );
+        let mut left_out = 0;
+        for name in kernel.events().expect("events") {
+            let tracepoint = kernel.tracepoint(&name).expect("an event");
+            match header.add(&tracepoint) {
+                Ok(_) => {}
+                Err(Error::NoStruct { .. }) => left_out += 1,
+                Err(error) => panic!("{name}: {error}"),
+            }
+            let evidence = tracepoint.context().expect("a context").evidence().as_str();
+            let unnamed = matches!(evidence, "ambiguous" | "format");
+            assert!(!unnamed || left_out > 0, "{name}");
+        }
+        fs::write(&file, header.to_string()).expect("a file");
+        compile(
+            "clang",
+            &[
+                "--target=bpf",
+                "-g",
+                "-O2",
+                "-Wall",
+                "-Werror",
+                "-fsyntax-only",
+            ],
+            &file,
+        );
+    }
+}
+
+#[test]
+fn contexts_without_what_they_need() {
+    let kernel = Kernel::at(support::fixture("6.18.15-x86_64")).expect("a kernel");
+    let mut header = CHeader::new(COptions::default().contexts_only(true));
+    let tracepoint = kernel
+        .tracepoint("raw_syscalls:sys_exit")
+        .expect("an event");
+    header.add(&tracepoint).expect("a struct");
+    assert_eq!(
+        header.to_string(),
+        "struct trace_event_raw_sys_exit {\n\tstruct trace_entry ent;\n\tlong int id;\n\tlong int ret;\n\tchar __data[0];\n};\n"
+    );
+}
+
 /// CO-RE relocates by name: without one there is nothing to emit.
 #[test]
 fn core_takes_a_struct_with_a_name() {

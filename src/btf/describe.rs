@@ -190,38 +190,28 @@ impl Described {
                 name: self.named(forward),
                 body: None,
             },
-            Type::Enum(ty) => CType::Enum {
-                name: self.named(ty),
-                size: size(ty.size()),
-                signed: ty.is_signed(),
-                values: ty
+            Type::Enum(ty) => {
+                let value = |member: &btf_rs::EnumMember| match ty.is_signed() {
+                    true => i128::from(member.val() as i32),
+                    false => i128::from(member.val()),
+                };
+                let values = ty
                     .members
                     .iter()
-                    .map(|member| {
-                        let value = match ty.is_signed() {
-                            true => i128::from(member.val() as i32),
-                            false => i128::from(member.val()),
-                        };
-                        (self.name(member).to_owned(), value)
-                    })
-                    .collect(),
-            },
-            Type::Enum64(ty) => CType::Enum {
-                name: self.named(ty),
-                size: size(ty.size()),
-                signed: ty.is_signed(),
-                values: ty
+                    .map(|member| (self.name(member), value(member)));
+                self.enumeration(ty, size(ty.size()), ty.is_signed(), values)
+            }
+            Type::Enum64(ty) => {
+                let value = |member: &btf_rs::Enum64Member| match ty.is_signed() {
+                    true => i128::from(member.val() as i64),
+                    false => i128::from(member.val()),
+                };
+                let values = ty
                     .members
                     .iter()
-                    .map(|member| {
-                        let value = match ty.is_signed() {
-                            true => i128::from(member.val() as i64),
-                            false => i128::from(member.val()),
-                        };
-                        (self.name(member).to_owned(), value)
-                    })
-                    .collect(),
-            },
+                    .map(|member| (self.name(member), value(member)));
+                self.enumeration(ty, size(ty.size()), ty.is_signed(), values)
+            }
             Type::Ptr(pointer) => CType::Pointer {
                 target: boxed(target(pointer), Held::ByPointer)?,
                 size: self.section.pointer_size(),
@@ -255,6 +245,23 @@ impl Described {
                 )));
             }
         })
+    }
+
+    fn enumeration<'a>(
+        &self,
+        ty: &dyn BtfType,
+        size: u32,
+        signed: bool,
+        values: impl Iterator<Item = (&'a str, i128)>,
+    ) -> CType {
+        CType::Enum {
+            name: self.named(ty),
+            size,
+            signed,
+            values: values
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        }
     }
 
     fn named(&self, ty: &dyn BtfType) -> Option<String> {

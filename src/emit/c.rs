@@ -20,12 +20,21 @@ pub struct COptions {
     /// Asserts the size of every context struct, and offset and size of each of
     /// its members.
     pub assertions: bool,
+    /// Leaves out the types the context structs need: for a file that has them
+    /// from elsewhere.
+    pub contexts_only: bool,
 }
 
 impl COptions {
     /// With every struct marked `preserve_access_index`, or not.
     pub fn preserve_access_index(mut self, yes: bool) -> Self {
         self.preserve_access_index = yes;
+        self
+    }
+
+    /// Without the types the context structs need, or with them.
+    pub fn contexts_only(mut self, yes: bool) -> Self {
+        self.contexts_only = yes;
         self
     }
 
@@ -107,8 +116,11 @@ impl CHeader {
         let mut definitions = self.definitions.clone();
         let key = format!("struct {name}");
         let before = definitions.known.len();
-        definitions
-            .members(&emitted.layout)
+        let needed = match self.options.contexts_only {
+            true => Ok(()),
+            false => definitions.members(&emitted.layout),
+        };
+        needed
             .and_then(|()| {
                 let remark = emitted.remark.map(|remark| format!("/* {remark} */\n"));
                 let body = definitions.body(&emitted.layout, 0)?;
@@ -160,7 +172,7 @@ impl CHeader {
 
 impl fmt::Display for CHeader {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let core = self.options.preserve_access_index;
+        let core = self.options.preserve_access_index && !self.definitions.text.is_empty();
         if core {
             out.write_str(
                 "#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\n",

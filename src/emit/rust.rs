@@ -51,54 +51,34 @@ struct Locations {
     rel_loc: bool,
 }
 
-const DATA_LOC: &str = "
-/// Where in the record a dynamic field's bytes are.
+/// The type of a dynamic field: where its bytes are, counted from `origin`.
+fn location(name: &str, origin: &str) -> String {
+    format!(
+        "
+/// Where in the context a dynamic field's bytes are.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub struct DataLoc(pub u32);
+pub struct {name}(pub u32);
 
-impl DataLoc {
-    /// From the start of the context, in bytes.
-    pub const fn offset(self) -> usize {
+impl {name} {{
+    /// From {origin}, in bytes.
+    pub const fn offset(self) -> usize {{
         (self.0 & 0xffff) as usize
-    }
+    }}
 
     /// In bytes, a string's NUL included.
-    pub const fn len(self) -> usize {
+    pub const fn len(self) -> usize {{
         (self.0 >> 16) as usize
-    }
+    }}
 
     /// Whether there are no bytes.
-    pub const fn is_empty(self) -> bool {
+    pub const fn is_empty(self) -> bool {{
         self.len() == 0
-    }
+    }}
+}}
+"
+    )
 }
-";
-
-const REL_LOC: &str = "
-/// Where in the record a dynamic field's bytes are, counted from this value's
-/// own end.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct RelLoc(pub u32);
-
-impl RelLoc {
-    /// From the end of this value, in bytes.
-    pub const fn offset(self) -> usize {
-        (self.0 & 0xffff) as usize
-    }
-
-    /// In bytes, a string's NUL included.
-    pub const fn len(self) -> usize {
-        (self.0 >> 16) as usize
-    }
-
-    /// Whether there are no bytes.
-    pub const fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-}
-";
 
 impl RustModule {
     /// An empty module.
@@ -142,10 +122,10 @@ impl fmt::Display for RustModule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("#![allow(dead_code, non_camel_case_types, non_snake_case)]\n")?;
         if self.uses.data_loc {
-            out.write_str(DATA_LOC)?;
+            out.write_str(&location("DataLoc", "the start of the context"))?;
         }
         if self.uses.rel_loc {
-            out.write_str(REL_LOC)?;
+            out.write_str(&location("RelLoc", "the end of this value"))?;
         }
         out.write_str(&self.text)
     }
