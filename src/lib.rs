@@ -11,6 +11,25 @@
 //! println!("{:?}, {}", context.struct_name(), context.evidence().as_str());
 //! # Ok::<(), tracepoints::Error>(())
 //! ```
+//!
+//! A program of type `BPF_PROG_TYPE_TRACEPOINT` gets a struct named after the
+//! event's *class*, which changes between kernels, and for system calls not
+//! always the struct everybody uses. Only the kernel at hand knows: [`Kernel`]
+//! reads its tracefs and its BTF, [`Tracepoint`] is one event of it, and
+//! [`Context`] the answer, with its [`Evidence`]. What is not proven is not
+//! claimed: candidates are listed, and without BTF there is no name at all.
+//!
+//! [`format`](mod@format) reads and writes format files; [`emit`] writes
+//! contexts in C and Rust, and whole programs; [`RawTracepoint`] is what
+//! `raw_tp` and `tp_btf` programs get.
+//!
+//! # Kernel support
+//!
+//! Any kernel with tracefs can be listed. Context structs are known where the
+//! kernel has BTF that describes its tracepoints (Linux 5.5 and later, with
+//! `CONFIG_DEBUG_INFO_BTF`), of modules' events where modules have BTF (5.11).
+//! Since Linux 7.3 the kernel itself says which class an event has. Both byte
+//! orders and both word sizes are read; captured kernels on any system.
 
 mod btf;
 mod btf_dir;

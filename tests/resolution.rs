@@ -434,6 +434,29 @@ fn the_weaker_evidence_of_two_homes_counts() {
     assert_eq!(context.candidates(), ["own", "t"]);
 }
 
+/// The ids of two modules' types overlap: what `btf_ids` says is no answer where
+/// the home is not known.
+#[test]
+fn an_id_of_no_known_home_says_nothing() {
+    let mut types = Types::new();
+    types.class("t", &[types.int]);
+    types.event("event", &[types.int]);
+    let mut module = types.module();
+    let t = module.class("t", &[module.int, module.int]);
+    module.class("u", &[module.int, module.int]);
+    module.event("event", &[module.int, module.int]);
+    let mut capture = capture(&types, &["x:event", "y:event"]);
+    capture.btf("mod", &module.btf.bytes());
+    capture.file(
+        "y:event",
+        "btf_ids",
+        format!("btf_obj_id: 9\nraw_btf_id: 3\ntp_btf_id: {t}\n"),
+    );
+    let context = capture.context("y:event");
+    assert_eq!(context.evidence(), &Evidence::Ambiguous);
+    assert_eq!(context.candidates(), ["t", "u"]);
+}
+
 /// Someone's kprobe beside a tracepoint of the same name does not hide it.
 #[test]
 fn an_event_that_fits_nowhere_takes_no_home() {
@@ -552,9 +575,9 @@ fn a_bitfield_is_no_field() {
 #[test]
 fn arguments_that_contradict_each_other_rule_nothing_out() {
     let mut types = Types::new();
+    let other = types.btf.prototype(&[types.void_pointer]);
+    types.btf.function("__bpf_trace_one", other);
     types.class("one", &[types.int]);
-    let second = types.btf.prototype(&[types.void_pointer]);
-    types.btf.function("__bpf_trace_one", second);
     types.class("two", &[types.int]);
     types.event("event", &[types.int]);
     let context = capture(&types, &["x:event"]).context("x:event");
