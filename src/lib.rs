@@ -43,6 +43,7 @@ mod kernel;
 mod layout;
 mod raw;
 mod read;
+mod record;
 mod tracefs;
 mod tracepoint;
 
@@ -53,6 +54,7 @@ pub use event_name::{EventName, EventPattern, NameError};
 pub use kernel::Kernel;
 pub use layout::{Difference, DifferenceKind, Layout, Slot};
 pub use raw::{RawArgument, RawTracepoint};
+pub use record::{ByteOrder, Integers, Machine, Record, RecordError, Value};
 pub use tracefs::{Events, RejectedLine};
 pub use tracepoint::Tracepoint;
 

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::declaration::{DATA_LOC, Declaration, REL_LOC};
 use crate::ctype::CType;
+use crate::record::Machine;
 
 /// What kind of value a field holds, from its declaration and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -180,6 +181,35 @@ impl Field {
             }
             _ => None,
         })
+    }
+
+    /// The same on a machine: what has the size of a `long` there has one too.
+    pub(crate) fn element_size_on(&self, machine: Machine) -> Option<u32> {
+        let is_long = || {
+            self.declaration.pointer_depth() > 0
+                || matches!(
+                    self.declaration.base_type().as_ref(),
+                    "long"
+                        | "unsigned long"
+                        | "long int"
+                        | "unsigned long int"
+                        | "size_t"
+                        | "ssize_t"
+                        | "cpumask_t"
+                )
+        };
+        self.element_size()
+            .or_else(|| is_long().then(|| machine.long_size()))
+    }
+
+    /// Whether it is an array of `char`, in the record or elsewhere in it: a
+    /// string, which ends at its first NUL.
+    pub fn is_text(&self) -> bool {
+        matches!(
+            self.kind,
+            FieldKind::Array | FieldKind::DataLoc | FieldKind::RelLoc
+        ) && self.declaration.pointer_depth() == 0
+            && self.declaration.base_type() == "char"
     }
 
     /// The field's type, as far as its declaration and size tell.

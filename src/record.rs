@@ -1,0 +1,397 @@
+//! The bytes of one event, read by its format.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::format::{Field, FieldKind, Format};
+
+/// In which order a machine keeps the bytes of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ByteOrder {
+    /// The lowest byte first: x86, arm64, riscv.
+    Little,
+    /// The highest byte first: s390x.
+    Big,
+}
+
+/// What of a machine the meaning of a record's bytes depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Machine {
+    byte_order: ByteOrder,
+    is_64_bit: bool,
+}
+
+impl Machine {
+    /// The machine this code is compiled for. Of a 32-bit program on a 64-bit
+    /// kernel it is not the kernel's.
+    pub const NATIVE: Self = Self {
+        byte_order: if cfg!(target_endian = "big") {
+            ByteOrder::Big
+        } else {
+            ByteOrder::Little
+        },
+        is_64_bit: cfg!(target_pointer_width = "64"),
+    };
+
+    /// A machine of this byte order, with a 64-bit or a 32-bit kernel.
+    pub const fn new(byte_order: ByteOrder, is_64_bit: bool) -> Self {
+        Self {
+            byte_order,
+            is_64_bit,
+        }
+    }
+
+    /// In which order it keeps the bytes of a number.
+    pub const fn byte_order(self) -> ByteOrder {
+        self.byte_order
+    }
+
+    /// The size in bytes of the kernel's `long` and of its pointers: 8 or 4.
+    pub const fn long_size(self) -> u32 {
+        if self.is_64_bit { 8 } else { 4 }
+    }
+
+    /// The unsigned number these 0 to 8 bytes are; of more, the first 8.
+    #[inline]
+    pub fn unsigned(self, bytes: &[u8]) -> u64 {
+        let size = bytes.len().min(8);
+        let mut word = [0; 8];
+        match self.byte_order {
+            ByteOrder::Little => {
+                word[..size].copy_from_slice(&bytes[..size]);
+                u64::from_le_bytes(word)
+            }
+            ByteOrder::Big => {
+                word[8 - size..].copy_from_slice(&bytes[..size]);
+                u64::from_be_bytes(word)
+            }
+        }
+    }
+
+    /// The number these 0 to 8 bytes are in two's complement.
+    #[inline]
+    pub fn signed(self, bytes: &[u8]) -> i64 {
+        let unused = 64 - 8 * bytes.len().min(8) as u32;
+        // A shift by all 64 bits is none: there was no byte, and it is 0.
+        let shifted = self.unsigned(bytes).checked_shl(unused).unwrap_or(0);
+        (shifted as i64).checked_shr(unused).unwrap_or(0)
+    }
+}
+
+/// One event's bytes as the kernel wrote them, from its `common_type` on.
+///
+/// ```
+/// use tracepoints::format::Format;
+/// use tracepoints::{ByteOrder, Machine, Record};
+///
+/// let format = Format::parse("\
+/// name: x
+/// ID: 1
+/// format:
+/// \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+///
+/// \tfield:__data_loc char[] path;\toffset:4;\tsize:4;\tsigned:0;
+/// \tfield:int ret;\toffset:8;\tsize:4;\tsigned:1;
+///
+/// print fmt: \"\"
+/// ")?;
+/// let bytes = [1, 0, 0, 0, 12, 0, 4, 0, 0xfe, 0xff, 0xff, 0xff, b'a', b'/', b'b', 0];
+/// let record = Record::new(&format, &bytes, Machine::new(ByteOrder::Little, true));
+/// let values: Vec<String> = record
+///     .fields()
+///     .map(|(field, value)| Ok(format!("{}={}", field.name(), value?)))
+///     .collect::<Result<_, tracepoints::RecordError>>()?;
+/// assert_eq!(values, ["path=a/b", "ret=-2"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    format: &'a Format,
+    bytes: &'a [u8],
+    machine: Machine,
+}
+
+/// Why a field's value is not in a record's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The record ends before the field does.
+    #[error("{field} is at bytes {offset} to {end} of a record of {length}")]
+    Short {
+        /// The field.
+        field: String,
+        /// Where it begins, in bytes.
+        offset: u32,
+        /// Where it ends, in bytes.
+        end: u64,
+        /// The length of the record, in bytes.
+        length: usize,
+    },
+    /// A dynamic field points outside the record.
+    #[error("the data of {field} would be at bytes {offset} to {end} of a record of {length}")]
+    Outside {
+        /// The field.
+        field: String,
+        /// Where its data would begin, in bytes.
+        offset: u64,
+        /// Where they would end, in bytes.
+        end: u64,
+        /// The length of the record, in bytes.
+        length: usize,
+    },
+}
+
+impl<'a> Record<'a> {
+    /// Takes bytes for a record of this format. They may be more than it has
+    /// fields for: dynamic data come after them, and padding.
+    pub fn new(format: &'a Format, bytes: &'a [u8], machine: Machine) -> Self {
+        Self {
+            format,
+            bytes,
+            machine,
+        }
+    }
+
+    /// The format the bytes are read by.
+    pub fn format(&self) -> &'a Format {
+        self.format
+    }
+
+    /// All bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The machine that wrote them.
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// The bytes of the field itself: of a dynamic one, the u32 that says where
+    /// its data are.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Short`].
+    #[inline]
+    pub fn raw(&self, field: &Field) -> Result<&'a [u8], RecordError> {
+        let start = field.offset() as usize;
+        let end = start.checked_add(field.size() as usize);
+        end.and_then(|end| self.bytes.get(start..end))
+            .ok_or_else(|| RecordError::Short {
+                field: field.name().to_owned(),
+                offset: field.offset(),
+                end: u64::from(field.offset()) + u64::from(field.size()),
+                length: self.bytes.len(),
+            })
+    }
+
+    /// The data of a dynamic field, wherever in the record they are; the bytes
+    /// of any other field.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Short`] and [`RecordError::Outside`].
+    #[inline]
+    pub fn data(&self, field: &Field) -> Result<&'a [u8], RecordError> {
+        let raw = self.raw(field)?;
+        if !field.kind().is_dynamic() {
+            return Ok(raw);
+        }
+        let location = self.machine.unsigned(raw);
+        // Fields of 2 bytes, of old kernels, say only where.
+        let (mut start, length) = match raw.len() {
+            4.. => (location & 0xffff, Some(location >> 16)),
+            _ => (location, None),
+        };
+        if field.kind() == FieldKind::RelLoc {
+            start += u64::from(field.offset()) + u64::from(field.size());
+        }
+        let end = match length {
+            Some(length) => start + length,
+            None => self.bytes.len() as u64,
+        };
+        self.bytes
+            .get(start as usize..end as usize)
+            .ok_or_else(|| RecordError::Outside {
+                field: field.name().to_owned(),
+                offset: start,
+                end,
+                length: self.bytes.len(),
+            })
+    }
+
+    /// The value of a field of the format.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Short`] and [`RecordError::Outside`].
+    pub fn value(&self, field: &Field) -> Result<Value<'a>, RecordError> {
+        Ok(Value::of(field, self.data(field)?, self.machine))
+    }
+
+    /// The event's own fields with their values, in the format's order.
+    pub fn fields(
+        &self,
+    ) -> impl Iterator<Item = (&'a Field, Result<Value<'a>, RecordError>)> + use<'a> {
+        let record = *self;
+        let fields = self.format.fields().iter();
+        fields.map(move |field| (field, record.value(field)))
+    }
+}
+
+/// The value of one field.
+///
+/// [`Display`](fmt::Display) writes numbers in decimal, pointers in hexadecimal,
+/// texts as they are (with what is no UTF-8 replaced), arrays in brackets and
+/// bytes in hexadecimal. Serialized, a value is a number, a string or an array of
+/// numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Value<'a> {
+    /// An unsigned integer.
+    Unsigned(u64),
+    /// A signed integer.
+    Signed(i64),
+    /// An address.
+    Pointer(u64),
+    /// A string, without the NUL that ends it.
+    Text(&'a [u8]),
+    /// Numbers of one size.
+    Integers(Integers<'a>),
+    /// What is neither: a struct, or elements of unknown size.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    /// What these bytes are as the value of this field.
+    pub(crate) fn of(field: &Field, bytes: &'a [u8], machine: Machine) -> Self {
+        let signed = field.signed() == Some(true);
+        match field.kind() {
+            FieldKind::Scalar if signed => Self::Signed(machine.signed(bytes)),
+            FieldKind::Scalar => Self::Unsigned(machine.unsigned(bytes)),
+            FieldKind::Pointer => Self::Pointer(machine.unsigned(bytes)),
+            FieldKind::Struct => Self::Bytes(bytes),
+            FieldKind::Array | FieldKind::DataLoc | FieldKind::RelLoc => {
+                if field.is_text() {
+                    return Self::Text(until_nul(bytes));
+                }
+                match field.element_size_on(machine) {
+                    Some(size @ (1 | 2 | 4 | 8)) => Self::Integers(Integers {
+                        bytes,
+                        size,
+                        signed,
+                        machine,
+                    }),
+                    _ => Self::Bytes(bytes),
+                }
+            }
+        }
+    }
+
+    /// The number, of what is one. An unsigned one above `i64::MAX` is negative.
+    pub fn integer(&self) -> Option<i64> {
+        match *self {
+            Self::Signed(value) => Some(value),
+            Self::Unsigned(value) | Self::Pointer(value) => Some(value as i64),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|&byte| byte == 0);
+    &bytes[..end.unwrap_or(bytes.len())]
+}
+
+/// Numbers of one size behind each other: see [`Value::Integers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Integers<'a> {
+    bytes: &'a [u8],
+    size: u32,
+    signed: bool,
+    machine: Machine,
+}
+
+impl<'a> Integers<'a> {
+    /// The numbers in order; unsigned ones above `i64::MAX` are negative.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = i64> + use<'a> {
+        let Self {
+            signed, machine, ..
+        } = *self;
+        let elements = self.bytes.chunks_exact(self.size as usize);
+        elements.map(move |bytes| match signed {
+            true => machine.signed(bytes),
+            false => machine.unsigned(bytes) as i64,
+        })
+    }
+
+    /// Whether the numbers are signed.
+    pub fn is_signed(&self) -> bool {
+        self.signed
+    }
+
+    /// The bytes they are made of.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsigned(value) => value.fmt(out),
+            Self::Signed(value) => value.fmt(out),
+            Self::Pointer(value) => write!(out, "{value:#x}"),
+            Self::Text(bytes) => out.pad(&String::from_utf8_lossy(bytes)),
+            Self::Integers(integers) => {
+                out.write_str("[")?;
+                for (index, value) in integers.iter().enumerate() {
+                    out.write_str(if index > 0 { ", " } else { "" })?;
+                    match integers.signed {
+                        true => write!(out, "{value}")?,
+                        false => write!(out, "{}", value as u64)?,
+                    }
+                }
+                out.write_str("]")
+            }
+            Self::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
+        }
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Unsigned(value) | Self::Pointer(value) => serializer.serialize_u64(*value),
+            Self::Signed(value) => serializer.serialize_i64(*value),
+            Self::Text(bytes) => serializer.serialize_str(&String::from_utf8_lossy(bytes)),
+            Self::Integers(integers) if integers.signed => serializer.collect_seq(integers.iter()),
+            Self::Integers(integers) => {
+                serializer.collect_seq(integers.iter().map(|value| value as u64))
+            }
+            Self::Bytes(bytes) => serializer.collect_seq(*bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_any_size() {
+        let little = Machine::new(ByteOrder::Little, true);
+        let big = Machine::new(ByteOrder::Big, true);
+        let bytes = [0x01, 0x02, 0x83];
+        assert_eq!(little.unsigned(&bytes), 0x83_02_01);
+        assert_eq!(big.unsigned(&bytes), 0x01_02_83);
+        assert_eq!(little.signed(&bytes), 0x83_02_01 - 0x100_0000);
+        assert_eq!(big.signed(&bytes), 0x01_02_83);
+        assert_eq!((little.unsigned(&[]), little.signed(&[])), (0, 0));
+        assert_eq!(big.signed(&[0xff; 8]), -1);
+        assert_eq!(big.unsigned(&[0xff; 12]), u64::MAX);
+    }
+}
