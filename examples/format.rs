@@ -270,7 +270,7 @@ fn write_text(description: &Description<'_>, out: &mut dyn Write) -> Result<(), 
     if let Some(class) = context.class() {
         writeln!(out, "  class     {class}")?;
     }
-    if matches!(context.evidence(), Evidence::Inferred | Evidence::Kernel) {
+    if matches!(context.evidence(), Evidence::Inferred | Evidence::Kernel(_)) {
         writeln!(out, "  fitting   {}", context.candidates().join(", "))?;
     }
     for (index, sibling) in description.siblings.iter().enumerate() {

@@ -53,9 +53,8 @@ struct ContextTypes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Evidence {
-    /// Several classes fit, and the kernel says which: the event's `btf_ids`
-    /// file (Linux 7.3 and later).
-    Kernel,
+    /// Several classes fit, and the kernel itself says which.
+    Kernel(KernelSource),
     /// The object that defines the event has a `trace_event_raw_<event>`, and
     /// its layout agrees with the format file.
     Named,
@@ -78,6 +77,20 @@ pub enum Evidence {
     /// No BTF type describes the context; its layout is that of the record, from
     /// the format file.
     Format(FormatReason),
+}
+
+/// Where the kernel itself says which class an event has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KernelSource {
+    /// In the event's `btf_ids` file (Linux 7.3 and later).
+    BtfIds,
+    /// In its memory, where the event's `struct trace_event_call` points at its
+    /// class, and this at the class's own functions: of the running kernel, with the feature `probe`, on Linux 5.16 and
+    /// later, for a process that may load eBPF programs and see the kernel's
+    /// addresses (`kernel.kptr_restrict`). Asked last, where the answer would be
+    /// [`Ambiguous`](Evidence::Ambiguous).
+    Memory,
 }
 
 /// Why a context's layout is from the format file alone.
@@ -286,14 +299,28 @@ pub(crate) enum Homes {
     None(FormatReason),
 }
 
-/// Says which context a program attached to the event gets. `kernel_says` reads
-/// the struct's id from the event's `btf_ids` file, and is asked only where BTF
-/// and layout leave a choice.
+/// What the kernel itself says of an event's class; asked only where BTF and
+/// layout leave a choice.
+pub(crate) struct KernelSays<'a> {
+    /// The struct's id, from the event's `btf_ids` file.
+    pub(crate) type_id: &'a dyn Fn() -> Option<TypeId>,
+    /// Which of several classes it is, from the kernel's memory; asked last.
+    pub(crate) class: &'a dyn Fn(&[String]) -> Option<String>,
+}
+
+impl KernelSays<'_> {
+    const NOTHING: Self = Self {
+        type_id: &|| None,
+        class: &|_| None,
+    };
+}
+
+/// Says which context a program attached to the event gets.
 pub(crate) fn resolve(
     name: &EventName,
     format: &Arc<Format>,
     homes: Homes,
-    kernel_says: impl Fn() -> Option<TypeId>,
+    kernel_says: &KernelSays<'_>,
 ) -> Context {
     let homes = match homes {
         _ if is_probe_event(format) => {
@@ -306,7 +333,10 @@ pub(crate) fn resolve(
         .iter()
         .filter_map(|home| {
             // Modules' ids overlap: an id tells nothing where the home is not known.
-            let says = || kernel_says().filter(|_| homes.len() == 1);
+            let says = match homes.len() {
+                1 => kernel_says,
+                _ => &KernelSays::NOTHING,
+            };
             in_home(name, format, home, says)
         })
         .collect();
@@ -336,7 +366,7 @@ pub(crate) fn is_probe_event(format: &Format) -> bool {
 pub(crate) fn fits(name: &EventName, format: &Arc<Format>, homes: &[Arc<Object>]) -> bool {
     homes
         .iter()
-        .any(|home| in_home(name, format, home, || None).is_some())
+        .any(|home| in_home(name, format, home, &KernelSays::NOTHING).is_some())
 }
 
 /// Several objects define an event of this name, and each has a class that
@@ -348,7 +378,7 @@ fn of_several_homes(mut fits: Vec<Context>) -> Context {
         context.class() == class
             && matches!(
                 context.evidence,
-                Evidence::Named | Evidence::Template | Evidence::Kernel
+                Evidence::Named | Evidence::Template | Evidence::Kernel(_)
             )
     });
     let mut candidates: Vec<String> = fits
@@ -380,7 +410,7 @@ fn in_home(
     name: &EventName,
     format: &Arc<Format>,
     home: &Arc<Object>,
-    kernel_says: impl Fn() -> Option<TypeId>,
+    kernel_says: &KernelSays<'_>,
 ) -> Option<Context> {
     let event = name.event();
     let index = home.index();
@@ -429,12 +459,12 @@ fn in_home(
         .map(|candidate| candidate.class.name.to_string());
     let mut names: Vec<String> = names.collect();
     names.dedup();
-    if let Some(id) = kernel_says()
+    if let Some(id) = (kernel_says.type_id)()
         && let Some(said) = candidates
             .iter()
             .find(|candidate| candidate.class.struct_id == id)
     {
-        return Some(answer(Evidence::Kernel, said, names));
+        return Some(answer(Evidence::Kernel(KernelSource::BtfIds), said, names));
     }
     let is_own = |class: &Class| {
         let mut objects = std::iter::once(home).chain(home.base());
@@ -443,10 +473,17 @@ fn in_home(
     let mut templates = candidates
         .iter()
         .filter(|candidate| !is_own(candidate.class));
-    match (templates.next(), templates.next()) {
-        (Some(template), None) => Some(answer(Evidence::Inferred, template, names)),
-        _ => Some(answer(Evidence::Ambiguous, first, names)),
+    if let (Some(template), None) = (templates.next(), templates.next()) {
+        return Some(answer(Evidence::Inferred, template, names));
     }
+    if let Some(class) = (kernel_says.class)(&names)
+        && let Some(said) = candidates
+            .iter()
+            .find(|candidate| *candidate.class.name == *class)
+    {
+        return Some(answer(Evidence::Kernel(KernelSource::Memory), said, names));
+    }
+    Some(answer(Evidence::Ambiguous, first, names))
 }
 
 /// Whether a struct has just the members the format file says the record has,
@@ -735,7 +772,7 @@ impl Evidence {
     /// `inferred`, `syscall`, `ambiguous` or `format`.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Kernel => "kernel",
+            Self::Kernel(_) => "kernel",
             Self::Named => "named",
             Self::Template => "template",
             Self::Inferred => "inferred",
@@ -750,7 +787,8 @@ impl Evidence {
 impl fmt::Display for Evidence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kernel => out.write_str("the kernel's own btf_ids file says which of the classes that fit"),
+            Self::Kernel(KernelSource::BtfIds) => out.write_str("the kernel's own btf_ids file says which of the classes that fit"),
+            Self::Kernel(KernelSource::Memory) => out.write_str("the kernel's memory says which of the classes that fit"),
             Self::Named => out.write_str("the struct of the event's own name, and its layout agrees with the format file"),
             Self::Template => out.write_str("the one event class with this layout and these arguments"),
             Self::Inferred => out.write_str(

@@ -2,15 +2,21 @@
 
 use std::collections::HashSet;
 use std::fs;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use std::os::fd::AsFd;
 use std::path::Path;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use std::sync::OnceLock;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::btf::Object;
 use crate::btf_dir::BtfDir;
-use crate::context::{self, Context, FormatReason, Homes};
+use crate::context::{self, Context, FormatReason, Homes, KernelSays};
 use crate::error::Error;
 use crate::event_name::{EventName, EventPattern};
 use crate::format::Format;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use crate::probe::KernelMemory;
 use crate::raw::RawTracepoint;
 use crate::tracefs::{Events, Listing, Tracefs};
 use crate::tracepoint::Tracepoint;
@@ -35,6 +41,11 @@ use crate::tracepoint::Tracepoint;
 pub struct Kernel {
     tracefs: Tracefs,
     btf: BtfDir,
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    is_live: bool,
+    /// Made when first needed; `None` inside where it cannot be.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    memory: OnceLock<Option<KernelMemory>>,
     /// As it was when last read; `None` before.
     listing: RwLock<Option<Arc<Listing>>>,
 }
@@ -52,7 +63,13 @@ impl Kernel {
         // Without /proc the usual places are still looked at.
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let tracefs = Tracefs::find(Path::new("/"), &mountinfo)?;
-        Ok(Self::new(tracefs, Path::new("/sys/kernel")))
+        let kernel = Self::new(tracefs, Path::new("/sys/kernel"));
+        #[cfg(all(feature = "probe", target_os = "linux"))]
+        let kernel = Self {
+            is_live: true,
+            ..kernel
+        };
+        Ok(kernel)
     }
 
     /// A kernel captured in `root`, laid out like `/sys/kernel`:
@@ -72,8 +89,25 @@ impl Kernel {
         Self {
             tracefs,
             btf: BtfDir::new(root.join("btf")),
+            #[cfg(all(feature = "probe", target_os = "linux"))]
+            is_live: false,
+            #[cfg(all(feature = "probe", target_os = "linux"))]
+            memory: OnceLock::new(),
             listing: RwLock::new(None),
         }
+    }
+
+    /// Whether it is the running one, which programs can be attached to.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    /// What `dynamic_events` says: the events made at run time, one a line; nothing
+    /// if the kernel has no such file.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn dynamic_events(&self) -> String {
+        fs::read_to_string(self.tracefs.root().join("dynamic_events")).unwrap_or_default()
     }
 
     /// The directory of tracefs in use, such as `/sys/kernel/tracing`.
@@ -246,9 +280,31 @@ impl Kernel {
             return Ok(context::resolve_syscall(name, format, self.btf.vmlinux()?));
         }
         let homes = self.homes(name)?;
-        // A `btf_ids` file that cannot be read leaves the choice open.
-        let kernel_says = || self.tracefs.context_type_id(name).ok().flatten();
-        Ok(context::resolve(name, format, homes, kernel_says))
+        let says = KernelSays {
+            // A `btf_ids` file that cannot be read leaves the choice open.
+            type_id: &|| self.tracefs.context_type_id(name).ok().flatten(),
+            class: &|candidates| self.class_in_memory(name, format.id(), candidates),
+        };
+        Ok(context::resolve(name, format, homes, &says))
+    }
+
+    /// Which of the classes the running kernel's memory says the event has.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    fn class_in_memory(&self, name: &EventName, id: u32, candidates: &[String]) -> Option<String> {
+        if !self.is_live {
+            return None;
+        }
+        let memory = self.memory.get_or_init(|| {
+            let vmlinux = self.btf.vmlinux().ok()??;
+            KernelMemory::new(&vmlinux)
+        });
+        let format = fs::File::open(self.tracefs.format_path(name)).ok()?;
+        memory.as_ref()?.class_of(format.as_fd(), id, candidates)
+    }
+
+    #[cfg(not(all(feature = "probe", target_os = "linux")))]
+    fn class_in_memory(&self, _: &EventName, _: u32, _: &[String]) -> Option<String> {
+        None
     }
 
     /// The objects the event may be at home in.

@@ -31,6 +31,7 @@
 //! Since Linux 7.3 the kernel itself says which class an event has. Both byte
 //! orders and both word sizes are read; captured kernels on any system.
 
+mod access;
 mod btf;
 mod btf_dir;
 mod context;
@@ -38,9 +39,12 @@ mod ctype;
 pub mod emit;
 mod error;
 mod event_name;
+mod filter;
 pub mod format;
 mod kernel;
 mod layout;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub mod probe;
 mod raw;
 mod read;
 mod record;
@@ -48,9 +52,10 @@ mod tracefs;
 mod tracepoint;
 
 pub use btf::BtfError;
-pub use context::{Context, Evidence, FormatReason, SyscallVariant};
+pub use context::{Context, Evidence, FormatReason, KernelSource, SyscallVariant};
 pub use error::Error;
 pub use event_name::{EventName, EventPattern, NameError};
+pub use filter::{BoundFilter, Filter, FilterError, Task};
 pub use kernel::Kernel;
 pub use layout::{Difference, DifferenceKind, Layout, Slot};
 pub use raw::{RawArgument, RawTracepoint};

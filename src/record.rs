@@ -279,12 +279,9 @@ impl<'a> Value<'a> {
                     return Self::Text(until_nul(bytes));
                 }
                 match field.element_size_on(machine) {
-                    Some(size @ (1 | 2 | 4 | 8)) => Self::Integers(Integers {
-                        bytes,
-                        size,
-                        signed,
-                        machine,
-                    }),
+                    Some(size @ (1 | 2 | 4 | 8)) => {
+                        Self::Integers(Integers::new(bytes, size, signed, machine))
+                    }
                     _ => Self::Bytes(bytes),
                 }
             }
@@ -316,6 +313,16 @@ pub struct Integers<'a> {
 }
 
 impl<'a> Integers<'a> {
+    /// `size` has to be 1, 2, 4 or 8.
+    pub(crate) fn new(bytes: &'a [u8], size: u32, signed: bool, machine: Machine) -> Self {
+        Self {
+            bytes,
+            size,
+            signed,
+            machine,
+        }
+    }
+
     /// The numbers in order; unsigned ones above `i64::MAX` are negative.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = i64> + use<'a> {
         let Self {

@@ -28,6 +28,11 @@ impl<'k> Tracepoint<'k> {
         }
     }
 
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn kernel(&self) -> &'k Kernel {
+        self.kernel
+    }
+
     /// The event's name.
     pub fn name(&self) -> &EventName {
         &self.name

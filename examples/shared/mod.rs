@@ -69,7 +69,7 @@ pub(crate) fn run(
             eprintln!("{program}: standard output: {error}");
             ExitCode::FAILURE
         }
-        Err(Failure::Kernel(error)) => {
+        Err(Failure::Tracepoints(error)) => {
             eprintln!("{program}: {error}");
             ExitCode::FAILURE
         }
@@ -77,13 +77,20 @@ pub(crate) fn run(
 }
 
 pub(crate) enum Failure {
-    Kernel(Error),
+    Tracepoints(Box<dyn std::error::Error>),
     Output(io::Error),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Kernel(error)
+        Self::Tracepoints(Box::new(error))
+    }
+}
+
+#[cfg(all(feature = "probe", target_os = "linux"))]
+impl From<tracepoints::probe::ProbeError> for Failure {
+    fn from(error: tracepoints::probe::ProbeError) -> Self {
+        Self::Tracepoints(Box::new(error))
     }
 }
 

@@ -4,121 +4,30 @@
 use std::fmt::Write;
 
 use super::{CHeader, COptions, Emitted, RustModule, identifier};
+use crate::access::{Access, Read};
 use crate::ctype::CType;
 use crate::error::Error;
-use crate::format::{Field, FieldKind};
-use crate::layout::Slot;
+use crate::format::FieldKind;
 use crate::tracepoint::Tracepoint;
 
 /// How many bytes of a string or array a program copies to its stack, which has
 /// 512.
 const TEXT: u32 = 128;
 
-/// How a field is read.
-enum Read {
-    /// A load from the context.
-    Load,
-    /// By `bpf_probe_read_kernel`: where the verifier refuses a load that is not
-    /// aligned, or `BPF_LINK_CREATE` one behind the record's last field.
-    Probe,
-    /// A string inside the context.
-    Text,
-    /// Bytes inside the context.
-    Bytes,
-    /// Elsewhere in the record, as the u32 says: a string, or bytes.
-    Located { relative: bool, text: bool },
-    /// A string in the memory of the process that made the system call.
-    UserText,
-}
-
-/// A field, where the context has it, and how it is read there.
-struct Step<'a> {
-    field: &'a Field,
-    slot: Slot,
-    read: Read,
-    /// Bytes and sign of the value. An argument of a system call lies in a whole
-    /// word, of which its type may be less.
-    size: u32,
-    signed: bool,
-}
-
-/// The steps for all fields the context has, and the names of those it has not.
-fn steps<'a>(
+/// The fields the context has, and the names of those it has not.
+fn accesses<'a>(
     tracepoint: &'a Tracepoint<'_>,
     emitted: &Emitted,
-) -> Result<(Vec<Step<'a>>, Vec<&'a str>), Error> {
-    let format = tracepoint.format();
-    let slots = emitted.context.field_slots()?;
-    let common = format.common_fields().iter().chain(format.fields());
-    let record_end = common
-        .map(|field| field.offset().saturating_add(field.size()))
-        .max();
-    let is_syscall = tracepoint.name().category() == "syscalls";
-    let mut steps = Vec::new();
+) -> Result<(Vec<Access<'a>>, Vec<&'a str>), Error> {
+    let mut accesses = Vec::new();
     let mut missing = Vec::new();
-    for (field, slot) in format.fields().iter().zip(slots) {
-        let Some(slot) = slot else {
-            missing.push(field.name());
-            continue;
-        };
-        let declaration = field.declaration();
-        let is_char = declaration.base_type() == "char";
-        let read = match field.kind() {
-            FieldKind::DataLoc | FieldKind::RelLoc => Read::Located {
-                relative: field.kind() == FieldKind::RelLoc,
-                text: is_char,
-            },
-            FieldKind::Array if is_char && slot.size() > 0 => Read::Text,
-            FieldKind::Array | FieldKind::Struct => Read::Bytes,
-            // Typedefs hide what they are of; BTF knows.
-            _ if matches!(
-                slot.ty.resolved(),
-                CType::Record { .. } | CType::Array { .. }
-            ) =>
-            {
-                Read::Bytes
-            }
-            FieldKind::Pointer if is_syscall && is_char && declaration.pointer_depth() == 1 => {
-                Read::UserText
-            }
-            _ => load(&slot, record_end.unwrap_or(0)),
-        };
-        let word = (slot.size(), field.signed() == Some(true));
-        let (size, signed) = match slot.name().starts_with("args[") {
-            true => argument(field).unwrap_or(word),
-            false => word,
-        };
-        steps.push(Step {
-            field,
-            slot,
-            read,
-            size,
-            signed,
-        });
+    for (field, access) in Access::of_fields(tracepoint, &emitted.context)? {
+        match access {
+            Some(access) => accesses.push(access),
+            None => missing.push(field.name()),
+        }
     }
-    Ok((steps, missing))
-}
-
-/// Bytes and sign of a system call's argument of a type C itself has; `None` of
-/// a word, and of what only the kernel's headers define.
-fn argument(field: &Field) -> Option<(u32, bool)> {
-    let declaration = field.declaration();
-    if declaration.pointer_depth() > 0 {
-        return None;
-    }
-    Some(match &*declaration.base_type() {
-        "int" => (4, true),
-        "unsigned int" | "unsigned" => (4, false),
-        _ => return None,
-    })
-}
-
-fn load(slot: &Slot, record_end: u32) -> Read {
-    let aligned = slot.size() > 0 && slot.offset().is_multiple_of(slot.size());
-    match aligned && slot.end() <= record_end {
-        true => Read::Load,
-        false => Read::Probe,
-    }
+    Ok((accesses, missing))
 }
 
 /// A program in C for libbpf: `SEC("tracepoint/…")`, the context struct and what
@@ -144,7 +53,7 @@ pub fn skeleton_c(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
     let mut header = CHeader::new(COptions::default());
     let struct_name = header.add(tracepoint)?;
     header.add_helper_types();
-    let (steps, missing) = steps(tracepoint, &emitted)?;
+    let (accesses, missing) = accesses(tracepoint, &emitted)?;
     let name = tracepoint.name();
     let mut text = format!(
         "// {name}: {}.\n\
@@ -157,14 +66,14 @@ pub fn skeleton_c(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
         name.section(),
         identifier(name.event()),
     );
-    if steps.iter().any(Step::needs_text) {
+    if accesses.iter().any(Access::needs_text) {
         text += &format!("\tchar text[{TEXT}];\n\n");
     }
     for field in missing {
         text += &format!("\t/* {field} is in the record only. */\n\n");
     }
-    for step in &steps {
-        step.write_c(&mut text);
+    for access in &accesses {
+        access.write_c(&mut text);
     }
     text += "\treturn 0;\n}\n";
     Ok(text)
@@ -182,21 +91,21 @@ pub fn skeleton_rust(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
     let emitted = Emitted::of(tracepoint)?;
     let mut module = RustModule::new();
     let struct_name = module.add(tracepoint)?;
-    let (steps, missing) = steps(tracepoint, &emitted)?;
+    let (accesses, missing) = accesses(tracepoint, &emitted)?;
     let name = tracepoint.name();
     let function = identifier(name.event());
-    let uses = |wanted: fn(&Step<'_>) -> bool| steps.iter().any(wanted);
+    let uses = |wanted: fn(&Access<'_>) -> bool| accesses.iter().any(wanted);
     let helpers: Vec<&str> = [
         (
-            uses(|step| matches!(step.read, Read::Bytes | Read::Located { text: false, .. })),
+            uses(|access| matches!(access.read, Read::Bytes | Read::Located { text: false, .. })),
             "bpf_probe_read_kernel_buf",
         ),
         (
-            uses(|step| matches!(step.read, Read::Text | Read::Located { text: true, .. })),
+            uses(|access| matches!(access.read, Read::Text | Read::Located { text: true, .. })),
             "bpf_probe_read_kernel_str_bytes",
         ),
         (
-            uses(|step| matches!(step.read, Read::UserText)),
+            uses(|access| matches!(access.read, Read::UserText)),
             "bpf_probe_read_user_str_bytes",
         ),
     ]
@@ -210,7 +119,7 @@ pub fn skeleton_rust(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
     if !helpers.is_empty() {
         text += &format!("use aya_ebpf::helpers::{};\n", braced(&helpers));
     }
-    if steps.iter().any(Step::reads_context) {
+    if accesses.iter().any(Access::reads_context) {
         text += "use aya_ebpf::EbpfContext as _;\n";
     }
     text += &format!(
@@ -227,20 +136,20 @@ pub fn skeleton_rust(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
         category = name.category(),
         event = name.event(),
     );
-    if steps.iter().any(Step::needs_text) {
+    if accesses.iter().any(Access::needs_text) {
         text += &format!("    let mut text = [0u8; {TEXT}];\n");
     }
-    if steps.iter().any(Step::is_text) {
+    if accesses.iter().any(Access::is_text) {
         text += "    // The log takes text as str, and copies its bytes whatever they are.\n";
     }
-    if steps.iter().any(Step::reads_context) {
+    if accesses.iter().any(Access::reads_context) {
         text += "    let start = ctx.as_ptr().cast::<u8>();\n";
     }
     for field in missing {
         text += &format!("    // {field} is in the record only.\n");
     }
-    for step in &steps {
-        step.write_rust(&mut text, &struct_name);
+    for access in &accesses {
+        access.write_rust(&mut text, &struct_name);
     }
     text += "    Ok(())\n}\n";
     let panic = "\n#[cfg(not(test))]\n#[panic_handler]\nfn panic(_info: &core::panic::PanicInfo) -> ! {\n    loop {}\n}\n";
@@ -256,7 +165,7 @@ pub fn skeleton_rust(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
     Ok(text)
 }
 
-impl Step<'_> {
+impl Access<'_> {
     fn needs_text(&self) -> bool {
         !matches!(self.read, Read::Load | Read::Probe)
     }
@@ -382,8 +291,19 @@ impl Step<'_> {
                 }
             }
             Read::UserText => {
+                let pointer = match self.is_loadable {
+                    true => format!("ctx->{member}"),
+                    false => {
+                        let word = integer(slot.size(), false);
+                        line(format!("{word} {variable} = 0;"));
+                        line(format!(
+                            "bpf_probe_read_kernel(&{variable}, sizeof({variable}), (void *)ctx + {offset});"
+                        ));
+                        variable
+                    }
+                };
                 line(format!(
-                    "bpf_probe_read_user_str(text, sizeof(text), (void *)(unsigned long)ctx->{member});"
+                    "bpf_probe_read_user_str(text, sizeof(text), (void *)(unsigned long){pointer});"
                 ));
                 line(print("s", "text"));
             }

@@ -1,0 +1,132 @@
+//! How a program reads each field of its context: a load where the kernel allows
+//! one, a helper where it does not.
+
+use crate::context::Context;
+use crate::ctype::CType;
+use crate::error::Error;
+use crate::format::{Field, FieldKind};
+use crate::layout::Slot;
+use crate::tracepoint::Tracepoint;
+
+/// The least a verifier ever let a program load from, in bytes: kernels before
+/// 5.11 have a `PERF_MAX_TRACE_SIZE` of 2048 (`include/linux/trace_events.h`).
+const LOADABLE: u32 = 2048;
+
+/// How a field is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// A load from the context.
+    Load,
+    /// By `bpf_probe_read_kernel`: where the verifier refuses a load that is not
+    /// aligned, or `BPF_LINK_CREATE` one behind the record's last field.
+    Probe,
+    /// A string inside the context.
+    Text,
+    /// Bytes inside the context.
+    Bytes,
+    /// Elsewhere in the record, as the u32 says: a string, or bytes.
+    Located { relative: bool, text: bool },
+    /// A string in the memory of the process that made the system call.
+    UserText,
+}
+
+/// A field, where the context has it, and how it is read there.
+#[derive(Clone, Debug)]
+pub(crate) struct Access<'a> {
+    pub(crate) field: &'a Field,
+    pub(crate) slot: Slot,
+    pub(crate) read: Read,
+    /// Whether the slot may be loaded from: aligned, and not behind the record's
+    /// last field, where the kernel would refuse to attach the program.
+    pub(crate) is_loadable: bool,
+    /// Bytes and sign of the value. An argument of a system call lies in a whole
+    /// word, of which its type may be less.
+    pub(crate) size: u32,
+    pub(crate) signed: bool,
+}
+
+impl<'a> Access<'a> {
+    /// The event's own fields in the format's order; `None` for those the context
+    /// has not.
+    pub(crate) fn of_fields(
+        tracepoint: &'a Tracepoint<'_>,
+        context: &Context,
+    ) -> Result<Vec<(&'a Field, Option<Self>)>, Error> {
+        let format = tracepoint.format();
+        let slots = context.field_slots()?;
+        let common = format.common_fields().iter().chain(format.fields());
+        let record_end = common
+            .map(|field| field.offset().saturating_add(field.size()))
+            .max();
+        let is_syscall = tracepoint.name().category() == "syscalls";
+        let fields = format.fields().iter().zip(slots);
+        let access = |(field, slot): (&'a Field, Option<Slot>)| {
+            let read = |slot| Self::new(field, slot, is_syscall, record_end.unwrap_or(0));
+            (field, slot.map(read))
+        };
+        Ok(fields.map(access).collect())
+    }
+
+    fn new(field: &'a Field, slot: Slot, is_syscall: bool, record_end: u32) -> Self {
+        let is_loadable = is_loadable(&slot, record_end);
+        let read = match field.kind() {
+            FieldKind::DataLoc | FieldKind::RelLoc => Read::Located {
+                relative: field.kind() == FieldKind::RelLoc,
+                text: field.is_text(),
+            },
+            FieldKind::Array if field.is_text() && slot.size() > 0 => Read::Text,
+            FieldKind::Array | FieldKind::Struct => Read::Bytes,
+            // Typedefs hide what they are of; BTF knows.
+            _ if matches!(
+                slot.ty.resolved(),
+                CType::Record { .. } | CType::Array { .. }
+            ) =>
+            {
+                Read::Bytes
+            }
+            FieldKind::Pointer if is_syscall && points_to_text(field) => Read::UserText,
+            _ if is_loadable => Read::Load,
+            _ => Read::Probe,
+        };
+        let word = (slot.size(), field.signed() == Some(true));
+        let (size, signed) = match slot.name().starts_with("args[") {
+            true => argument(field).unwrap_or(word),
+            false => word,
+        };
+        Self {
+            field,
+            slot,
+            read,
+            is_loadable,
+            size,
+            signed,
+        }
+    }
+}
+
+/// Whether a pointer is a system call's to a string, by its declaration; other
+/// events' may point into the kernel, or nowhere by now.
+pub(crate) fn points_to_text(field: &Field) -> bool {
+    let declaration = field.declaration();
+    declaration.base_type() == "char" && declaration.pointer_depth() == 1
+}
+
+/// Bytes and sign of a system call's argument of a type C itself has; `None` of
+/// a word, and of what only the kernel's headers define.
+pub(crate) fn argument(field: &Field) -> Option<(u32, bool)> {
+    let declaration = field.declaration();
+    if declaration.pointer_depth() > 0 {
+        return None;
+    }
+    Some(match &*declaration.base_type() {
+        "int" => (4, true),
+        "unsigned int" | "unsigned" => (4, false),
+        _ => return None,
+    })
+}
+
+fn is_loadable(slot: &Slot, record_end: u32) -> bool {
+    matches!(slot.size(), 1 | 2 | 4 | 8)
+        && slot.offset().is_multiple_of(slot.size())
+        && slot.end() <= record_end.min(LOADABLE)
+}

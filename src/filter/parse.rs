@@ -1,0 +1,191 @@
+//! The filter language: text in, tree out.
+
+use nom::branch::alt;
+use nom::bytes::complete::{tag, take_while, take_while1};
+use nom::character::complete::{char, multispace0, satisfy};
+use nom::combinator::{cut, map, not, opt, recognize};
+use nom::error::{Error, ErrorKind};
+use nom::multi::fold_many0;
+use nom::sequence::{delimited, preceded};
+use nom::{Finish, IResult, Parser};
+
+use super::{Comparison, FilterError, Literal, Name, Node, Scope, Test};
+
+/// How deep brackets and `!` may nest.
+const DEPTH: usize = 64;
+
+/// The longest text taken for a filter, in bytes.
+const LENGTH: usize = 4096;
+
+pub(super) fn filter(text: &str) -> Result<Node, FilterError> {
+    if text.len() > LENGTH {
+        return Err(FilterError::TooLong { limit: LENGTH });
+    }
+    let bad = |rest: &str| FilterError::Syntax {
+        filter: text.to_owned(),
+        column: text[..text.len() - rest.len()].chars().count() + 1,
+        rest: rest.chars().take(20).collect(),
+    };
+    match alternatives(text, DEPTH).finish() {
+        Ok(("", node)) => Ok(node),
+        Ok((rest, _)) => Err(bad(rest)),
+        Err(Error {
+            code: ErrorKind::TooLarge,
+            ..
+        }) => Err(FilterError::TooDeep { limit: DEPTH }),
+        Err(error) => Err(bad(error.input)),
+    }
+}
+
+fn alternatives(input: &str, depth: usize) -> IResult<&str, Node> {
+    let (input, first) = conjunction(input, depth)?;
+    let more = preceded(token("||"), cut(|input| conjunction(input, depth)));
+    joined(more, first, Node::Or).parse(input)
+}
+
+fn conjunction(input: &str, depth: usize) -> IResult<&str, Node> {
+    let (input, first) = operand(input, depth)?;
+    let more = preceded(token("&&"), cut(|input| operand(input, depth)));
+    joined(more, first, Node::And).parse(input)
+}
+
+/// What follows the first operand; that alone if nothing does.
+fn joined<'i>(
+    more: impl Parser<&'i str, Output = Node, Error = Error<&'i str>>,
+    first: Node,
+    join: fn(Vec<Node>) -> Node,
+) -> impl Parser<&'i str, Output = Node, Error = Error<&'i str>> {
+    let operands = fold_many0(
+        more,
+        move || vec![first.clone()],
+        |mut operands, operand| {
+            operands.push(operand);
+            operands
+        },
+    );
+    map(operands, move |mut operands| match operands.len() {
+        1 => operands.remove(0),
+        _ => join(operands),
+    })
+}
+
+fn operand(input: &str, depth: usize) -> IResult<&str, Node> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(nom::Err::Failure(Error::new(input, ErrorKind::TooLarge)));
+    };
+    let (input, _) = multispace0(input)?;
+    let negated = preceded(char('!'), cut(|input| operand(input, depth)));
+    let bracketed = delimited(
+        char('('),
+        cut(|input| alternatives(input, depth)),
+        cut(token(")")),
+    );
+    let operand = alt((
+        map(negated, |node| Node::Not(Box::new(node))),
+        bracketed,
+        map(test, Node::Test),
+    ));
+    let mut operand = (operand, multispace0);
+    let (input, (node, _)) = operand.parse(input)?;
+    Ok((input, node))
+}
+
+fn test(input: &str) -> IResult<&str, Test> {
+    // `a && b` is no mask.
+    let mask_sign = (token("&"), not(char('&')), multispace0);
+    let mask = opt(preceded(mask_sign, cut(unsigned)));
+    let against = (comparison, multispace0, cut(literal));
+    let mut test = (name, mask, opt(against));
+    let (input, (name, mask, against)) = test.parse(input)?;
+    let (comparison, literal) = match against {
+        Some((comparison, _, literal)) => (comparison, literal),
+        None => (Comparison::Ne, Literal::Number(0)),
+    };
+    let test = Test {
+        name,
+        mask,
+        comparison,
+        literal,
+    };
+    Ok((input, test))
+}
+
+fn name(input: &str) -> IResult<&str, Name> {
+    let (input, first) = word(input)?;
+    let scope = match first {
+        "args" => Scope::Event,
+        "task" => Scope::Task,
+        _ => Scope::Either,
+    };
+    let (input, second) = opt(preceded(char('.'), cut(word))).parse(input)?;
+    let (scope, word) = match (scope, second) {
+        (Scope::Either, Some(_)) => {
+            return Err(nom::Err::Failure(Error::new(input, ErrorKind::Tag)));
+        }
+        (scope, Some(word)) => (scope, word),
+        (_, None) => (Scope::Either, first),
+    };
+    let word = word.to_owned();
+    Ok((input, Name { scope, word }))
+}
+
+fn word(input: &str) -> IResult<&str, &str> {
+    let start = satisfy(|c| c.is_ascii_alphabetic() || c == '_');
+    let rest = take_while(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    recognize((start, rest)).parse(input)
+}
+
+fn comparison(input: &str) -> IResult<&str, Comparison> {
+    let (input, _) = multispace0(input)?;
+    alt((
+        map(tag("=="), |_| Comparison::Eq),
+        map(tag("!="), |_| Comparison::Ne),
+        map(tag("<="), |_| Comparison::Le),
+        map(tag(">="), |_| Comparison::Ge),
+        map(tag("<"), |_| Comparison::Lt),
+        map(tag(">"), |_| Comparison::Gt),
+    ))
+    .parse(input)
+}
+
+fn literal(input: &str) -> IResult<&str, Literal> {
+    let negative = preceded((char('-'), multispace0), unsigned);
+    alt((
+        map(negative, |value| Literal::Number(-i128::from(value))),
+        map(unsigned, |value| Literal::Number(i128::from(value))),
+        map(string, Literal::Text),
+    ))
+    .parse(input)
+}
+
+/// A number as in C: decimal, `0x` and hexadecimal, `0` and octal.
+fn unsigned(input: &str) -> IResult<&str, u64> {
+    let (rest, digits) = take_while1(|c: char| c.is_ascii_alphanumeric())(input)?;
+    let value = if let Some(digits) = digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+        u64::from_str_radix(digits, 16)
+    } else if digits.len() > 1 && digits.starts_with('0') {
+        u64::from_str_radix(&digits[1..], 8)
+    } else {
+        digits.parse()
+    };
+    match value {
+        Ok(value) => Ok((rest, value)),
+        Err(_) => Err(nom::Err::Error(Error::new(input, ErrorKind::Digit))),
+    }
+}
+
+/// A string in double quotes, in which `\"` and `\\` stand for `"` and `\`.
+fn string(input: &str) -> IResult<&str, String> {
+    let plain = satisfy(|c| c != '"' && c != '\\' && c != '\0');
+    let escaped = preceded(char('\\'), alt((char('"'), char('\\'))));
+    let text = fold_many0(alt((plain, escaped)), String::new, |mut text, c| {
+        text.push(c);
+        text
+    });
+    delimited(char('"'), text, char('"')).parse(input)
+}
+
+/// The sign, with blanks before it.
+fn token(sign: &'static str) -> impl Fn(&str) -> IResult<&str, &str> {
+    move |input| preceded(multispace0, tag(sign)).parse(input)
+}

@@ -1,0 +1,520 @@
+//! A small assembler for eBPF: instructions by name, jumps to labels.
+//!
+//! Encodings are those of `Documentation/bpf/standardization/instruction-set.rst`
+//! of the Linux kernel. Only what kernels have known since 5.8 is used.
+
+use std::fmt;
+
+/// One of the machine's registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reg {
+    /// A helper's result; the program's, when it exits.
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    /// The first that helpers keep.
+    R6 = 6,
+    R7,
+    R8,
+    R9,
+    /// The end of the stack, which lies below it: 512 bytes.
+    Fp,
+}
+
+/// How many bytes a load or store takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    B1,
+    B2,
+    B4,
+    B8,
+}
+
+/// A condition two values are compared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Jump {
+    Eq,
+    Ne,
+    /// Greater, unsigned.
+    Gt,
+    Ge,
+    Lt,
+    Le,
+    /// Greater, signed.
+    SGt,
+    SGe,
+    SLt,
+    SLe,
+}
+
+/// Arithmetic on all 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alu {
+    Add,
+    And,
+    Lsh,
+    Rsh,
+    /// The same, filling with the sign.
+    Arsh,
+    Mov,
+}
+
+/// A helper function of the kernel (`include/uapi/linux/bpf.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Helper {
+    MapLookupElem = 1,
+    MapUpdateElem = 2,
+    MapDeleteElem = 3,
+    KtimeGetNs = 5,
+    GetSmpProcessorId = 8,
+    GetCurrentPidTgid = 14,
+    GetCurrentComm = 16,
+    GetCurrentTask = 35,
+    ProbeReadKernel = 113,
+    ProbeReadUserStr = 114,
+    ProbeReadKernelStr = 115,
+    RingbufReserve = 131,
+    RingbufSubmit = 132,
+    KallsymsLookupName = 179,
+}
+
+impl Helper {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MapLookupElem => "map_lookup_elem",
+            Self::MapUpdateElem => "map_update_elem",
+            Self::MapDeleteElem => "map_delete_elem",
+            Self::KtimeGetNs => "ktime_get_ns",
+            Self::GetSmpProcessorId => "get_smp_processor_id",
+            Self::GetCurrentPidTgid => "get_current_pid_tgid",
+            Self::GetCurrentComm => "get_current_comm",
+            Self::GetCurrentTask => "get_current_task",
+            Self::ProbeReadKernel => "probe_read_kernel",
+            Self::ProbeReadUserStr => "probe_read_user_str",
+            Self::ProbeReadKernelStr => "probe_read_kernel_str",
+            Self::RingbufReserve => "ringbuf_reserve",
+            Self::RingbufSubmit => "ringbuf_submit",
+            Self::KallsymsLookupName => "kallsyms_lookup_name",
+        }
+    }
+}
+
+/// A place in the program that jumps go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label(usize);
+
+/// Eight bytes of a program: of most instructions all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    opcode: u8,
+    dst: u8,
+    src: u8,
+    offset: i16,
+    imm: i32,
+}
+
+// Classes, sizes, sources and modes an opcode is made of.
+const LD: u8 = 0x00;
+const LDX: u8 = 0x01;
+const ST: u8 = 0x02;
+const STX: u8 = 0x03;
+const JMP: u8 = 0x05;
+const ALU64: u8 = 0x07;
+const IMM: u8 = 0x00;
+const MEM: u8 = 0x60;
+const DOUBLE_WORD: u8 = 0x18;
+const REGISTER: u8 = 0x08;
+const CALL: u8 = 0x80;
+const EXIT: u8 = 0x90;
+
+/// In an instruction's `src`: the number loaded is the descriptor of a map
+/// (`BPF_PSEUDO_MAP_FD`).
+const MAP_DESCRIPTOR: u8 = 1;
+
+impl Size {
+    /// The size of this many bytes, if loads have it.
+    pub(crate) fn of(bytes: u32) -> Option<Self> {
+        Some(match bytes {
+            1 => Self::B1,
+            2 => Self::B2,
+            4 => Self::B4,
+            8 => Self::B8,
+            _ => return None,
+        })
+    }
+
+    fn bits(self) -> u8 {
+        match self {
+            Self::B4 => 0x00,
+            Self::B2 => 0x08,
+            Self::B1 => 0x10,
+            Self::B8 => 0x18,
+        }
+    }
+
+    fn name(bits: u8) -> &'static str {
+        match bits & 0x18 {
+            0x00 => "u32",
+            0x08 => "u16",
+            0x10 => "u8",
+            _ => "u64",
+        }
+    }
+}
+
+impl Jump {
+    const ALL: [(Self, u8, &'static str); 10] = [
+        (Self::Eq, 0x10, "=="),
+        (Self::Gt, 0x20, ">"),
+        (Self::Ge, 0x30, ">="),
+        (Self::Ne, 0x50, "!="),
+        (Self::SGt, 0x60, "s>"),
+        (Self::SGe, 0x70, "s>="),
+        (Self::Lt, 0xa0, "<"),
+        (Self::Le, 0xb0, "<="),
+        (Self::SLt, 0xc0, "s<"),
+        (Self::SLe, 0xd0, "s<="),
+    ];
+
+    fn bits(self) -> u8 {
+        let known = Self::ALL.iter().find(|(jump, ..)| *jump == self);
+        known.map_or(0, |(_, bits, _)| *bits)
+    }
+}
+
+impl Alu {
+    const ALL: [(Self, u8, &'static str); 6] = [
+        (Self::Add, 0x00, "+="),
+        (Self::And, 0x50, "&="),
+        (Self::Lsh, 0x60, "<<="),
+        (Self::Rsh, 0x70, ">>="),
+        (Self::Arsh, 0xc0, "s>>="),
+        (Self::Mov, 0xb0, "="),
+    ];
+
+    fn bits(self) -> u8 {
+        let known = Self::ALL.iter().find(|(alu, ..)| *alu == self);
+        known.map_or(0, |(_, bits, _)| *bits)
+    }
+}
+
+impl Instruction {
+    /// As the kernel of this machine reads it.
+    fn bytes(self) -> [u8; 8] {
+        let registers = match cfg!(target_endian = "big") {
+            false => self.src << 4 | self.dst,
+            true => self.dst << 4 | self.src,
+        };
+        let mut bytes = [0; 8];
+        bytes[0] = self.opcode;
+        bytes[1] = registers;
+        bytes[2..4].copy_from_slice(&self.offset.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.imm.to_ne_bytes());
+        bytes
+    }
+}
+
+/// A program being written.
+#[derive(Debug, Default)]
+pub(crate) struct Assembler {
+    instructions: Vec<Instruction>,
+    /// Where each label is, once it is placed.
+    labels: Vec<Option<usize>>,
+    /// The jumps, and where they go.
+    jumps: Vec<(usize, Label)>,
+}
+
+/// A jump cannot be encoded: a label was never placed, or is too far away.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BadJump;
+
+impl Assembler {
+    fn emit(&mut self, opcode: u8, dst: u8, src: u8, offset: i16, imm: i32) {
+        self.instructions.push(Instruction {
+            opcode,
+            dst,
+            src,
+            offset,
+            imm,
+        });
+    }
+
+    /// A label to jump to, which has yet to be [`place`](Self::place)d.
+    pub(crate) fn label(&mut self) -> Label {
+        self.labels.push(None);
+        Label(self.labels.len() - 1)
+    }
+
+    /// What comes next is where the label's jumps go.
+    pub(crate) fn place(&mut self, label: Label) {
+        self.labels[label.0] = Some(self.instructions.len());
+    }
+
+    pub(crate) fn alu(&mut self, alu: Alu, dst: Reg, imm: i32) {
+        self.emit(ALU64 | alu.bits(), dst as u8, 0, 0, imm);
+    }
+
+    pub(crate) fn alu_reg(&mut self, alu: Alu, dst: Reg, src: Reg) {
+        self.emit(ALU64 | alu.bits() | REGISTER, dst as u8, src as u8, 0, 0);
+    }
+
+    pub(crate) fn mov(&mut self, dst: Reg, imm: i32) {
+        self.alu(Alu::Mov, dst, imm);
+    }
+
+    pub(crate) fn mov_reg(&mut self, dst: Reg, src: Reg) {
+        self.alu_reg(Alu::Mov, dst, src);
+    }
+
+    /// `dst = base + offset`, an address.
+    pub(crate) fn address(&mut self, dst: Reg, base: Reg, offset: i32) {
+        self.mov_reg(dst, base);
+        if offset != 0 {
+            self.alu(Alu::Add, dst, offset);
+        }
+    }
+
+    /// Any 64 bits.
+    pub(crate) fn load_imm64(&mut self, dst: Reg, value: u64) {
+        self.emit(LD | IMM | DOUBLE_WORD, dst as u8, 0, 0, value as i32);
+        self.emit(0, 0, 0, 0, (value >> 32) as i32);
+    }
+
+    /// A number, in as few instructions as it takes.
+    pub(crate) fn load_number(&mut self, dst: Reg, value: i64) {
+        match i32::try_from(value) {
+            Ok(value) => self.mov(dst, value),
+            Err(_) => self.load_imm64(dst, value as u64),
+        }
+    }
+
+    /// The map of this file descriptor.
+    pub(crate) fn load_map(&mut self, dst: Reg, descriptor: i32) {
+        self.emit(
+            LD | IMM | DOUBLE_WORD,
+            dst as u8,
+            MAP_DESCRIPTOR,
+            0,
+            descriptor,
+        );
+        self.emit(0, 0, 0, 0, 0);
+    }
+
+    pub(crate) fn load(&mut self, size: Size, dst: Reg, base: Reg, offset: i16) {
+        self.emit(LDX | MEM | size.bits(), dst as u8, base as u8, offset, 0);
+    }
+
+    pub(crate) fn store(&mut self, size: Size, base: Reg, offset: i16, src: Reg) {
+        self.emit(STX | MEM | size.bits(), base as u8, src as u8, offset, 0);
+    }
+
+    pub(crate) fn store_imm(&mut self, size: Size, base: Reg, offset: i16, imm: i32) {
+        self.emit(ST | MEM | size.bits(), base as u8, 0, offset, imm);
+    }
+
+    pub(crate) fn jump(&mut self, to: Label) {
+        self.jumps.push((self.instructions.len(), to));
+        self.emit(JMP, 0, 0, 0, 0);
+    }
+
+    pub(crate) fn jump_if(&mut self, jump: Jump, dst: Reg, imm: i32, to: Label) {
+        self.jumps.push((self.instructions.len(), to));
+        self.emit(JMP | jump.bits(), dst as u8, 0, 0, imm);
+    }
+
+    pub(crate) fn jump_if_reg(&mut self, jump: Jump, dst: Reg, src: Reg, to: Label) {
+        self.jumps.push((self.instructions.len(), to));
+        self.emit(JMP | jump.bits() | REGISTER, dst as u8, src as u8, 0, 0);
+    }
+
+    pub(crate) fn call(&mut self, helper: Helper) {
+        self.emit(JMP | CALL, 0, 0, 0, helper as i32);
+    }
+
+    pub(crate) fn exit(&mut self) {
+        self.emit(JMP | EXIT, 0, 0, 0, 0);
+    }
+
+    /// The program, its jumps resolved.
+    pub(crate) fn finish(mut self) -> Result<Program, BadJump> {
+        for &(at, label) in &self.jumps {
+            let target = self.labels[label.0].ok_or(BadJump)?;
+            // Counted from the instruction after the jump.
+            let distance = target as i64 - at as i64 - 1;
+            self.instructions[at].offset = i16::try_from(distance).map_err(|_| BadJump)?;
+        }
+        Ok(Program {
+            instructions: self.instructions,
+        })
+    }
+}
+
+/// A whole program. [`Display`](fmt::Display) writes it for reading, one
+/// instruction a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    instructions: Vec<Instruction>,
+}
+
+impl Program {
+    /// The program as this machine's kernel takes it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let instructions = self.instructions.iter();
+        instructions.flat_map(|one| one.bytes()).collect()
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = self.instructions.iter().enumerate();
+        while let Some((at, one)) = lines.next() {
+            write!(out, "{at:4}: ")?;
+            if one.opcode == LD | IMM | DOUBLE_WORD {
+                let high = lines.next().map_or(0, |(_, second)| second.imm);
+                match one.src {
+                    MAP_DESCRIPTOR => writeln!(out, "r{} = map {}", one.dst, one.imm)?,
+                    _ => {
+                        let value = (high as u64) << 32 | u64::from(one.imm as u32);
+                        writeln!(out, "r{} = {value:#x}", one.dst)?;
+                    }
+                }
+                continue;
+            }
+            writeln!(out, "{}", Line { at, one })?;
+        }
+        Ok(())
+    }
+}
+
+/// An instruction and where it is, which jumps count from.
+struct Line<'a> {
+    at: usize,
+    one: &'a Instruction,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = self.one;
+        let (dst, src) = (one.dst, one.src);
+        let memory = |base: u8| {
+            let size = Size::name(one.opcode);
+            format!("*({size} *)(r{base} {:+})", one.offset)
+        };
+        let operand = match one.opcode & REGISTER {
+            0 => one.imm.to_string(),
+            _ => format!("r{src}"),
+        };
+        let target = || (self.at as i64 + 1 + i64::from(one.offset)).to_string();
+        match one.opcode & 0x07 {
+            LDX => write!(out, "r{dst} = {}", memory(src)),
+            ST => write!(out, "{} = {}", memory(dst), one.imm),
+            STX => write!(out, "{} = r{src}", memory(dst)),
+            ALU64 => {
+                let known = Alu::ALL
+                    .iter()
+                    .find(|(_, bits, _)| *bits == one.opcode & 0xf0);
+                let sign = known.map_or("?", |(.., sign)| sign);
+                write!(out, "r{dst} {sign} {operand}")
+            }
+            _ => match one.opcode & 0xf0 {
+                0 => write!(out, "goto {}", target()),
+                CALL => write!(out, "call {}", HelperNumber(one.imm)),
+                EXIT => write!(out, "exit"),
+                condition => {
+                    let known = Jump::ALL.iter().find(|(_, bits, _)| *bits == condition);
+                    let sign = known.map_or("?", |(.., sign)| sign);
+                    write!(out, "if r{dst} {sign} {operand} goto {}", target())
+                }
+            },
+        }
+    }
+}
+
+struct HelperNumber(i32);
+
+impl fmt::Display for HelperNumber {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KNOWN: [Helper; 14] = [
+            Helper::MapLookupElem,
+            Helper::MapUpdateElem,
+            Helper::MapDeleteElem,
+            Helper::KtimeGetNs,
+            Helper::GetSmpProcessorId,
+            Helper::GetCurrentPidTgid,
+            Helper::GetCurrentComm,
+            Helper::GetCurrentTask,
+            Helper::ProbeReadKernel,
+            Helper::ProbeReadUserStr,
+            Helper::ProbeReadKernelStr,
+            Helper::RingbufReserve,
+            Helper::RingbufSubmit,
+            Helper::KallsymsLookupName,
+        ];
+        match KNOWN.iter().find(|helper| **helper as i32 == self.0) {
+            Some(helper) => out.write_str(helper.name()),
+            None => write!(out, "helper {}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_for_reading() {
+        let mut asm = Assembler::default();
+        let (again, out) = (asm.label(), asm.label());
+        asm.mov(Reg::R1, -1);
+        asm.place(again);
+        asm.load(Size::B4, Reg::R2, Reg::R6, 16);
+        asm.jump_if(Jump::SLt, Reg::R2, -7, out);
+        asm.load_imm64(Reg::R3, 0x1_0000_0002);
+        asm.jump_if_reg(Jump::Le, Reg::R2, Reg::R3, again);
+        asm.load_map(Reg::R1, 5);
+        asm.store_imm(Size::B8, Reg::Fp, -8, 0);
+        asm.store(Size::B1, Reg::Fp, -1, Reg::R2);
+        asm.alu(Alu::Arsh, Reg::R2, 32);
+        asm.alu_reg(Alu::Add, Reg::R2, Reg::R3);
+        asm.call(Helper::KtimeGetNs);
+        asm.jump(again);
+        asm.place(out);
+        asm.exit();
+        let program = asm.finish().expect("labels are placed");
+        insta::assert_snapshot!(program);
+        assert_eq!(program.bytes().len() % 8, 0);
+    }
+
+    #[test]
+    fn encodings() {
+        let mut asm = Assembler::default();
+        asm.mov(Reg::R0, 1);
+        asm.exit();
+        let bytes = asm.finish().expect("no jumps").bytes();
+        if cfg!(target_endian = "little") {
+            assert_eq!(
+                bytes,
+                [0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]
+            );
+        }
+    }
+
+    #[test]
+    fn jumps_that_lead_nowhere() {
+        let mut asm = Assembler::default();
+        let nowhere = asm.label();
+        asm.jump(nowhere);
+        assert_eq!(asm.finish(), Err(BadJump));
+        let mut asm = Assembler::default();
+        let far = asm.label();
+        asm.jump(far);
+        for _ in 0..40_000 {
+            asm.mov(Reg::R0, 0);
+        }
+        asm.place(far);
+        assert_eq!(asm.finish(), Err(BadJump));
+    }
+}

@@ -1,0 +1,190 @@
+//! Why an event cannot be probed.
+
+use std::fmt;
+use std::io;
+
+use crate::error::Error;
+use crate::event_name::EventName;
+use crate::filter::FilterError;
+
+/// Why a probe cannot be made, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// The kernel's tracepoints cannot be read.
+    #[error(transparent)]
+    Kernel(Error),
+    /// The event has no field of this name.
+    #[error("{event} has no field {field}; it has {}", .fields.join(", "))]
+    NoField {
+        /// The event.
+        event: EventName,
+        /// The name.
+        field: String,
+        /// The fields it has.
+        fields: Vec<String>,
+    },
+    /// The field is in the record ftrace and perf write, and no program gets it.
+    #[error("{field} of {event} is in the record only: no program gets it")]
+    NotInContext {
+        /// The event.
+        event: EventName,
+        /// The field.
+        field: String,
+    },
+    /// A histogram is made of integers.
+    #[error("{field} of {event} is no integer: there is no histogram of it")]
+    NoInteger {
+        /// The event.
+        event: EventName,
+        /// The field.
+        field: String,
+    },
+    /// The filter does not fit the event.
+    #[error("{event}: {source}")]
+    Filter {
+        /// The event.
+        event: EventName,
+        /// Why it does not.
+        source: FilterError,
+    },
+    /// What is kept of the event is more than a program can write at once.
+    #[error(
+        "a record of {event} would take {size} bytes, and can take {limit}: keep fewer fields, or less of each"
+    )]
+    LargeRecord {
+        /// The event.
+        event: EventName,
+        /// The size it would have, in bytes.
+        size: u32,
+        /// The largest there may be, in bytes.
+        limit: u32,
+    },
+    /// The filter makes a program longer than jumps reach.
+    #[error("the program for {event} is too long: simplify the filter")]
+    LongProgram {
+        /// The event.
+        event: EventName,
+    },
+    /// The kernel is a captured one.
+    #[error("{event} is an event of a captured kernel: only the running one has programs attached")]
+    NotLive {
+        /// The event.
+        event: EventName,
+    },
+    /// The event is not one tracepoint programs can be attached to.
+    #[error("no tracepoint program can be attached to {event}: {kind}")]
+    Unattachable {
+        /// The event.
+        event: EventName,
+        /// What it is.
+        kind: UnattachableKind,
+    },
+    /// This process may not load programs or open events.
+    #[error(
+        "permission denied: {what} takes CAP_BPF and CAP_PERFMON (before Linux 5.8, CAP_SYS_ADMIN): run as root"
+    )]
+    NotPermitted {
+        /// What it may not do.
+        what: &'static str,
+    },
+    /// The kernel is locked down to confidentiality: not even root reads its memory.
+    #[error(
+        "the kernel is locked down (confidentiality): no program may read its memory; see kernel_lockdown(7)"
+    )]
+    Lockdown,
+    /// The kernel has no eBPF.
+    #[error("no BPF: this kernel was built without CONFIG_BPF_SYSCALL")]
+    NoBpf,
+    /// The kernel has eBPF, and no ring buffers: it is older than 5.8.
+    #[error("this kernel has no BPF ring buffers: they came with Linux 5.8")]
+    NoRingBuffer,
+    /// The kernel has no programs on events.
+    #[error(
+        "this kernel opens no events for programs: CONFIG_PERF_EVENTS or CONFIG_BPF_EVENTS is missing"
+    )]
+    NoPerfEvents,
+    /// The size of a ring buffer is not one there can be.
+    #[error("a ring buffer cannot be {size} bytes: it takes a power of two, and whole pages")]
+    RingSize {
+        /// The size asked for, in bytes.
+        size: u32,
+    },
+    /// Too many files are open for all events.
+    #[error("too many open files: each event takes three; raise the limit (`ulimit -n`)")]
+    TooManyFiles,
+    /// The verifier rejects the program. That is an error of this crate's.
+    #[error("the kernel rejects the program for {event}: {source}; please report this\n{log}")]
+    Rejected {
+        /// The event.
+        event: EventName,
+        /// What the kernel says.
+        source: io::Error,
+        /// The program, and the end of the verifier's log.
+        log: String,
+    },
+    /// The event was there, and is another by now: its module was unloaded.
+    #[error("{event} changed while it was attached to: was its module unloaded?")]
+    Changed {
+        /// The event.
+        event: EventName,
+    },
+    /// A process to follow is not there.
+    #[error("no process {pid}")]
+    NoProcess {
+        /// The process.
+        pid: u32,
+    },
+    /// Processes are counted otherwise here than in the kernel.
+    #[error(
+        "this process is in a PID namespace of its own, and programs see other numbers: run outside of the container to filter by process"
+    )]
+    PidNamespace,
+    /// Any other failure of the system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The failure.
+        source: io::Error,
+    },
+}
+
+/// What an event is that takes no tracepoint program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnattachableKind {
+    /// One written by the function tracers (`ftrace:*`), which is not listed.
+    Ftrace,
+    /// A kprobe, uprobe or fprobe event.
+    Probe,
+    /// An eprobe: a probe on another event.
+    EventProbe,
+    /// A synthetic event: what histogram triggers make of others.
+    Synthetic,
+    /// An event of a program in userspace (`user_events`).
+    User,
+    /// None of these: the kernel refuses it.
+    Refused,
+}
+
+impl fmt::Display for UnattachableKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Ftrace => {
+                "the function tracers write it, and it has no tracepoint; a kprobe program can be attached to the function instead"
+            }
+            Self::Probe => {
+                "it is a kprobe, uprobe or fprobe event; attach a program of type kprobe to the function itself"
+            }
+            Self::EventProbe => "it is an eprobe; attach to the event it is on",
+            Self::Synthetic => {
+                "it is a synthetic event, made of others by histogram triggers; attach to those"
+            }
+            Self::User => {
+                "it is a user event, and programs attached to one never run; use a uprobe or USDT program"
+            }
+            Self::Refused => "the kernel refuses it",
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! The class of an event, read from the kernel's memory: the last word where BTF
+//! leaves several.
+//!
+//! The inode of an event's `format` file points at its `struct trace_event_call`,
+//! or at a `struct trace_event_file` that does, this at its class, and the class at
+//! its own function `trace_event_raw_event_<class>`. A program that a system call
+//! runs once follows these pointers and looks the function's symbol up; nothing is
+//! attached. It takes Linux 5.16 (`bpf_kallsyms_lookup_name`), and a process that
+//! may load programs and see addresses (`kptr_restrict`).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use super::asm::{Alu, Assembler, Helper, Jump, Label, Program, Reg, Size};
+use super::sys::{self, ProgramType};
+use crate::btf::{Object, Section, TypeId};
+
+/// What reads the kernel's memory.
+#[derive(Debug)]
+pub(crate) struct KernelMemory {
+    program: OwnedFd,
+}
+
+/// What the program gets and gives back: places in bytes.
+mod exchange {
+    /// A symbol's name, zeros after it.
+    pub(super) const NAME: i16 = 0;
+    pub(super) const NAME_SIZE: usize = 256;
+    /// The file descriptor of the event's `format`: 8 bytes.
+    pub(super) const FILE: i16 = 256;
+    /// The event's id: 8 bytes.
+    pub(super) const ID: i16 = 264;
+    /// The address of the class's function: 8 bytes.
+    pub(super) const FUNCTION: i16 = 272;
+    /// The symbol's address: 8 bytes.
+    pub(super) const ADDRESS: i16 = 280;
+    pub(super) const SIZE: usize = 288;
+}
+
+impl KernelMemory {
+    /// `None` where this kernel, or this process, cannot.
+    pub(crate) fn new(vmlinux: &Object) -> Option<Self> {
+        let program = Offsets::of(vmlinux.section())?.program()?;
+        let program = sys::load_program(ProgramType::Syscall, &program, "tracepoints", &mut []);
+        Some(Self {
+            program: program.ok()?,
+        })
+    }
+
+    /// Which of the classes is that of the event of this id, whose `format` file is
+    /// open; `None` if it is none of them for certain.
+    pub(crate) fn class_of(
+        &self,
+        format: BorrowedFd<'_>,
+        id: u32,
+        candidates: &[String],
+    ) -> Option<String> {
+        let is_class = |candidate: &&String| {
+            let function = self.look_up(format, id, &format!("trace_event_raw_event_{candidate}"));
+            function.is_some_and(|(function, symbol)| function == symbol && function != 0)
+        };
+        candidates.iter().find(is_class).cloned()
+    }
+
+    /// The addresses of the event's class's function and of the symbol.
+    fn look_up(&self, format: BorrowedFd<'_>, id: u32, symbol: &str) -> Option<(u64, u64)> {
+        // The last byte stays 0.
+        if symbol.len() >= exchange::NAME_SIZE {
+            return None;
+        }
+        let mut context = [0; exchange::SIZE];
+        let mut put = |at: i16, bytes: &[u8]| {
+            context[at as usize..][..bytes.len()].copy_from_slice(bytes);
+        };
+        put(exchange::NAME, symbol.as_bytes());
+        put(exchange::FILE, &i64::from(format.as_raw_fd()).to_ne_bytes());
+        put(exchange::ID, &u64::from(id).to_ne_bytes());
+        // The program returns 0 once it has written everything.
+        if sys::run(self.program.as_fd(), &mut context).ok()? != 0 {
+            return None;
+        }
+        let number = |at: i16| crate::Machine::NATIVE.unsigned(&context[at as usize..][..8]);
+        Some((number(exchange::FUNCTION), number(exchange::ADDRESS)))
+    }
+}
+
+/// Where the structs of this kernel have what is followed, in bytes.
+struct Offsets {
+    task_files: u32,
+    files_table: u32,
+    table_files: u32,
+    file_inode: u32,
+    inode_private: u32,
+    event_file_call: u32,
+    call_id: u32,
+    call_class: u32,
+    class_function: u32,
+}
+
+impl Offsets {
+    /// `None` where BTF lacks one of them, or numbers are not of the sizes read.
+    fn of(section: &Section) -> Option<Self> {
+        if section.pointer_size() != 8 {
+            return None;
+        }
+        const NAMES: [&[u8]; 7] = [
+            b"task_struct",
+            b"files_struct",
+            b"fdtable",
+            b"file",
+            b"inode",
+            b"trace_event_file",
+            b"trace_event_call",
+        ];
+        let mut found = [None; NAMES.len()];
+        let mut class = None;
+        for id in 1..section.end_id() {
+            let Some(ty) = section.type_by_id(id).filter(|ty| ty.members().len() > 0) else {
+                continue;
+            };
+            if let Some(index) = NAMES.iter().position(|name| *name == ty.name()) {
+                // Two structs of one name: it cannot be told which is meant.
+                if found[index].replace(id).is_some() {
+                    return None;
+                }
+            } else if ty.name() == b"trace_event_class" && class.replace(id).is_some() {
+                return None;
+            }
+        }
+        let [task, files, table, file, inode, event_file, call] = found;
+        let pointer = |of: Option<TypeId>, name| {
+            let (offset, size) = member(section, of?, name, 4)?;
+            (size == 8).then_some(offset)
+        };
+        let (event, _) = member(section, call?, b"event", 4)?;
+        let event_type = section.type_by_id(call?)?;
+        let event_type = event_type
+            .members()
+            .find(|member| member.name == b"event")?;
+        let (event_id, _) = section.resolve(event_type.type_id)?;
+        let (id, id_size) = member(section, event_id, b"type", 1)?;
+        if id_size != 4 {
+            return None;
+        }
+        Some(Self {
+            task_files: pointer(task, b"files")?,
+            files_table: pointer(files, b"fdt")?,
+            table_files: pointer(table, b"fd")?,
+            file_inode: pointer(file, b"f_inode")?,
+            inode_private: pointer(inode, b"i_private")?,
+            event_file_call: pointer(event_file, b"event_call")?,
+            call_id: event + id,
+            call_class: pointer(call, b"class")?,
+            class_function: pointer(class, b"probe")?,
+        })
+    }
+
+    fn program(&self) -> Option<Program> {
+        const NAME: i16 = -(exchange::NAME_SIZE as i16);
+        let mut asm = Assembler::default();
+        let (found, out) = (asm.label(), asm.label());
+        asm.mov_reg(CONTEXT, Reg::R1);
+        asm.call(Helper::GetCurrentTask);
+        asm.mov_reg(POINTER, Reg::R0);
+        follow(&mut asm, POINTER, self.task_files, out);
+        follow(&mut asm, POINTER, self.files_table, out);
+        follow(&mut asm, POINTER, self.table_files, out);
+        asm.load(Size::B8, Reg::R1, CONTEXT, exchange::FILE);
+        asm.alu(Alu::Lsh, Reg::R1, 3);
+        asm.alu_reg(Alu::Add, POINTER, Reg::R1);
+        follow(&mut asm, POINTER, 0, out);
+        follow(&mut asm, POINTER, self.file_inode, out);
+        follow(&mut asm, POINTER, self.inode_private, out);
+        // A call, if it has the event's id; else a file.
+        for step in [0, 1] {
+            if step == 1 {
+                follow(&mut asm, POINTER, self.event_file_call, out);
+            }
+            let next = asm.label();
+            read(&mut asm, POINTER, self.call_id, Size::B4);
+            asm.jump_if(Jump::Ne, Reg::R0, 0, next);
+            asm.load(Size::B4, Reg::R1, Reg::Fp, WORD);
+            asm.load(Size::B8, Reg::R2, CONTEXT, exchange::ID);
+            asm.jump_if_reg(Jump::Eq, Reg::R1, Reg::R2, found);
+            asm.place(next);
+        }
+        asm.mov(Reg::R0, 1);
+        asm.jump(out);
+        asm.place(found);
+        follow(&mut asm, POINTER, self.call_class, out);
+        follow(&mut asm, POINTER, self.class_function, out);
+        asm.store(Size::B8, CONTEXT, exchange::FUNCTION, POINTER);
+        for at in (0..exchange::NAME_SIZE as i16).step_by(8) {
+            asm.load(Size::B8, Reg::R1, CONTEXT, exchange::NAME + at);
+            asm.store(Size::B8, Reg::Fp, NAME + at, Reg::R1);
+        }
+        const ADDRESS: i16 = NAME - 8;
+        asm.store_imm(Size::B8, Reg::Fp, ADDRESS, 0);
+        asm.address(Reg::R1, Reg::Fp, NAME.into());
+        asm.mov(Reg::R2, exchange::NAME_SIZE as i32);
+        asm.mov(Reg::R3, 0);
+        asm.address(Reg::R4, Reg::Fp, ADDRESS.into());
+        asm.call(Helper::KallsymsLookupName);
+        asm.jump_if(Jump::Ne, Reg::R0, 0, out);
+        asm.load(Size::B8, Reg::R1, Reg::Fp, ADDRESS);
+        asm.store(Size::B8, CONTEXT, exchange::ADDRESS, Reg::R1);
+        asm.place(out);
+        asm.exit();
+        asm.finish().ok()
+    }
+}
+
+const CONTEXT: Reg = Reg::R6;
+const POINTER: Reg = Reg::R7;
+
+/// Where on the stack a word is read to, before there is a name.
+const WORD: i16 = -8;
+
+/// Reads what is so far behind the pointer to the stack; `R0` is 0 if it could.
+fn read(asm: &mut Assembler, pointer: Reg, offset: u32, size: Size) {
+    let bytes = if size == Size::B4 { 4 } else { 8 };
+    asm.address(Reg::R1, Reg::Fp, WORD.into());
+    asm.mov(Reg::R2, bytes);
+    asm.address(Reg::R3, pointer, offset as i32);
+    asm.call(Helper::ProbeReadKernel);
+}
+
+/// The pointer becomes what is so far behind it.
+fn follow(asm: &mut Assembler, pointer: Reg, offset: u32, out: Label) {
+    read(asm, pointer, offset, Size::B8);
+    asm.jump_if(Jump::Ne, Reg::R0, 0, out);
+    asm.load(Size::B8, pointer, Reg::Fp, WORD);
+}
+
+/// Offset and size in bytes of a struct's member, which may be in an anonymous
+/// struct or union inside.
+fn member(section: &Section, id: TypeId, name: &[u8], depth: u32) -> Option<(u32, u32)> {
+    let ty = section.type_by_id(id)?;
+    for member in ty.members() {
+        if member.name == name {
+            return Some((member.bit_offset / 8, section.size_of(member.type_id)?));
+        }
+    }
+    let depth = depth.checked_sub(1)?;
+    ty.members()
+        .filter(|member| member.name.is_empty())
+        .find_map(|outer| {
+            let (inner, _) = section.resolve(outer.type_id)?;
+            let (offset, size) = self::member(section, inner, name, depth)?;
+            Some((outer.bit_offset / 8 + offset, size))
+        })
+}

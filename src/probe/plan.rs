@@ -1,0 +1,315 @@
+//! What of an event a probe keeps, and where in its own record it keeps it.
+
+use crate::access::{Access, Read};
+use crate::ctype::CType;
+use crate::error::Error;
+use crate::event_name::EventName;
+use crate::format::FieldKind;
+use crate::record::{Integers, Machine, Value, until_nul};
+use crate::tracepoint::Tracepoint;
+
+use super::error::ProbeError;
+
+/// What every record begins with. Offsets in bytes; the numbers are the machine's.
+pub(crate) mod header {
+    /// When, in nanoseconds of `CLOCK_MONOTONIC`: 8 bytes.
+    pub(crate) const TIMESTAMP: i16 = 0;
+    /// Which of the probe's events, from 0: 4 bytes.
+    pub(crate) const EVENT: i16 = 8;
+    /// On which CPU: 4 bytes.
+    pub(crate) const CPU: i16 = 12;
+    /// The process in the high half, the thread in the low: 8 bytes.
+    pub(crate) const PID_TGID: i16 = 16;
+    /// The thread's name, NULs after it: 16 bytes.
+    pub(crate) const COMM: i16 = 24;
+    /// Where the fields begin.
+    pub(crate) const SIZE: u32 = 40;
+}
+
+/// The names that stand for what the header has.
+pub(crate) const TASK_WORDS: [&str; 4] = ["pid", "tid", "comm", "cpu"];
+
+/// An event, what is kept of it, and how it is read.
+#[derive(Debug)]
+pub(crate) struct EventPlan {
+    pub(crate) name: EventName,
+    pub(crate) fields: Vec<KeptField>,
+    /// How many bytes a record takes, a multiple of 8.
+    pub(crate) size: u32,
+}
+
+/// A field that is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptField {
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    pub(crate) keep: Keep,
+    /// Where in the record, in bytes.
+    pub(crate) at: u32,
+}
+
+/// Where in the context, and how it is read there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) read: Read,
+    pub(crate) is_loadable: bool,
+    /// In bytes.
+    pub(crate) offset: u32,
+    /// In bytes.
+    pub(crate) size: u32,
+}
+
+/// The form a field is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// The whole word that is read, and how much of it is the value.
+    Integer {
+        word: u32,
+        size: u32,
+        signed: bool,
+        pointer: bool,
+    },
+    /// So many bytes of an array or struct, of which the whole has more perhaps.
+    Fixed {
+        copied: u32,
+        whole: u32,
+        content: Content,
+    },
+    /// An i32, the length in bytes or an error, and as many bytes of space.
+    Variable { capacity: u32, content: Content },
+}
+
+/// What bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Text,
+    Integers { size: u32, signed: bool },
+    Bytes,
+}
+
+impl EventPlan {
+    /// Keeps the fields named, or all the context has.
+    pub(crate) fn new(
+        tracepoint: &Tracepoint<'_>,
+        wanted: Option<&[String]>,
+        data_limit: u32,
+    ) -> Result<Self, ProbeError> {
+        let context = tracepoint.context()?;
+        let accesses = Access::of_fields(tracepoint, &context)?;
+        let event = tracepoint.name();
+        let mut chosen = Vec::new();
+        match wanted {
+            None => chosen.extend(accesses.into_iter().filter_map(|(_, access)| access)),
+            Some(names) => {
+                for name in names {
+                    let mut fields = accesses.iter();
+                    match fields.find(|(field, _)| field.name() == name) {
+                        Some((_, Some(access))) => chosen.push(access.clone()),
+                        Some((_, None)) => {
+                            return Err(ProbeError::NotInContext {
+                                event: event.clone(),
+                                field: name.clone(),
+                            });
+                        }
+                        // Every record has them.
+                        None if TASK_WORDS.contains(&name.as_str()) => {}
+                        None => {
+                            let fields = accesses.iter();
+                            return Err(ProbeError::NoField {
+                                event: event.clone(),
+                                field: name.clone(),
+                                fields: fields.map(|(field, _)| field.name().into()).collect(),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        let mut at = header::SIZE;
+        let mut fields: Vec<KeptField> = Vec::new();
+        for access in chosen {
+            if fields.iter().any(|kept| kept.name == access.field.name()) {
+                continue;
+            }
+            let keep = Keep::of(&access, data_limit);
+            at = at.next_multiple_of(keep.align());
+            fields.push(KeptField {
+                name: access.field.name().to_owned(),
+                source: Source::of(&access),
+                keep,
+                at,
+            });
+            at += keep.size();
+        }
+        let size = at.next_multiple_of(8);
+        if size > MAX_RECORD {
+            return Err(ProbeError::LargeRecord {
+                event: event.clone(),
+                size,
+                limit: MAX_RECORD,
+            });
+        }
+        Ok(Self {
+            name: event.clone(),
+            fields,
+            size,
+        })
+    }
+}
+
+/// The offsets in a program's loads and stores are signed 16-bit numbers.
+const MAX_RECORD: u32 = 32_000;
+
+impl Source {
+    pub(crate) fn of(access: &Access<'_>) -> Self {
+        Self {
+            read: access.read,
+            is_loadable: access.is_loadable,
+            offset: access.slot.offset(),
+            size: access.slot.size(),
+        }
+    }
+}
+
+impl Keep {
+    fn of(access: &Access<'_>, data_limit: u32) -> Self {
+        let field = access.field;
+        let whole = access.slot.size();
+        let content = || {
+            let size = match field.kind() {
+                FieldKind::Struct => None,
+                _ => field.element_size_on(Machine::NATIVE),
+            };
+            match size {
+                _ if field.is_text() => Content::Text,
+                Some(size @ (1 | 2 | 4 | 8)) => Content::Integers {
+                    size,
+                    signed: field.signed() == Some(true),
+                },
+                _ => Content::Bytes,
+            }
+        };
+        match access.read {
+            // What is no number of bytes a load has is bytes.
+            Read::Load | Read::Probe if matches!(whole, 1 | 2 | 4 | 8) => Self::Integer {
+                word: whole,
+                size: access.size,
+                signed: access.signed,
+                pointer: field.kind() == FieldKind::Pointer
+                    || matches!(access.slot.ty.resolved(), CType::Pointer { .. }),
+            },
+            Read::UserText => Self::Variable {
+                capacity: data_limit,
+                content: Content::Text,
+            },
+            Read::Located { .. } => Self::Variable {
+                capacity: data_limit,
+                content: content(),
+            },
+            Read::Load | Read::Probe | Read::Text | Read::Bytes => Self::Fixed {
+                copied: whole.min(data_limit),
+                whole,
+                content: content(),
+            },
+        }
+    }
+
+    fn align(self) -> u32 {
+        match self {
+            Self::Integer { word, .. } => word,
+            Self::Fixed { .. } => 8,
+            Self::Variable { .. } => 4,
+        }
+    }
+
+    fn size(self) -> u32 {
+        match self {
+            Self::Integer { word, .. } => word,
+            Self::Fixed { copied, .. } => copied,
+            Self::Variable { capacity, .. } => 4 + capacity,
+        }
+    }
+}
+
+/// What a record has of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept<'r> {
+    Value(Value<'r>),
+    /// A part of the data: they are longer than what is kept.
+    Part(Value<'r>),
+    /// The kernel could not read it: an error number.
+    Unread(i32),
+}
+
+impl KeptField {
+    /// Reads the field from a record; `None` if the record is too short.
+    pub(crate) fn read<'r>(&self, record: &'r [u8]) -> Option<Kept<'r>> {
+        let machine = Machine::NATIVE;
+        let rest = record.get(self.at as usize..)?;
+        Some(match self.keep {
+            Keep::Integer {
+                word,
+                size,
+                signed,
+                pointer,
+            } => {
+                let word = machine.unsigned(rest.get(..word as usize)?);
+                let unused = 64 - 8 * size;
+                Kept::Value(match (pointer, signed) {
+                    (true, _) => Value::Pointer(word),
+                    (_, true) => Value::Signed((word << unused) as i64 >> unused),
+                    (_, false) => Value::Unsigned(word << unused >> unused),
+                })
+            }
+            Keep::Fixed {
+                copied,
+                whole,
+                content,
+            } => {
+                let value = content.value(rest.get(..copied as usize)?, machine);
+                // A string that ends before its array does is whole.
+                let ended = matches!(value, Value::Text(text) if text.len() < copied as usize);
+                match copied < whole && !ended {
+                    true => Kept::Part(value),
+                    false => Kept::Value(value),
+                }
+            }
+            Keep::Variable { capacity, content } => {
+                let length = machine.signed(rest.get(..4)?);
+                let Ok(length) = usize::try_from(length) else {
+                    return Some(Kept::Unread(-(length as i32)));
+                };
+                let copied = length.min(capacity as usize);
+                let data = rest.get(4..)?.get(..copied)?;
+                let value = content.value(data, machine);
+                // `bpf_probe_read_user_str` puts a NUL at the end of what it cuts.
+                let is_cut = match self.source.read {
+                    Read::UserText => length == capacity as usize,
+                    _ => length > copied,
+                };
+                match is_cut {
+                    true => Kept::Part(value),
+                    false => Kept::Value(value),
+                }
+            }
+        })
+    }
+}
+
+impl Content {
+    fn value(self, bytes: &[u8], machine: Machine) -> Value<'_> {
+        match self {
+            Self::Text => Value::Text(until_nul(bytes)),
+            Self::Integers { size, signed } => {
+                Value::Integers(Integers::new(bytes, size, signed, machine))
+            }
+            Self::Bytes => Value::Bytes(bytes),
+        }
+    }
+}
+
+impl From<Error> for ProbeError {
+    fn from(error: Error) -> Self {
+        Self::Kernel(error)
+    }
+}

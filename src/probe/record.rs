@@ -1,0 +1,236 @@
+//! What a probe hands out: one record for each time an event happened.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use serde::ser::{SerializeMap, SerializeStruct};
+use serde::{Serialize, Serializer};
+
+use super::plan::{EventPlan, Kept, header};
+use crate::event_name::EventName;
+use crate::filter::Task;
+use crate::record::{Machine, Value, until_nul};
+
+/// An event that happened: when, where, to whom, and the fields that were asked
+/// for.
+///
+/// [`Display`](fmt::Display) writes one line: seconds, CPU, task, event and
+/// fields; strings in quotes, with control characters escaped.
+#[derive(Clone)]
+pub struct ProbeRecord {
+    events: Arc<[EventPlan]>,
+    event: usize,
+    bytes: Box<[u8]>,
+}
+
+/// The value of a field of a [`ProbeRecord`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FieldValue<'r> {
+    /// All of it.
+    Whole(Value<'r>),
+    /// Its beginning: the data are longer than the probe keeps
+    /// ([`ProbeBuilder::data_limit`](super::ProbeBuilder::data_limit)).
+    Cut(Value<'r>),
+    /// The kernel could not read it. A system call's string that is in memory the
+    /// process has not touched yet is `EFAULT` until the call itself reads it.
+    Unreadable {
+        /// The error's number.
+        errno: i32,
+    },
+}
+
+impl<'r> FieldValue<'r> {
+    /// The value, whole or cut.
+    pub fn value(&self) -> Option<Value<'r>> {
+        match *self {
+            Self::Whole(value) | Self::Cut(value) => Some(value),
+            Self::Unreadable { .. } => None,
+        }
+    }
+}
+
+impl ProbeRecord {
+    /// Takes what a program wrote; `None` if no program of these did.
+    pub(crate) fn new(events: &Arc<[EventPlan]>, bytes: &[u8]) -> Option<Self> {
+        let event = bytes.get(header::EVENT as usize..)?.get(..4)?;
+        let event = Machine::NATIVE.unsigned(event) as usize;
+        let plan = events.get(event)?;
+        // The ring buffer rounds up to 8 bytes.
+        let bytes = bytes.get(..plan.size as usize)?;
+        Some(Self {
+            events: Arc::clone(events),
+            event,
+            bytes: bytes.into(),
+        })
+    }
+
+    fn plan(&self) -> &EventPlan {
+        &self.events[self.event]
+    }
+
+    fn number(&self, offset: i16, size: usize) -> u64 {
+        // The header is within every plan's size.
+        Machine::NATIVE.unsigned(&self.bytes[offset as usize..][..size])
+    }
+
+    /// The event that happened.
+    pub fn event(&self) -> &EventName {
+        &self.plan().name
+    }
+
+    /// When, in nanoseconds since boot without those asleep (`CLOCK_MONOTONIC`).
+    pub fn timestamp_ns(&self) -> u64 {
+        self.number(header::TIMESTAMP, 8)
+    }
+
+    /// The task it happened in.
+    pub fn task(&self) -> Task {
+        let both = self.number(header::PID_TGID, 8);
+        let mut comm = [0; 16];
+        comm.copy_from_slice(&self.bytes[header::COMM as usize..][..16]);
+        Task {
+            pid: (both >> 32) as u32,
+            tid: both as u32,
+            comm,
+            cpu: self.number(header::CPU, 4) as u32,
+        }
+    }
+
+    /// The task's name.
+    pub fn comm(&self) -> Cow<'_, str> {
+        let comm = &self.bytes[header::COMM as usize..][..16];
+        String::from_utf8_lossy(until_nul(comm))
+    }
+
+    /// The fields that were asked for, in that order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, FieldValue<'_>)> {
+        let fields = self.plan().fields.iter();
+        fields.filter_map(|field| {
+            let value = match field.read(&self.bytes)? {
+                Kept::Value(value) => FieldValue::Whole(value),
+                Kept::Part(value) => FieldValue::Cut(value),
+                Kept::Unread(errno) => FieldValue::Unreadable { errno },
+            };
+            Some((field.name.as_str(), value))
+        })
+    }
+
+    /// The field of this name, if it was asked for.
+    pub fn field(&self, name: &str) -> Option<FieldValue<'_>> {
+        self.fields()
+            .find(|(field, _)| *field == name)
+            .map(|(_, value)| value)
+    }
+}
+
+impl fmt::Debug for ProbeRecord {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "ProbeRecord({self})")
+    }
+}
+
+impl fmt::Display for ProbeRecord {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let task = self.task();
+        let microseconds = self.timestamp_ns() / 1000;
+        write!(
+            out,
+            "{}.{:06} [{:03}] {}-{}/{} {}:",
+            microseconds / 1_000_000,
+            microseconds % 1_000_000,
+            task.cpu,
+            self.comm().escape_debug(),
+            task.pid,
+            task.tid,
+            self.event(),
+        )?;
+        for (name, value) in self.fields() {
+            write!(out, " {name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FieldValue<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cut = match self {
+            Self::Unreadable { errno } => {
+                return write!(out, "<{}>", io::Error::from_raw_os_error(*errno));
+            }
+            Self::Whole(_) => "",
+            Self::Cut(_) => "…",
+        };
+        match self.value() {
+            Some(Value::Text(text)) => {
+                let text = String::from_utf8_lossy(text);
+                write!(out, "\"{}\"{cut}", text.escape_debug())
+            }
+            Some(value) => write!(out, "{value}{cut}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `{"timestamp_ns", "event", "cpu", "pid", "tid", "comm", "fields": {…}}`; the
+/// names of fields that are cut in `"cut"`, and of those that could not be read
+/// with the error's number in `"unreadable"`, if there are any.
+impl Serialize for ProbeRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let task = self.task();
+        let cut: Vec<&str> = self
+            .fields()
+            .filter(|(_, value)| matches!(value, FieldValue::Cut(_)))
+            .map(|(name, _)| name)
+            .collect();
+        let mut record = serializer.serialize_struct("ProbeRecord", 9)?;
+        record.serialize_field("timestamp_ns", &self.timestamp_ns())?;
+        record.serialize_field("event", self.event().as_str())?;
+        record.serialize_field("cpu", &task.cpu)?;
+        record.serialize_field("pid", &task.pid)?;
+        record.serialize_field("tid", &task.tid)?;
+        record.serialize_field("comm", &self.comm())?;
+        record.serialize_field("fields", &Readable(self))?;
+        match cut.is_empty() {
+            true => record.skip_field("cut")?,
+            false => record.serialize_field("cut", &cut)?,
+        }
+        match Unreadable(self).errors().next() {
+            None => record.skip_field("unreadable")?,
+            Some(_) => record.serialize_field("unreadable", &Unreadable(self))?,
+        }
+        record.end()
+    }
+}
+
+struct Readable<'r>(&'r ProbeRecord);
+
+impl Serialize for Readable<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.0.fields() {
+            map.serialize_entry(name, &value.value())?;
+        }
+        map.end()
+    }
+}
+
+struct Unreadable<'r>(&'r ProbeRecord);
+
+impl<'r> Unreadable<'r> {
+    fn errors(&self) -> impl Iterator<Item = (&'r str, i32)> + use<'r> {
+        let fields = self.0.fields();
+        fields.filter_map(|(name, value)| match value {
+            FieldValue::Unreadable { errno } => Some((name, errno)),
+            _ => None,
+        })
+    }
+}
+
+impl Serialize for Unreadable<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.errors())
+    }
+}

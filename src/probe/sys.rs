@@ -1,0 +1,230 @@
+//! The few system calls the loader makes itself.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_int, c_ulong};
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use aya_obj::generated::{
+    PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr,
+    bpf_cmd, bpf_prog_info, bpf_prog_type, perf_event_attr,
+};
+
+use super::asm::Program;
+
+/// What programs are for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProgramType {
+    Tracepoint,
+    /// Run once by a system call (Linux 5.14).
+    Syscall,
+}
+
+/// `BPF_F_SLEEPABLE`: programs run by a system call have to be.
+const SLEEPABLE: u32 = 1 << 4;
+
+/// Helpers that read memory are for GPL-compatible programs alone.
+const LICENSE: &CStr = c"Dual MIT/GPL";
+
+/// Loads a program. If there is space for a log, the verifier writes why it
+/// rejects one.
+pub(crate) fn load_program(
+    kind: ProgramType,
+    program: &Program,
+    name: &str,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    let instructions = program.bytes();
+    let mut attr = zeroed_attr();
+    // SAFETY: all members of the union are integers, for which any bytes do.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = match kind {
+        ProgramType::Tracepoint => bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
+        ProgramType::Syscall => bpf_prog_type::BPF_PROG_TYPE_SYSCALL as u32,
+    };
+    if kind == ProgramType::Syscall {
+        load.prog_flags = SLEEPABLE;
+    }
+    load.insns = instructions.as_ptr() as u64;
+    load.insn_cnt = (instructions.len() / 8) as u32;
+    load.license = LICENSE.as_ptr() as u64;
+    // The kernel takes letters, digits, `_` and `.`, and at most 15.
+    let letters = name.bytes().map(|byte| match byte {
+        b'-' => b'_',
+        byte => byte,
+    });
+    for (to, letter) in load.prog_name.iter_mut().take(15).zip(letters) {
+        *to = letter as _;
+    }
+    if !log.is_empty() {
+        load.log_level = 1;
+        load.log_size = log.len() as u32;
+        load.log_buf = log.as_mut_ptr() as u64;
+    }
+    // SAFETY: the instructions, the license and the log outlive the call, and the
+    // kernel writes to the log alone, within its size.
+    let descriptor = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us, and no one else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Opens the event of this id for programs to be attached to: on one CPU, which is
+/// enough for them to run on all.
+pub(crate) fn open_event(id: u32, cpu: u32) -> io::Result<OwnedFd> {
+    /// `PERF_TYPE_TRACEPOINT`.
+    const TRACEPOINT: u32 = 2;
+    // SAFETY: the struct is made of integers, for which zeros do.
+    let mut attr: perf_event_attr = unsafe { mem::zeroed() };
+    attr.type_ = TRACEPOINT;
+    attr.size = size_of::<perf_event_attr>() as u32;
+    attr.config = id.into();
+    attr.__bindgen_anon_1.sample_period = 1;
+    attr.__bindgen_anon_2.wakeup_events = 1;
+    // SAFETY: `attr` is as large as it says and outlives the call, which only
+    // reads it.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            -1,
+            cpu as c_int,
+            -1,
+            c_ulong::from(PERF_FLAG_FD_CLOEXEC),
+        )
+    };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given it to us, and no one else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as c_int) })
+}
+
+/// Links a program to an event (Linux 5.15): it runs until the link is closed.
+pub(crate) fn link(
+    program: BorrowedFd<'_>,
+    event: BorrowedFd<'_>,
+    cookie: u64,
+) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_fd = event.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_PERF_EVENT as u32;
+    attr.link_create.__bindgen_anon_3.perf_event.bpf_cookie = cookie;
+    // SAFETY: this command has no pointers in it.
+    let descriptor = unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us, and no one else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Attaches a program to an event as kernels before 5.15 do: it runs until the
+/// event is closed.
+pub(crate) fn set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: these requests take a number each, and no pointer.
+    unsafe {
+        ioctl(
+            event,
+            PERF_EVENT_IOC_SET_BPF,
+            program.as_raw_fd() as c_ulong,
+        )?;
+        ioctl(event, PERF_EVENT_IOC_ENABLE, 0)
+    }
+}
+
+/// How often the kernel skipped the program because another one ran on the CPU
+/// (Linux 5.12; 0 before).
+pub(crate) fn skipped(program: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: the struct is made of integers, for which zeros do.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = program.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    attr.info.info = (&raw mut info) as u64;
+    // SAFETY: `info` is as large as it says and outlives the call; the arrays it
+    // could ask for have length 0.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info.recursion_misses)
+}
+
+/// Runs a program of [`ProgramType::Syscall`] once on this context, which it may
+/// change, and gives what it returns.
+pub(crate) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32> {
+    let mut attr = zeroed_attr();
+    attr.test.prog_fd = program.as_raw_fd() as u32;
+    attr.test.ctx_in = context.as_mut_ptr() as u64;
+    attr.test.ctx_size_in = context.len() as u32;
+    // SAFETY: the context outlives the call, and the kernel writes back no more
+    // than its length.
+    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }?;
+    // SAFETY: the kernel has set it, and any bytes do for an integer.
+    Ok(unsafe { attr.test.retval })
+}
+
+/// Lets maps and programs take as much memory as they need: kernels before 5.11
+/// count it as locked memory, of which a process may have little.
+pub(crate) fn raise_locked_memory_limit() -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the call only reads `limit`, which outlives it.
+    match unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits until the descriptor has something to read, at most so many
+/// milliseconds; -1 is for ever.
+pub(crate) fn poll(descriptor: BorrowedFd<'_>, milliseconds: c_int) -> io::Result<bool> {
+    let mut polled = libc::pollfd {
+        fd: descriptor.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: there is one pollfd, and it outlives the call.
+    match unsafe { libc::poll(&raw mut polled, 1, milliseconds) } {
+        0 => Ok(false),
+        1.. => Ok(true),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A union of integers only, all of them 0.
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: zeros do for all its members.
+    unsafe { mem::zeroed() }
+}
+
+/// # Safety
+///
+/// Pointers in `attr` must be such as the command asks for, and valid during the
+/// call.
+unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<c_int> {
+    // SAFETY: the caller answers for the pointers in `attr`; it is as large as
+    // said, and outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as c_int,
+            &raw mut *attr,
+            size_of::<bpf_attr>(),
+        )
+    };
+    match result {
+        0.. => Ok(result as c_int),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// # Safety
+///
+/// `argument` must be what the request asks for.
+unsafe fn ioctl(descriptor: BorrowedFd<'_>, request: u32, argument: c_ulong) -> io::Result<()> {
+    // SAFETY: the caller answers for the argument.
+    match unsafe { libc::ioctl(descriptor.as_raw_fd(), request as _, argument) } {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

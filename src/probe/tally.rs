@@ -1,0 +1,137 @@
+//! Counting in the kernel, for events too hot to hand out one by one.
+
+use std::ops::RangeInclusive;
+
+use serde::Serialize;
+
+use super::error::ProbeError;
+use super::program::BUCKETS;
+use super::{Attached, Losses};
+use crate::event_name::EventName;
+
+/// Programs that count how often their events happen: see
+/// [`ProbeBuilder::count`](super::ProbeBuilder::count).
+#[derive(Debug)]
+pub struct Counter {
+    events: Vec<EventName>,
+    attached: Attached,
+}
+
+impl Counter {
+    pub(crate) fn new(events: Vec<EventName>, attached: Attached) -> Self {
+        Self { events, attached }
+    }
+
+    /// How often each event has happened so far, in the order of the events.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn counts(&self) -> Result<Vec<(&EventName, u64)>, ProbeError> {
+        let events = self.events.iter().zip(0..);
+        events
+            .map(|(event, index)| Ok((event, self.attached.count(index)?)))
+            .collect()
+    }
+
+    /// What has not been counted.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn losses(&self) -> Result<Losses, ProbeError> {
+        self.attached.losses(0)
+    }
+
+    /// As [`Probe::is_any_task_left`](super::Probe::is_any_task_left).
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn is_any_task_left(&self) -> Result<bool, ProbeError> {
+        self.attached.is_any_task_left()
+    }
+}
+
+/// Programs that count the values of a field by powers of two: see
+/// [`ProbeBuilder::histogram`](super::ProbeBuilder::histogram).
+#[derive(Debug)]
+pub struct Histogram {
+    events: Vec<EventName>,
+    attached: Attached,
+}
+
+/// The values between two powers of two, and how often they were seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Bucket {
+    /// The smallest value in it; `None` in the bucket of all negative ones.
+    pub from: Option<u64>,
+    /// How many there were.
+    pub count: u64,
+}
+
+impl Bucket {
+    /// The values in it; `None` of the bucket of all negative ones.
+    pub fn values(&self) -> Option<RangeInclusive<u64>> {
+        let from = self.from?;
+        Some(match from {
+            0 => 0..=0,
+            from => from..=from + (from - 1),
+        })
+    }
+}
+
+impl Histogram {
+    pub(crate) fn new(events: Vec<EventName>, attached: Attached) -> Self {
+        Self { events, attached }
+    }
+
+    /// The buckets of each event from the lowest seen to the highest, empty ones
+    /// between them included.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn buckets(&self) -> Result<Vec<(&EventName, Vec<Bucket>)>, ProbeError> {
+        let events = self.events.iter().zip(0..);
+        events
+            .map(|(event, index)| Ok((event, self.of_event(index)?)))
+            .collect()
+    }
+
+    fn of_event(&self, index: u32) -> Result<Vec<Bucket>, ProbeError> {
+        let mut buckets = Vec::new();
+        for bucket in 0..BUCKETS {
+            let count = self.attached.count(index * BUCKETS + bucket)?;
+            let from = match bucket {
+                0 => None,
+                1 => Some(0),
+                power => Some(1 << (power - 2)),
+            };
+            if count > 0 || !buckets.is_empty() {
+                buckets.push(Bucket { from, count });
+            }
+        }
+        while buckets.pop_if(|bucket| bucket.count == 0).is_some() {}
+        Ok(buckets)
+    }
+
+    /// What has not been counted.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn losses(&self) -> Result<Losses, ProbeError> {
+        self.attached.losses(0)
+    }
+
+    /// As [`Probe::is_any_task_left`](super::Probe::is_any_task_left).
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn is_any_task_left(&self) -> Result<bool, ProbeError> {
+        self.attached.is_any_task_left()
+    }
+}
