@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use crate::btf::Object;
+use crate::btf::{self, Object};
 use crate::context::{FormatReason, Homes};
 use crate::error::Error;
 use crate::read;
+use crate::record::ByteOrder;
 
 /// Kernels' vmlinux has 3 to 10 MB.
 const OBJECT_LIMIT: u64 = 256 << 20;
@@ -54,6 +55,19 @@ impl BtfDir {
         }
         let vmlinux = self.read("vmlinux", None)?;
         Ok(self.vmlinux.get_or_init(|| vmlinux).clone())
+    }
+
+    /// The byte order of vmlinux's object, by its first bytes alone; `None` on a
+    /// kernel without BTF.
+    pub(crate) fn byte_order(&self) -> Result<Option<ByteOrder>, Error> {
+        let path = self.path.join("vmlinux");
+        let Some(magic) = read::start(&path, 2)? else {
+            return Ok(None);
+        };
+        match btf::byte_order(&magic) {
+            Ok(byte_order) => Ok(Some(byte_order)),
+            Err(source) => Err(Error::Btf { path, source }),
+        }
     }
 
     /// The modules' names, sorted.

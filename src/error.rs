@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::btf::BtfError;
 use crate::event_name::{EventName, NameError};
 use crate::format::FormatError;
+use crate::ring::PageLayoutError;
 
 /// Why a kernel's tracepoints cannot be read, or one of them cannot.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +122,63 @@ pub enum Error {
         name: EventName,
         /// The type: `struct x`, `enum x` or a typedef's name.
         of: String,
+    },
+    /// Nothing says in which order the kernel keeps the bytes of a number: it has
+    /// no BTF, and is not the running one.
+    #[error(
+        "the byte order of this kernel is not known: {} does not exist, so say which it is",
+        .path.display()
+    )]
+    UnknownByteOrder {
+        /// The file that would have told.
+        path: PathBuf,
+    },
+    /// There is no file that says how the pages of the ring buffer are made.
+    #[error("{} does not exist: without it no page of the ring buffer can be read", .path.display())]
+    NoPageLayout {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The pages of the ring buffer are not what this crate can read.
+    #[error("{}: {source}", .path.display())]
+    PageLayout {
+        /// The file that describes them.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PageLayoutError,
+    },
+    /// A record is too short to say which event it is of.
+    #[error("a record of {length} bytes does not say which event it is of")]
+    NoEventId {
+        /// How many bytes it has.
+        length: usize,
+    },
+    /// A record is of an event the kernel does not have: the event was removed
+    /// since, or the record is another kernel's.
+    #[error("no event has the id {id}: is the record of another kernel, or boot?")]
+    UnknownEventId {
+        /// The record's `common_type`.
+        id: u16,
+    },
+    /// Two events have one id, so that what is of one may be of the other.
+    #[error("{first} and {second} both have the id {id}")]
+    SharedEventId {
+        /// The id.
+        id: u16,
+        /// One of them.
+        first: EventName,
+        /// The other.
+        second: EventName,
+    },
+    /// The format of an event has another id than its `id` file.
+    #[error("{} has the ID {found}, its id file {id}: was a module loaded meanwhile?", .path.display())]
+    OtherEventId {
+        /// The format file.
+        path: PathBuf,
+        /// What the `id` file says.
+        id: u16,
+        /// What the format file says.
+        found: u32,
     },
     /// A file is no UTF-8 text.
     #[error("{} is not text: byte {offset} is no UTF-8", .path.display())]

@@ -13,11 +13,14 @@ use crate::btf::Object;
 use crate::btf_dir::BtfDir;
 use crate::context::{self, Context, FormatReason, Homes, KernelSays};
 use crate::error::Error;
+use crate::event_ids::EventsById;
 use crate::event_name::{EventName, EventPattern};
 use crate::format::Format;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::probe::KernelMemory;
 use crate::raw::RawTracepoint;
+use crate::record::{ByteOrder, Machine};
+use crate::ring::PageLayout;
 use crate::tracefs::{Events, Listing, Tracefs};
 use crate::tracepoint::Tracepoint;
 
@@ -46,6 +49,8 @@ pub struct Kernel {
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
+    /// As far as it is known without BTF.
+    byte_order: Option<ByteOrder>,
     /// As it was when last read; `None` before.
     listing: RwLock<Option<Arc<Listing>>>,
 }
@@ -69,7 +74,7 @@ impl Kernel {
             is_live: true,
             ..kernel
         };
-        Ok(kernel)
+        Ok(kernel.with_byte_order(ByteOrder::NATIVE))
     }
 
     /// A kernel captured in `root`, laid out like `/sys/kernel`:
@@ -93,6 +98,7 @@ impl Kernel {
             is_live: false,
             #[cfg(all(feature = "probe", target_os = "linux"))]
             memory: OnceLock::new(),
+            byte_order: None,
             listing: RwLock::new(None),
         }
     }
@@ -108,6 +114,57 @@ impl Kernel {
     #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(crate) fn dynamic_events(&self) -> String {
         fs::read_to_string(self.tracefs.root().join("dynamic_events")).unwrap_or_default()
+    }
+
+    /// Says in which order the kernel keeps the bytes of a number, where a captured
+    /// one has no BTF that would tell. It is believed.
+    pub fn with_byte_order(mut self, byte_order: ByteOrder) -> Self {
+        self.byte_order = Some(byte_order);
+        self
+    }
+
+    /// What the meaning of a record's bytes depends on: the byte order, which BTF
+    /// tells of a captured kernel, and the size of a `long`, which the pages of its
+    /// ring buffer do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownByteOrder`] of a captured kernel without BTF that
+    /// [`with_byte_order`](Self::with_byte_order) did not say it of, and those of
+    /// [`page_layout`](Self::page_layout); [`Error::Btf`] for what is no BTF.
+    pub fn machine(&self) -> Result<Machine, Error> {
+        let byte_order = match self.byte_order {
+            Some(byte_order) => byte_order,
+            None => self
+                .btf
+                .byte_order()?
+                .ok_or_else(|| Error::UnknownByteOrder {
+                    path: self.btf.path().join("vmlinux"),
+                })?,
+        };
+        Ok(self.page_layout()?.machine(byte_order))
+    }
+
+    /// How the pages of its ring buffer are made: `events/header_page`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPageLayout`] if there is no such file, [`Error::PageLayout`] if
+    /// it is not what this crate knows; [`Error::PermissionDenied`],
+    /// [`Error::NotText`], [`Error::TooLarge`] and [`Error::Io`].
+    pub fn page_layout(&self) -> Result<PageLayout, Error> {
+        self.tracefs.page_layout()
+    }
+
+    /// The events by the ids their records carry.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`machine`](Self::machine) and of
+    /// [`event_directories`](Self::event_directories), and those of reading an
+    /// `id` file.
+    pub fn events_by_id(&self) -> Result<EventsById<'_>, Error> {
+        EventsById::read(&self.tracefs, self.machine()?)
     }
 
     /// The directory of tracefs in use, such as `/sys/kernel/tracing`.

@@ -42,6 +42,30 @@ pub(crate) fn bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
+/// The file's first bytes, at most `length`, or `None` if there is no such file.
+pub(crate) fn start(path: &Path, length: u64) -> Result<Option<Vec<u8>>, Error> {
+    let read = || {
+        let file = open(path)?;
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(length).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    };
+    match read() {
+        Ok(Some(bytes)) => Ok(Some(bytes)),
+        Ok(None) => Err(Error::NotAFile {
+            path: path.to_owned(),
+        }),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) if is_link(&error) => Err(Error::NotAFile {
+            path: path.to_owned(),
+        }),
+        Err(error) => Err(Error::io(path, error)),
+    }
+}
+
 /// The file's text, or `None` if there is no such file.
 pub(crate) fn text(path: &Path, limit: u64) -> Result<Option<String>, Error> {
     let text = bytes(path, limit)?.map(String::from_utf8).transpose();

@@ -16,6 +16,14 @@ pub enum ByteOrder {
     Big,
 }
 
+impl ByteOrder {
+    /// That of the machine this code is compiled for.
+    pub const NATIVE: Self = match cfg!(target_endian = "big") {
+        true => Self::Big,
+        false => Self::Little,
+    };
+}
+
 /// What of a machine the meaning of a record's bytes depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Machine {
@@ -27,11 +35,7 @@ impl Machine {
     /// The machine this code is compiled for. Of a 32-bit program on a 64-bit
     /// kernel it is not the kernel's.
     pub const NATIVE: Self = Self {
-        byte_order: if cfg!(target_endian = "big") {
-            ByteOrder::Big
-        } else {
-            ByteOrder::Little
-        },
+        byte_order: ByteOrder::NATIVE,
         is_64_bit: cfg!(target_pointer_width = "64"),
     };
 
@@ -77,6 +81,20 @@ impl Machine {
         // A shift by all 64 bits is none: there was no byte, and it is 0.
         let shifted = self.unsigned(bytes).checked_shl(unused).unwrap_or(0);
         (shifted as i64).checked_shr(unused).unwrap_or(0)
+    }
+
+    /// The id of the event a record is of: its `common_type`, the u16 every
+    /// record begins with (`struct trace_entry`); `None` of less than 2 bytes.
+    ///
+    /// A record is what stands between two headers of the ring buffer, and what
+    /// perf's `PERF_SAMPLE_RAW` gives behind its u32 of the size.
+    #[inline]
+    pub fn event_id(self, record: &[u8]) -> Option<u16> {
+        let id = *record.first_chunk()?;
+        Some(match self.byte_order {
+            ByteOrder::Little => u16::from_le_bytes(id),
+            ByteOrder::Big => u16::from_be_bytes(id),
+        })
     }
 }
 

@@ -10,11 +10,13 @@ use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::Format;
 use crate::read;
+use crate::ring::{self, PageLayout};
 
 /// Kernels write some 100 KB, or 10 KB for a format file.
 const AVAILABLE_EVENTS_LIMIT: u64 = 16 << 20;
 const FORMAT_LIMIT: u64 = 1 << 20;
 const BTF_IDS_LIMIT: u64 = 4096;
+const ID_LIMIT: u64 = 64;
 
 /// The root of a mounted or captured tracefs.
 #[derive(Debug)]
@@ -282,6 +284,32 @@ impl Tracefs {
                 .find_map(|line| line.strip_prefix("tp_btf_id: "))?;
             id.parse().ok().filter(|id| *id != 0)
         }))
+    }
+
+    /// The id of an event, from its `id` file or, where that has none, as those of
+    /// `ftrace:*` in some kernels, from its format; `None` if it has neither file.
+    pub(crate) fn id(&self, name: &EventName) -> Result<Option<u32>, Error> {
+        let id = read::text(&self.file(name, "id"), ID_LIMIT)?;
+        match id.and_then(|id| id.trim_end().parse().ok()) {
+            Some(id) => Ok(Some(id)),
+            None => Ok(self.format(name)?.map(|format| format.id())),
+        }
+    }
+
+    pub(crate) fn page_layout(&self) -> Result<PageLayout, Error> {
+        let events = self.root.join("events");
+        let path = events.join("header_page");
+        let Some(text) = read::text(&path, FORMAT_LIMIT)? else {
+            return Err(Error::NoPageLayout { path });
+        };
+        let layout = PageLayout::parse(&text);
+        let layout = layout.map_err(|source| Error::PageLayout { path, source })?;
+        let path = events.join("header_event");
+        if let Some(text) = read::text(&path, FORMAT_LIMIT)? {
+            let known = ring::check_header_event(&text);
+            known.map_err(|source| Error::PageLayout { path, source })?;
+        }
+        Ok(layout)
     }
 
     fn file(&self, name: &EventName, file: &str) -> PathBuf {

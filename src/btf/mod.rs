@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 pub(crate) use index::Class;
 pub use section::BtfError;
-pub(crate) use section::{Member, Section, TypeId};
+pub(crate) use section::{Member, Section, TypeId, byte_order};
 
 use crate::ctype::CType;
 use crate::layout::Layout;

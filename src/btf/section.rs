@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use crate::record::ByteOrder;
+
 /// A type's number: 0 is `void`, a module's types go on where vmlinux's end.
 pub(crate) type TypeId = u32;
 
@@ -183,15 +185,7 @@ impl Section {
         let header = bytes
             .first_chunk::<HEADER>()
             .ok_or_else(|| truncated("the header", HEADER as u64))?;
-        let big_endian = match header[..2] {
-            [0x9f, 0xeb] => false,
-            [0xeb, 0x9f] => true,
-            _ => {
-                return Err(BtfError::Magic {
-                    found: u16::from_le_bytes([header[0], header[1]]),
-                });
-            }
-        };
+        let big_endian = byte_order(header)? == ByteOrder::Big;
         let (version, flags) = (header[2], header[3]);
         if (version, flags) != (1, 0) {
             return Err(BtfError::Version { version, flags });
@@ -453,6 +447,22 @@ impl<'a> Type<'a> {
 
     fn word(&self, at: usize) -> u32 {
         read_u32(self.tail, at, self.section.big_endian).unwrap_or(0)
+    }
+}
+
+/// The byte order of an object, by the magic number it begins with.
+pub(crate) fn byte_order(bytes: &[u8]) -> Result<ByteOrder, BtfError> {
+    match bytes.first_chunk() {
+        Some([0x9f, 0xeb]) => Ok(ByteOrder::Little),
+        Some([0xeb, 0x9f]) => Ok(ByteOrder::Big),
+        Some(other) => Err(BtfError::Magic {
+            found: u16::from_le_bytes(*other),
+        }),
+        None => Err(BtfError::Truncated {
+            what: "the header",
+            end: HEADER as u64,
+            len: bytes.len() as u64,
+        }),
     }
 }
 

@@ -16,6 +16,7 @@ mod parse;
 pub use declaration::Declaration;
 pub use field::{Field, FieldKind};
 pub use parse::FormatError;
+pub(crate) use parse::page_header;
 
 use std::fmt;
 

@@ -44,6 +44,23 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     })
 }
 
+/// The fields `events/header_page` lists (`ring_buffer_print_page_header()`): lines
+/// as in a format file, but for a space before the type.
+pub(crate) fn page_header(text: &str) -> Result<Vec<Field>, FormatError> {
+    let mut lines = Lines {
+        rest: text,
+        number: 1,
+    };
+    let mut fields = Vec::new();
+    while !lines.rest.is_empty() {
+        let line = |line| field_line_after("\tfield: ", line);
+        fields.push(lines.take(PAGE_FIELD, line)?);
+    }
+    Ok(fields)
+}
+
+const PAGE_FIELD: &str = "`\\tfield: TYPE NAME;\\toffset:N;\\tsize:N;\\tsigned:0 or 1;`";
+
 const FIELD_OR_BLANK: &str =
     "`\\tfield:TYPE NAME;\\toffset:N;\\tsize:N;\\tsigned:0 or 1;` or an empty line";
 
@@ -119,7 +136,11 @@ fn id_line(line: &str) -> IResult<&str, u32> {
 }
 
 fn field_line(line: &str) -> IResult<&str, Field> {
-    let declaration = delimited(tag("\tfield:"), take_until(";\toffset:"), tag(";"));
+    field_line_after("\tfield:", line)
+}
+
+fn field_line_after<'a>(start: &str, line: &'a str) -> IResult<&'a str, Field> {
+    let declaration = delimited(tag(start), take_until(";\toffset:"), tag(";"));
     let mut parts = (
         map_opt(declaration, Declaration::parse),
         delimited(tag("\toffset:"), number, tag(";")),
