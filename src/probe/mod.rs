@@ -29,6 +29,8 @@ mod asm;
 mod attach;
 mod error;
 mod memory;
+#[cfg(test)]
+mod offline;
 mod plan;
 mod program;
 mod record;

@@ -390,10 +390,11 @@ impl Conditions<'_, '_> {
             Next::Then => (opposite, otherwise),
             Next::Otherwise => (jump, then),
         };
-        match i32::try_from(test.number as i64) {
+        // The kernel extends the sign of a number in a jump, rbpf does not.
+        match i32::try_from(test.number) {
             Ok(number) => self.asm.jump_if(jump, VALUE, number, to),
             Err(_) => {
-                self.asm.load_imm64(Reg::R1, test.number);
+                self.asm.load_number(Reg::R1, test.number as i64);
                 self.asm.jump_if_reg(jump, VALUE, Reg::R1, to);
             }
         }

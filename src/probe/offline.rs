@@ -1,0 +1,688 @@
+//! The programs run offline, without a kernel and without privileges: on records
+//! of captured kernels and on any the formats allow.
+
+// The helpers get addresses, as the kernel's do.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::asm::Program;
+use super::plan::EventPlan;
+use super::program::{self, Action, BUCKETS, Tasks};
+use super::{FieldValue, ProbeRecord};
+use crate::access::Access;
+use crate::filter::{Filter, Task};
+use crate::format::{Field, FieldKind, Format};
+use crate::record::{Machine, Record, Value};
+use crate::{Kernel, Tracepoint};
+
+const RING: i32 = 100;
+const COUNTS: i32 = 101;
+const TASKS: i32 = 102;
+
+/// What the kernel is, for a program that runs offline.
+#[derive(Default)]
+struct World {
+    /// The context, and what of it exists.
+    context: Range<u64>,
+    /// What the ring buffer gives out, and whether it has been submitted.
+    ring: Vec<u64>,
+    submitted: bool,
+    full: bool,
+    /// The value of each key.
+    counts: Vec<u64>,
+    tasks: Vec<u32>,
+    task: Option<Task>,
+    /// What every user pointer points at; `None` faults.
+    user_text: Option<Vec<u8>>,
+}
+
+thread_local! {
+    static WORLD: RefCell<World> = RefCell::default();
+}
+
+fn in_world<T>(act: impl FnOnce(&mut World) -> T) -> T {
+    WORLD.with(|world| act(&mut world.borrow_mut()))
+}
+
+const EFAULT: u64 = -14_i64 as u64;
+
+fn write(to: u64, bytes: &[u8]) {
+    // SAFETY: `to` is a place on the stack or in the ring, both of this thread, and
+    // the program that the kernel's verifier takes keeps within them.
+    unsafe { std::ptr::copy(bytes.as_ptr(), to as *mut u8, bytes.len()) }
+}
+
+fn read_kernel(to: u64, size: u64, from: u64, _: u64, _: u64) -> u64 {
+    let inside = in_world(|world| {
+        world.context.start <= from && from.saturating_add(size) <= world.context.end
+    });
+    if !inside {
+        write(to, &vec![0; size as usize]);
+        return EFAULT;
+    }
+    // SAFETY: it is inside of the context, which lives as long as the program runs.
+    let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, size as usize) };
+    write(to, bytes);
+    0
+}
+
+fn read_user_text(to: u64, size: u64, _: u64, _: u64, _: u64) -> u64 {
+    let Some(mut text) = in_world(|world| world.user_text.clone()) else {
+        return EFAULT;
+    };
+    text.truncate(size as usize - 1);
+    text.push(0);
+    write(to, &text);
+    text.len() as u64
+}
+
+fn comm(to: u64, size: u64, _: u64, _: u64, _: u64) -> u64 {
+    let comm = in_world(|world| world.task.expect("a task").comm);
+    write(to, &comm[..size as usize]);
+    0
+}
+
+fn pid_tgid(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    let task = in_world(|world| world.task.expect("a task"));
+    u64::from(task.pid) << 32 | u64::from(task.tid)
+}
+
+fn cpu(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    in_world(|world| world.task.expect("a task").cpu.into())
+}
+
+fn now(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    1_000_000_007
+}
+
+fn reserve(map: u64, size: u64, _: u64, _: u64, _: u64) -> u64 {
+    assert_eq!(map, RING as u64);
+    in_world(|world| {
+        assert!(size as usize <= world.ring.len() * 8);
+        match world.full {
+            true => 0,
+            false => world.ring.as_ptr() as u64,
+        }
+    })
+}
+
+fn submit(record: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    in_world(|world| {
+        assert_eq!(record, world.ring.as_ptr() as u64);
+        world.submitted = true;
+    });
+    0
+}
+
+fn lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
+    // SAFETY: programs keep keys on their stack.
+    let key = unsafe { (key as *const u32).read_unaligned() };
+    in_world(|world| match map as i32 {
+        COUNTS => match world.counts.get(key as usize) {
+            Some(count) => (&raw const *count) as u64,
+            None => 0,
+        },
+        TASKS => match world.tasks.contains(&key) {
+            true => world.tasks.as_ptr() as u64,
+            false => 0,
+        },
+        other => panic!("no map {other}"),
+    })
+}
+
+fn update(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
+    assert_eq!(map, TASKS as u64);
+    // SAFETY: programs keep keys on their stack.
+    let key = unsafe { (key as *const u32).read_unaligned() };
+    in_world(|world| world.tasks.push(key));
+    0
+}
+
+/// Runs a program on a context.
+fn run(program: &Program, context: &mut [u8]) {
+    let bytes = program.bytes();
+    let mut vm = rbpf::EbpfVmRaw::new(Some(&bytes)).expect("a program");
+    let helpers: [(u32, rbpf::ebpf::Helper); 10] = [
+        (1, lookup),
+        (2, update),
+        (5, now),
+        (8, cpu),
+        (14, pid_tgid),
+        (16, comm),
+        (113, read_kernel),
+        (114, read_user_text),
+        (131, reserve),
+        (132, submit),
+    ];
+    for (number, helper) in helpers {
+        vm.register_helper(number, helper).expect("a helper");
+    }
+    in_world(|world| {
+        let start = context.as_ptr() as u64;
+        world.context = start..start + context.len() as u64;
+        world.submitted = false;
+        let ring = world.ring.as_ptr() as u64;
+        vm.register_allowed_memory(ring..ring + 8 * world.ring.len() as u64);
+        let counts = world.counts.as_ptr() as u64;
+        vm.register_allowed_memory(counts..counts + 8 * world.counts.len() as u64);
+    });
+    assert_eq!(
+        vm.execute_program(context).expect("it runs"),
+        0,
+        "{program}"
+    );
+}
+
+fn task() -> Task {
+    let mut comm = [0; 16];
+    comm[..7].copy_from_slice(b"offline");
+    Task {
+        pid: 10,
+        tid: 11,
+        comm,
+        cpu: 3,
+    }
+}
+
+/// An event, ready to be recorded.
+struct Recorder<'k> {
+    tracepoint: Tracepoint<'k>,
+    plans: Arc<[EventPlan]>,
+    program: Program,
+}
+
+impl<'k> Recorder<'k> {
+    /// `None` for an event no program gets a context of.
+    fn new(kernel: &'k Kernel, name: &str) -> Option<Self> {
+        let tracepoint = kernel.tracepoint(name).expect("an event");
+        let plan = EventPlan::new(&tracepoint, None, 64).expect("a plan");
+        let plans: Arc<[EventPlan]> = vec![plan].into();
+        let action = Action::Record {
+            plan: &plans[0],
+            ring: RING,
+            lost: COUNTS,
+        };
+        let program = program::on_event(0, Tasks::All, None, &action).expect("a program");
+        Some(Self {
+            tracepoint,
+            plans,
+            program,
+        })
+    }
+
+    fn record(&self, context: &mut [u8]) -> ProbeRecord {
+        in_world(|world| {
+            world.ring = vec![u64::MAX; self.plans[0].size as usize / 8];
+            world.counts = vec![0];
+            world.task = Some(task());
+            world.full = false;
+        });
+        run(&self.program, context);
+        in_world(|world| {
+            assert!(world.submitted);
+            let bytes: Vec<u8> = world
+                .ring
+                .iter()
+                .flat_map(|word| word.to_ne_bytes())
+                .collect();
+            ProbeRecord::new(&self.plans, &bytes).expect("a record")
+        })
+    }
+
+    /// Compares what the program kept with what the record says, field by field.
+    fn check(&self, bytes: &[u8]) -> usize {
+        let format = self.tracepoint.format();
+        let mut context = bytes.to_vec();
+        // The kernel keeps a pointer of its own there.
+        context[..8].fill(0xee);
+        let kept = self.record(&mut context);
+        assert_eq!(kept.task(), task());
+        assert_eq!(kept.timestamp_ns(), 1_000_000_007);
+        let record = Record::new(format, bytes, Machine::NATIVE);
+        let mut compared = 0;
+        for (name, value) in kept.fields() {
+            let field = format.field(name).expect("a field");
+            let recorded = match record.value(field) {
+                Ok(recorded) => recorded,
+                // What points outside of the record is what comes after it.
+                Err(_) => continue,
+            };
+            assert!(
+                is_kept(field, &value, &recorded),
+                "{}: {name}: {value:?} is not {recorded:?}\n{}",
+                self.tracepoint.name(),
+                self.program
+            );
+            compared += 1;
+        }
+        compared
+    }
+}
+
+/// Whether a value that was kept is the recorded one, or its beginning.
+fn is_kept(field: &Field, kept: &FieldValue<'_>, recorded: &Value<'_>) -> bool {
+    let (value, is_cut) = match kept {
+        FieldValue::Whole(value) => (value, false),
+        FieldValue::Cut(value) => (value, true),
+        // User memory faults here.
+        FieldValue::Unreadable { errno } => {
+            return field.kind() == FieldKind::Pointer && *errno == 14;
+        }
+    };
+    match (bytes_of(value), bytes_of(recorded)) {
+        (Some(kept), Some(recorded)) if is_cut => {
+            kept.len() < recorded.len() && recorded.starts_with(kept)
+                // A cut inside of a string's last bytes loses its NUL alone.
+                || kept == recorded
+        }
+        (Some(kept), Some(recorded)) => kept == recorded,
+        (None, None) => {
+            let (kept, recorded) = (value.integer(), recorded.integer());
+            // An `int` in a machine word is its low half.
+            kept == recorded
+                || kept == recorded.map(|word| i64::from(word as i32))
+                || kept == recorded.map(|word| i64::from(word as u32))
+        }
+        // BTF says of a typedef that it is a struct or an array.
+        (Some(kept), None) => {
+            Machine::NATIVE.unsigned(kept) as i64 == recorded.integer().unwrap_or(0)
+        }
+        (None, Some(_)) => false,
+    }
+}
+
+fn bytes_of<'v>(value: &Value<'v>) -> Option<&'v [u8]> {
+    match *value {
+        Value::Text(bytes) | Value::Bytes(bytes) => Some(bytes),
+        Value::Integers(integers) => Some(integers.bytes()),
+        _ => None,
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+/// Captured kernels of this machine's byte order and word size.
+const KERNELS: [&str; 4] = [
+    "5.10.223-x86_64",
+    "6.1.192-rt-x86_64",
+    "6.18.15-x86_64",
+    "7.3.4-x86_64",
+];
+
+/// The events whose context is their record: all but system calls, of which the
+/// number is elsewhere.
+fn recorded_events(kernel: &Kernel) -> Vec<String> {
+    let events = kernel.events().expect("events");
+    let names = events.names().iter();
+    let names = names.filter(|name| name.category() != "syscalls");
+    names.map(ToString::to_string).collect()
+}
+
+/// A record as the kernel would write it: any bytes, but dynamic data are in it.
+fn written(format: &Format, bytes: &[u8], lengths: &[u8]) -> Vec<u8> {
+    let all = format.common_fields().iter().chain(format.fields());
+    let end = all
+        .map(|field| field.offset() + field.size())
+        .max()
+        .unwrap_or(8);
+    let mut record: Vec<u8> = bytes.iter().copied().cycle().take(end as usize).collect();
+    let mut lengths = lengths.iter().cycle();
+    for field in format.fields() {
+        if !field.kind().is_dynamic() || field.size() != 4 {
+            continue;
+        }
+        let length = u32::from(*lengths.next().unwrap_or(&0));
+        let start = record.len() as u32;
+        let base = match field.kind() {
+            FieldKind::RelLoc => field.offset() + 4,
+            _ => 0,
+        };
+        let location = (length << 16) | (start - base);
+        record[field.offset() as usize..][..4].copy_from_slice(&location.to_ne_bytes());
+        let data = bytes.iter().rev().copied().cycle().take(length as usize);
+        record.extend(data);
+    }
+    record.resize(record.len().next_multiple_of(8), 0);
+    record
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever a record holds, the program keeps it.
+    #[test]
+    fn what_is_kept_is_what_was_recorded(
+        kernel in 0..KERNELS.len(),
+        event in any::<Index>(),
+        bytes in prop::collection::vec(any::<u8>(), 16..200),
+        lengths in prop::collection::vec(0..100_u8, 1..4),
+    ) {
+        let kernel = Kernel::at(fixture(KERNELS[kernel])).expect("a kernel");
+        let events = recorded_events(&kernel);
+        let recorder = Recorder::new(&kernel, event.get::<String>(&events)).expect("a recorder");
+        let record = written(recorder.tracepoint.format(), &bytes, &lengths);
+        recorder.check(&record);
+    }
+
+    /// A filter says the same in the kernel and in userspace.
+    #[test]
+    fn a_filter_is_the_same_in_the_kernel_and_in_userspace(
+        kernel in 0..KERNELS.len(),
+        event in any::<Index>(),
+        bytes in prop::collection::vec(any::<u8>(), 16..200),
+        lengths in prop::collection::vec(0..20_u8, 1..4),
+        tree in tree(),
+    ) {
+        let kernel = Kernel::at(fixture(KERNELS[kernel])).expect("a kernel");
+        let events = recorded_events(&kernel);
+        let tracepoint = kernel.tracepoint(event.get(&events)).expect("an event");
+        let format = tracepoint.format();
+        let mut bytes = written(format, &bytes, &lengths);
+        let record = Record::new(format, &bytes, Machine::NATIVE);
+        let text = tree.text(format, &record);
+        let filter = Filter::parse(&text).expect(&text);
+        let bound = filter.bind(format).expect(&text);
+        let expected = bound.matches(&record, &task()).expect(&text);
+        let context = tracepoint.context().expect("a context");
+        let accesses: Vec<Access<'_>> = Access::of_fields(&tracepoint, &context)
+            .expect("accesses")
+            .into_iter()
+            .filter_map(|(_, access)| access)
+            .collect();
+        let program = program::on_event(
+            0,
+            Tasks::All,
+            Some((bound.root(), &accesses)),
+            &Action::Count { counts: COUNTS },
+        )
+        .expect("a program");
+        in_world(|world| {
+            world.counts = vec![0];
+            world.task = Some(task());
+        });
+        bytes[..8].fill(0xee);
+        run(&program, &mut bytes);
+        let passed = in_world(|world| world.counts[0]);
+        prop_assert_eq!(passed, u64::from(expected), "{} on {}\n{}", text, tracepoint.name(), program);
+    }
+}
+
+/// A filter yet without names and numbers.
+#[derive(Clone, Debug)]
+enum Tree {
+    Test {
+        field: Index,
+        comparison: Index,
+        /// Take the value at hand, so that equality is seen too.
+        own: bool,
+        number: i64,
+        mask: Option<u64>,
+    },
+    Not(Box<Tree>),
+    Join(&'static str, Vec<Tree>),
+}
+
+fn tree() -> impl Strategy<Value = Tree> {
+    let test = (
+        any::<Index>(),
+        any::<Index>(),
+        any::<bool>(),
+        prop_oneof![any::<i64>(), -3..300_i64],
+        prop_oneof![
+            Just(None),
+            any::<u64>().prop_map(Some),
+            (0..256_u64).prop_map(Some)
+        ],
+    );
+    let test = test.prop_map(|(field, comparison, own, number, mask)| Tree::Test {
+        field,
+        comparison,
+        own,
+        number,
+        mask,
+    });
+    test.prop_recursive(3, 12, 3, |inner| {
+        let some = prop::collection::vec(inner.clone(), 1..4);
+        prop_oneof![
+            inner.prop_map(|tree| Tree::Not(Box::new(tree))),
+            some.clone().prop_map(|trees| Tree::Join(" && ", trees)),
+            some.prop_map(|trees| Tree::Join(" || ", trees)),
+        ]
+    })
+}
+
+impl Tree {
+    fn text(&self, format: &Format, record: &Record<'_>) -> String {
+        match self {
+            Self::Not(tree) => format!("!({})", tree.text(format, record)),
+            Self::Join(sign, trees) => {
+                let trees: Vec<String> = trees
+                    .iter()
+                    .map(|tree| format!("({})", tree.text(format, record)))
+                    .collect();
+                trees.join(sign)
+            }
+            Self::Test {
+                field,
+                comparison,
+                own,
+                number,
+                mask,
+            } => {
+                let fields: Vec<&Field> = format
+                    .fields()
+                    .iter()
+                    .filter(|field| matches!(field.kind(), FieldKind::Scalar) || field.is_text())
+                    .collect();
+                if fields.is_empty() {
+                    return "tid == 11".to_owned();
+                }
+                let field = field.get(&fields);
+                let name = format!("args.{}", field.name());
+                let value = record.value(field).expect("it was written so");
+                if let Value::Text(text) = value {
+                    let sign = ["==", "!="][comparison.index(2)];
+                    let own_text = String::from_utf8_lossy(&text[..text.len().min(63)]);
+                    let is_own =
+                        *own && own_text.as_bytes() == text && !own_text.contains(['"', '\\']);
+                    let text = if is_own {
+                        own_text.into_owned()
+                    } else {
+                        format!("{number}")
+                    };
+                    return format!("{name} {sign} \"{text}\"");
+                }
+                let sign = ["==", "!=", "<", "<=", ">", ">="][comparison.index(6)];
+                let value = value.integer().expect("an integer");
+                let signed = field.signed() == Some(true);
+                if let Some(mask) = mask {
+                    let number = if *own {
+                        value as u64 & mask
+                    } else {
+                        *number as u64
+                    };
+                    return format!("{name} & {mask} {sign} {number}");
+                }
+                let number = if *own { value } else { *number };
+                let unused = 64 - 8 * field.size();
+                match signed {
+                    true => format!("{name} {sign} {}", (number << unused) >> unused),
+                    false => format!("{name} {sign} {}", (number as u64) << unused >> unused),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_for_reading() {
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let exec = Recorder::new(&kernel, "sched:sched_process_exec").expect("a recorder");
+    insta::assert_snapshot!(exec.program);
+    let tracepoint = &exec.tracepoint;
+    let filter =
+        Filter::parse("pid > 7 && filename == \"/bin/rm\" || comm != \"sh\"").expect("a filter");
+    let bound = filter.bind(tracepoint.format()).expect("it fits");
+    let context = tracepoint.context().expect("a context");
+    let accesses: Vec<Access<'_>> = Access::of_fields(tracepoint, &context)
+        .expect("accesses")
+        .into_iter()
+        .filter_map(|(_, access)| access)
+        .collect();
+    let program = program::on_event(
+        2,
+        Tasks::InMap(TASKS),
+        Some((bound.root(), &accesses)),
+        &Action::Count { counts: COUNTS },
+    )
+    .expect("a program");
+    insta::assert_snapshot!(program);
+}
+
+#[test]
+fn where_there_is_no_space_it_is_counted() {
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let exec = Recorder::new(&kernel, "sched:sched_process_exec").expect("a recorder");
+    let mut context = written(exec.tracepoint.format(), &[1; 64], &[4]);
+    exec.record(&mut context);
+    in_world(|world| world.full = true);
+    for lost in 1..=3 {
+        run(&exec.program, &mut context);
+        in_world(|world| {
+            assert!(!world.submitted);
+            assert_eq!(world.counts, [lost]);
+        });
+    }
+}
+
+#[test]
+fn buckets_are_powers_of_two() {
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let exit = kernel
+        .tracepoint("raw_syscalls:sys_exit")
+        .expect("an event");
+    let plan = EventPlan::new(&exit, Some(&["ret".to_owned()]), 64).expect("a plan");
+    let histogram = |signed| {
+        let action = Action::Histogram {
+            counts: COUNTS,
+            source: plan.fields[0].source,
+            size: 8,
+            signed,
+        };
+        program::on_event(1, Tasks::All, None, &action).expect("a program")
+    };
+    let bucket_of = |value: i64, signed| {
+        in_world(|world| {
+            world.counts = vec![0; 2 * BUCKETS as usize];
+            world.task = Some(task());
+        });
+        let mut context = vec![0; 24];
+        context[16..].copy_from_slice(&value.to_ne_bytes());
+        run(&histogram(signed), &mut context);
+        in_world(|world| {
+            assert_eq!(world.counts.iter().sum::<u64>(), 1);
+            let at = world.counts.iter().position(|count| *count == 1);
+            at.expect("one") as u32 - BUCKETS
+        })
+    };
+    assert_eq!(bucket_of(-1, true), 0);
+    assert_eq!(bucket_of(i64::MIN, true), 0);
+    assert_eq!(bucket_of(0, true), 1);
+    assert_eq!(bucket_of(-1, false), 65);
+    for power in 0..63 {
+        let value = 1_i64 << power;
+        assert_eq!(bucket_of(value, true), 2 + power, "{value}");
+        assert_eq!(bucket_of(value | (value - 1), false), 2 + power, "{value}");
+    }
+}
+
+#[test]
+fn children_are_followed() {
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let fork = kernel
+        .tracepoint("sched:sched_process_fork")
+        .expect("an event");
+    let plan = EventPlan::new(&fork, Some(&["child_pid".to_owned()]), 64).expect("a plan");
+    let child = plan.fields[0].source;
+    let program = program::on_fork(TASKS, child, (COUNTS, 0)).expect("a program");
+    let mut context = vec![0; 64];
+    context[child.offset as usize..][..4].copy_from_slice(&77_u32.to_ne_bytes());
+    in_world(|world| {
+        world.tasks = vec![9];
+        world.task = Some(task());
+    });
+    run(&program, &mut context);
+    in_world(|world| assert_eq!(world.tasks, [9]));
+    in_world(|world| world.tasks = vec![11]);
+    run(&program, &mut context);
+    in_world(|world| assert_eq!(world.tasks, [11, 77]));
+}
+
+#[test]
+fn strings_of_the_user() {
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let unlink = Recorder::new(&kernel, "syscalls:sys_enter_unlinkat").expect("a recorder");
+    let mut context = vec![0; 40];
+    context[16..24].copy_from_slice(&(-100_i64).to_ne_bytes());
+    let mut pathname = |text: Option<&str>| {
+        in_world(|world| world.user_text = text.map(|text| text.as_bytes().to_vec()));
+        let record = unlink.record(&mut context);
+        let dfd = record.field("dfd").and_then(|value| value.value());
+        assert_eq!(dfd, Some(Value::Signed(-100)));
+        format!("{}", record.field("pathname").expect("a field"))
+    };
+    assert_eq!(pathname(Some("/tmp/a b")), "\"/tmp/a b\"");
+    assert_eq!(pathname(Some("")), "\"\"");
+    let long = "x".repeat(100);
+    assert_eq!(pathname(Some(&long)), format!("\"{}\"…", &long[..63]));
+    assert_eq!(pathname(None), "<Bad address (os error 14)>");
+}
+
+/// On what kernels really wrote.
+#[test]
+fn records_of_captured_kernels_are_kept() {
+    let Some(corpus) = std::env::var_os("TRACEPOINTS_CORPUS") else {
+        eprintln!("SKIPPED records_of_captured_kernels_are_kept: TRACEPOINTS_CORPUS is not set");
+        return;
+    };
+    for name in ["6.18.15-x86_64", "7.3.4-x86_64"] {
+        let root = Path::new(&corpus).join(name);
+        let kernel = Kernel::at(&root).expect("a kernel");
+        let layout = kernel.page_layout().expect("a layout");
+        let events = kernel.events_by_id().expect("events");
+        let mut recorders: std::collections::HashMap<u16, Option<Recorder<'_>>> =
+            Default::default();
+        let (mut records, mut values) = (0, 0);
+        for file in ["cpu0.raw", "cpu1.raw"] {
+            let bytes = fs::read(root.join("ring").join(file)).expect("pages");
+            for page in layout.pages(&bytes, crate::ByteOrder::Little) {
+                for entry in page.expect("a page").entries() {
+                    let entry = entry.expect("an entry");
+                    let id = entry.event_id().expect("an id");
+                    let recorder = recorders.entry(id).or_insert_with(|| {
+                        let (name, _) = events.event(id).expect("an event");
+                        let is_record = !matches!(name.category(), "syscalls" | "ftrace");
+                        is_record.then(|| Recorder::new(&kernel, name.as_str()))?
+                    });
+                    let Some(recorder) = recorder else { continue };
+                    records += 1;
+                    values += recorder.check(entry.bytes());
+                }
+            }
+        }
+        eprintln!("{name}: {records} records, {values} values");
+        assert!(records > 1000, "{name} has {records} records");
+    }
+}
