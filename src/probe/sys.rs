@@ -80,8 +80,8 @@ pub(crate) fn open_event(id: u32, cpu: u32) -> io::Result<OwnedFd> {
     attr.type_ = TRACEPOINT;
     attr.size = size_of::<perf_event_attr>() as u32;
     attr.config = id.into();
-    attr.__bindgen_anon_1.sample_period = 1;
-    attr.__bindgen_anon_2.wakeup_events = 1;
+    // It takes no samples (period 0): perf refuses them of events its own sampling
+    // makes happen (`irq_vectors:irq_work_entry`).
     // SAFETY: `attr` is as large as it says and outlives the call, which only
     // reads it.
     let descriptor = unsafe {
