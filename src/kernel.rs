@@ -450,3 +450,64 @@ fn holding(text: &str, events: &Events) -> Vec<EventName> {
     names.sort_by_key(|name| (name.event().len(), *name));
     names.into_iter().take(3).cloned().collect()
 }
+
+#[cfg(all(test, feature = "probe", target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::context::Evidence;
+
+    /// What BTF proves, the kernel's memory has to say too. In a mount namespace
+    /// with tracefs, where that takes one.
+    #[test]
+    fn memory_agrees_with_btf() {
+        const TEST: &str = "kernel::tests::memory_agrees_with_btf";
+        let Ok(kernel) = Kernel::live() else {
+            if std::env::var_os("TRACEPOINTS_TEST_INSIDE").is_some() {
+                panic!("tracefs cannot be read");
+            }
+            let mount = "mount --make-rprivate / && mount -t tracefs tracefs /sys/kernel/tracing";
+            let run = |script: String| {
+                let mut command = std::process::Command::new("unshare");
+                command.args(["--mount", "sh", "-c", &script]);
+                command.env("TRACEPOINTS_TEST_INSIDE", "1");
+                command
+            };
+            let may = run(mount.to_owned()).output();
+            if !may.is_ok_and(|output| output.status.success()) {
+                return eprintln!("SKIPPED {TEST}: it takes root and tracefs");
+            }
+            let status = run(format!("{mount} && exec \"$0\" \"$@\""))
+                .arg(std::env::current_exe().expect("this program"))
+                .args([TEST, "--exact", "--nocapture"])
+                .status();
+            assert!(status.expect("it runs").success());
+            return;
+        };
+        let (mut agreed, mut inferred) = (0, 0);
+        for name in &kernel.events().expect("events") {
+            let tracepoint = kernel.tracepoint(name).expect("an event");
+            let context = tracepoint.context().expect("a context");
+            let Some(class) = context.class() else {
+                continue;
+            };
+            // Any other class of the kernel's must not do.
+            let candidates = [
+                "sched_switch_".to_owned(),
+                "clock".to_owned(),
+                class.to_owned(),
+            ];
+            let said = kernel.class_in_memory(name, tracepoint.id(), &candidates);
+            if said.is_none() && agreed == 0 {
+                return eprintln!("SKIPPED {TEST}: this kernel's memory cannot be read");
+            }
+            let wrong_id = kernel.class_in_memory(name, tracepoint.id() + 1, &candidates);
+            assert_eq!(wrong_id, None, "{name}");
+            match context.evidence() {
+                Evidence::Inferred => inferred += usize::from(said.as_deref() == Some(class)),
+                _ => assert_eq!(said.as_deref(), Some(class), "{name}"),
+            }
+            agreed += 1;
+        }
+        eprintln!("{agreed} classes in memory are BTF's, {inferred} of them inferred");
+    }
+}

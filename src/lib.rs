@@ -21,7 +21,15 @@
 //!
 //! [`format`](mod@format) reads and writes format files; [`emit`] writes
 //! contexts in C and Rust, and whole programs; [`RawTracepoint`] is what
-//! `raw_tp` and `tp_btf` programs get.
+//! `raw_tp` and `tp_btf` programs get. [`Record`] reads what an event has written, and
+#![cfg_attr(
+    all(feature = "probe", target_os = "linux"),
+    doc = "[`probe`] attaches programs to events and hands out what happens."
+)]
+#![cfg_attr(
+    not(all(feature = "probe", target_os = "linux")),
+    doc = "the feature `probe` attaches programs to events, on Linux."
+)]
 //!
 //! # Kernel support
 //!
@@ -67,6 +75,6 @@ pub use tracefs::{Events, RejectedLine};
 pub use tracepoint::Tracepoint;
 
 /// The README's example is compiled and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "probe"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -108,7 +108,7 @@ impl<'a> ProbeBuilder<'a> {
     }
 
     /// The size of the ring buffer in bytes, for all CPUs together: a power of two
-    /// and whole pages, 4 MiB if it is not said. What does not fit is lost, and
+    /// and whole pages, 1 MiB if it is not said. What does not fit is lost, and
     /// counted.
     pub fn ring_size(mut self, bytes: u32) -> Self {
         self.ring_size = bytes;
@@ -399,7 +399,7 @@ impl Probe {
             filter: None,
             scope: TaskScope::All,
             data_limit: 256,
-            ring_size: 4 << 20,
+            ring_size: 1 << 20,
         }
     }
 
