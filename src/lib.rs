@@ -57,6 +57,7 @@ pub mod probe;
 mod raw;
 mod read;
 mod record;
+mod render;
 pub mod ring;
 mod tracefs;
 mod tracepoint;
@@ -71,6 +72,7 @@ pub use kernel::Kernel;
 pub use layout::{Difference, DifferenceKind, Layout, Slot};
 pub use raw::{RawArgument, RawTracepoint};
 pub use record::{ByteOrder, Integers, Machine, Record, RecordError, Value};
+pub use render::{Addresses, Renderer};
 pub use tracefs::{Events, RejectedLine};
 pub use tracepoint::Tracepoint;
 

@@ -12,6 +12,7 @@
 mod declaration;
 mod field;
 mod parse;
+pub mod print;
 
 pub use declaration::Declaration;
 pub use field::{Field, FieldKind};
@@ -121,6 +122,16 @@ impl Format {
             .collect();
         let size = slots.iter().map(Slot::end).max().unwrap_or(0);
         Layout::new(RecordKeyword::Struct, None, size, slots)
+    }
+
+    /// What the print fmt says; it is read anew each time.
+    ///
+    /// # Errors
+    ///
+    /// [`PrintFmtError`](print::PrintFmtError) with the place, where the text is
+    /// not the C a print fmt is made of.
+    pub fn print(&self) -> Result<print::PrintFmt, print::PrintFmtError> {
+        print::PrintFmt::parse(&self.print_fmt)
     }
 
     /// The text after `print fmt: `, exact, escapes and newlines included.

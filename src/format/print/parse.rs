@@ -1,0 +1,377 @@
+//! The grammar of print fmt: a format string and C expressions.
+
+use nom::branch::alt;
+use nom::bytes::complete::{is_not, tag, take_while, take_while1};
+use nom::character::complete::{anychar, char, multispace0, satisfy};
+use nom::combinator::{map, opt, recognize, value};
+use nom::error::{Error, ErrorKind};
+use nom::multi::{fold_many1, many0_count};
+use nom::sequence::{delimited, preceded};
+use nom::{Finish, IResult, Parser};
+
+use super::{BinaryOperator, Expression, Literal, PrintFmt, PrintFmtError, UnaryOperator};
+
+/// How deep expressions may nest.
+const DEPTH: usize = 96;
+
+pub(super) fn print_fmt(text: &str) -> Result<PrintFmt, PrintFmtError> {
+    let mut whole = (literal, arguments(DEPTH), multispace0);
+    match whole.parse(text).finish() {
+        Ok(("", (format, arguments, _))) => Ok(PrintFmt { format, arguments }),
+        Ok((rest, _)) => Err(error_at(text, rest)),
+        Err(Error {
+            code: ErrorKind::TooLarge,
+            ..
+        }) => Err(PrintFmtError::TooDeep { limit: DEPTH }),
+        Err(error) => Err(error_at(text, error.input)),
+    }
+}
+
+fn error_at(text: &str, rest: &str) -> PrintFmtError {
+    PrintFmtError::Syntax {
+        offset: text.len() - rest.len(),
+        rest: rest.chars().take(40).collect(),
+    }
+}
+
+/// Each after a comma.
+fn arguments(depth: usize) -> impl Fn(&str) -> IResult<&str, Vec<Expression>> {
+    move |input| {
+        let mut arguments = Vec::new();
+        let mut input = input;
+        while let (rest, Some(_)) = opt(token(",")).parse(input)? {
+            let (rest, argument) = expression(rest, depth)?;
+            arguments.push(argument);
+            input = rest;
+        }
+        Ok((input, arguments))
+    }
+}
+
+/// One or more strings, which C joins.
+fn literal(input: &str) -> IResult<&str, Literal> {
+    let part = preceded(multispace0, string);
+    map(
+        fold_many1(part, Vec::new, |mut parts: Vec<String>, part: &str| {
+            parts.push(part.to_owned());
+            parts
+        }),
+        |parts| Literal { parts },
+    )
+    .parse(input)
+}
+
+/// What is between quotes, escapes as they are.
+fn string(input: &str) -> IResult<&str, &str> {
+    let escaped = recognize((char('\\'), anychar));
+    let inside = recognize(many0_count(alt((is_not("\\\""), escaped))));
+    delimited(char('"'), inside, char('"')).parse(input)
+}
+
+fn deeper(input: &str, depth: usize) -> Result<usize, nom::Err<Error<&str>>> {
+    let deeper = depth.checked_sub(1);
+    deeper.ok_or_else(|| nom::Err::Failure(Error::new(input, ErrorKind::TooLarge)))
+}
+
+pub(super) fn expression(input: &str, depth: usize) -> IResult<&str, Expression> {
+    let depth = deeper(input, depth)?;
+    let (input, condition) = binary(input, depth, 0)?;
+    let (input, question) = opt(token("?")).parse(input)?;
+    if question.is_none() {
+        return Ok((input, condition));
+    }
+    // GNU C: `a ?: b` is `a ? a : b`.
+    let (input, colon) = opt(token(":")).parse(input)?;
+    let (input, then) = match colon {
+        Some(_) => (input, None),
+        None => {
+            let (input, then) = expression(input, depth)?;
+            let (input, _) = token(":")(input)?;
+            (input, Some(Box::new(then)))
+        }
+    };
+    let (input, otherwise) = expression(input, depth)?;
+    let conditional = Expression::Conditional {
+        condition: Box::new(condition),
+        then,
+        otherwise: Box::new(otherwise),
+    };
+    Ok((input, conditional))
+}
+
+/// Operators that bind at least as tightly as `level`.
+fn binary(input: &str, depth: usize, level: u8) -> IResult<&str, Expression> {
+    let depth = deeper(input, depth)?;
+    let (mut input, mut left) = unary(input, depth)?;
+    loop {
+        let (after_space, _) = multispace0(input)?;
+        let Some(operator) = BinaryOperator::at(after_space).filter(|op| op.level() >= level)
+        else {
+            return Ok((input, left));
+        };
+        let rest = &after_space[operator.as_str().len()..];
+        let (rest, right) = binary(rest, depth, operator.level() + 1)?;
+        left = Expression::Binary(operator, Box::new(left), Box::new(right));
+        input = rest;
+    }
+}
+
+fn unary(input: &str, depth: usize) -> IResult<&str, Expression> {
+    let depth = deeper(input, depth)?;
+    let (input, _) = multispace0(input)?;
+    let operator = alt((
+        value(UnaryOperator::Not, char('!')),
+        value(UnaryOperator::Complement, char('~')),
+        value(UnaryOperator::Minus, char('-')),
+        value(UnaryOperator::Plus, char('+')),
+        value(UnaryOperator::Dereference, char('*')),
+        value(UnaryOperator::Address, char('&')),
+    ));
+    if let (rest, Some(operator)) = opt(operator).parse(input)? {
+        let (rest, operand) = unary(rest, depth)?;
+        return Ok((rest, Expression::Unary(operator, Box::new(operand))));
+    }
+    if let (rest, Some(type_name)) = opt(cast).parse(input)? {
+        let (rest, operand) = unary(rest, depth)?;
+        return Ok((
+            rest,
+            Expression::Cast(type_name.to_owned(), Box::new(operand)),
+        ));
+    }
+    let (input, primary) = primary(input, depth)?;
+    postfix(input, primary, depth)
+}
+
+fn postfix(mut input: &str, mut left: Expression, depth: usize) -> IResult<&str, Expression> {
+    // Each makes the tree one deeper.
+    for _ in 0..depth {
+        let (rest, sign) =
+            opt(alt((token("->"), token("."), token("["), token("(")))).parse(input)?;
+        match (sign, left) {
+            (None, left) => return Ok((input, left)),
+            (Some("->"), Expression::Name(name)) if name == "REC" => {
+                let (rest, field) = preceded(multispace0, word).parse(rest)?;
+                (input, left) = (rest, Expression::Field(field.to_owned()));
+            }
+            (Some(sign @ ("->" | ".")), whole) => {
+                let (rest, member) = preceded(multispace0, word).parse(rest)?;
+                left = Expression::Member {
+                    whole: Box::new(whole),
+                    is_pointer: sign == "->",
+                    member: member.to_owned(),
+                };
+                input = rest;
+            }
+            (Some("["), array) => {
+                let (rest, index) = expression(rest, depth)?;
+                let (rest, _) = token("]")(rest)?;
+                left = Expression::Index(Box::new(array), Box::new(index));
+                input = rest;
+            }
+            (Some(_), Expression::Name(function)) => {
+                let (rest, arguments) = call_arguments(rest, depth)?;
+                left = Expression::Call(function, arguments);
+                input = rest;
+            }
+            (Some(_), left) => return Ok((input, left)),
+        }
+    }
+    Err(nom::Err::Failure(Error::new(input, ErrorKind::TooLarge)))
+}
+
+/// What is between the brackets of a call, and the closing one.
+fn call_arguments(input: &str, depth: usize) -> IResult<&str, Vec<Expression>> {
+    if let (rest, Some(_)) = opt(token(")")).parse(input)? {
+        return Ok((rest, Vec::new()));
+    }
+    let (input, first) = argument(input, depth)?;
+    let mut arguments = vec![first];
+    let mut input = input;
+    while let (rest, Some(_)) = opt(token(",")).parse(input)? {
+        let (rest, next) = argument(rest, depth)?;
+        arguments.push(next);
+        input = rest;
+    }
+    let (input, _) = token(")")(input)?;
+    Ok((input, arguments))
+}
+
+/// An expression, a list in braces or a type's name.
+fn argument(input: &str, depth: usize) -> IResult<&str, Expression> {
+    let (input, _) = multispace0(input)?;
+    if input.starts_with('{') {
+        return list(input, depth);
+    }
+    let ends = |rest: &str| rest.trim_start().starts_with([',', ')']);
+    match expression(input, depth) {
+        Ok((rest, argument)) if ends(rest) => Ok((rest, argument)),
+        Err(nom::Err::Failure(error)) => Err(nom::Err::Failure(error)),
+        other => match type_name(input) {
+            Ok((rest, name)) if ends(rest) => Ok((rest, Expression::Type(name.to_owned()))),
+            _ => other,
+        },
+    }
+}
+
+fn list(input: &str, depth: usize) -> IResult<&str, Expression> {
+    let depth = deeper(input, depth)?;
+    let (mut input, _) = token("{")(input)?;
+    let mut items = Vec::new();
+    loop {
+        if let (rest, Some(_)) = opt(token("}")).parse(input)? {
+            return Ok((rest, Expression::List(items)));
+        }
+        let (rest, item) = argument(input, depth)?;
+        items.push(item);
+        let (rest, _) = opt(token(",")).parse(rest)?;
+        if rest.len() == input.len() {
+            return Err(nom::Err::Error(Error::new(input, ErrorKind::Many0)));
+        }
+        input = rest;
+    }
+}
+
+fn primary(input: &str, depth: usize) -> IResult<&str, Expression> {
+    let (input, _) = multispace0(input)?;
+    if input.starts_with("({") {
+        return map(opaque, |text| Expression::Opaque(text.to_owned())).parse(input);
+    }
+    if let Some(inside) = input.strip_prefix('(') {
+        let (rest, inner) = expression(inside, depth)?;
+        let (rest, _) = token(")")(rest)?;
+        return Ok((rest, inner));
+    }
+    if input.starts_with('{') {
+        return list(input, depth);
+    }
+    alt((
+        map(literal, Expression::String),
+        map(character, |text| Expression::Character(text.to_owned())),
+        map(number, |text| Expression::Number(text.to_owned())),
+        |input| sizeof(input, depth),
+        map(word, |name| Expression::Name(name.to_owned())),
+    ))
+    .parse(input)
+}
+
+fn sizeof(input: &str, depth: usize) -> IResult<&str, Expression> {
+    let (rest, name) = word(input)?;
+    if name != "sizeof" {
+        return Err(nom::Err::Error(Error::new(input, ErrorKind::Tag)));
+    }
+    if let (rest, Some(_)) = opt(token("(")).parse(rest)? {
+        let (rest, inner) = argument(rest, depth)?;
+        let (rest, _) = token(")")(rest)?;
+        return Ok((rest, Expression::Sizeof(Box::new(inner))));
+    }
+    let (rest, operand) = unary(rest, depth)?;
+    Ok((rest, Expression::Sizeof(Box::new(operand))))
+}
+
+/// A statement expression, to its closing bracket.
+fn opaque(input: &str) -> IResult<&str, &str> {
+    let mut depth = 0_usize;
+    let mut rest = input;
+    while let Some(first) = rest.chars().next() {
+        if first == '"' {
+            (rest, _) = string(rest)?;
+            continue;
+        }
+        rest = &rest[first.len_utf8()..];
+        match first {
+            '(' | '{' | '[' => depth += 1,
+            ')' | '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return Ok((rest, &input[..input.len() - rest.len()]));
+        }
+    }
+    Err(nom::Err::Error(Error::new(input, ErrorKind::Eof)))
+}
+
+/// `'x'`, with its quotes.
+fn character(input: &str) -> IResult<&str, &str> {
+    let escaped = recognize((char('\\'), take_while1(|c: char| c != '\'')));
+    let any_escaped = recognize((char('\\'), anychar));
+    let inside = alt((any_escaped, recognize(satisfy(|c| c != '\'')), escaped));
+    let more = take_while(|c: char| c.is_ascii_alphanumeric());
+    recognize((char('\''), inside, more, char('\''))).parse(input)
+}
+
+/// A number with its suffix, as written.
+fn number(input: &str) -> IResult<&str, &str> {
+    let (_, first) = satisfy(|c| c.is_ascii_digit())(input)?;
+    let _ = first;
+    take_while1(|c: char| c.is_ascii_alphanumeric()).parse(input)
+}
+
+fn word(input: &str) -> IResult<&str, &str> {
+    let start = satisfy(|c| c.is_ascii_alphabetic() || c == '_');
+    let rest = take_while(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    recognize((start, rest)).parse(input)
+}
+
+/// The type of a cast, without its brackets. `(x) - 1` is none: a word that is no
+/// type's known name has to be followed by what only an operand begins with.
+fn cast(input: &str) -> IResult<&str, &str> {
+    let (rest, name) = delimited(token("("), type_name, token(")")).parse(input)?;
+    let follows = rest.trim_start();
+    let begins_operand = follows
+        .starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '(' | '"' | '\''));
+    let may_begin = follows.starts_with(['-', '+', '*', '&', '~', '!', '{'])
+        && !follows.starts_with("&&")
+        && !follows.starts_with("!=");
+    let is_operator_word = name == "REC" || name.starts_with("REC ");
+    let is_surely_type = is_type(name);
+    match !is_operator_word && (begins_operand || (may_begin && is_surely_type)) {
+        true => Ok((rest, name)),
+        false => Err(nom::Err::Error(Error::new(input, ErrorKind::Not))),
+    }
+}
+
+/// Words, `*` and brackets that may be a type's name: `struct x *`, `typeof(y)`.
+fn type_name(input: &str) -> IResult<&str, &str> {
+    let (input, _) = multispace0(input)?;
+    let mut rest = input;
+    let mut words = 0;
+    loop {
+        let trimmed = rest.trim_start();
+        if let Ok((after, one)) = word(trimmed) {
+            words += 1;
+            rest = after;
+            if matches!(one, "typeof" | "__typeof__") {
+                (rest, _) = preceded(multispace0, opaque).parse(rest)?;
+            }
+        } else if let Some(after) = trimmed.strip_prefix('*').filter(|_| words > 0) {
+            rest = after;
+        } else if let Some(after) = trimmed.strip_prefix("[]").filter(|_| words > 0) {
+            rest = after;
+        } else {
+            break;
+        }
+    }
+    match words {
+        0 => Err(nom::Err::Error(Error::new(input, ErrorKind::Alpha))),
+        _ => Ok((rest, &input[..input.len() - rest.len()])),
+    }
+}
+
+/// Whether it is surely a type, and no variable's name.
+fn is_type(name: &str) -> bool {
+    let first = name.split([' ', '*']).next().unwrap_or(name);
+    name.contains(['*', ' '])
+        || matches!(
+            first,
+            "unsigned" | "signed" | "int" | "long" | "short" | "char" | "bool" | "void" | "const"
+        )
+        || first.ends_with("_t")
+        || matches!(
+            first.trim_start_matches('_'),
+            "u8" | "u16" | "u32" | "u64" | "s8" | "s16" | "s32" | "s64"
+        )
+}
+
+fn token(sign: &'static str) -> impl Fn(&str) -> IResult<&str, &str> {
+    move |input| preceded(multispace0, tag(sign)).parse(input)
+}

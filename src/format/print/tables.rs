@@ -1,0 +1,353 @@
+//! What a print fmt tells of a field besides how to print it.
+
+use serde::Serialize;
+
+use super::{Expression, PrintFmt};
+
+/// What a print fmt tells of a field's values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FieldPrint {
+    /// The names of its bits (`__print_flags`), in the order the kernel tries them.
+    pub flags: Vec<NamedValue>,
+    /// The names of its values (`__print_symbolic`), in the order the kernel tries
+    /// them.
+    pub symbols: Vec<NamedValue>,
+    /// The base it is printed in: 8, 10 or 16; `None` if it is no number, or
+    /// printed in several.
+    pub base: Option<u8>,
+    /// Whether it is an address in the kernel's memory: printed by `%p`, `%px`,
+    /// `%pS` or `%ps`.
+    pub is_kernel_pointer: bool,
+}
+
+/// A number and what the kernel calls it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamedValue {
+    /// The number, as 64 bits.
+    pub value: u64,
+    /// Its name.
+    pub name: String,
+}
+
+impl PrintFmt {
+    /// What the print fmt tells of the field of this name.
+    pub fn field(&self, name: &str) -> FieldPrint {
+        let mut print = FieldPrint::default();
+        for argument in &self.arguments {
+            argument.visit(&mut |expression| {
+                let Expression::Call(function, arguments) = expression else {
+                    return;
+                };
+                let names_field = |subject: Option<&Expression>| {
+                    subject.is_some_and(|subject| subject.only_field() == Some(name))
+                };
+                match function.as_str() {
+                    "__print_flags" | "__print_flags_u64"
+                        if print.flags.is_empty() && names_field(arguments.first()) =>
+                    {
+                        print.flags = table(arguments.get(2..).unwrap_or_default());
+                    }
+                    "__print_symbolic" | "__print_symbolic_u64"
+                        if print.symbols.is_empty() && names_field(arguments.first()) =>
+                    {
+                        print.symbols = table(arguments.get(1..).unwrap_or_default());
+                    }
+                    _ => {}
+                }
+            });
+        }
+        let mut bases = Vec::new();
+        for (conversion, argument) in self.conversions_with_arguments() {
+            if argument.only_field() != Some(name) {
+                continue;
+            }
+            match conversion.specifier {
+                'd' | 'i' | 'u' => bases.push(10),
+                'x' | 'X' => bases.push(16),
+                'o' => bases.push(8),
+                'p' if matches!(
+                    &*conversion.extension,
+                    "" | "x" | "S" | "s" | "F" | "f" | "B"
+                ) =>
+                {
+                    print.is_kernel_pointer = true;
+                }
+                _ => {}
+            }
+        }
+        bases.dedup();
+        if let [base] = bases[..] {
+            print.base = Some(base);
+        }
+        print
+    }
+
+    /// Each conversion of the format string with the argument it prints; those that
+    /// take none, and arguments that are widths, are left out.
+    fn conversions_with_arguments(&self) -> Vec<(Conversion, &Expression)> {
+        let mut arguments = self.arguments.iter();
+        let mut found = Vec::new();
+        for piece in pieces(&self.format.text()) {
+            let Piece::Conversion(conversion) = piece else {
+                continue;
+            };
+            for _ in 0..conversion.stars() {
+                arguments.next();
+            }
+            if let Some(argument) = arguments.next() {
+                found.push((conversion, argument));
+            }
+        }
+        found
+    }
+}
+
+fn table(entries: &[Expression]) -> Vec<NamedValue> {
+    let named = |entry: &Expression| {
+        let Expression::List(items) = entry else {
+            return None;
+        };
+        let [value, Expression::String(name)] = &items[..] else {
+            return None;
+        };
+        Some(NamedValue {
+            value: value.constant()?,
+            name: name.text(),
+        })
+    };
+    // What stands in braces around all entries are they.
+    match entries {
+        [Expression::List(items)] if matches!(items.first(), Some(Expression::List(_))) => {
+            items.iter().filter_map(named).collect()
+        }
+        entries => entries.iter().filter_map(named).collect(),
+    }
+}
+
+impl Expression {
+    fn visit<'e>(&'e self, act: &mut impl FnMut(&'e Expression)) {
+        act(self);
+        match self {
+            Self::Unary(_, one) | Self::Cast(_, one) | Self::Sizeof(one) => one.visit(act),
+            Self::Member { whole, .. } => whole.visit(act),
+            Self::Binary(_, left, right) | Self::Index(left, right) => {
+                left.visit(act);
+                right.visit(act);
+            }
+            Self::Conditional {
+                condition,
+                then,
+                otherwise,
+            } => {
+                condition.visit(act);
+                if let Some(then) = then {
+                    then.visit(act);
+                }
+                otherwise.visit(act);
+            }
+            Self::Call(_, items) | Self::List(items) => {
+                items.iter().for_each(|item| item.visit(act));
+            }
+            _ => {}
+        }
+    }
+
+    /// The field that the expression is, but for casts.
+    fn only_field(&self) -> Option<&str> {
+        match self {
+            Self::Field(name) => Some(name),
+            Self::Cast(_, operand) => operand.only_field(),
+            _ => None,
+        }
+    }
+
+    /// The value of an expression of numbers alone.
+    pub(crate) fn constant(&self) -> Option<u64> {
+        use super::{BinaryOperator as B, UnaryOperator as U};
+        Some(match self {
+            Self::Number(text) => super::number_value(text)?.0,
+            Self::Character(text) => super::character_value(text)?.into(),
+            Self::Cast(name, operand) => {
+                let value = operand.constant()?;
+                match name.split_whitespace().last() {
+                    Some("u8" | "__u8") => value & 0xff,
+                    Some("u16" | "__u16" | "short") => value & 0xffff,
+                    Some("u32" | "__u32" | "int") => value & 0xffff_ffff,
+                    _ => value,
+                }
+            }
+            Self::Unary(operator, operand) => {
+                let value = operand.constant()?;
+                match operator {
+                    U::Not => u64::from(value == 0),
+                    U::Complement => !value,
+                    U::Minus => value.wrapping_neg(),
+                    U::Plus => value,
+                    U::Dereference | U::Address => return None,
+                }
+            }
+            Self::Binary(operator, left, right) => {
+                let (left, right) = (left.constant()?, right.constant()?);
+                match operator {
+                    B::Or => left | right,
+                    B::Xor => left ^ right,
+                    B::And => left & right,
+                    B::ShiftLeft => left.checked_shl(u32::try_from(right).ok()?)?,
+                    B::ShiftRight => left.checked_shr(u32::try_from(right).ok()?)?,
+                    B::Add => left.wrapping_add(right),
+                    B::Subtract => left.wrapping_sub(right),
+                    B::Multiply => left.wrapping_mul(right),
+                    B::Divide => left.checked_div(right)?,
+                    B::Remainder => left.checked_rem(right)?,
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// A part of a format string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Text(String),
+    Conversion(Conversion),
+}
+
+/// A conversion of a format string, as `lib/vsprintf.c` reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Conversion {
+    pub(crate) left: bool,
+    pub(crate) plus: bool,
+    pub(crate) space: bool,
+    pub(crate) alternate: bool,
+    pub(crate) zero: bool,
+    pub(crate) width: Option<Count>,
+    pub(crate) precision: Option<Count>,
+    pub(crate) length: Length,
+    pub(crate) specifier: char,
+    /// The letters and digits after `%p`.
+    pub(crate) extension: String,
+}
+
+/// A width or precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    Is(usize),
+    Argument,
+}
+
+/// How large an integer argument is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Length {
+    Byte,
+    Short,
+    #[default]
+    Int,
+    Long,
+    LongLong,
+}
+
+impl Conversion {
+    fn stars(&self) -> usize {
+        let is_argument = |count: Option<Count>| usize::from(count == Some(Count::Argument));
+        is_argument(self.width) + is_argument(self.precision)
+    }
+}
+
+/// Splits a format string into texts and conversions; `%%` is a text.
+pub(crate) fn pieces(format: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut text = String::new();
+    let mut rest = format;
+    while let Some(at) = rest.find('%') {
+        text += &rest[..at];
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('%') {
+            text.push('%');
+            rest = after;
+            continue;
+        }
+        let Some((conversion, after)) = conversion(rest) else {
+            text.push('%');
+            continue;
+        };
+        if !text.is_empty() {
+            pieces.push(Piece::Text(std::mem::take(&mut text)));
+        }
+        pieces.push(Piece::Conversion(conversion));
+        rest = after;
+    }
+    text += rest;
+    if !text.is_empty() {
+        pieces.push(Piece::Text(text));
+    }
+    pieces
+}
+
+/// The conversion after a `%`, and what comes after it.
+fn conversion(text: &str) -> Option<(Conversion, &str)> {
+    let mut conversion = Conversion::default();
+    let mut rest = text;
+    loop {
+        let flag = rest.chars().next()?;
+        match flag {
+            '-' => conversion.left = true,
+            '+' => conversion.plus = true,
+            ' ' => conversion.space = true,
+            '#' => conversion.alternate = true,
+            '0' => conversion.zero = true,
+            _ => break,
+        }
+        rest = &rest[1..];
+    }
+    (conversion.width, rest) = count(rest);
+    if let Some(after) = rest.strip_prefix('.') {
+        (conversion.precision, rest) = count(after);
+        conversion.precision.get_or_insert(Count::Is(0));
+    }
+    for (sign, length) in [
+        ("hh", Length::Byte),
+        ("h", Length::Short),
+        ("ll", Length::LongLong),
+        ("l", Length::Long),
+        ("L", Length::LongLong),
+        ("q", Length::LongLong),
+        ("z", Length::Long),
+        ("Z", Length::Long),
+        ("t", Length::Long),
+        ("j", Length::LongLong),
+    ] {
+        if let Some(after) = rest.strip_prefix(sign) {
+            conversion.length = length;
+            rest = after;
+            break;
+        }
+    }
+    conversion.specifier = rest.chars().next().filter(char::is_ascii_alphabetic)?;
+    rest = &rest[1..];
+    if conversion.specifier == 'p' {
+        let end = extension_end(rest);
+        conversion.extension = rest[..end].to_owned();
+        rest = &rest[end..];
+    }
+    Some((conversion, rest))
+}
+
+/// How much after `%p` is its extension. The kernel skips all letters and digits,
+/// also those that mean nothing (`lib/vsprintf.c`, `vsnprintf()`).
+fn extension_end(rest: &str) -> usize {
+    rest.bytes()
+        .position(|byte| !byte.is_ascii_alphanumeric())
+        .unwrap_or(rest.len())
+}
+
+fn count(text: &str) -> (Option<Count>, &str) {
+    if let Some(rest) = text.strip_prefix('*') {
+        return (Some(Count::Argument), rest);
+    }
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit());
+    let (digits, rest) = text.split_at(end.unwrap_or(text.len()));
+    (digits.parse().ok().map(Count::Is), rest)
+}

@@ -1,0 +1,517 @@
+//! Records as the kernel prints them.
+
+mod addresses;
+mod number;
+mod pointer;
+mod value;
+
+pub use addresses::Addresses;
+
+use crate::format::Format;
+use crate::format::print::{Conversion, Count, Length, Piece, PrintFmtError, pieces};
+use crate::record::{Machine, Record};
+use number::{Layout, WIDEST, write};
+use value::{Compiler, Node, Printed, Scope, Value};
+
+/// Prints one event's records as the kernel's `trace` file does: its print fmt,
+/// made ready once.
+///
+/// What cannot be told from the record alone is printed in `<…>`: helpers only a
+/// driver can evaluate (`<nvme_trace_disk_name(…)>`), and data that are not where
+/// the record says. A `%p`, of which the kernel prints a hash, is the true address
+/// after `0x`; `%px` is without it. Functions and strings of the kernel are names if
+/// [`Addresses`] knows them.
+///
+/// `syscalls:*` have no use for their print fmt: the kernel prints
+/// `sys_close(fd: 3)` and `sys_close -> 0x0`, as Linux 6.16 and later do here
+/// (`kernel/trace/trace_syscalls.c`).
+///
+/// ```
+/// use tracepoints::{Addresses, Kernel, Machine, Record, Renderer};
+///
+/// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
+/// let exec = kernel.tracepoint("sched:sched_process_exec")?;
+/// let machine = kernel.machine()?;
+/// let renderer = Renderer::new(exec.format(), machine)?;
+/// let mut bytes = vec![0, 0, 0, 0, 7, 0, 0, 0, 20, 0, 8, 0, 7, 0, 0, 0, 7, 0, 0, 0];
+/// bytes.extend(b"/bin/rm\0");
+/// let mut text = String::new();
+/// renderer.render(&Record::new(exec.format(), &bytes, machine), &Addresses::new(), &mut text);
+/// assert_eq!(text, "filename=/bin/rm pid=7 old_pid=7");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Renderer {
+    machine: Machine,
+    style: Style,
+}
+
+#[derive(Clone, Debug)]
+enum Style {
+    PrintFmt(Vec<Step>),
+    /// The name of the system call, and its arguments.
+    Enter(String, Vec<Argument>),
+    Exit(String, Node),
+}
+
+/// A part of what is printed.
+#[derive(Clone, Debug)]
+enum Step {
+    Text(String),
+    Value {
+        conversion: Conversion,
+        width: Option<Node>,
+        precision: Option<Node>,
+        value: Node,
+    },
+}
+
+/// An argument of a system call.
+#[derive(Clone, Debug)]
+struct Argument {
+    name: String,
+    value: Node,
+    /// The string or data it points at, which Linux 6.19 and later record.
+    pointed: Option<Node>,
+    is_text: bool,
+    /// How the kernel prints it in particular.
+    special: Option<Vec<Step>>,
+}
+
+impl Renderer {
+    /// Makes an event's print fmt ready.
+    ///
+    /// # Errors
+    ///
+    /// [`PrintFmtError`] where it is not understood.
+    pub fn new(format: &Format, machine: Machine) -> Result<Self, PrintFmtError> {
+        let compiler = Compiler { format, machine };
+        let is_syscall = format.field("__syscall_nr").is_some();
+        let style = match format.name() {
+            name if is_syscall && name.starts_with("sys_enter_") => {
+                syscall_enter(&compiler, &name["sys_enter_".len()..])?
+            }
+            name if is_syscall && name.starts_with("sys_exit_") => {
+                let name = format!("sys_{}", &name["sys_exit_".len()..]);
+                Style::Exit(name, compiler.node(&field("ret")))
+            }
+            _ => Style::PrintFmt(steps(&compiler)?),
+        };
+        Ok(Self { machine, style })
+    }
+
+    /// Appends a record's text. The record has to be of the format and the machine
+    /// the renderer was made for.
+    pub fn render(&self, record: &Record<'_>, addresses: &Addresses, out: &mut String) {
+        let scope = Scope {
+            bytes: record.bytes(),
+            machine: self.machine,
+        };
+        let printer = Printer { scope, addresses };
+        match &self.style {
+            Style::PrintFmt(steps) => printer.steps(steps, out),
+            Style::Enter(name, arguments) => {
+                write(out, format_args!("sys_{name}("));
+                for (index, argument) in arguments.iter().enumerate() {
+                    out.push_str(if index > 0 { ", " } else { "" });
+                    printer.argument(argument, out);
+                }
+                out.push(')');
+            }
+            Style::Exit(name, ret) => {
+                write(out, format_args!("{name} -> "));
+                match ret.evaluate(&scope) {
+                    Value::Integer { bits, .. } => write(out, format_args!("{bits:#x}")),
+                    other => printer.unknown(other, out),
+                }
+            }
+        }
+    }
+}
+
+fn field(name: &str) -> crate::format::print::Expression {
+    crate::format::print::Expression::Field(name.to_owned())
+}
+
+fn steps(compiler: &Compiler<'_>) -> Result<Vec<Step>, PrintFmtError> {
+    let print = compiler.format.print()?;
+    let mut arguments = print.arguments().iter();
+    let mut next = || match arguments.next() {
+        Some(argument) => compiler.node(argument),
+        None => Node::Unknown("missing".to_owned()),
+    };
+    let steps = pieces(&print.format().text())
+        .into_iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => Step::Text(text),
+            Piece::Conversion(conversion) => {
+                let width = (conversion.width == Some(Count::Argument)).then(&mut next);
+                let precision = (conversion.precision == Some(Count::Argument)).then(&mut next);
+                Step::Value {
+                    width,
+                    precision,
+                    value: next(),
+                    conversion,
+                }
+            }
+        });
+    Ok(steps.collect())
+}
+
+/// `print_syscall_enter()` of `kernel/trace/trace_syscalls.c`.
+fn syscall_enter(compiler: &Compiler<'_>, name: &str) -> Result<Style, PrintFmtError> {
+    let fields = compiler.format.fields().iter();
+    let values = fields
+        .clone()
+        .filter(|field| field.name() != "__syscall_nr" && !field.kind().is_dynamic());
+    let mut arguments: Vec<Argument> = values
+        .map(|one| {
+            let pointed = format!("__{}_val", one.name());
+            let pointed = compiler.format.field(&pointed);
+            Argument {
+                name: one.name().to_owned(),
+                value: compiler.node(&field(one.name())),
+                is_text: pointed.is_some_and(|pointed| pointed.is_text()),
+                pointed: pointed.map(|pointed| compiler.node(&field(pointed.name()))),
+                special: None,
+            }
+        })
+        .collect();
+    // Of a call whose print fmt decodes flags the kernel prints these and the mode
+    // as that says.
+    let print = compiler.format.print()?;
+    let decodes = print.to_string().contains("__print_flags(");
+    if decodes {
+        let all = steps(compiler)?;
+        specialize(&mut arguments, all);
+    }
+    Ok(Style::Enter(name.to_owned(), arguments))
+}
+
+/// Gives each argument the steps that print it in `name: …, name: …`.
+fn specialize(arguments: &mut [Argument], steps: Vec<Step>) {
+    let mut current: Option<usize> = None;
+    for step in steps {
+        if let Step::Text(text) = &step {
+            let begun = arguments
+                .iter()
+                .position(|argument| text.contains(&format!("{}: ", argument.name)));
+            if let Some(index) = begun {
+                current = Some(index);
+                let own = text.split_once(&format!("{}: ", arguments[index].name));
+                let rest = own.map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+                arguments[index].special = Some(vec![Step::Text(rest)]);
+            }
+            continue;
+        }
+        if let Some(special) = current.and_then(|index| arguments[index].special.as_mut()) {
+            special.push(step);
+        }
+    }
+}
+
+/// What is at hand when a record is printed.
+struct Printer<'a> {
+    scope: Scope<'a>,
+    addresses: &'a Addresses,
+}
+
+impl Printer<'_> {
+    fn steps(&self, steps: &[Step], out: &mut String) {
+        for step in steps {
+            match step {
+                Step::Text(text) => out.push_str(text),
+                Step::Value {
+                    conversion,
+                    width,
+                    precision,
+                    value,
+                } => {
+                    self.value(conversion, width.as_ref(), precision.as_ref(), value, out);
+                }
+            }
+        }
+    }
+
+    fn unknown(&self, value: Value<'_>, out: &mut String) {
+        match value {
+            Value::Unknown(text) => write(out, format_args!("<{text}>")),
+            _ => out.push_str("<of another type>"),
+        }
+    }
+
+    fn value(
+        &self,
+        conversion: &Conversion,
+        width: Option<&Node>,
+        precision: Option<&Node>,
+        node: &Node,
+        out: &mut String,
+    ) {
+        let mut layout = Layout {
+            left: conversion.left,
+            plus: conversion.plus,
+            space: conversion.space,
+            alternate: conversion.alternate,
+            zero: conversion.zero,
+            ..Layout::default()
+        };
+        if let Some(Count::Is(width)) = conversion.width {
+            layout.width = width;
+        }
+        if let Some(Count::Is(precision)) = conversion.precision {
+            layout.precision = Some(precision);
+        }
+        // A negative width is that width to the left, a negative precision none.
+        if let Some(Value::Integer { bits, .. }) = width.map(|node| node.evaluate(&self.scope)) {
+            layout.left |= (bits as i32) < 0;
+            layout.width = (bits as i32).unsigned_abs() as usize;
+        }
+        if let Some(Value::Integer { bits, .. }) = precision.map(|node| node.evaluate(&self.scope))
+        {
+            layout.precision = usize::try_from(bits as i32).ok();
+        }
+        layout.width = layout.width.min(WIDEST);
+        let value = match conversion.specifier {
+            's' => match node.printed(&self.scope) {
+                Some(printed) => return self.printed(printed, layout, out),
+                None => node.evaluate(&self.scope),
+            },
+            _ => node.evaluate(&self.scope),
+        };
+        match (conversion.specifier, value) {
+            (_, Value::Unknown(_)) => self.unknown(value, out),
+            ('d' | 'i' | 'u' | 'x' | 'X' | 'o', Value::Integer { bits, .. }) => {
+                self.integer(conversion, layout, bits, out);
+            }
+            ('c', Value::Integer { bits, .. }) => {
+                number::string(
+                    out,
+                    Layout {
+                        precision: None,
+                        ..layout
+                    },
+                    &[bits as u8],
+                );
+            }
+            ('s', Value::Integer { bits: 0, .. }) => number::string(out, layout, b"(null)"),
+            ('s', Value::Integer { bits, .. }) => match self.addresses.string(bits) {
+                Some(string) => number::string(out, layout, string.as_bytes()),
+                // Not in the record, and not a string that the kernel tells of.
+                None => write(out, format_args!("({bits:#x})")),
+            },
+            ('s', value) => match value.string() {
+                Some(string) => number::string(out, layout, &string),
+                None => self.unknown(value, out),
+            },
+            ('p', value) => pointer::pointer(
+                out,
+                &conversion.extension,
+                layout,
+                value,
+                self.scope.machine,
+                self.addresses,
+            ),
+            (_, value) => self.unknown(value, out),
+        }
+    }
+
+    fn integer(&self, conversion: &Conversion, layout: Layout, bits: u64, out: &mut String) {
+        let size = match conversion.length {
+            Length::Byte => 1,
+            Length::Short => 2,
+            Length::Int => 4,
+            Length::Long => self.scope.machine.long_size(),
+            Length::LongLong => 8,
+        };
+        let unused = 64 - 8 * size;
+        let signed = (bits << unused) as i64 >> unused;
+        let unsigned = bits << unused >> unused;
+        match conversion.specifier {
+            'd' | 'i' => number::number(out, layout, signed < 0, signed.unsigned_abs(), 10, false),
+            'u' => number::number(
+                out,
+                Layout {
+                    plus: false,
+                    space: false,
+                    ..layout
+                },
+                false,
+                unsigned,
+                10,
+                false,
+            ),
+            'o' => number::number(out, layout, false, unsigned, 8, false),
+            specifier => number::number(out, layout, false, unsigned, 16, specifier == 'X'),
+        }
+    }
+
+    /// What a helper prints, which `%s` then pads like any string.
+    fn printed(&self, printed: &Printed, layout: Layout, out: &mut String) {
+        let start = out.len();
+        self.print(printed, out);
+        let is_plain = layout.width == 0 && layout.precision.is_none();
+        if !is_plain {
+            let text = out.split_off(start);
+            number::string(out, layout, text.as_bytes());
+        }
+    }
+
+    fn print(&self, printed: &Printed, out: &mut String) {
+        let long = |bits: u64, is_long: bool| match is_long && self.scope.machine.long_size() == 4 {
+            true => bits & 0xffff_ffff,
+            false => bits,
+        };
+        match printed {
+            Printed::Flags {
+                value,
+                delimiter,
+                names,
+                is_long,
+            } => {
+                let Value::Integer { bits, .. } = value.evaluate(&self.scope) else {
+                    return self.unknown(value.evaluate(&self.scope), out);
+                };
+                // trace_print_flags_seq()
+                let mut left = long(bits, *is_long);
+                let mut separator = "";
+                for (mask, name) in names {
+                    let mask = long(*mask, *is_long);
+                    if left == 0 {
+                        break;
+                    }
+                    if left & mask != mask {
+                        continue;
+                    }
+                    left &= !mask;
+                    out.push_str(separator);
+                    out.push_str(name);
+                    separator = delimiter;
+                }
+                if left != 0 {
+                    write(out, format_args!("{separator}{left:#x}"));
+                }
+            }
+            Printed::Symbol {
+                value,
+                names,
+                is_long,
+            } => {
+                let Value::Integer { bits, .. } = value.evaluate(&self.scope) else {
+                    return self.unknown(value.evaluate(&self.scope), out);
+                };
+                let bits = long(bits, *is_long);
+                let name = names
+                    .iter()
+                    .find(|(value, _)| long(*value, *is_long) == bits);
+                match name {
+                    Some((_, name)) => out.push_str(name),
+                    None => write(out, format_args!("{bits:#x}")),
+                }
+            }
+            Printed::Hex {
+                data,
+                length,
+                separated,
+            } => {
+                let (data, length) = (data.evaluate(&self.scope), length.evaluate(&self.scope));
+                let (Value::Bytes { data, .. }, Value::Integer { bits, .. }) = (data, length)
+                else {
+                    return self.unknown(data, out);
+                };
+                let length = usize::try_from(bits as i32).unwrap_or(0);
+                let Some(data) = data.get(..length) else {
+                    return out.push_str("<outside of the record>");
+                };
+                for (index, byte) in data.iter().enumerate() {
+                    out.push_str(if *separated && index > 0 { " " } else { "" });
+                    write(out, format_args!("{byte:02x}"));
+                }
+            }
+            Printed::Array {
+                data,
+                count,
+                element,
+            } => self.array(data, count.as_ref(), element, out),
+            Printed::Bitmask { data } => match data.evaluate(&self.scope) {
+                Value::Bytes { data, .. } => {
+                    pointer::bits(out, data, 8 * data.len(), self.scope.machine);
+                }
+                other => self.unknown(other, out),
+            },
+        }
+    }
+
+    /// `trace_print_array_seq()`.
+    fn array(&self, data: &Node, count: Option<&Node>, element: &Node, out: &mut String) {
+        let data = data.evaluate(&self.scope);
+        let element = element.evaluate(&self.scope);
+        let (Value::Bytes { data, .. }, Value::Integer { bits: size, .. }) = (data, element) else {
+            return self.unknown(data, out);
+        };
+        let size = match size {
+            1 | 2 | 4 | 8 => size as usize,
+            other => return write(out, format_args!("BAD SIZE:{other}")),
+        };
+        let data = match count.map(|count| count.evaluate(&self.scope)) {
+            None => data,
+            Some(Value::Integer { bits, .. }) => {
+                let length = usize::try_from(bits as i32)
+                    .unwrap_or(0)
+                    .saturating_mul(size);
+                match data.get(..length) {
+                    Some(data) => data,
+                    None => return out.push_str("<outside of the record>"),
+                }
+            }
+            Some(other) => return self.unknown(other, out),
+        };
+        out.push('{');
+        for (index, bytes) in data.chunks_exact(size).enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let value = self.scope.machine.unsigned(bytes);
+            write(out, format_args!("{comma}{value:#x}"));
+        }
+        out.push('}');
+    }
+
+    fn argument(&self, argument: &Argument, out: &mut String) {
+        out.push_str(&argument.name);
+        out.push_str(": ");
+        if let Some(special) = &argument.special {
+            return self.steps(special, out);
+        }
+        match argument.value.evaluate(&self.scope) {
+            Value::Integer {
+                bits: bits @ 0..10, ..
+            } => write(out, format_args!("{bits}")),
+            Value::Integer { bits, .. } => write(out, format_args!("{bits:#x}")),
+            other => self.unknown(other, out),
+        }
+        let Some(pointed) = &argument.pointed else {
+            return;
+        };
+        match pointed.evaluate(&self.scope) {
+            Value::Bytes { data, .. } if argument.is_text => {
+                out.push_str(" \"");
+                number::push_bytes(out, crate::record::until_nul(data));
+                out.push('"');
+            }
+            Value::Bytes { data, .. } => {
+                out.push_str(" (");
+                for (index, byte) in data.iter().enumerate() {
+                    out.push_str(if index > 0 { ":" } else { "" });
+                    write(out, format_args!("{byte:02x}"));
+                }
+                out.push_str(") \"");
+                let shown = |byte: &u8| match byte {
+                    0x20..=0x7e => char::from(*byte),
+                    _ => '.',
+                };
+                out.extend(data.iter().map(shown));
+                out.push('"');
+            }
+            other => self.unknown(other, out),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Numbers and strings as `lib/vsprintf.c` prints them.
+
+use std::fmt::Write;
+
+/// How a value is laid out: what a conversion says, widths resolved.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Layout {
+    pub(super) left: bool,
+    pub(super) plus: bool,
+    pub(super) space: bool,
+    pub(super) alternate: bool,
+    pub(super) zero: bool,
+    pub(super) width: usize,
+    pub(super) precision: Option<usize>,
+}
+
+/// The widest field and the longest precision there is, as in the kernel
+/// (`FIELD_WIDTH_MAX` is larger, and no print fmt comes near).
+pub(super) const WIDEST: usize = 4096;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// A number with its sign.
+pub(super) fn number(
+    out: &mut String,
+    layout: Layout,
+    negative: bool,
+    value: u64,
+    base: u64,
+    upper: bool,
+) {
+    let mut digits = [0_u8; 64];
+    let mut at = digits.len();
+    let mut rest = value;
+    if base == 10 {
+        while rest > 0 {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+    } else {
+        let shift = if base == 16 { 4 } else { 3 };
+        while rest > 0 {
+            at -= 1;
+            digits[at] = DIGITS[(rest & (base - 1)) as usize];
+            rest >>= shift;
+        }
+        if upper {
+            digits[at..].make_ascii_uppercase();
+        }
+    }
+    if at == digits.len() {
+        at -= 1;
+        digits[at] = b'0';
+    }
+    let digits = std::str::from_utf8(&digits[at..]).unwrap_or_default();
+    let sign = match () {
+        () if negative => "-",
+        () if layout.plus => "+",
+        () if layout.space => " ",
+        () => "",
+    };
+    // Of a zero in octal the digit is the prefix.
+    let prefix = match (layout.alternate, base) {
+        (true, 16) if upper => "0X",
+        (true, 16) => "0x",
+        (true, 8) if value != 0 => "0",
+        _ => "",
+    };
+    let zeros = layout
+        .precision
+        .unwrap_or(1)
+        .min(WIDEST)
+        .saturating_sub(digits.len());
+    let length = sign.len() + prefix.len() + zeros + digits.len();
+    let padding = layout.width.min(WIDEST).saturating_sub(length);
+    // The kernel lets a precision win over zeros to the width.
+    let pads_zeros = layout.zero && !layout.left && layout.precision.is_none();
+    if !layout.left && !pads_zeros {
+        pad(out, ' ', padding);
+    }
+    out.push_str(sign);
+    out.push_str(prefix);
+    if pads_zeros {
+        pad(out, '0', padding);
+    }
+    pad(out, '0', zeros);
+    out.push_str(digits);
+    if layout.left {
+        pad(out, ' ', padding);
+    }
+}
+
+/// A string, at most as long as the precision says.
+pub(super) fn string(out: &mut String, layout: Layout, bytes: &[u8]) {
+    let most = layout.precision.unwrap_or(usize::MAX);
+    let bytes = &bytes[..bytes.len().min(most)];
+    let padding = layout.width.min(WIDEST).saturating_sub(bytes.len());
+    if !layout.left {
+        pad(out, ' ', padding);
+    }
+    push_bytes(out, bytes);
+    if layout.left {
+        pad(out, ' ', padding);
+    }
+}
+
+/// Bytes as text; what is no UTF-8 is replaced.
+pub(super) fn push_bytes(out: &mut String, bytes: &[u8]) {
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+}
+
+fn pad(out: &mut String, with: char, count: usize) {
+    out.extend(std::iter::repeat_n(with, count));
+}
+
+/// What cannot fail, being a String, is not asked whether it has.
+pub(super) fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(layout: Layout, negative: bool, value: u64, base: u64, upper: bool) -> String {
+        let mut out = String::new();
+        number(&mut out, layout, negative, value, base, upper);
+        out
+    }
+
+    #[test]
+    fn numbers() {
+        let plain = Layout::default();
+        let wide = |width| Layout { width, ..plain };
+        let zero = |width| Layout {
+            zero: true,
+            ..wide(width)
+        };
+        let alternate = |layout| Layout {
+            alternate: true,
+            ..layout
+        };
+        let left = |layout| Layout {
+            left: true,
+            ..layout
+        };
+        let precise = |precision| Layout {
+            precision: Some(precision),
+            ..plain
+        };
+        assert_eq!(shown(plain, false, 0, 10, false), "0");
+        assert_eq!(
+            shown(plain, true, 1 << 63, 10, false),
+            "-9223372036854775808"
+        );
+        assert_eq!(shown(wide(5), true, 42, 10, false), "  -42");
+        assert_eq!(shown(zero(5), true, 42, 10, false), "-0042");
+        assert_eq!(shown(left(zero(5)), false, 42, 10, false), "42   ");
+        assert_eq!(
+            shown(alternate(zero(10)), false, 0xbeef, 16, false),
+            "0x0000beef"
+        );
+        assert_eq!(shown(alternate(plain), false, 0xbeef, 16, true), "0XBEEF");
+        assert_eq!(shown(alternate(plain), false, 0, 16, false), "0x0");
+        assert_eq!(shown(alternate(plain), false, 8, 8, false), "010");
+        assert_eq!(shown(alternate(plain), false, 0, 8, false), "0");
+        assert_eq!(shown(precise(4), false, 7, 16, false), "0007");
+        assert_eq!(
+            shown(
+                Layout {
+                    plus: true,
+                    ..plain
+                },
+                false,
+                7,
+                10,
+                false
+            ),
+            "+7"
+        );
+        assert_eq!(
+            shown(
+                Layout {
+                    space: true,
+                    ..plain
+                },
+                false,
+                7,
+                10,
+                false
+            ),
+            " 7"
+        );
+        assert_eq!(
+            shown(plain, false, u64::MAX, 8, false),
+            "1777777777777777777777"
+        );
+    }
+
+    #[test]
+    fn strings() {
+        let shown = |width, precision, left, text: &[u8]| {
+            let mut out = String::new();
+            let layout = Layout {
+                width,
+                precision,
+                left,
+                ..Layout::default()
+            };
+            string(&mut out, layout, text);
+            out
+        };
+        assert_eq!(shown(6, None, false, b"abc"), "   abc");
+        assert_eq!(shown(6, None, true, b"abc"), "abc   ");
+        assert_eq!(shown(0, Some(2), false, b"abc"), "ab");
+        assert_eq!(shown(0, None, false, b"a\xffb"), "a\u{fffd}b");
+    }
+}
