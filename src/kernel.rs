@@ -21,6 +21,7 @@ use crate::probe::KernelMemory;
 use crate::raw::RawTracepoint;
 use crate::record::{ByteOrder, Machine};
 use crate::ring::PageLayout;
+use crate::trace_line::FlagColumns;
 use crate::tracefs::{Events, Listing, Tracefs};
 use crate::tracepoint::Tracepoint;
 
@@ -154,6 +155,31 @@ impl Kernel {
     /// [`Error::NotText`], [`Error::TooLarge`] and [`Error::Io`].
     pub fn page_layout(&self) -> Result<PageLayout, Error> {
         self.tracefs.page_layout()
+    }
+
+    /// Which letters its `trace` file shows of what a CPU was doing.
+    ///
+    /// A kernel does not say it but in that file ([`FlagColumns::of_legend`]). Here
+    /// one without `ftrace:func_repeats` is taken for Linux 5.12 or older, and any
+    /// other for 5.15 or later, which is wrong of 5.13 and 5.14.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`tracepoint`](Self::tracepoint), about `ftrace:print`.
+    pub fn flag_columns(&self) -> Result<FlagColumns, Error> {
+        let has = |name: &str| -> Result<bool, Error> {
+            let name: EventName = name.parse()?;
+            Ok(self.tracefs.format_path(&name).exists())
+        };
+        // Excerpts of a kernel may have no events of ftrace's own.
+        if !has("ftrace:print")? {
+            return Ok(FlagColumns::Five);
+        }
+        let print = self.tracepoint("ftrace:print")?;
+        match FlagColumns::of_format(print.format()) {
+            FlagColumns::Five if !has("ftrace:func_repeats")? => Ok(FlagColumns::Four),
+            columns => Ok(columns),
+        }
     }
 
     /// The events by the ids their records carry.

@@ -59,6 +59,7 @@ mod read;
 mod record;
 mod render;
 pub mod ring;
+mod trace_line;
 mod tracefs;
 mod tracepoint;
 
@@ -73,6 +74,7 @@ pub use layout::{Difference, DifferenceKind, Layout, Slot};
 pub use raw::{RawArgument, RawTracepoint};
 pub use record::{ByteOrder, Integers, Machine, Record, RecordError, Value};
 pub use render::{Addresses, Renderer};
+pub use trace_line::{FlagColumns, SyscallText, TaskNames, TraceContext};
 pub use tracefs::{Events, RejectedLine};
 pub use tracepoint::Tracepoint;
 

@@ -15,8 +15,8 @@ use std::process::{Command, Output};
 use example::{stderr, stdout};
 use serde_json::Value;
 
-/// Runs a shell script in a mount namespace of its own, `$LIST` and `$FORMAT`
-/// being the example programs; `None`, having said so, where that takes rights
+/// Runs a shell script in a mount namespace of its own, `$LIST`, `$FORMAT` and
+/// `$DECODE` being the example programs; `None`, having said so, where that takes rights
 /// this user does not have.
 fn in_namespace(test: &str, script: &str) -> Option<Output> {
     let unshare = |script: &str| {
@@ -25,6 +25,7 @@ fn in_namespace(test: &str, script: &str) -> Option<Output> {
         command.arg(format!("mount --make-rprivate /\n{script}"));
         command
             .env("LIST", example::example("list"))
+            .env("DECODE", example::example("decode"))
             .env("FORMAT", example::example("format"));
         command
     };
@@ -163,5 +164,143 @@ fn without_root_permission_is_denied() {
         stderr(&output).starts_with("list: permission denied: /sys/kernel/tracing: run as root"),
         "{}",
         stderr(&output)
+    );
+}
+
+/// Starts a process that waits, traces it with `decode --live` and with an instance
+/// of the script's own, and lets it go. `$END` ends `decode`; what it printed, what
+/// the kernel did and what `decode` said come out, parted by `==`.
+const TRACED: &str = r#"
+T=/sys/kernel/tracing
+mkfifo go
+sh -c 'read line < go; exec cat /proc/version' > /dev/null &
+traced=$!
+own=$T/instances/live-test-$$
+mkdir $own
+trap 'rmdir $own' EXIT
+echo $traced > $own/set_event_pid
+"$DECODE" --live --pid $traced $EVENTS > printed 2> said &
+decode=$!
+until grep -q 'Ctrl-C ends it' said; do
+    kill -0 $decode 2> gone || { cat said >&2; exit 1; }
+    sleep 0.05
+done
+for event in $EVENTS; do echo 1 > $own/events/${event%:*}/${event#*:}/enable; done
+echo > go
+wait $traced
+eval "$END"
+status=0; wait $decode || status=$?
+cat printed; echo ==; cat $own/trace; echo ==; cat said
+[ ! -e $T/instances/decode-$decode ]
+exit $status
+"#;
+
+/// A line without what differs between two instances: the time and whether the CPU
+/// should have been given up.
+fn who_and_what(line: &str) -> (&str, &str) {
+    let (who, rest) = line.split_once("] ").expect("a CPU");
+    let (_time, event) = rest.split_once(": ").expect("a time");
+    let end = event.find([':', '(']).or_else(|| event.find(" ->"));
+    (who.trim_start(), &event[..end.unwrap_or(event.len())])
+}
+
+#[test]
+fn decode_of_the_running_kernel() {
+    const EVENTS: &str = "sched:sched_process_exec sched:sched_process_exit \
+        syscalls:sys_enter_openat syscalls:sys_exit_openat syscalls:sys_enter_read";
+    for signal in ["INT", "TERM", "HUP"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let script = format!(
+            "{MOUNT}cd '{}'\nEVENTS='{EVENTS}'\nEND='kill -{signal} $decode'\n{TRACED}",
+            dir.path().display()
+        );
+        let Some(output) = in_namespace("decode_of_the_running_kernel", &script) else {
+            return;
+        };
+        assert!(output.status.success(), "{}", stderr(&output));
+        let parts: Vec<&str> = stdout(&output).split("==\n").collect();
+        let [printed, kernels, said] = parts[..] else {
+            panic!("{}", stdout(&output));
+        };
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("decode: tracing 5 events in /sys/kernel/tracing/instances/"));
+        let kernels: Vec<&str> = kernels
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .collect();
+        let printed: Vec<&str> = printed.lines().collect();
+        let events: Vec<_> = printed.iter().map(|line| who_and_what(line)).collect();
+        let expected: Vec<_> = kernels.iter().map(|line| who_and_what(line)).collect();
+        assert_eq!(events, expected);
+        for what in [
+            "sched_process_exec",
+            "sched_process_exit",
+            "sys_openat",
+            "sys_read",
+        ] {
+            assert!(
+                events.iter().any(|event| event.1 == what),
+                "{what}: {events:?}"
+            );
+        }
+        assert!(
+            events.iter().all(|(who, _)| who.starts_with("cat-")),
+            "{events:?}"
+        );
+        // As wide and where the kernel's are.
+        let flags = |line: &str| {
+            let (start, rest) = line.split_once("] ").expect("a CPU");
+            (start.len(), rest.find(' '))
+        };
+        assert_eq!(flags(printed[0]), flags(kernels[0]));
+    }
+}
+
+/// `decode --live … | head -1` leaves no instance behind either.
+#[test]
+fn decode_whose_reader_goes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = format!(
+        "{MOUNT}cd '{}'
+mkfifo lines
+\"$DECODE\" --live --pid $$ syscalls:sys_enter_openat > lines 2> said &
+decode=$!
+head -n 1 < lines &
+head=$!
+until grep -q 'Ctrl-C ends it' said; do sleep 0.05; done
+until ! kill -0 $decode 2> gone; do cat /proc/version > version; sleep 0.05; done
+wait $decode; wait $head
+[ ! -e /sys/kernel/tracing/instances/decode-$decode ]",
+        dir.path().display()
+    );
+    let Some(output) = in_namespace("decode_whose_reader_goes", &script) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output).lines().count(), 1);
+    assert!(stdout(&output).contains(": sys_openat("));
+}
+
+#[test]
+fn decode_of_what_cannot_be_traced() {
+    let script = format!(
+        "{MOUNT}for event in ftrace:print sched:sched_swich; do
+\"$DECODE\" --live $event & decode=$!
+wait $decode && exit 3
+[ ! -e /sys/kernel/tracing/instances/decode-$decode ]
+done"
+    );
+    let Some(output) = in_namespace("decode_of_what_cannot_be_traced", &script) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said: Vec<&str> = stderr(&output).lines().collect();
+    assert!(
+        said[0].ends_with("/events/ftrace/print/enable: No such file or directory (os error 2)"),
+        "{said:?}"
+    );
+    assert_eq!(
+        said[1..],
+        ["decode: no event sched:sched_swich; did you mean sched:sched_switch?"]
     );
 }

@@ -16,7 +16,7 @@ fn transcripts_are_true() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 4);
     for block in blocks {
         let (command, shown) = block
             .split_once('\n')

@@ -73,12 +73,19 @@ pub(crate) fn run(
             eprintln!("{program}: {error}");
             ExitCode::FAILURE
         }
+        Err(Failure::Other(message)) => {
+            eprintln!("{program}: {message}");
+            ExitCode::FAILURE
+        }
     }
 }
 
 pub(crate) enum Failure {
     Tracepoints(Box<dyn std::error::Error>),
     Output(io::Error),
+    /// What the program itself cannot do, said in a sentence.
+    #[allow(dead_code, reason = "some programs only read kernels")]
+    Other(String),
 }
 
 impl From<Error> for Failure {

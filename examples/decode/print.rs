@@ -1,0 +1,176 @@
+//! One line for each record.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use tracepoints::ring::Lost;
+use tracepoints::{
+    EventName, EventPattern, EventsById, FlagColumns, Record, RecordError, SyscallText, TaskNames,
+    TraceContext,
+};
+
+use crate::shared::Failure;
+
+pub(crate) struct Printer<'a> {
+    events: &'a EventsById<'a>,
+    columns: FlagColumns,
+    pub(crate) names: TaskNames,
+    /// Which events to print; all without any.
+    pub(crate) only: Vec<EventPattern>,
+    json: bool,
+    out: &'a mut dyn Write,
+    text: String,
+    /// How many records could not be printed, by why.
+    failures: BTreeMap<String, usize>,
+}
+
+/// A line as JSON.
+#[derive(Serialize)]
+struct Row<'a> {
+    /// Nanoseconds.
+    timestamp: u64,
+    cpu: u32,
+    pid: i32,
+    command: &'a str,
+    flags: String,
+    event: &'a EventName,
+    fields: Fields<'a>,
+    text: &'a str,
+}
+
+struct Fields<'a>(Record<'a>);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (field, value) in self.0.fields() {
+            map.serialize_entry(field.name(), &value.ok())?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct LostRow {
+    cpu: u32,
+    /// How many, where the kernel says it.
+    lost: Option<u64>,
+}
+
+impl<'a> Printer<'a> {
+    pub(crate) fn new(
+        events: &'a EventsById<'a>,
+        columns: FlagColumns,
+        json: bool,
+        out: &'a mut dyn Write,
+    ) -> Self {
+        Self {
+            events,
+            columns,
+            names: TaskNames::default(),
+            only: Vec::new(),
+            json,
+            out,
+            text: String::new(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Prints a record, or counts it as one that cannot be.
+    pub(crate) fn print(&mut self, cpu: u32, timestamp: u64, bytes: &[u8]) -> Result<(), Failure> {
+        let (event, record) = match self.events.record(bytes) {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed(error.to_string());
+                return Ok(());
+            }
+        };
+        if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
+            return Ok(());
+        }
+        let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.columns);
+        self.text.clear();
+        let text = text(&mut self.text, event, record);
+        let context = match text.and(context) {
+            Ok(context) => context,
+            Err(error) => {
+                self.failed(format!("{event}: {error}"));
+                return Ok(());
+            }
+        };
+        if !self.json {
+            let text = &self.text;
+            match event.category() {
+                // The text has the system call's name.
+                "syscalls" => writeln!(self.out, "{context}{text}")?,
+                _ => writeln!(self.out, "{context}{}: {text}", event.event())?,
+            }
+            return Ok(());
+        }
+        let row = Row {
+            timestamp,
+            cpu,
+            pid: context.pid(),
+            command: context.command(),
+            flags: context.flags().to_string(),
+            event,
+            fields: Fields(record),
+            text: &self.text,
+        };
+        serde_json::to_writer(&mut *self.out, &row)?;
+        writeln!(self.out)?;
+        Ok(())
+    }
+
+    fn failed(&mut self, why: String) {
+        *self.failures.entry(why).or_default() += 1;
+    }
+
+    /// Says what was lost, in the words of `print_trace_line()`.
+    pub(crate) fn lost(&mut self, cpu: u32, lost: Option<Lost>) -> Result<(), Failure> {
+        let count = match lost {
+            None => return Ok(()),
+            Some(Lost::Events(count)) => Some(count),
+            Some(_) => None,
+        };
+        match (self.json, count) {
+            (true, lost) => {
+                serde_json::to_writer(&mut *self.out, &LostRow { cpu, lost })?;
+                writeln!(self.out)?;
+            }
+            (false, Some(count)) => writeln!(self.out, "CPU:{cpu} [LOST {count} EVENTS]")?,
+            (false, None) => writeln!(self.out, "CPU:{cpu} [LOST EVENTS]")?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.out.flush()?)
+    }
+
+    /// Says what could not be printed; whether there was any.
+    pub(crate) fn finish(&mut self) -> Result<bool, Failure> {
+        self.flush()?;
+        for (why, count) in &self.failures {
+            let records = if *count == 1 { "record" } else { "records" };
+            eprintln!("decode: {count} {records} not printed: {why}");
+        }
+        Ok(!self.failures.is_empty())
+    }
+}
+
+/// What `trace` has behind the event's name.
+fn text(out: &mut String, event: &EventName, record: Record<'_>) -> Result<(), RecordError> {
+    if let Some(text) = SyscallText::new(event, record)? {
+        let _ = write!(out, "{text}");
+        return Ok(());
+    }
+    for (index, (field, value)) in record.fields().enumerate() {
+        let space = if index > 0 { " " } else { "" };
+        let _ = write!(out, "{space}{}={}", field.name(), value?);
+    }
+    Ok(())
+}
