@@ -21,14 +21,16 @@
 //!
 //! [`format`](mod@format) reads and writes format files; [`emit`] writes
 //! contexts in C and Rust, and whole programs; [`RawTracepoint`] is what
-//! `raw_tp` and `tp_btf` programs get. [`Record`] reads what an event has written, and
+//! `raw_tp` and `tp_btf` programs get. [`ring`] reads pages of the ring buffer;
+//! [`EventsById`] knows which event a [`Record`] is of, whoever wrote it down, and
+//! [`TraceContext`] and [`Renderer`] show it as the kernel's `trace` file does.
 #![cfg_attr(
     all(feature = "probe", target_os = "linux"),
     doc = "[`probe`] attaches programs to events and hands out what happens."
 )]
 #![cfg_attr(
     not(all(feature = "probe", target_os = "linux")),
-    doc = "the feature `probe` attaches programs to events, on Linux."
+    doc = "The feature `probe` attaches programs to events, on Linux."
 )]
 //!
 //! # Kernel support

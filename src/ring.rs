@@ -174,7 +174,11 @@ impl PageLayout {
         let field = |place: Place| place.of(bytes).ok_or_else(|| cut(self.data.offset));
         let timestamp = machine.unsigned(field(self.timestamp)?);
         let commit = machine.unsigned(field(self.commit)?);
-        let used = commit & !(MISSED_EVENTS | MISSED_STORED);
+        let used = match commit & SIGN_OF_MISSED_EVENTS {
+            SIGN_OF_MISSED_EVENTS => commit & u64::from(u32::MAX),
+            _ => commit,
+        };
+        let used = used & !(MISSED_EVENTS | MISSED_STORED);
         let used = match usize::try_from(used) {
             Ok(used) if used <= self.data.size => used,
             _ => {
@@ -257,6 +261,9 @@ fn misplaced(name: &'static str, field: &Field) -> PageLayoutError {
 /// behind its data (`RB_MISSED_EVENTS`, `RB_MISSED_STORED`).
 const MISSED_EVENTS: u64 = 1 << 31;
 const MISSED_STORED: u64 = 1 << 30;
+/// The first of them is an `int`, and below 0: where a `long` has 8 bytes, adding it
+/// sets these.
+const SIGN_OF_MISSED_EVENTS: u64 = (u32::MAX as u64) << 32 | MISSED_EVENTS;
 
 /// Pages that are not as the kernel makes them. Offsets are in bytes from the
 /// start of what was given to read.

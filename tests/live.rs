@@ -195,13 +195,13 @@ cat printed; echo ==; cat $own/trace; echo ==; cat said
 exit $status
 "#;
 
-/// A line without what differs between two instances: the time and whether the CPU
-/// should have been given up.
-fn who_and_what(line: &str) -> (&str, &str) {
-    let (who, rest) = line.split_once("] ").expect("a CPU");
+/// A line without what differs between two instances: the time, whether the CPU
+/// should have been given up, and the command's name when it was read.
+fn who_and_what(line: &str) -> String {
+    let (who, rest) = line.split_once(']').expect("a CPU");
     let (_time, event) = rest.split_once(": ").expect("a time");
     let end = event.find([':', '(']).or_else(|| event.find(" ->"));
-    (who.trim_start(), &event[..end.unwrap_or(event.len())])
+    format!("{}] {}", &who[16..], &event[..end.unwrap_or(event.len())])
 }
 
 #[test]
@@ -231,22 +231,23 @@ fn decode_of_the_running_kernel() {
         let printed: Vec<&str> = printed.lines().collect();
         let events: Vec<_> = printed.iter().map(|line| who_and_what(line)).collect();
         let expected: Vec<_> = kernels.iter().map(|line| who_and_what(line)).collect();
-        assert_eq!(events, expected);
+        assert!(
+            events == expected,
+            "{}\n\n{}",
+            events.join("\n"),
+            expected.join("\n")
+        );
         for what in [
             "sched_process_exec",
             "sched_process_exit",
             "sys_openat",
             "sys_read",
         ] {
-            assert!(
-                events.iter().any(|event| event.1 == what),
-                "{what}: {events:?}"
-            );
+            let is_it = |event: &String| event.ends_with(&format!("] {what}"));
+            assert!(events.iter().any(is_it), "{what}");
         }
-        assert!(
-            events.iter().all(|(who, _)| who.starts_with("cat-")),
-            "{events:?}"
-        );
+        let last = printed.last().expect("the process ended");
+        assert!(last.trim_start().starts_with("cat-"), "{last}");
         // As wide and where the kernel's are.
         let flags = |line: &str| {
             let (start, rest) = line.split_once("] ").expect("a CPU");
@@ -303,4 +304,51 @@ done"
         said[1..],
         ["decode: no event sched:sched_swich; did you mean sched:sched_switch?"]
     );
+}
+
+/// A buffer of an instance with pages of its own size, run over: what was lost is
+/// counted, and what is left printed. Records of 44 bytes leave room on a page to say
+/// how many.
+#[test]
+fn decode_of_a_buffer_run_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = format!(
+        r#"{MOUNT}cd '{}'
+own=/sys/kernel/tracing/instances/live-test-$$
+mkdir $own
+trap 'rmdir $own' EXIT
+if [ -e $own/buffer_subbuf_size_kb ]; then echo 8 > $own/buffer_subbuf_size_kb; fi
+echo 16 > $own/buffer_size_kb
+taskset -c 0 sh -c 'i=1000; while [ $i -lt 2000 ]; do echo "number $i of them" > $0/trace_marker; i=$((i+1)); done' $own
+cat $own/per_cpu/cpu0/stats
+cat $own/events/header_page > header_page
+dd if=$own/per_cpu/cpu0/trace_pipe_raw of=cpu0.raw iflag=nonblock status=none \
+    bs=$(($(sed -n 's/.*char data;.*offset:\([0-9]*\);.*size:\([0-9]*\);.*/\1+\2/p' header_page)))
+echo ==; "$DECODE" cpu0.raw"#,
+        dir.path().display()
+    );
+    let Some(output) = in_namespace("decode_of_a_buffer_run_over", &script) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (stats, printed) = stdout(&output).split_once("==\n").expect("two parts");
+    let count = |name: &str| -> usize {
+        let line = stats.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|count| count.parse().ok()).expect("a count")
+    };
+    let (entries, overrun) = (count("entries: "), count("overrun: "));
+    assert_eq!(entries + overrun, 1000);
+    let mut lines = printed.lines();
+    assert_eq!(
+        lines.next(),
+        Some(&*format!("CPU:0 [LOST {overrun} EVENTS]"))
+    );
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), entries);
+    for (index, line) in lines.iter().enumerate() {
+        assert!(
+            line.contains(&format!("number {} of them", 1000 + overrun + index)),
+            "{line}"
+        );
+    }
 }

@@ -3,14 +3,20 @@
 
 mod support;
 
+#[path = "support/capture.rs"]
+mod capture;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
+use capture::{COMMON, Capture};
 use proptest::prelude::*;
 use tracepoints::ring::{Entry, Lost, PageLayout, PageLayoutError, RingError};
 use tracepoints::{
-    ByteOrder, Error, FlagColumns, Kernel, Machine, SyscallText, TaskNames, TraceContext,
+    ByteOrder, Error, EventsById, FlagColumns, Kernel, Machine, SyscallText, TaskNames,
+    TraceContext,
 };
 
 const HEADER_64: &str = "\
@@ -187,6 +193,14 @@ fn lost_events_are_a_fact() {
         assert_eq!(lost(&bytes), Ok(Some(Lost::Events(70_000))));
         assert_eq!(entries(machine, &bytes).len(), 1);
         assert_eq!(lost(&page.page(0, 1 << 31, &[])), Ok(Some(Lost::Unknown)));
+        // Adding 1 << 31, an int, to a long is subtracting it.
+        let sign = match machine.long_size() {
+            8 => u64::from(u32::MAX) << 32,
+            _ => 0,
+        };
+        let bytes = page.page(0, sign | 3 << 30, &count);
+        assert_eq!(lost(&bytes), Ok(Some(Lost::Events(70_000))));
+        assert_eq!(entries(machine, &bytes).len(), 1);
 
         // No room for the count that is said to be there.
         let mut full = PageWriter::new(machine);
@@ -347,6 +361,110 @@ fn machines_of_the_fixtures() {
     assert_eq!(kernel.machine().expect("it was said"), MACHINES[1]);
 }
 
+/// Records as perf gives them: the same, with no page around them.
+#[test]
+fn records_without_a_page() {
+    let kernel = Kernel::at(support::fixture("6.12.107-s390x")).expect("a kernel");
+    let events = kernel.events_by_id().expect("events");
+    let id = kernel
+        .tracepoint("sched:sched_process_exit")
+        .expect("an event")
+        .id();
+    let mut raw = vec![0; 36];
+    raw[..2].copy_from_slice(&(id as u16).to_be_bytes());
+    raw[4..8].copy_from_slice(&77u32.to_be_bytes());
+    raw[8..11].copy_from_slice(b"cat");
+    let (event, record) = events.record(&raw).expect("an event");
+    assert_eq!(event.as_str(), "sched:sched_process_exit");
+    let values: Vec<String> = ["common_pid", "comm"]
+        .into_iter()
+        .map(|name| {
+            let field = record.format().field(name).expect(name);
+            record.value(field).expect("a value").to_string()
+        })
+        .collect();
+    assert_eq!(values, ["77", "cat"]);
+    assert!(matches!(
+        events.record(&raw[..1]),
+        Err(Error::NoEventId { length: 1 })
+    ));
+    let error = events.record(&[0xff, 0xfe]).expect_err("no event");
+    assert!(matches!(error, Error::UnknownEventId { id: 0xfffe }));
+}
+
+#[test]
+fn ids_and_pages_of_captures_that_lie() {
+    let machine = |capture: &Capture| {
+        let kernel = capture.kernel().with_byte_order(ByteOrder::Little);
+        kernel.machine()
+    };
+    let mut capture = Capture::new();
+    capture.event("x:a", COMMON, &[]);
+    assert!(matches!(machine(&capture), Err(Error::NoPageLayout { .. })));
+    let events = capture.root().join("tracing/events");
+    fs::write(events.join("header_page"), HEADER_64.replace("commit", "x")).expect("a file");
+    let error = machine(&capture).expect_err("no layout");
+    assert!(
+        error
+            .to_string()
+            .ends_with("header_page: header_page has no field commit"),
+        "{error}"
+    );
+    fs::write(events.join("header_page"), HEADER_64).expect("a file");
+    assert_eq!(machine(&capture).expect("a machine"), MACHINES[0]);
+    fs::write(events.join("header_event"), "\ttype_len    :    6 bits\n").expect("a file");
+    let error = machine(&capture).expect_err("another header");
+    assert!(matches!(error, Error::PageLayout { .. }));
+    assert!(
+        error
+            .to_string()
+            .contains("header_event: line 1: expected "),
+        "{error}"
+    );
+    fs::remove_file(events.join("header_event")).expect("it was there");
+    capture.btf("vmlinux", b"\x7fELF");
+    assert!(matches!(capture.kernel().machine(), Err(Error::Btf { .. })));
+    capture.btf("vmlinux", b"\xeb");
+    assert!(matches!(capture.kernel().machine(), Err(Error::Btf { .. })));
+    capture.btf("vmlinux", b"\xeb\x9f");
+    assert_eq!(capture.kernel().machine().expect("big-endian"), MACHINES[2]);
+
+    // The id is the format's where there is no file of it, and must be the same
+    // where there is.
+    let of = |capture: &Capture, id: u16| {
+        let kernel = capture.kernel();
+        let events = kernel.events_by_id().expect("ids");
+        events.event(id).map(|(name, _)| name.to_string())
+    };
+    assert_eq!(of(&capture, 7).expect("an event"), "x:a");
+    capture.file("x:a", "id", "9\n");
+    assert!(matches!(
+        of(&capture, 7),
+        Err(Error::UnknownEventId { id: 7 })
+    ));
+    assert!(matches!(
+        of(&capture, 9),
+        Err(Error::OtherEventId {
+            id: 9,
+            found: 7,
+            ..
+        })
+    ));
+    capture.event("x:b", COMMON, &[]).file("x:b", "id", "9\n");
+    let error = of(&capture, 9).expect_err("two events");
+    assert_eq!(error.to_string(), "x:a and x:b both have the id 9");
+    capture
+        .file("x:a", "format", "nonsense")
+        .file("x:b", "id", "10\n");
+    assert!(matches!(of(&capture, 9), Err(Error::Format { .. })));
+    // An id no record can carry.
+    capture.file("x:b", "id", "65536\n");
+    assert!(matches!(
+        of(&capture, 10),
+        Err(Error::UnknownEventId { id: 10 })
+    ));
+}
+
 /// The lines of a `trace` file, by the CPU they are of.
 fn lines_by_cpu(trace: &str) -> BTreeMap<u32, Vec<&str>> {
     let mut lines: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
@@ -480,6 +598,45 @@ proptest! {
             }
         }
         prop_assert!(read <= bytes.len());
+    }
+
+    /// Pages damaged anywhere: an error or a line, of every record.
+    #[test]
+    fn damaged_records(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..80),
+        end in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        static KERNEL: LazyLock<(Kernel, Vec<u8>)> = LazyLock::new(|| {
+            let root = support::fixture("7.3.4-x86_64");
+            let pages = fs::read(root.join("ring/cpu0.raw")).expect("pages");
+            (Kernel::at(root).expect("a kernel"), pages)
+        });
+        static EVENTS: LazyLock<EventsById<'static>> =
+            LazyLock::new(|| KERNEL.0.events_by_id().expect("events"));
+        let mut bytes = KERNEL.1.clone();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(end.map_or(bytes.len(), |end| end.index(bytes.len())));
+        let names = TaskNames::default();
+        let layout = KERNEL.0.page_layout().expect("a layout");
+        for page in layout.pages(&bytes, ByteOrder::Little).flatten() {
+            for entry in page.entries().flatten() {
+                let Ok((event, record)) = EVENTS.record(entry.bytes()) else { continue };
+                let context = TraceContext::new(&record, 0, entry.timestamp(), &names, FlagColumns::Five);
+                let text = SyscallText::new(event, record);
+                let fields: Vec<String> = record
+                    .fields()
+                    .filter_map(|(_, value)| Some(value.ok()?.to_string()))
+                    .collect();
+                let _ = (
+                    context.map(|context| context.to_string()),
+                    text.map(|text| text.map(|text| text.to_string())),
+                    fields,
+                );
+            }
+        }
     }
 
     /// What is written is read, on every machine.

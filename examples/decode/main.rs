@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use print::Printer;
 use shared::Failure;
-use tracepoints::ring::{Entries, Entry, Pages};
+use tracepoints::ring::{Entries, Entry, PageLayout, Pages};
 use tracepoints::{ByteOrder, EventPattern, Kernel, TaskNames};
 
 /// Prints traced events as the kernel's trace file does.
@@ -133,7 +133,11 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let files: Vec<PageFile> = files
         .map(|name| PageFile::read(name, arguments.cpu))
         .collect::<Result<_, _>>()?;
-    let layout = kernel.page_layout()?;
+    let layout = match beside(&files, "header_page") {
+        Some(text) => PageLayout::parse(&text)
+            .map_err(|error| Failure::Other(format!("header_page beside the pages: {error}")))?,
+        None => kernel.page_layout()?,
+    };
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
     let mut printer = Printer::new(&events, kernel.flag_columns()?, arguments.json, out);
@@ -180,12 +184,20 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
 
 /// The names saved beside the pages, or in the kernel's tracefs.
 fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
-    let beside = files.iter().filter(|file| file.name != "-");
-    let beside = beside.map(|file| Path::new(&file.name).with_file_name("saved_cmdlines"));
-    let places = beside.chain([kernel.tracefs().join("saved_cmdlines")]);
-    let mut texts = places.filter_map(|path| fs::read(path).ok());
-    let text = texts.next().unwrap_or_default();
-    TaskNames::parse(&String::from_utf8_lossy(&text))
+    let in_tracefs = || {
+        let bytes = fs::read(kernel.tracefs().join("saved_cmdlines")).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = beside(files, "saved_cmdlines").or_else(in_tracefs);
+    TaskNames::parse(&text.unwrap_or_default())
+}
+
+/// A file that was saved with the pages.
+fn beside(files: &[PageFile], name: &str) -> Option<String> {
+    let files = files.iter().filter(|file| file.name != "-");
+    let mut paths = files.map(|file| Path::new(&file.name).with_file_name(name));
+    let bytes = paths.find_map(|path| fs::read(path).ok())?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// One file's entries, one ahead.

@@ -102,7 +102,11 @@ impl<'a> Printer<'a> {
             }
         };
         if !self.json {
-            let text = &self.text;
+            let text = match event.category() {
+                // What is written to trace_marker ends its line itself.
+                "ftrace" => self.text.strip_suffix('\n').unwrap_or(&self.text),
+                _ => &self.text,
+            };
             match event.category() {
                 // The text has the system call's name.
                 "syscalls" => writeln!(self.out, "{context}{text}")?,
