@@ -321,6 +321,7 @@ if [ -e $own/buffer_subbuf_size_kb ]; then echo 8 > $own/buffer_subbuf_size_kb; 
 echo 16 > $own/buffer_size_kb
 taskset -c 0 sh -c 'i=1000; while [ $i -lt 2000 ]; do echo "number $i of them" > $0/trace_marker; i=$((i+1)); done' $own
 cat $own/per_cpu/cpu0/stats
+echo ==; grep -v '^#' $own/trace
 cat $own/events/header_page > header_page
 dd if=$own/per_cpu/cpu0/trace_pipe_raw of=cpu0.raw iflag=nonblock status=none \
     bs=$(($(sed -n 's/.*char data;.*offset:\([0-9]*\);.*size:\([0-9]*\);.*/\1+\2/p' header_page)))
@@ -331,7 +332,10 @@ echo ==; "$DECODE" cpu0.raw"#,
         return;
     };
     assert!(output.status.success(), "{}", stderr(&output));
-    let (stats, printed) = stdout(&output).split_once("==\n").expect("two parts");
+    let parts: Vec<&str> = stdout(&output).split("==\n").collect();
+    let [stats, kernels, printed] = parts[..] else {
+        panic!("{}", stdout(&output));
+    };
     let count = |name: &str| -> usize {
         let line = stats.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|count| count.parse().ok()).expect("a count")
@@ -345,10 +349,15 @@ echo ==; "$DECODE" cpu0.raw"#,
     );
     let lines: Vec<&str> = lines.collect();
     assert_eq!(lines.len(), entries);
-    for (index, line) in lines.iter().enumerate() {
-        assert!(
-            line.contains(&format!("number {} of them", 1000 + overrun + index)),
-            "{line}"
+    // The kernel has a symbol where an address stands here.
+    let parts = |line: &str| -> Vec<String> { line.splitn(3, ": ").map(str::to_owned).collect() };
+    for (index, (line, kernels)) in lines.iter().zip(kernels.lines()).enumerate() {
+        let (line, kernels) = (parts(line), parts(kernels));
+        assert_eq!((&line[0], &line[2]), (&kernels[0], &kernels[2]));
+        assert!(line[1].starts_with("0x"), "{line:?}");
+        assert_eq!(
+            line[2],
+            format!("number {} of them", 1000 + overrun + index)
         );
     }
 }

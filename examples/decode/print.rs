@@ -102,15 +102,10 @@ impl<'a> Printer<'a> {
             }
         };
         if !self.json {
-            let text = match event.category() {
-                // What is written to trace_marker ends its line itself.
-                "ftrace" => self.text.strip_suffix('\n').unwrap_or(&self.text),
-                _ => &self.text,
-            };
-            match event.category() {
-                // The text has the system call's name.
-                "syscalls" => writeln!(self.out, "{context}{text}")?,
-                _ => writeln!(self.out, "{context}{}: {text}", event.event())?,
+            let text = &self.text;
+            match has_own_form(event) {
+                true => writeln!(self.out, "{context}{text}")?,
+                false => writeln!(self.out, "{context}{}: {text}", event.event())?,
             }
             return Ok(());
         }
@@ -166,10 +161,24 @@ impl<'a> Printer<'a> {
     }
 }
 
+/// Whether `trace` shows the event without its name.
+fn has_own_form(event: &EventName) -> bool {
+    event.category() == "syscalls" || event.as_str() == "ftrace:print"
+}
+
 /// What `trace` has behind the event's name.
 fn text(out: &mut String, event: &EventName, record: Record<'_>) -> Result<(), RecordError> {
     if let Some(text) = SyscallText::new(event, record)? {
         let _ = write!(out, "{text}");
+        return Ok(());
+    }
+    let field = |name| record.format().field(name);
+    if let ("ftrace:print", Some(ip), Some(buf)) = (event.as_str(), field("ip"), field("buf")) {
+        // The kernel has a symbol for the address; the text ends its line itself.
+        let address = record.machine().unsigned(record.data(ip)?);
+        let text = record.value(buf)?.to_string();
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let _ = write!(out, "{address:#x}: {text}");
         return Ok(());
     }
     for (index, (field, value)) in record.fields().enumerate() {
