@@ -1,13 +1,11 @@
 //! A kernel, live or captured: where everything starts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use std::os::fd::AsFd;
 use std::path::Path;
-#[cfg(all(feature = "probe", target_os = "linux"))]
-use std::sync::OnceLock;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::btf::Object;
 use crate::btf_dir::BtfDir;
@@ -16,10 +14,12 @@ use crate::error::Error;
 use crate::event_ids::EventsById;
 use crate::event_name::{EventName, EventPattern};
 use crate::format::Format;
+use crate::format::print::PrintFmtError;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::probe::KernelMemory;
 use crate::raw::RawTracepoint;
 use crate::record::{ByteOrder, Machine};
+use crate::render::{Addresses, Renderer};
 use crate::ring::PageLayout;
 use crate::trace_line::FlagColumns;
 use crate::tracefs::{Events, Listing, Tracefs};
@@ -45,8 +45,9 @@ use crate::tracepoint::Tracepoint;
 pub struct Kernel {
     tracefs: Tracefs,
     btf: BtfDir,
-    #[cfg(all(feature = "probe", target_os = "linux"))]
     is_live: bool,
+    /// Enumerators, read when first needed.
+    constants: OnceLock<HashMap<Box<str>, Option<i64>>>,
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
@@ -70,7 +71,6 @@ impl Kernel {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let tracefs = Tracefs::find(Path::new("/"), &mountinfo)?;
         let kernel = Self::new(tracefs, Path::new("/sys/kernel"));
-        #[cfg(all(feature = "probe", target_os = "linux"))]
         let kernel = Self {
             is_live: true,
             ..kernel
@@ -95,8 +95,8 @@ impl Kernel {
         Self {
             tracefs,
             btf: BtfDir::new(root.join("btf")),
-            #[cfg(all(feature = "probe", target_os = "linux"))]
             is_live: false,
+            constants: OnceLock::new(),
             #[cfg(all(feature = "probe", target_os = "linux"))]
             memory: OnceLock::new(),
             byte_order: None,
@@ -180,6 +180,67 @@ impl Kernel {
             FlagColumns::Five if !has("ftrace:func_repeats")? => Ok(FlagColumns::Four),
             columns => Ok(columns),
         }
+    }
+
+    /// What prints records of an event of this kernel: see [`Renderer`]. Enumerators
+    /// that stand in the print fmt by name are looked up in vmlinux' BTF; one that
+    /// several enums have with different values is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`PrintFmtError`] where the print fmt is not understood.
+    pub fn renderer(
+        &self,
+        event: &EventName,
+        format: &Format,
+        machine: Machine,
+    ) -> Result<Renderer, PrintFmtError> {
+        Renderer::with_constants(event, format, machine, &|name| {
+            let constants = self.constants.get_or_init(|| self.enumerators());
+            constants.get(name).copied().flatten()
+        })
+    }
+
+    /// All of vmlinux' enumerators; `None` where a name has several values.
+    fn enumerators(&self) -> HashMap<Box<str>, Option<i64>> {
+        let mut constants: HashMap<Box<str>, Option<i64>> = HashMap::new();
+        let Ok(Some(vmlinux)) = self.btf.vmlinux() else {
+            return constants;
+        };
+        let section = vmlinux.section();
+        for ty in (1..section.end_id()).filter_map(|id| section.type_by_id(id)) {
+            for (name, value) in ty.enumerators() {
+                let Ok(name) = std::str::from_utf8(name) else {
+                    continue;
+                };
+                constants
+                    .entry(name.into())
+                    .and_modify(|known| *known = known.filter(|known| *known == value))
+                    .or_insert(Some(value));
+            }
+        }
+        constants
+    }
+
+    /// What addresses of the kernel stand for: its strings, from `printk_formats`,
+    /// and of the running kernel its functions, from `/proc/kallsyms`, as far as this
+    /// process may see them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PermissionDenied`], [`Error::TooLarge`] and [`Error::Io`], about
+    /// `printk_formats`.
+    pub fn addresses(&self) -> Result<Addresses, Error> {
+        let mut addresses = Addresses::new();
+        if let Some(strings) = self.tracefs.printk_formats()? {
+            addresses = addresses.with_printk_formats(&strings);
+        }
+        if self.is_live
+            && let Ok(symbols) = fs::read("/proc/kallsyms")
+        {
+            addresses = addresses.with_kallsyms(&String::from_utf8_lossy(&symbols));
+        }
+        Ok(addresses)
     }
 
     /// The events by the ids their records carry.

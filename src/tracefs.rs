@@ -312,6 +312,14 @@ impl Tracefs {
         Ok(layout)
     }
 
+    /// What `printk_formats` says; `None` if there is no such file.
+    pub(crate) fn printk_formats(&self) -> Result<Option<String>, Error> {
+        /// Thousands of strings take a few hundred kilobytes.
+        const LIMIT: u64 = 16 << 20;
+        let bytes = read::bytes(&self.root.join("printk_formats"), LIMIT)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     fn file(&self, name: &EventName, file: &str) -> PathBuf {
         let mut path = self.root.join("events");
         path.extend([name.category(), name.event(), file]);

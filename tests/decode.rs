@@ -164,6 +164,9 @@ fn one_event() -> (Capture, Vec<u8>) {
     let mut capture = Capture::new();
     capture.event("x:a", COMMON, &[("int n", 8, 4)]);
     let events = capture.root().join("tracing/events");
+    let format = fs::read_to_string(events.join("x/a/format")).expect("a file");
+    let format = format.replace("print fmt: \"\"", "print fmt: \"n=%d\", REC->n");
+    fs::write(events.join("x/a/format"), format).expect("a file");
     let header = fs::read(support::fixture("6.18.15-x86_64").join("tracing/events/header_page"));
     fs::write(events.join("header_page"), header.expect("a file")).expect("a file");
     let mut page = vec![0; 4096];

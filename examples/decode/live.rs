@@ -62,7 +62,8 @@ pub(crate) fn trace(
         instance.path.display()
     );
 
-    let mut printer = Printer::new(&events, columns, json, out);
+    let mut printer = Printer::new(&kernel, &events, columns, json, out);
+    printer.addresses = kernel.addresses()?;
     let mut queue = Queue::default();
     let mut failed = false;
     let is_interrupted = || interrupted.load(Ordering::Relaxed);

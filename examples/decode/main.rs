@@ -36,6 +36,9 @@ struct Arguments {
     /// The byte order of a captured kernel without BTF.
     #[arg(long, requires = "root")]
     endian: Option<Endian>,
+    /// A copy of the captured kernel's /proc/kallsyms, for functions' names.
+    #[arg(long, value_name = "FILE", requires = "root")]
+    kallsyms: Option<PathBuf>,
     /// Only these events: sched:sched_switch, sched:*, ….
     #[arg(long, value_name = "PATTERN", conflicts_with = "live")]
     only: Vec<EventPattern>,
@@ -140,8 +143,21 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     };
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
-    let mut printer = Printer::new(&events, kernel.flag_columns()?, arguments.json, out);
+    let mut printer = Printer::new(
+        &kernel,
+        &events,
+        kernel.flag_columns()?,
+        arguments.json,
+        out,
+    );
     printer.names = saved_names(&kernel, &files);
+    printer.addresses = kernel.addresses()?;
+    if let Some(path) = &arguments.kallsyms {
+        let symbols = fs::read(path)
+            .map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+        printer.addresses = std::mem::take(&mut printer.addresses)
+            .with_kallsyms(&String::from_utf8_lossy(&symbols));
+    }
     printer.only = arguments.only.clone();
     let streams = files.iter().map(|file| {
         let pages = layout.pages(&file.bytes, byte_order);

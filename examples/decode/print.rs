@@ -1,6 +1,6 @@
 //! One line for each record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::Write;
 
@@ -8,16 +8,20 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use tracepoints::ring::Lost;
 use tracepoints::{
-    EventName, EventPattern, EventsById, FlagColumns, Record, RecordError, SyscallText, TaskNames,
-    TraceContext,
+    Addresses, EventName, EventPattern, EventsById, FlagColumns, Kernel, Record, RecordError,
+    Renderer, TaskNames, TraceContext,
 };
 
 use crate::shared::Failure;
 
 pub(crate) struct Printer<'a> {
+    kernel: &'a Kernel,
     events: &'a EventsById<'a>,
     columns: FlagColumns,
     pub(crate) names: TaskNames,
+    pub(crate) addresses: Addresses,
+    /// By event id; `None` of an event whose print fmt is not understood.
+    renderers: HashMap<u32, Option<Renderer>>,
     /// Which events to print; all without any.
     pub(crate) only: Vec<EventPattern>,
     json: bool,
@@ -62,15 +66,19 @@ struct LostRow {
 
 impl<'a> Printer<'a> {
     pub(crate) fn new(
+        kernel: &'a Kernel,
         events: &'a EventsById<'a>,
         columns: FlagColumns,
         json: bool,
         out: &'a mut dyn Write,
     ) -> Self {
         Self {
+            kernel,
             events,
             columns,
             names: TaskNames::default(),
+            addresses: Addresses::new(),
+            renderers: HashMap::new(),
             only: Vec::new(),
             json,
             out,
@@ -91,9 +99,20 @@ impl<'a> Printer<'a> {
         if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
             return Ok(());
         }
-        let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.columns);
         self.text.clear();
-        let text = text(&mut self.text, event, record);
+        let id = record.format().id();
+        if !self.renderers.contains_key(&id) {
+            let renderer = self
+                .kernel
+                .renderer(event, record.format(), record.machine());
+            if let Err(error) = &renderer {
+                self.failed(format!("{event} by its print fmt but as fields: {error}"));
+            }
+            self.renderers.insert(id, renderer.ok());
+        }
+        let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.columns);
+        let renderer = self.renderers.get(&id).and_then(Option::as_ref);
+        let text = text(&mut self.text, event, record, renderer, &self.addresses);
         let context = match text.and(context) {
             Ok(context) => context,
             Err(error) => {
@@ -167,11 +186,13 @@ fn has_own_form(event: &EventName) -> bool {
 }
 
 /// What `trace` has behind the event's name.
-fn text(out: &mut String, event: &EventName, record: Record<'_>) -> Result<(), RecordError> {
-    if let Some(text) = SyscallText::new(event, record)? {
-        let _ = write!(out, "{text}");
-        return Ok(());
-    }
+fn text(
+    out: &mut String,
+    event: &EventName,
+    record: Record<'_>,
+    renderer: Option<&Renderer>,
+    addresses: &Addresses,
+) -> Result<(), RecordError> {
     let field = |name| record.format().field(name);
     if let ("ftrace:print", Some(ip), Some(buf)) = (event.as_str(), field("ip"), field("buf")) {
         // The kernel has a symbol for the address; the text ends its line itself.
@@ -179,6 +200,14 @@ fn text(out: &mut String, event: &EventName, record: Record<'_>) -> Result<(), R
         let text = record.value(buf)?.to_string();
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let _ = write!(out, "{address:#x}: {text}");
+        return Ok(());
+    }
+    if let Some(renderer) = renderer {
+        // A record that is cut is told as such, and not printed as if it were one.
+        for field in record.format().fields() {
+            record.data(field)?;
+        }
+        renderer.render(&record, addresses, out);
         return Ok(());
     }
     for (index, (field, value)) in record.fields().enumerate() {

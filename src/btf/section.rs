@@ -435,6 +435,29 @@ impl<'a> Type<'a> {
         })
     }
 
+    /// The names and values of an enum; none of anything else.
+    pub(crate) fn enumerators(&self) -> impl Iterator<Item = (&'a [u8], i64)> + use<'a> {
+        let ty = *self;
+        let (count, stride) = match ty.kind {
+            Kind::Enum => ((ty.info & 0xffff) as usize, 8),
+            Kind::Enum64 => ((ty.info & 0xffff) as usize, 12),
+            _ => (0, 0),
+        };
+        let signed = ty.info >> 31 == 1;
+        (0..count).map(move |index| {
+            let at = stride * index;
+            let name = ty.section.name(ty.word(at)).unwrap_or_default();
+            let low = ty.word(at + 4);
+            let value = match ty.kind {
+                Kind::Enum64 => (u64::from(ty.word(at + 8)) << 32 | u64::from(low)) as i64,
+                // Before kernels said which enums are signed, all were.
+                _ if signed || (low as i32) < 0 => i64::from(low as i32),
+                _ => i64::from(low),
+            };
+            (name, value)
+        })
+    }
+
     /// The types of a function prototype's parameters; none of anything else.
     pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = TypeId> + use<'a> {
         let ty = *self;

@@ -7,9 +7,11 @@ mod value;
 
 pub use addresses::Addresses;
 
+use crate::event_name::EventName;
 use crate::format::Format;
 use crate::format::print::{Conversion, Count, Length, Piece, PrintFmtError, pieces};
 use crate::record::{Machine, Record};
+use crate::trace_line::SyscallText;
 use number::{Layout, WIDEST, write};
 use value::{Compiler, Node, Printed, Scope, Value};
 
@@ -22,9 +24,7 @@ use value::{Compiler, Node, Printed, Scope, Value};
 /// after `0x`; `%px` is without it. Functions and strings of the kernel are names if
 /// [`Addresses`] knows them.
 ///
-/// `syscalls:*` have no use for their print fmt: the kernel prints
-/// `sys_close(fd: 3)` and `sys_close -> 0x0`, as Linux 6.16 and later do here
-/// (`kernel/trace/trace_syscalls.c`).
+/// `syscalls:*` have no use for their print fmt: see [`SyscallText`].
 ///
 /// ```
 /// use tracepoints::{Addresses, Kernel, Machine, Record, Renderer};
@@ -32,7 +32,7 @@ use value::{Compiler, Node, Printed, Scope, Value};
 /// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
 /// let exec = kernel.tracepoint("sched:sched_process_exec")?;
 /// let machine = kernel.machine()?;
-/// let renderer = Renderer::new(exec.format(), machine)?;
+/// let renderer = Renderer::new(exec.name(), exec.format(), machine)?;
 /// let mut bytes = vec![0, 0, 0, 0, 7, 0, 0, 0, 20, 0, 8, 0, 7, 0, 0, 0, 7, 0, 0, 0];
 /// bytes.extend(b"/bin/rm\0");
 /// let mut text = String::new();
@@ -49,9 +49,8 @@ pub struct Renderer {
 #[derive(Clone, Debug)]
 enum Style {
     PrintFmt(Vec<Step>),
-    /// The name of the system call, and its arguments.
-    Enter(String, Vec<Argument>),
-    Exit(String, Node),
+    /// What the kernel prints by itself.
+    Syscall(EventName),
 }
 
 /// A part of what is printed.
@@ -66,35 +65,39 @@ enum Step {
     },
 }
 
-/// An argument of a system call.
-#[derive(Clone, Debug)]
-struct Argument {
-    name: String,
-    value: Node,
-    /// The string or data it points at, which Linux 6.19 and later record.
-    pointed: Option<Node>,
-    is_text: bool,
-    /// How the kernel prints it in particular.
-    special: Option<Vec<Step>>,
-}
-
 impl Renderer {
     /// Makes an event's print fmt ready.
     ///
     /// # Errors
     ///
     /// [`PrintFmtError`] where it is not understood.
-    pub fn new(format: &Format, machine: Machine) -> Result<Self, PrintFmtError> {
-        let compiler = Compiler { format, machine };
-        let is_syscall = format.field("__syscall_nr").is_some();
-        let style = match format.name() {
-            name if is_syscall && name.starts_with("sys_enter_") => {
-                syscall_enter(&compiler, &name["sys_enter_".len()..])?
-            }
-            name if is_syscall && name.starts_with("sys_exit_") => {
-                let name = format!("sys_{}", &name["sys_exit_".len()..]);
-                Style::Exit(name, compiler.node(&field("ret")))
-            }
+    pub fn new(
+        event: &EventName,
+        format: &Format,
+        machine: Machine,
+    ) -> Result<Self, PrintFmtError> {
+        Self::with_constants(event, format, machine, &|_| None)
+    }
+
+    /// The same, with the values of the enumerators the kernel left in the print fmt
+    /// by name. [`Kernel::renderer`](crate::Kernel::renderer) knows them from BTF.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_constants(
+        event: &EventName,
+        format: &Format,
+        machine: Machine,
+        constants: &dyn Fn(&str) -> Option<i64>,
+    ) -> Result<Self, PrintFmtError> {
+        let compiler = Compiler {
+            format,
+            machine,
+            constants,
+        };
+        let style = match event.category() {
+            "syscalls" => Style::Syscall(event.clone()),
             _ => Style::PrintFmt(steps(&compiler)?),
         };
         Ok(Self { machine, style })
@@ -107,30 +110,15 @@ impl Renderer {
             bytes: record.bytes(),
             machine: self.machine,
         };
-        let printer = Printer { scope, addresses };
         match &self.style {
-            Style::PrintFmt(steps) => printer.steps(steps, out),
-            Style::Enter(name, arguments) => {
-                write(out, format_args!("sys_{name}("));
-                for (index, argument) in arguments.iter().enumerate() {
-                    out.push_str(if index > 0 { ", " } else { "" });
-                    printer.argument(argument, out);
-                }
-                out.push(')');
-            }
-            Style::Exit(name, ret) => {
-                write(out, format_args!("{name} -> "));
-                match ret.evaluate(&scope) {
-                    Value::Integer { bits, .. } => write(out, format_args!("{bits:#x}")),
-                    other => printer.unknown(other, out),
-                }
-            }
+            Style::PrintFmt(steps) => Printer { scope, addresses }.steps(steps, out),
+            Style::Syscall(event) => match SyscallText::new(event, *record) {
+                Ok(Some(text)) => write(out, format_args!("{text}")),
+                Ok(None) => {}
+                Err(error) => write(out, format_args!("<{error}>")),
+            },
         }
     }
-}
-
-fn field(name: &str) -> crate::format::print::Expression {
-    crate::format::print::Expression::Field(name.to_owned())
 }
 
 fn steps(compiler: &Compiler<'_>) -> Result<Vec<Step>, PrintFmtError> {
@@ -156,58 +144,6 @@ fn steps(compiler: &Compiler<'_>) -> Result<Vec<Step>, PrintFmtError> {
             }
         });
     Ok(steps.collect())
-}
-
-/// `print_syscall_enter()` of `kernel/trace/trace_syscalls.c`.
-fn syscall_enter(compiler: &Compiler<'_>, name: &str) -> Result<Style, PrintFmtError> {
-    let fields = compiler.format.fields().iter();
-    let values = fields
-        .clone()
-        .filter(|field| field.name() != "__syscall_nr" && !field.kind().is_dynamic());
-    let mut arguments: Vec<Argument> = values
-        .map(|one| {
-            let pointed = format!("__{}_val", one.name());
-            let pointed = compiler.format.field(&pointed);
-            Argument {
-                name: one.name().to_owned(),
-                value: compiler.node(&field(one.name())),
-                is_text: pointed.is_some_and(|pointed| pointed.is_text()),
-                pointed: pointed.map(|pointed| compiler.node(&field(pointed.name()))),
-                special: None,
-            }
-        })
-        .collect();
-    // Of a call whose print fmt decodes flags the kernel prints these and the mode
-    // as that says.
-    let print = compiler.format.print()?;
-    let decodes = print.to_string().contains("__print_flags(");
-    if decodes {
-        let all = steps(compiler)?;
-        specialize(&mut arguments, all);
-    }
-    Ok(Style::Enter(name.to_owned(), arguments))
-}
-
-/// Gives each argument the steps that print it in `name: …, name: …`.
-fn specialize(arguments: &mut [Argument], steps: Vec<Step>) {
-    let mut current: Option<usize> = None;
-    for step in steps {
-        if let Step::Text(text) = &step {
-            let begun = arguments
-                .iter()
-                .position(|argument| text.contains(&format!("{}: ", argument.name)));
-            if let Some(index) = begun {
-                current = Some(index);
-                let own = text.split_once(&format!("{}: ", arguments[index].name));
-                let rest = own.map(|(_, rest)| rest.to_owned()).unwrap_or_default();
-                arguments[index].special = Some(vec![Step::Text(rest)]);
-            }
-            continue;
-        }
-        if let Some(special) = current.and_then(|index| arguments[index].special.as_mut()) {
-            special.push(step);
-        }
-    }
 }
 
 /// What is at hand when a record is printed.
@@ -473,45 +409,5 @@ impl Printer<'_> {
             write(out, format_args!("{comma}{value:#x}"));
         }
         out.push('}');
-    }
-
-    fn argument(&self, argument: &Argument, out: &mut String) {
-        out.push_str(&argument.name);
-        out.push_str(": ");
-        if let Some(special) = &argument.special {
-            return self.steps(special, out);
-        }
-        match argument.value.evaluate(&self.scope) {
-            Value::Integer {
-                bits: bits @ 0..10, ..
-            } => write(out, format_args!("{bits}")),
-            Value::Integer { bits, .. } => write(out, format_args!("{bits:#x}")),
-            other => self.unknown(other, out),
-        }
-        let Some(pointed) = &argument.pointed else {
-            return;
-        };
-        match pointed.evaluate(&self.scope) {
-            Value::Bytes { data, .. } if argument.is_text => {
-                out.push_str(" \"");
-                number::push_bytes(out, crate::record::until_nul(data));
-                out.push('"');
-            }
-            Value::Bytes { data, .. } => {
-                out.push_str(" (");
-                for (index, byte) in data.iter().enumerate() {
-                    out.push_str(if index > 0 { ":" } else { "" });
-                    write(out, format_args!("{byte:02x}"));
-                }
-                out.push_str(") \"");
-                let shown = |byte: &u8| match byte {
-                    0x20..=0x7e => char::from(*byte),
-                    _ => '.',
-                };
-                out.extend(data.iter().map(shown));
-                out.push('"');
-            }
-            other => self.unknown(other, out),
-        }
     }
 }

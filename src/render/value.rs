@@ -125,6 +125,8 @@ pub(super) enum Printed {
 pub(super) struct Compiler<'f> {
     pub(super) format: &'f Format,
     pub(super) machine: Machine,
+    /// The values of names the kernel left as they are.
+    pub(super) constants: &'f dyn Fn(&str) -> Option<i64>,
 }
 
 impl Compiler<'_> {
@@ -145,6 +147,7 @@ impl Compiler<'_> {
                 None => Node::Unknown(text.clone()),
             },
             Expression::String(literal) => Node::Text(literal.text()),
+            Expression::Name(name) => self.constant(name),
             Expression::Unary(UnaryOperator::Address, operand) => match self.node(operand) {
                 Node::Scalar {
                     offset,
@@ -181,6 +184,23 @@ impl Compiler<'_> {
                 .call(function, arguments)
                 .unwrap_or_else(|| Node::Unknown(expression.to_string())),
             _ => Node::Unknown(expression.to_string()),
+        }
+    }
+
+    fn constant(&self, name: &str) -> Node {
+        let signed = |bits: i64, size| Node::Integer {
+            bits: bits as u64,
+            size,
+            signed: true,
+        };
+        match (name, (self.constants)(name)) {
+            ("NULL" | "false", _) => signed(0, 4),
+            ("true", _) => signed(1, 4),
+            (_, Some(value)) => match i32::try_from(value) {
+                Ok(value) => signed(value.into(), 4),
+                Err(_) => signed(value, 8),
+            },
+            (_, None) => Node::Unknown(name.to_owned()),
         }
     }
 
@@ -478,7 +498,7 @@ impl Compiler<'_> {
         };
         entries
             .iter()
-            .filter(|entry| !matches!(entry, Expression::List(items) if is_end(items)))
+            .take_while(|entry| !is_end(entry))
             .map(|entry| {
                 let Expression::List(items) = entry else {
                     return None;
@@ -499,11 +519,18 @@ impl Compiler<'_> {
     }
 }
 
-/// `{ -1, NULL }`, `{ -1, ((void *)0) }`: what ends a table.
-fn is_end(items: &[Expression]) -> bool {
-    matches!(items, [_, name] if !matches!(name, Expression::String(_)))
-        && items.len() == 2
-        && matches!(&items[1], Expression::Name(name) if name == "NULL")
+/// `{ -1, NULL }`, `{ 0, ((void *)0) }`: what ends a table.
+fn is_end(entry: &Expression) -> bool {
+    match entry {
+        Expression::List(items) => match &items[..] {
+            [_, Expression::Name(name)] => name == "NULL",
+            [_, Expression::Cast(name, value)] => {
+                name.contains('*') && matches!(&**value, Expression::Number(zero) if zero == "0")
+            }
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// What expressions are evaluated in.
