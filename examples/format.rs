@@ -11,6 +11,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use shared::Failure;
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
+use tracepoints::format::print::FieldPrint;
 use tracepoints::format::{Field, FieldKind};
 use tracepoints::{
     Context, Error, EventName, EventPattern, Events, Evidence, Kernel, RawTracepoint, Slot,
@@ -82,6 +83,8 @@ struct FieldRow<'a> {
     in_record: bool,
     in_context: bool,
     context_slot: Option<Slot>,
+    /// What the print fmt tells of it.
+    print: FieldPrint,
 }
 
 impl<'a> Description<'a> {
@@ -90,12 +93,16 @@ impl<'a> Description<'a> {
         let format = tracepoint.format();
         let context = tracepoint.context()?;
         let slots = context.field_slots()?;
-        let row = |field, common, slot: Option<Slot>| FieldRow {
+        let row = |field: &'a Field, common, slot: Option<Slot>| FieldRow {
             field,
             common,
             in_record: true,
             in_context: slot.is_some(),
             context_slot: slot,
+            // What cannot be read tells nothing; the text itself is there.
+            print: tracepoint
+                .field_print(Field::name(field))
+                .unwrap_or_default(),
         };
         let common = format
             .common_fields()
@@ -210,11 +217,18 @@ fn write_emitted(
         _ => options.assertions(true),
     });
     let mut module = RustModule::new();
+    let mut constants = String::new();
     for name in names {
         let tracepoint = kernel.tracepoint(name)?;
         match what {
-            Emit::C | Emit::Core => drop(header.add(&tracepoint)?),
-            Emit::Rust => drop(module.add(&tracepoint)?),
+            Emit::C | Emit::Core => {
+                header.add(&tracepoint)?;
+                constants += &emit::constants_c(&tracepoint).unwrap_or_default();
+            }
+            Emit::Rust => {
+                module.add(&tracepoint)?;
+                constants += &emit::constants_rust(&tracepoint).unwrap_or_default();
+            }
             Emit::SkelC => write!(out, "{}", emit::skeleton_c(&tracepoint)?)?,
             Emit::SkelRust => write!(out, "{}", emit::skeleton_rust(&tracepoint)?)?,
             Emit::Json => {
@@ -230,6 +244,9 @@ fn write_emitted(
         Emit::C | Emit::Core => write!(out, "{header}")?,
         Emit::Rust => write!(out, "{module}")?,
         _ => {}
+    }
+    if !constants.is_empty() {
+        write!(out, "\n{constants}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -280,6 +297,7 @@ fn write_text(description: &Description<'_>, out: &mut dyn Write) -> Result<(), 
     writeln!(out)?;
     write_fields(description, out)?;
     writeln!(out)?;
+    write_names(description, out)?;
     for note in notes(description) {
         writeln!(out, "  {note}")?;
     }
@@ -287,13 +305,13 @@ fn write_text(description: &Description<'_>, out: &mut dyn Write) -> Result<(), 
 }
 
 fn write_fields(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    const HEAD: [&str; 8] = [
-        "FIELD", "TYPE", "RECORD", "CONTEXT", "SIZE", "SIGNED", "KIND", "BTF",
+    const HEAD: [&str; 9] = [
+        "FIELD", "TYPE", "RECORD", "CONTEXT", "SIZE", "SIGNED", "KIND", "PRINT", "BTF",
     ];
     let mut rows = vec![HEAD.map(str::to_owned)];
     let has_btf = description.context.home().is_some();
     rows.extend(description.fields.iter().map(|row| cells(row, has_btf)));
-    let widths: [usize; 8] = std::array::from_fn(|column| {
+    let widths: [usize; 9] = std::array::from_fn(|column| {
         rows.iter()
             .map(|row| row[column].chars().count())
             .max()
@@ -314,7 +332,7 @@ fn write_fields(description: &Description<'_>, out: &mut dyn Write) -> Result<()
     Ok(())
 }
 
-fn cells(row: &FieldRow<'_>, has_btf: bool) -> [String; 8] {
+fn cells(row: &FieldRow<'_>, has_btf: bool) -> [String; 9] {
     let field = row.field;
     let declaration = field.declaration();
     let c_type = match declaration.text().ends_with(']') {
@@ -339,12 +357,40 @@ fn cells(row: &FieldRow<'_>, has_btf: bool) -> [String; 8] {
         }
         .to_owned(),
         field.kind().to_string(),
+        row.print.as_str().unwrap_or("-").to_owned(),
         match slot {
             Some(slot) if has_btf && slot.name() == field.name() => slot.c_type().to_owned(),
             Some(slot) if has_btf => format!("{}: {}", slot.name(), slot.c_type()),
             _ => "-".to_owned(),
         },
     ]
+}
+
+/// The names of flags and values.
+fn write_names(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    /// Where lines are broken.
+    const WIDTH: usize = 96;
+    for row in &description.fields {
+        let mut line = format!("  {}:", row.field.name());
+        let mut is_any = false;
+        for named in row.print.names() {
+            is_any = true;
+            let value = match named.value {
+                Some(value) => format!("{value:#x}"),
+                None => "?".to_owned(),
+            };
+            let entry = format!(" {value}={}", named.name.escape_debug());
+            if line.chars().count() + entry.chars().count() > WIDTH {
+                writeln!(out, "{line}")?;
+                line = "   ".to_owned();
+            }
+            line += &entry;
+        }
+        if is_any {
+            writeln!(out, "{line}\n")?;
+        }
+    }
+    Ok(())
 }
 
 /// What the table cannot say.

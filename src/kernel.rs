@@ -48,6 +48,7 @@ pub struct Kernel {
     is_live: bool,
     /// Enumerators, read when first needed.
     constants: OnceLock<HashMap<Box<str>, Option<i64>>>,
+    module_constants: OnceLock<HashMap<Box<str>, Option<i64>>>,
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
@@ -97,6 +98,7 @@ impl Kernel {
             btf: BtfDir::new(root.join("btf")),
             is_live: false,
             constants: OnceLock::new(),
+            module_constants: OnceLock::new(),
             #[cfg(all(feature = "probe", target_os = "linux"))]
             memory: OnceLock::new(),
             byte_order: None,
@@ -183,8 +185,8 @@ impl Kernel {
     }
 
     /// What prints records of an event of this kernel: see [`Renderer`]. Enumerators
-    /// that stand in the print fmt by name are looked up in vmlinux' BTF; one that
-    /// several enums have with different values is not known.
+    /// that stand in the print fmt by name are looked up in BTF, vmlinux' first; one
+    /// that several enums have with different values is not known.
     ///
     /// # Errors
     ///
@@ -195,31 +197,24 @@ impl Kernel {
         format: &Format,
         machine: Machine,
     ) -> Result<Renderer, PrintFmtError> {
-        Renderer::with_constants(event, format, machine, &|name| {
-            let constants = self.constants.get_or_init(|| self.enumerators());
-            constants.get(name).copied().flatten()
-        })
+        Renderer::with_constants(event, format, machine, &|name| self.constant(name))
     }
 
-    /// All of vmlinux' enumerators; `None` where a name has several values.
-    fn enumerators(&self) -> HashMap<Box<str>, Option<i64>> {
-        let mut constants: HashMap<Box<str>, Option<i64>> = HashMap::new();
-        let Ok(Some(vmlinux)) = self.btf.vmlinux() else {
-            return constants;
-        };
-        let section = vmlinux.section();
-        for ty in (1..section.end_id()).filter_map(|id| section.type_by_id(id)) {
-            for (name, value) in ty.enumerators() {
-                let Ok(name) = std::str::from_utf8(name) else {
-                    continue;
-                };
-                constants
-                    .entry(name.into())
-                    .and_modify(|known| *known = known.filter(|known| *known == value))
-                    .or_insert(Some(value));
-            }
+    /// The value of an enumerator of vmlinux', or else of a module's; `None` if there
+    /// is none, or several.
+    pub(crate) fn constant(&self, name: &str) -> Option<i64> {
+        let vmlinux = self.constants.get_or_init(|| {
+            let vmlinux = self.btf.vmlinux().ok().flatten();
+            enumerators(vmlinux.as_slice())
+        });
+        if let Some(value) = vmlinux.get(name) {
+            return *value;
         }
-        constants
+        let modules = self.module_constants.get_or_init(|| {
+            let objects = self.btf.objects().unwrap_or_default();
+            enumerators(objects.get(1..).unwrap_or_default())
+        });
+        modules.get(name).copied().flatten()
     }
 
     /// What addresses of the kernel stand for: its strings, from `printk_formats`,
@@ -491,6 +486,27 @@ impl Kernel {
         *self.listing.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
         Ok(listing)
     }
+}
+
+/// All enumerators of these objects; `None` where a name has several values.
+fn enumerators(objects: &[Arc<Object>]) -> HashMap<Box<str>, Option<i64>> {
+    let mut constants: HashMap<Box<str>, Option<i64>> = HashMap::new();
+    for object in objects {
+        let section = object.section();
+        let first = object.base().map_or(1, |base| base.section().end_id());
+        for ty in (first..section.end_id()).filter_map(|id| section.type_by_id(id)) {
+            for (name, value) in ty.enumerators() {
+                let Ok(name) = std::str::from_utf8(name) else {
+                    continue;
+                };
+                constants
+                    .entry(name.into())
+                    .and_modify(|known| *known = known.filter(|known| *known == value))
+                    .or_insert(Some(value));
+            }
+        }
+    }
+    constants
 }
 
 fn no_such_event(name: EventName, events: &Events) -> Error {

@@ -8,6 +8,7 @@ use crate::context::{self, Context, Homes};
 use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::Format;
+use crate::format::print::{FieldPrint, PrintFmtError};
 use crate::kernel::Kernel;
 use crate::raw::RawTracepoint;
 
@@ -59,6 +60,17 @@ impl<'k> Tracepoint<'k> {
     /// answer is then [`Evidence::Format`](crate::Evidence::Format).
     pub fn context(&self) -> Result<Context, Error> {
         self.kernel.context(&self.name, &self.format)
+    }
+
+    /// What the print fmt tells of a field: names of its bits and values, its base,
+    /// whether it is a kernel pointer. Nothing of what is no field.
+    ///
+    /// # Errors
+    ///
+    /// [`PrintFmtError`] where the print fmt is not understood.
+    pub fn field_print(&self, field: &str) -> Result<FieldPrint, PrintFmtError> {
+        let print = self.format.print()?;
+        Ok(print.field_with_constants(field, &|name| self.kernel.constant(name)))
     }
 
     /// Whether `available_events` has the event. No program can be attached to

@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tracepoints::format::Format;
 use tracepoints::format::print::PrintFmt;
+use tracepoints::{ByteOrder, Kernel, Machine};
 
 fn formats(kernel: &Path) -> Vec<(String, Format)> {
     let events = walkdir::WalkDir::new(kernel.join("tracing/events")).sort_by_file_name();
@@ -59,6 +61,45 @@ fn check(kernel: &Path) -> usize {
 fn of_every_fixture() {
     for kernel in support::fixtures() {
         check(&kernel);
+    }
+}
+
+/// What of the kernel's print fmts cannot be evaluated: how many events have it, by
+/// the helper's or the constant's name.
+fn unknown(root: &Path) -> String {
+    let kernel = Kernel::at(root).expect("a kernel");
+    let machine = Machine::new(ByteOrder::Little, true);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, format) in formats(root) {
+        let name = name.parse().expect("a name");
+        let renderer = kernel
+            .renderer(&name, &format, machine)
+            .expect("a print fmt");
+        let what = |text: &str| {
+            let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            match text.split_at(end.unwrap_or(text.len())) {
+                ("", _) if text.starts_with("({") => "a statement expression".to_owned(),
+                ("", rest) => rest.to_owned(),
+                (name, rest) if rest.starts_with('(') => format!("{name}()"),
+                (name, _) => name.to_owned(),
+            }
+        };
+        let kinds: BTreeSet<String> = renderer.unknown().into_iter().map(what).collect();
+        for kind in kinds {
+            *counts.entry(kind).or_default() += 1;
+        }
+    }
+    let lines = counts
+        .iter()
+        .map(|(what, count)| format!("{count:5} {what}\n"));
+    lines.collect()
+}
+
+#[test]
+fn what_cannot_be_evaluated() {
+    for root in support::corpus("what_cannot_be_evaluated") {
+        let name = format!("unknown-{}", support::name(&root));
+        insta::assert_snapshot!(name, unknown(&root));
     }
 }
 

@@ -5,10 +5,12 @@
 //! offset and size, or, for CO-RE, the names libbpf relocates on any.
 
 mod c;
+mod constants;
 mod rust;
 mod skeleton;
 
 pub use c::{CHeader, COptions};
+pub use constants::{constants_c, constants_rust};
 pub use rust::RustModule;
 pub use skeleton::{skeleton_c, skeleton_rust};
 

@@ -103,6 +103,27 @@ impl Renderer {
         Ok(Self { machine, style })
     }
 
+    /// What of the print fmt cannot be evaluated, as it is written there: it is
+    /// printed in `<…>`.
+    pub fn unknown(&self) -> Vec<&str> {
+        let mut unknown = Vec::new();
+        if let Style::PrintFmt(steps) = &self.style {
+            for step in steps {
+                if let Step::Value {
+                    width,
+                    precision,
+                    value,
+                    ..
+                } = step
+                {
+                    let nodes = width.iter().chain(precision).chain([value]);
+                    nodes.for_each(|node| node.collect_unknown(&mut unknown));
+                }
+            }
+        }
+        unknown
+    }
+
     /// Appends a record's text. The record has to be of the format and the machine
     /// the renderer was made for.
     pub fn render(&self, record: &Record<'_>, addresses: &Addresses, out: &mut String) {

@@ -488,7 +488,8 @@ impl Compiler<'_> {
         })
     }
 
-    /// A table's entries; `None` if one is not a number and a string.
+    /// A table's entries, without those whose value is not known: what they would
+    /// name is printed as a number then. `None` if it is no table.
     fn names(&self, entries: &[Expression]) -> Option<Vec<(u64, String)>> {
         let entries = match entries {
             [Expression::List(items)] if matches!(items.first(), Some(Expression::List(_))) => {
@@ -499,19 +500,19 @@ impl Compiler<'_> {
         entries
             .iter()
             .take_while(|entry| !is_end(entry))
-            .map(|entry| {
+            .filter_map(|entry| {
                 let Expression::List(items) = entry else {
-                    return None;
+                    return Some(None);
                 };
                 let [value, Expression::String(name)] = &items[..] else {
-                    return None;
+                    return Some(None);
                 };
                 let nothing = Scope {
                     bytes: &[],
                     machine: self.machine,
                 };
                 match self.node(value).evaluate(&nothing) {
-                    Value::Integer { bits, .. } => Some((bits, name.text())),
+                    Value::Integer { bits, .. } => Some(Some((bits, name.text()))),
                     _ => None,
                 }
             })
@@ -629,6 +630,50 @@ impl Node {
             },
             Self::Printed(_) => Value::Unknown("a list"),
             Self::Unknown(text) => Value::Unknown(text),
+        }
+    }
+
+    /// What is not known in it.
+    pub(super) fn collect_unknown<'n>(&'n self, unknown: &mut Vec<&'n str>) {
+        match self {
+            Self::Unknown(text) => unknown.push(text),
+            Self::Unary(_, one)
+            | Self::Cast(_, one)
+            | Self::Swap(_, one)
+            | Self::Choice(one, ..) => one.collect_unknown(unknown),
+            Self::Binary(_, left, right) | Self::Index(left, right) => {
+                left.collect_unknown(unknown);
+                right.collect_unknown(unknown);
+            }
+            Self::Conditional(condition, then, otherwise) => {
+                condition.collect_unknown(unknown);
+                if let Some(then) = then {
+                    then.collect_unknown(unknown);
+                }
+                otherwise.collect_unknown(unknown);
+            }
+            Self::Printed(printed) => match &**printed {
+                Printed::Flags { value, .. } | Printed::Symbol { value, .. } => {
+                    value.collect_unknown(unknown);
+                }
+                Printed::Hex { data, length, .. } => {
+                    data.collect_unknown(unknown);
+                    length.collect_unknown(unknown);
+                }
+                Printed::Array {
+                    data,
+                    count,
+                    element,
+                } => {
+                    data.collect_unknown(unknown);
+                    if let Some(count) = count {
+                        count.collect_unknown(unknown);
+                    }
+                    element.collect_unknown(unknown);
+                }
+                Printed::Bitmask { data } => data.collect_unknown(unknown),
+            },
+            _ => {}
         }
     }
 

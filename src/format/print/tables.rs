@@ -23,16 +23,49 @@ pub struct FieldPrint {
 
 /// A number and what the kernel calls it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct NamedValue {
-    /// The number, as 64 bits.
-    pub value: u64,
+    /// The number, as 64 bits; `None` where the print fmt has but an enumerator's
+    /// name for it, whose value is not known.
+    pub value: Option<u64>,
     /// Its name.
     pub name: String,
 }
 
+impl FieldPrint {
+    /// In a word: `flags`, `names`, `pointer`, `decimal`, `hex`, `octal`; `None` if
+    /// nothing is told.
+    pub fn as_str(&self) -> Option<&'static str> {
+        Some(match self.base {
+            _ if !self.flags.is_empty() => "flags",
+            _ if !self.symbols.is_empty() => "names",
+            _ if self.is_kernel_pointer => "pointer",
+            Some(8) => "octal",
+            Some(16) => "hex",
+            Some(_) => "decimal",
+            None => return None,
+        })
+    }
+
+    /// The names of bits, then those of values.
+    pub fn names(&self) -> impl Iterator<Item = &NamedValue> {
+        self.flags.iter().chain(&self.symbols)
+    }
+}
+
 impl PrintFmt {
     /// What the print fmt tells of the field of this name.
+    /// [`Tracepoint::field_print`](crate::Tracepoint::field_print) knows the values
+    /// of enumerators, too.
     pub fn field(&self, name: &str) -> FieldPrint {
+        self.field_with_constants(name, &|_| None)
+    }
+
+    pub(crate) fn field_with_constants(
+        &self,
+        name: &str,
+        constants: &dyn Fn(&str) -> Option<i64>,
+    ) -> FieldPrint {
         let mut print = FieldPrint::default();
         for argument in &self.arguments {
             argument.visit(&mut |expression| {
@@ -40,18 +73,18 @@ impl PrintFmt {
                     return;
                 };
                 let names_field = |subject: Option<&Expression>| {
-                    subject.is_some_and(|subject| subject.only_field() == Some(name))
+                    subject.is_some_and(|subject| subject.masked_field() == Some(name))
                 };
                 match function.as_str() {
                     "__print_flags" | "__print_flags_u64"
                         if print.flags.is_empty() && names_field(arguments.first()) =>
                     {
-                        print.flags = table(arguments.get(2..).unwrap_or_default());
+                        print.flags = table(arguments.get(2..).unwrap_or_default(), constants);
                     }
                     "__print_symbolic" | "__print_symbolic_u64"
                         if print.symbols.is_empty() && names_field(arguments.first()) =>
                     {
-                        print.symbols = table(arguments.get(1..).unwrap_or_default());
+                        print.symbols = table(arguments.get(1..).unwrap_or_default(), constants);
                     }
                     _ => {}
                 }
@@ -103,7 +136,7 @@ impl PrintFmt {
     }
 }
 
-fn table(entries: &[Expression]) -> Vec<NamedValue> {
+fn table(entries: &[Expression], constants: &dyn Fn(&str) -> Option<i64>) -> Vec<NamedValue> {
     let named = |entry: &Expression| {
         let Expression::List(items) = entry else {
             return None;
@@ -112,7 +145,7 @@ fn table(entries: &[Expression]) -> Vec<NamedValue> {
             return None;
         };
         Some(NamedValue {
-            value: value.constant()?,
+            value: value.constant(constants),
             name: name.text(),
         })
     };
@@ -153,6 +186,17 @@ impl Expression {
         }
     }
 
+    /// The field that the expression is, but for casts and masks: `REC->f & 0xff`.
+    fn masked_field(&self) -> Option<&str> {
+        match self {
+            Self::Binary(super::BinaryOperator::And, left, right) => {
+                left.masked_field().or_else(|| right.masked_field())
+            }
+            Self::Cast(_, operand) => operand.masked_field(),
+            other => other.only_field(),
+        }
+    }
+
     /// The field that the expression is, but for casts.
     fn only_field(&self) -> Option<&str> {
         match self {
@@ -162,14 +206,15 @@ impl Expression {
         }
     }
 
-    /// The value of an expression of numbers alone.
-    pub(crate) fn constant(&self) -> Option<u64> {
+    /// The value of an expression of numbers and known names alone.
+    fn constant(&self, constants: &dyn Fn(&str) -> Option<i64>) -> Option<u64> {
         use super::{BinaryOperator as B, UnaryOperator as U};
         Some(match self {
             Self::Number(text) => super::number_value(text)?.0,
             Self::Character(text) => super::character_value(text)?.into(),
+            Self::Name(name) => constants(name)? as u64,
             Self::Cast(name, operand) => {
-                let value = operand.constant()?;
+                let value = operand.constant(constants)?;
                 match name.split_whitespace().last() {
                     Some("u8" | "__u8") => value & 0xff,
                     Some("u16" | "__u16" | "short") => value & 0xffff,
@@ -178,7 +223,7 @@ impl Expression {
                 }
             }
             Self::Unary(operator, operand) => {
-                let value = operand.constant()?;
+                let value = operand.constant(constants)?;
                 match operator {
                     U::Not => u64::from(value == 0),
                     U::Complement => !value,
@@ -188,7 +233,7 @@ impl Expression {
                 }
             }
             Self::Binary(operator, left, right) => {
-                let (left, right) = (left.constant()?, right.constant()?);
+                let (left, right) = (left.constant(constants)?, right.constant(constants)?);
                 match operator {
                     B::Or => left | right,
                     B::Xor => left ^ right,
@@ -350,4 +395,66 @@ fn count(text: &str) -> (Option<Count>, &str) {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit());
     let (digits, rest) = text.split_at(end.unwrap_or(text.len()));
     (digits.parse().ok().map(Count::Is), rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_fields() {
+        let print = PrintFmt::parse(
+            r#""%s %s 0x%x %d %x %pS %o %.*s", REC->state ? __print_flags((long)REC->state & 0xff, "|", { 1 << 0, "S" }, { MODE, "M" }, { 0, NULL }) : "R", __print_symbolic(REC->kind, { -1, "none" }, { A | 4, "a" }), REC->hex, REC->both, REC->both, (void *)REC->ip, REC->mode, REC->len, __get_str(text)"#,
+        )
+        .expect("a print fmt");
+        let constants = |name: &str| (name == "A").then_some(3);
+        let field = |name| print.field_with_constants(name, &constants);
+        let named = |value, name: &str| NamedValue {
+            value,
+            name: name.to_owned(),
+        };
+        assert_eq!(
+            field("state").flags,
+            [named(Some(1), "S"), named(None, "M")]
+        );
+        assert_eq!(
+            field("kind").symbols,
+            [named(Some(u64::MAX), "none"), named(Some(7), "a")]
+        );
+        let words = ["state", "kind", "hex", "both", "ip", "mode", "len", "text"]
+            .map(|name| field(name).as_str());
+        let expected = [
+            Some("flags"),
+            Some("names"),
+            Some("hex"),
+            None,
+            Some("pointer"),
+            Some("octal"),
+            None,
+            None,
+        ];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn conversions() {
+        let [
+            Piece::Text(text),
+            Piece::Conversion(conversion),
+            Piece::Text(rest),
+        ] = &pieces("100%% %-08.*llx!")[..]
+        else {
+            panic!("three pieces");
+        };
+        assert_eq!((text.as_str(), rest.as_str()), ("100% ", "!"));
+        assert!(conversion.left && conversion.zero && !conversion.alternate);
+        assert_eq!(conversion.width, Some(Count::Is(8)));
+        assert_eq!(conversion.precision, Some(Count::Argument));
+        assert_eq!(
+            (conversion.length, conversion.specifier),
+            (Length::LongLong, 'x')
+        );
+        assert_eq!(pieces("%"), [Piece::Text("%".to_owned())]);
+        assert_eq!(pieces("%5"), [Piece::Text("%5".to_owned())]);
+    }
 }
