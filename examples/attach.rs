@@ -17,7 +17,7 @@ use rustix::process::{self, Pid, Resource, Rlimit, Signal, WaitOptions};
 use serde_json::json;
 use shared::Failure;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use tracepoints::probe::{Bucket, Counter, Histogram, Losses, Probe, ProbeBuilder};
+use tracepoints::probe::{Bucket, Counter, Histogram, Losses, PrettyPrinter, Probe, ProbeBuilder};
 use tracepoints::{EventPattern, Filter, Kernel, Tracepoint};
 
 /// Prints what happens at tracepoints of the running kernel. Takes root.
@@ -45,6 +45,9 @@ struct Arguments {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
+    /// In the kernel's own words: flags, enums and functions by their names.
+    #[arg(long, conflicts_with_all = ["json", "fields", "count", "hist"])]
+    pretty: bool,
     /// Ends after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     duration: Option<f64>,
@@ -90,6 +93,7 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let builder = builder(arguments, &events, command.as_ref());
     let mut run = Run {
         json: arguments.json,
+        pretty: None,
         max: arguments.max,
         end: arguments
             .duration
@@ -111,6 +115,9 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         run.histograms(&histogram, field)?;
         run.losses(histogram.losses()?)?;
     } else {
+        if arguments.pretty {
+            run.pretty = Some(PrettyPrinter::new(&events)?);
+        }
         let mut probe = builder.attach()?;
         run.begin(command, events.len())?;
         let count = run.records(&mut probe)?;
@@ -143,6 +150,7 @@ fn builder<'a>(
 /// What goes on while the programs are attached.
 struct Run<'a> {
     json: bool,
+    pretty: Option<PrettyPrinter>,
     max: Option<u64>,
     end: Option<Instant>,
     stopped: Arc<AtomicBool>,
@@ -191,6 +199,7 @@ impl Run<'_> {
 
     fn records(&mut self, probe: &mut Probe) -> Result<u64, Failure> {
         let mut count = 0;
+        let mut line = String::new();
         loop {
             // Asked first: what happened before the end is still to be read.
             let over = self.is_over()?;
@@ -198,9 +207,14 @@ impl Run<'_> {
                 if self.max.is_some_and(|max| count >= max) {
                     return Ok(count);
                 }
-                match self.json {
-                    true => serde_json::to_writer(&mut *self.out, &record)?,
-                    false => write!(self.out, "{record}")?,
+                match &self.pretty {
+                    _ if self.json => serde_json::to_writer(&mut *self.out, &record)?,
+                    None => write!(self.out, "{record}")?,
+                    Some(pretty) => {
+                        line.clear();
+                        pretty.print(&record, &mut line);
+                        write!(self.out, "{line}")?;
+                    }
                 }
                 writeln!(self.out)?;
                 count += 1;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tracepoints::emit::{CHeader, COptions, RustModule, skeleton_c, skeleton_rust};
+use tracepoints::emit::{self, CHeader, COptions, RustModule, skeleton_c, skeleton_rust};
 use tracepoints::{Error, Kernel};
 
 /// Emits every event of a kernel, several to a file; an event that has another
@@ -294,4 +294,53 @@ fn core_takes_a_struct_with_a_name() {
             "{event}"
         );
     }
+}
+
+/// The names of flags and values of every event, as constants that compile.
+#[test]
+fn constants_of_every_event() {
+    let has_clang = has("clang");
+    if !has_clang {
+        support::skip("constants_of_every_event (C)", "there is no clang");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut count = 0;
+    for root in kernels("constants_of_every_event") {
+        let kernel = Kernel::at(&root).expect("a kernel");
+        let (mut c, mut rust) = (String::new(), String::from("#![no_std]\n"));
+        for (index, name) in kernel.events().expect("events").names().iter().enumerate() {
+            let event = kernel.tracepoint(name).expect("an event");
+            let defined = emit::constants_c(&event).expect("a print fmt");
+            count += defined.matches("#define ").count();
+            c += &defined;
+            // Used, as a macro that is not is never read.
+            for line in defined
+                .lines()
+                .filter_map(|line| line.strip_prefix("#define "))
+            {
+                let (name, value) = line.split_once(' ').expect("a value");
+                c += &format!("_Static_assert({name} == {value}, \"\");\n");
+            }
+            let constants = emit::constants_rust(&event).expect("a print fmt");
+            rust += &format!("pub mod event_{index} {{\n{constants}}}\n");
+        }
+        let file = dir.path().join("constants.c");
+        std::fs::write(&file, c).expect("a file");
+        if has_clang {
+            let arguments = ["-Wall", "-Werror", "-Wno-macro-redefined", "-fsyntax-only"];
+            compile("clang", &arguments, &file);
+        }
+        let file = dir.path().join("constants.rs");
+        std::fs::write(&file, rust).expect("a file");
+        let out = dir.path().display().to_string();
+        let arguments = [
+            "--edition=2024",
+            "--crate-type=lib",
+            "--emit=metadata",
+            "--out-dir",
+            &out,
+        ];
+        compile("rustc", &arguments, &file);
+    }
+    assert!(count > 500, "{count}");
 }

@@ -766,6 +766,11 @@ fn attach_traces_a_command() {
     assert_eq!(record["comm"], "rm");
     assert_eq!(record["pid"], record["tid"]);
 
+    fs::write(&file, "").expect("a file");
+    let (out, ..) = attach(&[&unlink[..1], &["--pretty"], &command[..]].concat());
+    let end = format!("sys_unlinkat(dfd: -100, pathname: \"{path}\", flag: 0)\n");
+    assert!(out.ends_with(&end), "{out}");
+
     let (out, said, _) = attach(&["--count", "syscalls:sys_enter_exit_group", "--", "true"]);
     assert_eq!(
         (out.as_str(), said.as_str()),

@@ -6,6 +6,7 @@ use std::io;
 use crate::error::Error;
 use crate::event_name::EventName;
 use crate::filter::FilterError;
+use crate::format::print::PrintFmtError;
 
 /// Why a probe cannot be made, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,14 @@ pub enum ProbeError {
         event: EventName,
         /// Why it does not.
         source: FilterError,
+    },
+    /// The event's print fmt is not understood.
+    #[error("{event}: {source}")]
+    PrintFmt {
+        /// The event.
+        event: EventName,
+        /// What is not understood.
+        source: PrintFmtError,
     },
     /// What is kept of the event is more than a program can write at once.
     #[error(

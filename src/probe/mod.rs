@@ -32,6 +32,7 @@ mod memory;
 #[cfg(test)]
 mod offline;
 mod plan;
+mod pretty;
 mod program;
 mod record;
 mod sys;
@@ -40,6 +41,7 @@ mod tasks;
 
 pub use error::{ProbeError, UnattachableKind};
 pub(crate) use memory::KernelMemory;
+pub use pretty::PrettyPrinter;
 pub use record::{FieldValue, ProbeRecord};
 pub use tally::{Bucket, Counter, Histogram};
 

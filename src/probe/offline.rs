@@ -16,7 +16,7 @@ use proptest::sample::Index;
 use super::asm::Program;
 use super::plan::EventPlan;
 use super::program::{self, Action, BUCKETS, Tasks};
-use super::{FieldValue, ProbeRecord};
+use super::{FieldValue, PrettyPrinter, ProbeRecord};
 use crate::access::Access;
 use crate::filter::{Filter, Task};
 use crate::format::{Field, FieldKind, Format};
@@ -202,8 +202,12 @@ struct Recorder<'k> {
 impl<'k> Recorder<'k> {
     /// `None` for an event no program gets a context of.
     fn new(kernel: &'k Kernel, name: &str) -> Option<Self> {
+        Self::with_limit(kernel, name, 64)
+    }
+
+    fn with_limit(kernel: &'k Kernel, name: &str, data_limit: u32) -> Option<Self> {
         let tracepoint = kernel.tracepoint(name).expect("an event");
-        let plan = EventPlan::new(&tracepoint, None, 64).expect("a plan");
+        let plan = EventPlan::new(&tracepoint, None, data_limit).expect("a plan");
         let plans: Arc<[EventPlan]> = vec![plan].into();
         let action = Action::Record {
             plan: &plans[0],
@@ -685,4 +689,51 @@ fn records_of_captured_kernels_are_kept() {
         eprintln!("{name}: {records} records, {values} values");
         assert!(records > 1000, "{name} has {records} records");
     }
+}
+
+/// A probe prints what the kernel would have.
+#[test]
+fn pretty_is_what_the_record_says() {
+    let mut roots = vec![fixture("6.18.15-x86_64"), fixture("7.3.4-x86_64")];
+    if let Some(corpus) = std::env::var_os("TRACEPOINTS_CORPUS") {
+        roots.push(Path::new(&corpus).join("7.3.4-x86_64"));
+    }
+    let mut printed = 0;
+    for root in roots {
+        let kernel = Kernel::at(&root).expect("a kernel");
+        let layout = kernel.page_layout().expect("a layout");
+        let events = kernel.events_by_id().expect("events");
+        let mut known = std::collections::HashMap::new();
+        let bytes = fs::read(root.join("ring/cpu0.raw")).expect("pages");
+        for page in layout.pages(&bytes, crate::ByteOrder::Little) {
+            for entry in page.expect("a page").entries() {
+                let entry = entry.expect("an entry");
+                let (name, record) = events.record(entry.bytes()).expect("an event");
+                if matches!(name.category(), "syscalls" | "ftrace") {
+                    continue;
+                }
+                let (recorder, pretty) = known.entry(name.clone()).or_insert_with(|| {
+                    let recorder = Recorder::with_limit(&kernel, name.as_str(), 4096);
+                    let recorder = recorder.expect("a recorder");
+                    let pretty = PrettyPrinter::new([&kernel.tracepoint(name).expect("one")]);
+                    (recorder, pretty.expect("a printer"))
+                });
+                let kept = recorder.record(&mut entry.bytes().to_vec());
+                let mut line = String::new();
+                pretty.print(&kept, &mut line);
+                let mut text = format!("{}: ", name.event());
+                kernel
+                    .renderer(name, record.format(), Machine::NATIVE)
+                    .expect("a print fmt")
+                    .render(&record, &kernel.addresses().expect("addresses"), &mut text);
+                assert_eq!(
+                    line.split_once(' ').map(|_| line.ends_with(&text)),
+                    Some(true),
+                    "{line}\n{text}"
+                );
+                printed += 1;
+            }
+        }
+    }
+    assert!(printed > 150, "{printed}");
 }

@@ -76,6 +76,14 @@ impl ProbeRecord {
         Machine::NATIVE.unsigned(&self.bytes[offset as usize..][..size])
     }
 
+    pub(super) fn context(&self) -> impl fmt::Display {
+        Context(self)
+    }
+
+    pub(super) fn values(&self) -> impl fmt::Display {
+        Values(self)
+    }
+
     /// The event that happened.
     pub fn event(&self) -> &EventName {
         &self.plan().name
@@ -134,23 +142,37 @@ impl fmt::Debug for ProbeRecord {
 
 impl fmt::Display for ProbeRecord {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let task = self.task();
-        let microseconds = self.timestamp_ns() / 1000;
+        write!(out, "{}{}:{}", self.context(), self.event(), self.values())
+    }
+}
+
+/// When, where and to whom: `14313.836195 [001] rm-21976/21976 `.
+struct Context<'r>(&'r ProbeRecord);
+
+impl fmt::Display for Context<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let task = self.0.task();
+        let microseconds = self.0.timestamp_ns() / 1000;
         write!(
             out,
-            "{}.{:06} [{:03}] {}-{}/{} {}:",
+            "{}.{:06} [{:03}] {}-{}/{} ",
             microseconds / 1_000_000,
             microseconds % 1_000_000,
             task.cpu,
-            self.comm().escape_debug(),
+            self.0.comm().escape_debug(),
             task.pid,
             task.tid,
-            self.event(),
-        )?;
-        for (name, value) in self.fields() {
-            write!(out, " {name}={value}")?;
-        }
-        Ok(())
+        )
+    }
+}
+
+/// ` name=value` of each field.
+struct Values<'r>(&'r ProbeRecord);
+
+impl fmt::Display for Values<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = self.0.fields();
+        fields.try_for_each(|(name, value)| write!(out, " {name}={value}"))
     }
 }
 
