@@ -49,8 +49,8 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["json", "fields", "count", "hist"])]
     pretty: bool,
     /// Ends after so many seconds.
-    #[arg(long, value_name = "SECONDS")]
-    duration: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
     /// Ends after so many records.
     #[arg(long, value_name = "N", conflicts_with_all = ["count", "hist"])]
     max: Option<u64>,
@@ -63,6 +63,12 @@ struct Arguments {
     /// Runs this command, traces it and its descendants, and ends with it.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+/// `0.5`, `10`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// Set for the process that is to become the command.
@@ -97,7 +103,7 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         max: arguments.max,
         end: arguments
             .duration
-            .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e9))),
+            .and_then(|duration| Instant::now().checked_add(duration)),
         stopped,
         command: None,
         out,
