@@ -7,9 +7,11 @@ mod support;
 
 #[path = "support/example.rs"]
 mod example;
+#[path = "support/kcore.rs"]
+mod kcore;
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -246,25 +248,30 @@ fn provoke(directory: &Path) -> Vec<Expectation> {
         );
     }
 
-    let sleep = ["/bin/sleep", "/usr/bin/sleep"]
+    let cat = ["/bin/cat", "/usr/bin/cat"]
         .into_iter()
         .find(|path| Path::new(path).exists());
-    let sleep = sleep.expect("a sleep");
-    let mut child = Command::new(sleep)
-        .arg("60")
-        .stdin(Stdio::null())
+    let cat = cat.expect("a cat");
+    let mut child = Command::new(cat)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("a child");
     let pid = i64::from(child.id());
     expect("sched:sched_process_fork", vec![("child_pid", Is(pid))]);
     expect("sched:sched_wakeup_new", vec![("pid", Is(pid))]);
     expect("task:task_newtask", vec![("pid", Is(pid))]);
-    expect("syscalls:sys_enter_execve", vec![("filename", text(sleep))]);
+    expect("syscalls:sys_enter_execve", vec![("filename", text(cat))]);
     expect(
         "sched:sched_process_exec",
-        vec![("filename", text(sleep)), ("pid", Is(pid))],
+        vec![("filename", text(cat)), ("pid", Is(pid))],
     );
-    // What it is killed by before it sleeps finds it all the same.
+    // Until it answers it may still be within execve(2), and a signal that kills it
+    // there comes before the event.
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"x").expect("it is written");
+    let mut output = child.stdout.take().expect("a pipe");
+    output.read_exact(&mut [0]).expect("it answers");
     rustix::process::kill_process(Pid::from_child(&child), Signal::USR1).expect("it is killed");
     expect(
         "syscalls:sys_enter_kill",
@@ -403,6 +410,116 @@ fn what_is_provoked_is_seen() {
     );
     assert!(missing.is_empty(), "not seen as it should be: {missing:?}");
     assert!(seen.len() >= 20, "{seen:?}");
+}
+
+/// On PREEMPT_RT kernels, and on RHEL 9, the struct that is commonly read through
+/// has the arguments elsewhere than a program gets them.
+#[test]
+fn the_path_is_right_whatever_struct_is_common() {
+    const DIRECTORY_FLAG: u64 = 0x200;
+    let Some(kernel) = live("the_path_is_right_whatever_struct_is_common") else {
+        return;
+    };
+    let unlink = events(&kernel, &["syscalls:sys_enter_unlinkat"]);
+    let context = unlink[0].context().expect("a context");
+    let slot = |field: &str| context.slot_of(field).expect("a layout").expect(field);
+    let directory = std::env::temp_dir().join(format!("tracepoints-d{}", std::process::id()));
+    fs::create_dir(&directory).expect("a directory");
+    let mut probe = Probe::builder(&unlink)
+        .process(std::process::id())
+        .attach()
+        .expect("it is attached");
+    rustix::fs::unlinkat(CWD, &directory, AtFlags::REMOVEDIR).expect("it is removed");
+    let records: Vec<ProbeRecord> = probe.records().collect();
+    let [record] = &*records else {
+        panic!("one record, not {records:?}");
+    };
+    let value = |field: &str| record.field(field).expect("a field");
+    assert!(text(&directory).holds(&value("pathname")), "{record}");
+    assert!(
+        Expected::Is(DIRECTORY_FLAG as i64).holds(&value("flag")),
+        "{record}"
+    );
+
+    let common = kernel
+        .tracepoint("raw_syscalls:sys_enter")
+        .expect("an event")
+        .context()
+        .expect("a context");
+    let Some(args) = common.slot_of("args").expect("a layout") else {
+        return eprintln!("no BTF has trace_event_raw_sys_enter: {common:?}");
+    };
+    if common.struct_name() != Some("trace_event_raw_sys_enter") {
+        return eprintln!("no trace_event_raw_sys_enter here: {common:?}");
+    }
+    if args.offset() == slot("dfd").offset() {
+        eprintln!(
+            "trace_event_raw_sys_enter has its arguments at {}, where programs get them",
+            args.offset()
+        );
+        return;
+    }
+    // args[1] of the common struct, with what is there in truth.
+    let path_at = args.offset() + 8;
+    assert_ne!(path_at, slot("pathname").offset());
+    assert_eq!(path_at, slot("flag").offset(), "8 bytes further on");
+    assert_ne!(context.struct_name(), Some("trace_event_raw_sys_enter"));
+    eprintln!(
+        "trace_event_raw_sys_enter has its arguments at {}, programs get them at {}: through \
+         it pathname would be {DIRECTORY_FLAG:#x}, the flag; it is {} here",
+        args.offset(),
+        slot("dfd").offset(),
+        value("pathname")
+    );
+}
+
+/// Against the kernel's memory, read in another way than the crate does.
+#[test]
+fn no_class_is_wrong_on_the_running_kernel() {
+    const TEST: &str = "no_class_is_wrong_on_the_running_kernel";
+    let Some(kernel) = live(TEST) else { return };
+    let classes = match kcore::classes() {
+        Ok(classes) => classes,
+        Err(why) => return support::skip(TEST, &why),
+    };
+    let names = kernel.events().expect("events");
+    let mut times = std::collections::HashMap::<&str, usize>::new();
+    for name in names.names() {
+        *times.entry(name.event()).or_default() += 1;
+    }
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    let mut wrong = Vec::new();
+    for name in names.names() {
+        let Some(class) = classes.get(name.event()) else {
+            continue;
+        };
+        if times[name.event()] > 1 || name.category() == "syscalls" {
+            continue;
+        }
+        let context = kernel.tracepoint(name).expect("an event").context();
+        let context = context.expect("a context");
+        let evidence = match context.evidence() {
+            Evidence::Kernel(source) => format!("{source:?}"),
+            evidence => evidence.as_str().to_owned(),
+        };
+        *counts.entry(evidence).or_default() += 1;
+        let is_right = match context.evidence() {
+            Evidence::Ambiguous => context.candidates().contains(class),
+            Evidence::Format(_) => context.class().is_none(),
+            _ => context.class() == Some(class),
+        };
+        if !is_right {
+            wrong.push(format!("{name}: {class}, not {context:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let compared: usize = counts.values().sum();
+    eprintln!(
+        "{compared} of {} events have the class the kernel's memory says: {counts:?}",
+        names.names().len()
+    );
+    // Half are system calls.
+    assert!(compared > names.names().len() / 4, "{compared}");
 }
 
 #[test]
