@@ -90,7 +90,9 @@ impl Attachments {
 
 /// Closing takes the kernel a grace period or two each: some 40 ms for a link
 /// (`perf_event_detach_bpf_prog()`) and as much for an event
-/// (`perf_trace_event_unreg()`), measured on Linux 6.18.
+/// (`perf_trace_event_unreg()`), measured on Linux 6.18. Links closed at the same time
+/// wait together; on Linux 6.1.192 `perf_event_detach_bpf_prog()` waits holding a lock,
+/// and they are detached one after another all the same.
 impl Drop for Attachments {
     fn drop(&mut self) {
         let (mut links, mut events) = (Vec::new(), Vec::new());

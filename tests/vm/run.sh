@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Boots a kernel in QEMU and runs tests/probe.rs there: see README.md.
+set -euo pipefail
+
+usage() { echo "usage: ${0##*/} VMLINUZ MODULES_DIR [MODULE…]" >&2; exit 2; }
+[ $# -ge 2 ] || usage
+vmlinuz=$(realpath -e "$1")
+modules=$(realpath -e "$2")
+shift 2
+cd "$(dirname "$0")/../.."
+
+# Seconds for everything from the first instruction on.
+timeout=${VM_TIMEOUT:-600}
+busybox=${BUSYBOX:-$(command -v busybox)} || { echo "missing: busybox, statically linked" >&2; exit 2; }
+qemu=$(command -v qemu-system-x86_64) || { echo "missing: qemu-system-x86_64" >&2; exit 2; }
+mkfs=$(PATH=$PATH:/usr/sbin:/sbin command -v mkfs.ext4) || { echo "missing: mkfs.ext4" >&2; exit 2; }
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+mkdir -p "$root"/{bin,dev,etc,lib/modules,proc,sys,tmp,report}
+
+# The programs, as cargo says where they are, and the libraries they load.
+executable() {
+    cargo "$@" --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+}
+probe=$(executable test --no-run --test probe)
+attach=$(executable build --example attach)
+list=$(executable build --example list)
+install_program() {
+    cp "$1" "$root/bin/$2"
+    # Without what only a debugger reads it is a fifth as large.
+    if command -v strip >/dev/null; then strip "$root/bin/$2"; fi
+    ldd "$1" | grep -o '/[^ ]*' | while read -r library; do
+        mkdir -p "$root${library%/*}"
+        cp -L "$library" "$root$library"
+    done
+}
+install_program "$probe" probe
+install_program "$attach" attach
+install_program "$list" list
+cp "$busybox" "$root/bin/busybox"
+cp tests/vm/init "$root/init"
+# A test compares with a captured kernel, where the checkout has it.
+mkdir -p "$root$PWD/tests/fixtures"
+cp -r tests/fixtures/6.18.15-x86_64 "$root$PWD/tests/fixtures/"
+
+# A module and those it needs, in the order they are loaded in.
+add_module() {
+    local name=${1//[-_]/[-_]} file copy
+    copy=$root/lib/modules/${1//-/_}.ko
+    if [ -e "$copy" ]; then return 0; fi
+    file=$(find "$modules" -name "$name.ko" -o -name "$name.ko.xz" -o -name "$name.ko.zst" \
+        -o -name "$name.ko.gz" | head -n 1)
+    case $file in
+        '') return 0 ;; # Built in.
+        *.xz) xz -dc "$file" ;;
+        *.zst) zstd -dc "$file" ;;
+        *.gz) gzip -dc "$file" ;;
+        *) cat "$file" ;;
+    esac >"$copy"
+    local needed
+    needed=$(tr '\0' '\n' <"$copy" | sed -n 's/^depends=//p' | tr ',' ' ')
+    for needed in $needed; do add_module "$needed"; done
+    echo "${1//-/_}" >>"$root/etc/modules"
+}
+touch "$root/etc/modules"
+for module in ata_piix sd_mod crc32c_generic ext4 "$@"; do add_module "$module"; done
+
+# Which tests, and how: arguments and environment as here; or something else.
+if [ -n "${VM_COMMAND:-}" ]; then printf '%s\n' "$VM_COMMAND" >"$root/etc/command"; fi
+{
+    echo "arguments='${VM_TESTS:-}'"
+    for name in TRACEPOINTS_ALL_EVENTS RUST_BACKTRACE; do
+        if [ -n "${!name:-}" ]; then echo "export $name='${!name}'"; fi
+    done
+} >"$root/etc/tests"
+
+(cd "$root" && find . | "$busybox" cpio -o -H newc 2>"$work/cpio.log") | gzip -1 >"$work/initramfs"
+
+# Files are written to the first disk; the second takes the report, because a
+# second serial line loses bytes on PREEMPT_RT kernels.
+truncate -s 64M "$work/files"
+"$mkfs" -q "$work/files"
+truncate -s 16M "$work/report"
+
+begin=$SECONDS
+status=0
+timeout "$timeout" "$qemu" -accel tcg -machine pc -cpu "${VM_CPU:-qemu64}" -smp 2 -m 1G \
+    -nodefaults -display none -no-reboot \
+    -kernel "$vmlinuz" -initrd "$work/initramfs" \
+    -append "console=ttyS0 panic=-1 loglevel=${VM_LOGLEVEL:-4} mitigations=off" \
+    -drive "file=$work/files,format=raw,if=ide,index=0,cache=unsafe" \
+    -drive "file=$work/report,format=raw,if=ide,index=1,cache=unsafe" \
+    -serial "file:$work/console" || status=$?
+
+tr -d '\0' <"$work/report" >"$work/report.txt"
+if [ -n "${VM_OUT:-}" ]; then
+    mkdir -p "$VM_OUT"
+    cp "$work/report.txt" "$work/console" "$VM_OUT/"
+fi
+outcome=$(sed -n 's/^== ended with \([0-9]*\)$/\1/p' "$work/report.txt")
+if [ -z "$outcome" ]; then
+    # What there is of a report may be old: the console has all that was said.
+    cat "$work/console"
+    if [ "$status" = 124 ]; then
+        echo "FAILED: the guest did not end in $timeout s" >&2
+    else
+        echo "FAILED: the guest died (QEMU's status: $status)" >&2
+    fi
+    exit 1
+fi
+cat "$work/report.txt"
+echo "$((SECONDS - begin)) s in all"
+exit "$outcome"
