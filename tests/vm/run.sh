@@ -39,6 +39,10 @@ install_program() {
 install_program "$probe" probe
 install_program "$attach" attach
 install_program "$list" list
+# Tests want these as distributions have them; BusyBox's shell removes files itself.
+for program in rm setpriv sh; do
+    if path=$(command -v "$program"); then install_program "$path" "$program"; fi
+done
 cp "$busybox" "$root/bin/busybox"
 cp tests/vm/init "$root/init"
 # A test compares with a captured kernel, where the checkout has it.
