@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         return become_command();
     }
     let arguments = Arguments::parse();
-    shared::run("attach", |out| attach(&arguments, out))
+    shared::run("attach", !arguments.json, |out| attach(&arguments, out))
 }
 
 fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {

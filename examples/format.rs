@@ -134,7 +134,7 @@ impl<'a> Description<'a> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    shared::run("format", |out| format(&arguments, out))
+    shared::run("format", !arguments.json, |out| format(&arguments, out))
 }
 
 fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {

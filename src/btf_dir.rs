@@ -1,5 +1,6 @@
 //! `/sys/kernel/btf` or a copy of it: reads BTF objects when they are asked for.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -19,7 +20,22 @@ pub(crate) struct BtfDir {
     reading: Mutex<()>,
     vmlinux: OnceLock<Option<Arc<Object>>>,
     /// As they were when last listed; `None` before.
-    modules: RwLock<Option<Arc<[Arc<Module>]>>>,
+    modules: RwLock<Option<Arc<Modules>>>,
+}
+
+/// The modules of one listing.
+#[derive(Debug)]
+pub(crate) struct Modules {
+    list: Vec<Arc<Module>>,
+    opened: OnceLock<Opened>,
+}
+
+/// What modules define, once all were read.
+#[derive(Debug)]
+struct Opened {
+    homes: HashMap<Box<str>, Vec<Arc<Object>>>,
+    /// What is wrong with those that could not be.
+    unreadable: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -70,6 +86,11 @@ impl BtfDir {
         }
     }
 
+    /// Whether it is known what vmlinux's is, so that asking takes no time.
+    pub(crate) fn is_vmlinux_read(&self) -> bool {
+        self.vmlinux.get().is_some()
+    }
+
     /// The modules' names, sorted.
     pub(crate) fn module_names(&self) -> Result<Vec<String>, Error> {
         self.list()
@@ -84,6 +105,7 @@ impl BtfDir {
         let mut objects = vec![Arc::clone(&vmlinux)];
         let modules = self.refreshed()?;
         let read = modules
+            .list
             .iter()
             .filter_map(|module| self.module(module, &vmlinux).ok());
         objects.extend(read);
@@ -107,40 +129,75 @@ impl BtfDir {
         // A namesake's module may have been loaded since the modules were listed,
         // and so may this event's.
         if !shared {
-            let found = self.in_modules(event, &vmlinux, &self.modules()?, homes.clone());
+            let found = self.in_modules(event, &vmlinux, &*self.modules()?, homes.clone());
             if let Homes::Found(_) = found {
                 return Ok(found);
             }
         }
-        Ok(self.in_modules(event, &vmlinux, &self.refreshed()?, homes))
+        Ok(self.in_modules(event, &vmlinux, &*self.refreshed()?, homes))
+    }
+
+    /// The same among these modules, if there are more to come or not.
+    pub(crate) fn homes_among(
+        &self,
+        event: &str,
+        shared: bool,
+        modules: &Modules,
+    ) -> Result<Homes, Error> {
+        let Some(vmlinux) = self.vmlinux()? else {
+            return Ok(Homes::None(FormatReason::NoBtf));
+        };
+        let homes: Vec<Arc<Object>> = match vmlinux.index().has_event(event) {
+            true => vec![Arc::clone(&vmlinux)],
+            false => Vec::new(),
+        };
+        Ok(match homes.is_empty() || shared {
+            true => self.in_modules(event, &vmlinux, modules, homes),
+            false => Homes::Found(homes),
+        })
     }
 
     fn in_modules(
         &self,
         event: &str,
         vmlinux: &Arc<Object>,
-        modules: &[Arc<Module>],
+        modules: &Modules,
         mut homes: Vec<Arc<Object>>,
     ) -> Homes {
-        let mut unreadable = Vec::new();
-        for module in modules {
-            match self.module(module, vmlinux) {
-                Ok(object) if object.index().has_event(event) => homes.push(object),
-                Ok(_) => {}
-                Err(error) => unreadable.push(error),
-            }
-        }
+        let opened = modules
+            .opened
+            .get_or_init(|| self.open(&modules.list, vmlinux));
+        homes.extend(opened.homes.get(event).into_iter().flatten().cloned());
         if !homes.is_empty() {
             Homes::Found(homes)
-        } else if modules.is_empty() {
+        } else if modules.list.is_empty() {
             Homes::None(FormatReason::NoModuleBtf)
-        } else if !unreadable.is_empty() {
+        } else if !opened.unreadable.is_empty() {
             Homes::None(FormatReason::UnreadableModuleBtf {
-                modules: unreadable,
+                modules: opened.unreadable.clone(),
             })
         } else {
             Homes::None(FormatReason::NoHome)
         }
+    }
+
+    fn open(&self, modules: &[Arc<Module>], vmlinux: &Arc<Object>) -> Opened {
+        let mut opened = Opened {
+            homes: HashMap::new(),
+            unreadable: Vec::new(),
+        };
+        for module in modules {
+            match self.module(module, vmlinux) {
+                Ok(object) => {
+                    for event in object.index().event_names() {
+                        let homes = opened.homes.entry(event.into()).or_default();
+                        homes.push(Arc::clone(&object));
+                    }
+                }
+                Err(error) => opened.unreadable.push(error),
+            }
+        }
+        opened
     }
 
     fn module(&self, module: &Module, vmlinux: &Arc<Object>) -> Result<Arc<Object>, String> {
@@ -158,7 +215,7 @@ impl BtfDir {
         object.clone()
     }
 
-    fn modules(&self) -> Result<Arc<[Arc<Module>]>, Error> {
+    fn modules(&self) -> Result<Arc<Modules>, Error> {
         let known = self
             .modules
             .read()
@@ -169,10 +226,10 @@ impl BtfDir {
 
     /// The modules there are now. Those read before are kept, but for those that
     /// could not be.
-    fn refreshed(&self) -> Result<Arc<[Arc<Module>]>, Error> {
+    pub(crate) fn refreshed(&self) -> Result<Arc<Modules>, Error> {
         let names = self.list()?;
         let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
-        let known = modules.as_deref().unwrap_or_default();
+        let known = modules.as_ref().map_or(&[][..], |known| &known.list);
         let module = |name: String| {
             let kept = known.iter().find(|module| module.name == name);
             let kept = kept.filter(|module| !matches!(module.object.get(), Some(Err(_))));
@@ -183,7 +240,17 @@ impl BtfDir {
                 })
             })
         };
-        let now: Arc<[Arc<Module>]> = names.into_iter().map(module).collect();
+        let list: Vec<Arc<Module>> = names.into_iter().map(module).collect();
+        if let Some(known) = modules.as_ref()
+            && known.list.len() == list.len()
+            && std::iter::zip(&known.list, &list).all(|(old, new)| Arc::ptr_eq(old, new))
+        {
+            return Ok(Arc::clone(known));
+        }
+        let now = Arc::new(Modules {
+            list,
+            opened: OnceLock::new(),
+        });
         *modules = Some(Arc::clone(&now));
         Ok(now)
     }
@@ -212,7 +279,7 @@ impl BtfDir {
 
     fn read(&self, name: &str, base: Option<Arc<Object>>) -> Result<Option<Arc<Object>>, Error> {
         let path = self.path.join(name);
-        let Some(bytes) = read::bytes(&path, OBJECT_LIMIT)? else {
+        let Some(bytes) = read::mapped_or_read(&path, OBJECT_LIMIT)? else {
             return Ok(None);
         };
         match Object::parse(name.to_owned(), bytes, base) {

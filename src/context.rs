@@ -7,14 +7,11 @@ use std::sync::Arc;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::btf::{BtfError, Class, Member, Object, Section, TypeId};
+use crate::btf::{BtfError, Class, Member, Object, STRUCT_PREFIX, Section, TypeId};
 use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
-
-/// The prefix of every context struct's name; the event class follows.
-pub(crate) const STRUCT_PREFIX: &str = "trace_event_raw_";
 
 /// What the `ctx` of a `BPF_PROG_TYPE_TRACEPOINT` program points at, and on
 /// what evidence.
@@ -42,8 +39,9 @@ pub struct Context {
 #[derive(Clone, Debug)]
 struct ContextTypes {
     /// `None` for `syscall_tp_t`'s own layout, which no program can name.
-    struct_name: Option<String>,
-    class: Option<String>,
+    struct_name: Option<Arc<str>>,
+    /// Whether it is a class's, and so has the class in its name.
+    has_class: bool,
     layout_of: TypeId,
     /// `syscall_tp_t`, for `syscalls:*`.
     syscall: Option<SyscallStruct>,
@@ -163,7 +161,10 @@ impl Context {
     pub fn class(&self) -> Option<&str> {
         match self.evidence {
             Evidence::Ambiguous => None,
-            _ => self.types.as_ref()?.class.as_deref(),
+            _ => {
+                let types = self.types.as_ref().filter(|types| types.has_class)?;
+                types.struct_name.as_deref()?.strip_prefix(STRUCT_PREFIX)
+            }
         }
     }
 
@@ -423,8 +424,8 @@ fn in_home(
         home: Some(Arc::clone(candidate.object)),
         is_home_known: true,
         types: Some(ContextTypes {
-            struct_name: Some(format!("{STRUCT_PREFIX}{}", candidate.class.name)),
-            class: Some(candidate.class.name.to_string()),
+            struct_name: Some(Arc::clone(candidate.class.struct_name())),
+            has_class: true,
             layout_of: candidate.class.struct_id,
             syscall: None,
         }),
@@ -446,17 +447,24 @@ fn in_home(
             classes.map(move |class| Candidate { object, class })
         })
         .collect();
-    candidates.sort_by(|a, b| a.class.name.cmp(&b.class.name));
+    let order = |candidate: &Candidate<'_>| {
+        let is_base = !Arc::ptr_eq(candidate.object, home);
+        (is_base, candidate.class.struct_id)
+    };
+    candidates.sort_by(|a, b| {
+        let by_name = a.class.name().cmp(b.class.name());
+        by_name.then_with(|| order(a).cmp(&order(b)))
+    });
     let (first, rest) = candidates.split_first()?;
     if rest
         .iter()
-        .all(|other| other.class.name == first.class.name)
+        .all(|other| other.class.name() == first.class.name())
     {
         return Some(answer(Evidence::Template, first, Vec::new()));
     }
     let names = candidates
         .iter()
-        .map(|candidate| candidate.class.name.to_string());
+        .map(|candidate| candidate.class.name().to_owned());
     let mut names: Vec<String> = names.collect();
     names.dedup();
     if let Some(id) = (kernel_says.type_id)()
@@ -468,7 +476,7 @@ fn in_home(
     }
     let is_own = |class: &Class| {
         let mut objects = std::iter::once(home).chain(home.base());
-        objects.any(|object| object.index().has_event(&class.name))
+        objects.any(|object| object.index().has_event(class.name()))
     };
     let mut templates = candidates
         .iter()
@@ -479,7 +487,7 @@ fn in_home(
     if let Some(class) = (kernel_says.class)(&names)
         && let Some(said) = candidates
             .iter()
-            .find(|candidate| *candidate.class.name == *class)
+            .find(|candidate| candidate.class.name() == class)
     {
         return Some(answer(Evidence::Kernel(KernelSource::Memory), said, names));
     }
@@ -500,14 +508,13 @@ fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool {
     let Some((_, entry)) = members.next().and_then(|ent| section.resolve(ent.type_id)) else {
         return false;
     };
-    let own = members.filter(|member| member.name != b"__data");
+    let own = members.filter(|member| !member.is_named([b"__data", b""]));
     pairwise(format.common_fields(), entry.members(), |field, member| {
-        field.name().as_bytes().strip_prefix(b"common_") == Some(member.name)
-            && same_place(field, member, section)
+        let name = field.name().as_bytes().strip_prefix(b"common_");
+        name.is_some_and(|name| member.is_named([b"", name])) && same_place(field, member, section)
     }) && pairwise(format.fields(), own, |field, member| {
         let prefix = field.kind().member_prefix().as_bytes();
-        Some(field.name().as_bytes()) == member.name.strip_prefix(prefix)
-            && same_place(field, member, section)
+        member.is_named([prefix, field.name().as_bytes()]) && same_place(field, member, section)
     })
 }
 
@@ -628,11 +635,11 @@ fn syscall_in(
         SyscallSide::Exit => ("sys_exit", "syscall_trace_exit"),
     };
     let classes = index.classes_named(class).iter();
-    let classes = classes.map(|class| (format!("{STRUCT_PREFIX}{}", class.name), class.struct_id));
+    let classes = classes.map(|class| (Arc::clone(class.struct_name()), class.struct_id));
     let traced = index
         .syscall_structs(traced)
         .iter()
-        .map(|&id| (traced.to_owned(), id));
+        .map(|&id| (Arc::from(traced), id));
     let agreeing = classes.chain(traced).find(|(_, id)| as_there(*id));
     let (struct_name, layout_of) = match agreeing {
         Some((name, id)) => (Some(name), id),
@@ -648,7 +655,7 @@ fn syscall_in(
         is_home_known: true,
         types: Some(ContextTypes {
             struct_name,
-            class: None,
+            has_class: false,
             layout_of,
             syscall: Some(SyscallStruct {
                 number,
@@ -674,7 +681,7 @@ fn syscall_value(vmlinux: &Object, id: TypeId, side: SyscallSide) -> Option<Sysc
     let ty = section.type_by_id(id)?;
     let member = ty
         .members()
-        .find(|member| member.name == side.value_member())?;
+        .find(|member| member.name() == side.value_member())?;
     let (_, value) = section.resolve(member.type_id)?;
     let (type_id, count) = value.array().unwrap_or((member.type_id, 1));
     Some(SyscallValue {
@@ -690,12 +697,12 @@ fn syscall_number(vmlinux: &Object, id: TypeId) -> Option<(SyscallVariant, Optio
     let first = ty.members().next()?;
     let number = ty
         .members()
-        .find(|member| matches!(member.name, b"syscall_nr" | b"nr"));
+        .find(|member| matches!(member.name(), b"syscall_nr" | b"nr"));
     let Some(number) = number else {
         return Some((SyscallVariant::Other, None));
     };
     let (_, number_type) = section.resolve(number.type_id)?;
-    let variant = match (first.name, number_type.is_signed_int()) {
+    let variant = match (first.name(), number_type.is_signed_int()) {
         (b"regs", false) => SyscallVariant::Registers,
         (b"ent", false) => SyscallVariant::LongNumber,
         (b"ent", true) => SyscallVariant::IntNumber,

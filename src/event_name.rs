@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
@@ -24,7 +25,8 @@ use serde::{Serialize, Serializer};
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventName {
-    text: Box<str>,
+    /// Shared by all that speak of the event.
+    text: Arc<str>,
     colon: usize,
 }
 
@@ -59,6 +61,15 @@ pub enum NameError {
 }
 
 impl EventName {
+    /// Only `category:event` itself, not what people paste.
+    pub(crate) fn listed(line: &str) -> Option<Self> {
+        let (category, event) = line.split_once(':')?;
+        (is_name(category) && is_name(event)).then(|| Self {
+            text: line.into(),
+            colon: category.len(),
+        })
+    }
+
     /// The name before the colon: a directory of `events/`.
     pub fn category(&self) -> &str {
         &self.text[..self.colon]
@@ -111,7 +122,10 @@ impl FromStr for EventName {
             });
         }
         Ok(Self {
-            text: format!("{category}:{event}").into(),
+            text: match separator {
+                ':' => name.into(),
+                _ => format!("{category}:{event}").into(),
+            },
             colon: category.len(),
         })
     }
@@ -121,11 +135,13 @@ impl FromStr for EventName {
 const MAX_HALF: usize = 255;
 
 fn is_name(half: &str) -> bool {
+    let first = half.bytes().next();
     half.len() <= MAX_HALF
-        && half.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && half
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        && first.is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        // Without a way out of the loop it is vector code.
+        && half.bytes().fold(true, |all, byte| {
+            all & (byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        })
 }
 
 impl fmt::Display for EventName {

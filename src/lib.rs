@@ -44,6 +44,7 @@
 mod access;
 mod btf;
 mod btf_dir;
+mod bytes;
 mod context;
 mod ctype;
 pub mod emit;
@@ -61,6 +62,7 @@ mod read;
 mod record;
 mod render;
 pub mod ring;
+mod sweep;
 mod trace_line;
 mod tracefs;
 mod tracepoint;

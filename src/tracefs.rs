@@ -1,15 +1,19 @@
 //! tracefs: which events there are, and the files that describe one.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use walkdir::WalkDir;
 
 use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::Format;
-use crate::read;
+use crate::read::{self, Reader};
 use crate::ring::{self, PageLayout};
 
 /// Kernels write some 100 KB, or 10 KB for a format file.
@@ -70,10 +74,9 @@ impl Events {
     fn parse(text: &str) -> Self {
         let mut events = Self::default();
         for (index, line) in text.lines().enumerate() {
-            match line.parse::<EventName>() {
-                // Only `category:event` itself, not what people paste.
-                Ok(name) if name.as_str() == line => events.names.push(name),
-                _ => events.rejected.push(RejectedLine {
+            match EventName::listed(line) {
+                Some(name) => events.names.push(name),
+                None => events.rejected.push(RejectedLine {
                     line: index + 1,
                     text: line.escape_debug().to_string(),
                 }),
@@ -84,38 +87,92 @@ impl Events {
 }
 
 /// The names of [`Events`], to be looked up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Listing {
-    names: HashSet<EventName>,
-    /// Events of one name (the half after the colon) in several categories.
-    shared: HashMap<Box<str>, Vec<EventName>>,
+    names: Vec<EventName>,
+    /// Made when first asked for: many who list names look none up.
+    lookup: OnceLock<Lookup>,
 }
 
+/// The first event of each name (the half after the colon), and those of other
+/// categories.
+type Lookup = HashMap<ByEvent, Vec<EventName>>;
+
+/// A name to be found by its half after the colon.
+#[derive(Debug)]
+struct ByEvent(EventName);
+
+impl Borrow<str> for ByEvent {
+    fn borrow(&self) -> &str {
+        self.0.event()
+    }
+}
+
+impl Hash for ByEvent {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.event().hash(state);
+    }
+}
+
+impl PartialEq for ByEvent {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.event() == other.0.event()
+    }
+}
+
+impl Eq for ByEvent {}
+
 impl Listing {
-    pub(crate) fn new(events: Events) -> Self {
-        let mut by_event: HashMap<Box<str>, Vec<EventName>> = HashMap::new();
-        let names: HashSet<EventName> = events.names.into_iter().collect();
-        for name in &names {
-            by_event
-                .entry(name.event().into())
-                .or_default()
-                .push(name.clone());
-        }
-        by_event.retain(|_, names| names.len() > 1);
+    pub(crate) fn new(events: &Events) -> Self {
         Self {
-            names,
-            shared: by_event,
+            names: events.names.clone(),
+            lookup: OnceLock::new(),
         }
     }
 
+    fn lookup(&self) -> &Lookup {
+        self.lookup.get_or_init(|| {
+            let mut lookup = Lookup::with_capacity(self.names.len());
+            for name in &self.names {
+                match lookup.entry(ByEvent(name.clone())) {
+                    Entry::Vacant(entry) => drop(entry.insert(Vec::new())),
+                    Entry::Occupied(entry) if entry.key().0 == *name => {}
+                    Entry::Occupied(mut entry) if !entry.get().contains(name) => {
+                        entry.get_mut().push(name.clone());
+                    }
+                    Entry::Occupied(_) => {}
+                }
+            }
+            lookup
+        })
+    }
+
+    /// All names, in the kernel's order.
+    pub(crate) fn names(&self) -> &[EventName] {
+        &self.names
+    }
+
+    /// Whether an event of any category has this name.
+    pub(crate) fn has_event(&self, event: &str) -> bool {
+        self.of_name(event).next().is_some()
+    }
+
+    /// All events of this name, in all categories.
+    fn of_name(&self, event: &str) -> impl Iterator<Item = &EventName> {
+        let found = self.lookup().get_key_value(event);
+        found
+            .into_iter()
+            .flat_map(|(first, others)| std::iter::once(&first.0).chain(others))
+    }
+
     pub(crate) fn contains(&self, name: &EventName) -> bool {
-        self.names.contains(name)
+        self.of_name(name.event()).any(|other| other == name)
     }
 
     /// The events of this name in other categories.
     pub(crate) fn namesakes(&self, name: &EventName) -> impl Iterator<Item = &EventName> {
-        let shared = self.shared.get(name.event()).into_iter().flatten();
-        shared.filter(move |other| *other != name)
+        self.of_name(name.event())
+            .filter(move |other| *other != name)
     }
 }
 
@@ -206,7 +263,10 @@ impl Tracefs {
         let path = self.root.join("available_events");
         match read::bytes(&path, AVAILABLE_EVENTS_LIMIT)? {
             // A line that is no text is one that is no name.
-            Some(bytes) => Ok(Events::parse(&String::from_utf8_lossy(&bytes))),
+            Some(bytes) => Ok(match str::from_utf8(&bytes) {
+                Ok(text) => Events::parse(text),
+                Err(_) => Events::parse(&String::from_utf8_lossy(&bytes)),
+            }),
             None => Ok(Events {
                 names: self.event_directories()?,
                 rejected: Vec::new(),
@@ -258,19 +318,40 @@ impl Tracefs {
         self.file(name, "format")
     }
 
+    /// Reads files of many events.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::new(&self.root.join("events"))
+    }
+
     /// The event's format file, or `None` if it is not there.
     pub(crate) fn format(&self, name: &EventName) -> Result<Option<Format>, Error> {
-        let path = self.format_path(name);
-        let Some(text) = read::text(&path, FORMAT_LIMIT)? else {
+        self.format_by(&mut self.reader(), name)
+    }
+
+    /// The same by a [`reader`](Self::reader).
+    pub(crate) fn format_by(
+        &self,
+        reader: &mut Reader,
+        name: &EventName,
+    ) -> Result<Option<Format>, Error> {
+        let relative = [name.category(), name.event(), "format"];
+        // The kernel writes the print fmt in one piece, newlines included
+        // (`f_show()` in `kernel/trace/trace_events.c`).
+        let is_whole = |text: &str| text.ends_with('\n') && text.contains("\nprint fmt: ");
+        let Some(text) = reader.text(relative, FORMAT_LIMIT, is_whole)? else {
             return Ok(None);
         };
-        match Format::parse(&text) {
+        let path = || self.format_path(name);
+        match Format::parse(text) {
             Ok(format) if format.name() == name.event() => Ok(Some(format)),
             Ok(format) => Err(Error::OtherEvent {
-                path,
+                path: path(),
                 found: format.name().to_owned(),
             }),
-            Err(source) => Err(Error::Format { path, source }),
+            Err(source) => Err(Error::Format {
+                path: path(),
+                source,
+            }),
         }
     }
 
@@ -431,7 +512,7 @@ mod tests {
 
     #[test]
     fn names_in_several_categories() {
-        let listing = Listing::new(Events::parse("a:x\nb:y\nc:x\nd:x\nb:y\n"));
+        let listing = Listing::new(&Events::parse("a:x\nb:y\nc:x\nd:x\nb:y\n"));
         let namesakes = |name: &str| {
             let name = name.parse().expect("a name");
             let mut names: Vec<_> = listing.namesakes(&name).map(EventName::to_string).collect();

@@ -49,6 +49,10 @@ impl<'k> Tracepoint<'k> {
         &self.format
     }
 
+    pub(crate) fn shared_format(&self) -> &Arc<Format> {
+        &self.format
+    }
+
     /// Which struct a program attached to the event gets, and how that is known.
     ///
     /// # Errors
@@ -80,7 +84,8 @@ impl<'k> Tracepoint<'k> {
     ///
     /// Those of [`Kernel::events`].
     pub fn is_listed(&self) -> Result<bool, Error> {
-        Ok(self.kernel.events()?.contains(&self.name))
+        let listing = self.kernel.listing_for(std::slice::from_ref(&self.name))?;
+        Ok(listing.contains(&self.name))
     }
 
     /// The ELF sections of the program types that can be attached to the event:
@@ -111,19 +116,18 @@ impl<'k> Tracepoint<'k> {
             return Ok(None);
         };
         // A kprobe of this name is none of the tracepoint's events.
-        let is_namesake = self
-            .kernel
-            .listing_for(&self.name)?
-            .namesakes(&self.name)
-            .next()
-            .is_some();
-        if is_namesake && !context::fits(&self.name, &self.format, &homes) {
+        if self.has_namesakes()? && !context::fits(&self.name, &self.format, &homes) {
             return Ok(None);
         }
         let raw = homes
             .first()
             .map(|home| self.kernel.raw(self.name.event(), home));
         raw.transpose()
+    }
+
+    fn has_namesakes(&self) -> Result<bool, Error> {
+        let listing = self.kernel.listing_for(std::slice::from_ref(&self.name))?;
+        Ok(listing.namesakes(&self.name).next().is_some())
     }
 
     /// The other events of the same class, in the kernel's order; none if the
@@ -147,8 +151,11 @@ impl<'k> Tracepoint<'k> {
             })
             .collect();
         let mut siblings = Vec::new();
-        for name in self.kernel.events()? {
-            if name == self.name || !alike.contains(name.event()) {
+        let listing = self
+            .kernel
+            .listing_where(|known| alike.iter().all(|event| known.has_event(event)))?;
+        for name in listing.names() {
+            if *name == self.name || !alike.contains(name.event()) {
                 continue;
             }
             let other = match self.kernel.tracepoint(name.as_str()) {
@@ -165,7 +172,7 @@ impl<'k> Tracepoint<'k> {
                 Err(error) => return Err(error),
             };
             if other.class() == Some(class) && other.home() == context.home() {
-                siblings.push(name);
+                siblings.push(name.clone());
             }
         }
         Ok(siblings)

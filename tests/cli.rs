@@ -259,3 +259,18 @@ fn no_colour_in_a_pipe() {
     let output = run("list", &support::fixture("6.18.15-x86_64"), &[]);
     assert!(!stdout(&output).contains('\u{1b}'));
 }
+
+#[test]
+fn list_of_names() {
+    for root in support::fixtures() {
+        let output = run("list", &root, &["--names", "sched:*"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let kernel = tracepoints::Kernel::at(&root).expect("a kernel");
+        let names = kernel
+            .select(&["sched:*".parse().expect("a pattern")])
+            .expect("events");
+        let names: Vec<&str> = names.names().iter().map(|name| name.as_str()).collect();
+        assert_eq!(stdout(&output).lines().collect::<Vec<_>>(), names);
+        assert!(!names.is_empty());
+    }
+}

@@ -1,6 +1,6 @@
 //! What the example programs share: choosing the kernel, failing, printing.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -50,13 +50,20 @@ fn quoted(argument: String) -> String {
 }
 
 /// Runs a program that prints to stdout: says on stderr what failed, and nothing
-/// where the reader of a pipe has gone.
+/// where the reader of a pipe has gone. `has_styles`: whether `main` may print
+/// styles, to be left out where they are not wanted.
 pub(crate) fn run(
     program: &str,
+    has_styles: bool,
     main: impl FnOnce(&mut dyn Write) -> Result<ExitCode, Failure>,
 ) -> ExitCode {
-    let mut out = io::BufWriter::new(AutoStream::auto(io::stdout().lock()));
-    let result = main(&mut out).and_then(|code| {
+    let stdout = io::stdout().lock();
+    // What strips styles looks at every byte: not where none are printed.
+    let mut out: Box<dyn Write> = match has_styles {
+        true => Box::new(BufWriter::new(AutoStream::auto(stdout))),
+        false => Box::new(BufWriter::with_capacity(1 << 16, stdout)),
+    };
+    let result = main(&mut *out).and_then(|code| {
         out.flush()?;
         Ok(code)
     });

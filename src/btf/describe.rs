@@ -1,37 +1,22 @@
-//! Types as values that can be printed and laid out, made from `btf-rs`.
+//! Types as values that can be printed and laid out.
 
 use std::cell::Cell;
-use std::sync::Arc;
-
-use btf_rs::{Backend, Btf, BtfType, Type};
 
 use super::Argument;
 use super::index::MAX_PARAMETERS;
-use super::section::{BtfError, MAX_CHAIN, Section, TypeId};
+use super::section::{BtfError, Kind, MAX_CHAIN, Section, Type, TypeId};
 use crate::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
 
-/// An object as `btf-rs` reads it.
-pub(super) struct Described {
-    btf: Btf,
-    section: Arc<Section>,
+/// Describes the types of an object.
+#[derive(Clone, Copy)]
+pub(super) struct Description<'a> {
+    section: &'a Section,
 }
 
-impl Described {
-    /// Opens vmlinux.
-    pub(super) fn open(section: &Arc<Section>) -> Result<Self, BtfError> {
-        Ok(Self {
-            btf: open_base(section.bytes())?,
-            section: Arc::clone(section),
-        })
-    }
-
-    /// Opens a module's object.
-    pub(super) fn open_split(section: &Arc<Section>, base: &Self) -> Result<Self, BtfError> {
-        Ok(Self {
-            btf: Btf::from_split_bytes(section.bytes(), &base.btf).map_err(error)?,
-            section: Arc::clone(section),
-        })
+impl<'a> Description<'a> {
+    pub(super) fn of(section: &'a Section) -> Self {
+        Self { section }
     }
 
     /// The members of a struct or union, each with its C type.
@@ -54,83 +39,77 @@ impl Described {
 
     /// The arguments of a tracepoint: those of the prototype behind its
     /// `btf_trace_<event>`, without the `void *__data` before them. Their names
-    /// are those of the functions `__probestub_<event>` (Linux 6.5 and later) or
-    /// `__traceiter_<event>`, where BTF has one.
+    /// are those of the first function of `named_by` that has as many.
     pub(super) fn arguments(
         &self,
         event: &str,
         typedef: TypeId,
+        mut named_by: impl Iterator<Item = TypeId>,
     ) -> Result<Vec<Argument>, BtfError> {
-        let pointer = self.target(&self.type_by_id(typedef)?)?;
-        let Type::FuncProto(prototype) = self.target(&pointer)? else {
+        let pointer = self.target(self.type_by_id(typedef)?)?;
+        let prototype = self.target(pointer)?;
+        if prototype.kind != Kind::FuncProto {
             return Err(BtfError::Describe(format!(
                 "btf_trace_{event} is no function's type"
             )));
-        };
-        if prototype.parameters.len() > MAX_PARAMETERS {
+        }
+        let count = prototype.parameters().len();
+        if count > MAX_PARAMETERS {
             return Err(BtfError::Describe(format!(
                 "btf_trace_{event} has more arguments than a tracepoint may"
             )));
         }
-        let names = ["__probestub_", "__traceiter_"].iter().find_map(|prefix| {
-            self.parameter_names(&format!("{prefix}{event}"), prototype.parameters.len())
-        });
+        let names = named_by.find_map(|id| self.parameter_names(id, count));
         let mut names = names.unwrap_or_default().into_iter();
-        let parameters = prototype.parameters.iter().skip(1);
+        let parameters = prototype.parameters().skip(1);
         parameters
-            .map(|parameter| {
-                let ty = self.c_type(parameter.get_type_id().unwrap_or(0))?;
-                Ok((names.next(), ty))
-            })
+            .map(|parameter| Ok((names.next(), self.c_type(parameter.type_id)?)))
             .collect()
     }
 
     /// The names of a function's parameters but the first, if it has so many.
-    fn parameter_names(&self, function: &str, count: usize) -> Option<Vec<String>> {
-        let functions = self.btf.resolve_types_by_name(function).ok()?;
-        functions.iter().find_map(|ty| {
-            let Type::Func(_) = ty else {
-                return None;
-            };
-            match self.target(ty).ok()? {
-                Type::FuncProto(prototype) if prototype.parameters.len() == count => {
-                    let names = prototype.parameters.iter().skip(1);
-                    names.map(|parameter| self.named(parameter)).collect()
-                }
-                _ => None,
-            }
-        })
+    fn parameter_names(&self, function: TypeId, count: usize) -> Option<Vec<String>> {
+        let prototype = self.target(self.type_by_id(function).ok()?).ok()?;
+        let parameters = prototype.parameters();
+        if prototype.kind != Kind::FuncProto || parameters.len() != count {
+            return None;
+        }
+        let names = parameters.skip(1);
+        names.map(|parameter| named(parameter.name())).collect()
     }
 
-    fn target(&self, ty: &Type) -> Result<Type, BtfError> {
-        match ty.as_btf_type().and_then(BtfType::get_type_id) {
+    fn target(&self, ty: Type<'a>) -> Result<Type<'a>, BtfError> {
+        match ty.target() {
             Some(id) => self.type_by_id(id),
-            None => Err(BtfError::Describe(format!("a {} is of no type", ty.name()))),
+            None => Err(BtfError::Describe(format!("a {:?} is of no type", ty.kind))),
         }
     }
 
+    fn type_by_id(&self, id: TypeId) -> Result<Type<'a>, BtfError> {
+        let ty = self.section.type_by_id(id);
+        ty.ok_or_else(|| BtfError::Describe(format!("there is no type {id}")))
+    }
+
     fn record(&self, id: TypeId, budget: &Budget<'_>) -> Result<Layout, BtfError> {
-        let ty = self.type_by_id(id)?;
-        let (Type::Struct(record) | Type::Union(record)) = &ty else {
-            return Err(BtfError::Describe(format!("type {id} is no struct")));
+        let record = self.type_by_id(id)?;
+        let keyword = match record.kind {
+            Kind::Struct => RecordKeyword::Struct,
+            Kind::Union => RecordKeyword::Union,
+            _ => return Err(BtfError::Describe(format!("type {id} is no struct"))),
         };
-        let keyword = match ty {
-            Type::Union(_) => RecordKeyword::Union,
-            _ => RecordKeyword::Struct,
-        };
-        let slots = record.members.iter().map(|member| {
-            let c_type = self.build(member.get_type_id().unwrap_or(0), Held::ByValue, budget)?;
-            let width = member.bitfield_size().filter(|width| *width > 0);
-            Ok(Slot::new(
-                self.name(member).to_owned(),
-                c_type,
-                u64::from(member.bit_offset()),
-                width,
-            ))
+        let slots = record.members().map(|member| {
+            let c_type = self.build(member.type_id, Held::ByValue, budget)?;
+            let width = Some(member.bitfield_size).filter(|width| *width > 0);
+            let name = text(member.name()).to_owned();
+            Ok(Slot::new(name, c_type, u64::from(member.bit_offset), width))
         });
         let slots = slots.collect::<Result<_, BtfError>>()?;
-        let size = u32::try_from(record.size()).unwrap_or(u32::MAX);
-        Ok(Layout::new(keyword, self.named(record), size, slots))
+        Ok(Layout::new(
+            keyword,
+            named(record.name()),
+            record.size(),
+            slots,
+        ))
     }
 
     /// Follows a type as far as laying out a value of it, or of a pointer to it,
@@ -139,152 +118,110 @@ impl Described {
         let budget = &budget
             .step()
             .ok_or_else(|| BtfError::Describe(format!("the types around type {id} have no end")))?;
+        if id == 0 {
+            return Ok(CType::Void);
+        }
         let ty = self.type_by_id(id)?;
-        let target = |ty: &dyn BtfType| ty.get_type_id().unwrap_or(0);
+        let name = || text(ty.name()).to_owned();
         let boxed = |id, held| Ok::<_, BtfError>(Box::new(self.build(id, held, budget)?));
-        let qualified = |qualifier, ty: &dyn BtfType| {
+        let target = ty.target().unwrap_or(0);
+        let qualified = |qualifier| {
             Ok::<_, BtfError>(CType::Qualified {
                 qualifier,
-                target: boxed(target(ty), held)?,
+                target: boxed(target, held)?,
             })
         };
-        let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
-        Ok(match &ty {
-            Type::Void => CType::Void,
-            Type::Int(int) => CType::Int {
-                name: self.name(int).to_owned(),
-                size: size(int.size()),
-                signed: int.is_signed(),
+        Ok(match ty.kind {
+            Kind::Int => CType::Int {
+                name: name(),
+                size: ty.size(),
+                signed: ty.is_signed_int(),
             },
-            Type::Float(float) => CType::Float {
-                name: self.name(float).to_owned(),
-                size: size(float.size()),
+            Kind::Float => CType::Float {
+                name: name(),
+                size: ty.size(),
             },
-            Type::Typedef(typedef) => CType::Typedef {
-                name: self.name(typedef).to_owned(),
-                target: boxed(target(typedef), held)?,
+            Kind::Typedef => CType::Typedef {
+                name: name(),
+                target: boxed(target, held)?,
             },
-            Type::Struct(record) | Type::Union(record) => {
-                let name = self.named(record);
+            Kind::Struct | Kind::Union => {
+                let name = named(ty.name());
                 // What a pointer leads to may be left undefined, if it has a name
                 // to be declared by.
                 let body = match (held, &name) {
                     (Held::ByPointer, Some(_)) => None,
                     _ => Some(Box::new(self.record(id, budget)?)),
                 };
-                let keyword = match ty {
-                    Type::Union(_) => RecordKeyword::Union,
-                    _ => RecordKeyword::Struct,
-                };
                 CType::Record {
-                    keyword,
+                    keyword: match ty.kind {
+                        Kind::Union => RecordKeyword::Union,
+                        _ => RecordKeyword::Struct,
+                    },
                     name,
                     body,
                 }
             }
-            Type::Fwd(forward) => CType::Record {
-                keyword: match forward.is_union() {
+            Kind::Fwd => CType::Record {
+                keyword: match ty.flag() {
                     true => RecordKeyword::Union,
                     false => RecordKeyword::Struct,
                 },
-                name: self.named(forward),
+                name: named(ty.name()),
                 body: None,
             },
-            Type::Enum(ty) => {
-                let value = |member: &btf_rs::EnumMember| match ty.is_signed() {
-                    true => i128::from(member.val() as i32),
-                    false => i128::from(member.val()),
-                };
-                let values = ty
-                    .members
-                    .iter()
-                    .map(|member| (self.name(member), value(member)));
-                self.enumeration(ty, size(ty.size()), ty.is_signed(), values)
-            }
-            Type::Enum64(ty) => {
-                let value = |member: &btf_rs::Enum64Member| match ty.is_signed() {
-                    true => i128::from(member.val() as i64),
-                    false => i128::from(member.val()),
-                };
-                let values = ty
-                    .members
-                    .iter()
-                    .map(|member| (self.name(member), value(member)));
-                self.enumeration(ty, size(ty.size()), ty.is_signed(), values)
-            }
-            Type::Ptr(pointer) => CType::Pointer {
-                target: boxed(target(pointer), Held::ByPointer)?,
+            Kind::Enum | Kind::Enum64 => CType::Enum {
+                name: named(ty.name()),
+                size: ty.size(),
+                signed: ty.flag(),
+                values: ty
+                    .values()
+                    .map(|(name, value)| (text(name).to_owned(), value))
+                    .collect(),
+            },
+            Kind::Ptr => CType::Pointer {
+                target: boxed(target, Held::ByPointer)?,
                 size: self.section.pointer_size(),
             },
-            Type::Array(array) => CType::Array {
-                element: boxed(target(array), held)?,
-                count: size(array.len()),
-            },
-            Type::Const(ty) => qualified("const", ty)?,
-            Type::Volatile(ty) => qualified("volatile", ty)?,
-            Type::Restrict(ty) => qualified("restrict", ty)?,
-            Type::TypeTag(tag) => self.build(target(tag), held, budget)?,
-            Type::FuncProto(prototype) => {
-                let variadic = |parameter: &&btf_rs::Parameter| !parameter.is_variadic();
-                let parameters = prototype.parameters.iter().filter(variadic);
-                CType::Function {
-                    result: boxed(prototype.return_type_id(), Held::ByPointer)?,
-                    parameters: parameters
-                        .map(|parameter| self.build(target(parameter), Held::ByPointer, budget))
-                        .collect::<Result<_, _>>()?,
-                    variadic: prototype
-                        .parameters
-                        .iter()
-                        .any(btf_rs::Parameter::is_variadic),
+            Kind::Array => {
+                let (element, count) = ty.array().unwrap_or((0, 0));
+                CType::Array {
+                    element: boxed(element, held)?,
+                    count,
                 }
             }
-            other => {
-                return Err(BtfError::Describe(format!(
-                    "type {id} is a {}",
-                    other.name()
-                )));
+            Kind::Const => qualified("const")?,
+            Kind::Volatile => qualified("volatile")?,
+            Kind::Restrict => qualified("restrict")?,
+            Kind::TypeTag => self.build(target, held, budget)?,
+            Kind::FuncProto => CType::Function {
+                result: boxed(target, Held::ByPointer)?,
+                parameters: ty
+                    .parameters()
+                    .filter(|parameter| !parameter.is_variadic())
+                    .map(|parameter| self.build(parameter.type_id, Held::ByPointer, budget))
+                    .collect::<Result<_, _>>()?,
+                variadic: ty.parameters().any(|parameter| parameter.is_variadic()),
+            },
+            Kind::Func | Kind::Var | Kind::Datasec | Kind::DeclTag => {
+                return Err(BtfError::Describe(format!("type {id} is a {:?}", ty.kind)));
             }
         })
     }
+}
 
-    fn enumeration<'a>(
-        &self,
-        ty: &dyn BtfType,
-        size: u32,
-        signed: bool,
-        values: impl Iterator<Item = (&'a str, i128)>,
-    ) -> CType {
-        CType::Enum {
-            name: self.named(ty),
-            size,
-            signed,
-            values: values
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-        }
-    }
+/// A name as C has it. Only members can have names that C has none for by now.
+fn text(name: &[u8]) -> &str {
+    std::str::from_utf8(name)
+        .ok()
+        .filter(|name| !name.contains(char::is_control))
+        .unwrap_or("")
+}
 
-    fn named(&self, ty: &dyn BtfType) -> Option<String> {
-        Some(self.name(ty))
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-    }
-
-    fn type_by_id(&self, id: TypeId) -> Result<Type, BtfError> {
-        self.btf.resolve_type_by_id(id).map_err(error)
-    }
-
-    /// Names are read from the checked bytes: no copy, and right for the first
-    /// string of a split object too, which `btf-rs` looks for in a mapped base.
-    fn name(&self, ty: &dyn BtfType) -> &str {
-        let name = ty
-            .get_name_offset()
-            .and_then(|offset| self.section.name(offset));
-        // Only members can have such names by now; C has none for them.
-        name.and_then(|name| std::str::from_utf8(name).ok())
-            .filter(|name| !name.contains(char::is_control))
-            .unwrap_or("")
-    }
+fn named(name: &[u8]) -> Option<String> {
+    Some(text(name))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
 }
 
 /// How a value is held, and so how much of its type must be known.
@@ -312,50 +249,4 @@ impl Budget<'_> {
             steps: self.steps,
         })
     }
-}
-
-fn error(error: btf_rs::Error) -> BtfError {
-    BtfError::Describe(error.to_string())
-}
-
-/// Gives `btf-rs` a copy of the checked bytes to map: its `Mmap` backend opens
-/// in 1 to 2 ms where `Cache` takes 100 and 40 MB, but wants a file, and the
-/// file the bytes came from may have changed, or be one that cannot be mapped
-/// (`/sys/kernel/btf/vmlinux` before Linux 6.16).
-#[cfg(target_os = "linux")]
-fn open_base(bytes: &[u8]) -> Result<Btf, BtfError> {
-    match copy_to_memory_file(bytes) {
-        Ok(file) => {
-            use std::os::fd::AsRawFd;
-            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-            Btf::from_file_with_backend(path, Backend::Mmap).map_err(error)
-        }
-        // Without memfd or /proc: slower, the same answers.
-        Err(_) => Btf::from_bytes(bytes).map_err(error),
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn copy_to_memory_file(bytes: &[u8]) -> std::io::Result<std::fs::File> {
-    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-    use std::io::Write;
-
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = std::fs::File::from(memfd_create("btf", flags)?);
-    file.write_all(bytes)?;
-    // A mapping whose file shrinks kills the process at the next read.
-    fcntl_add_seals(
-        &file,
-        SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
-    std::fs::metadata(format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&file)
-    ))?;
-    Ok(file)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_base(bytes: &[u8]) -> Result<Btf, BtfError> {
-    Btf::from_bytes(bytes).map_err(error)
 }

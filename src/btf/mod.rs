@@ -1,25 +1,23 @@
 //! BTF objects of a kernel: vmlinux and its modules. Bytes in, values out.
 //!
-//! Two readers share the work. [`section`] checks an object once and reads it
-//! in place: finding the trace types, comparing layouts and prototypes. What
-//! describes a type to a person, in C, is made from `btf-rs` by [`describe`],
-//! which is opened when first asked for. `docs/design.md` gives the measurements
-//! behind the split, and a test over every captured kernel holds the two to the
-//! same answers.
+//! [`section`] checks an object once and reads it in place; [`index`] keeps what
+//! one pass over it finds about tracepoints, [`describe`] makes C of types. A test
+//! over every captured kernel holds them to the answers of `btf-rs`.
 
 mod describe;
 mod index;
 mod section;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-pub(crate) use index::Class;
+pub(crate) use index::{Class, STRUCT_PREFIX};
 pub use section::BtfError;
 pub(crate) use section::{Member, Section, TypeId, byte_order};
 
+use crate::bytes::Bytes;
 use crate::ctype::CType;
 use crate::layout::Layout;
-use describe::Described;
+use describe::Description;
 use index::{Collector, Index};
 
 /// An argument of a tracepoint: its name, where BTF has it, and its type.
@@ -31,27 +29,25 @@ pub(crate) struct Object {
     section: Arc<Section>,
     index: Index,
     base: Option<Arc<Object>>,
-    described: OnceLock<Result<Described, BtfError>>,
 }
 
 impl Object {
     /// Reads an object. A module's needs vmlinux's as its base.
     pub(crate) fn parse(
         name: String,
-        bytes: Vec<u8>,
+        bytes: impl Into<Bytes>,
         base: Option<Arc<Object>>,
     ) -> Result<Self, BtfError> {
         let mut found = Collector::default();
         let base_section = base.as_ref().map(|base| Arc::clone(&base.section));
-        let section = Section::parse(bytes, base_section, |id, kind, name| {
-            found.visit(id, kind, name);
+        let section = Section::parse(bytes.into(), base_section, |section, id, kind, name| {
+            found.visit(section, id, kind, name);
         })?;
         Ok(Self {
-            index: found.finish(&section),
+            index: found.finish(&section, base.as_deref().map(|base| &base.index)),
             section: Arc::new(section),
             name,
             base,
-            described: OnceLock::new(),
         })
     }
 
@@ -75,28 +71,25 @@ impl Object {
 
     /// The layout of a struct of this object, each member with its C type.
     pub(crate) fn layout(&self, struct_id: TypeId) -> Result<Layout, BtfError> {
-        self.described()?.layout(struct_id)
+        Description::of(&self.section).layout(struct_id)
     }
 
     /// A type of this object.
     pub(crate) fn c_type(&self, id: TypeId) -> Result<CType, BtfError> {
-        self.described()?.c_type(id)
+        Description::of(&self.section).c_type(id)
     }
 
     /// The arguments of a tracepoint this object defines, each with its name
     /// where BTF has it; `None` if it defines none of this name.
     pub(crate) fn arguments(&self, event: &str) -> Result<Option<Vec<Argument>>, BtfError> {
-        let typedef = self.index.event_typedef(event);
-        let arguments = typedef.map(|typedef| self.described()?.arguments(event, typedef));
-        arguments.transpose()
-    }
-
-    fn described(&self) -> Result<&Described, BtfError> {
-        let described = self.described.get_or_init(|| match &self.base {
-            None => Described::open(&self.section),
-            Some(base) => Described::open_split(&self.section, base.described()?),
-        });
-        described.as_ref().map_err(Clone::clone)
+        let Some(typedef) = self.index.event_typedef(event) else {
+            return Ok(None);
+        };
+        let objects = std::iter::once(self).chain(self.base.as_deref());
+        let named_by =
+            objects.flat_map(|object| object.index.argument_functions(&object.section, event));
+        let description = Description::of(&self.section);
+        description.arguments(event, typedef, named_by).map(Some)
     }
 }
 
@@ -150,7 +143,12 @@ mod tests {
         length: Option<usize>,
         /// Name, type, bit offset and bitfield size.
         members: Vec<(String, u32, u32, u32)>,
-        parameters: Vec<u32>,
+        /// Name and type.
+        parameters: Vec<(String, u32)>,
+        values: Vec<(String, i128)>,
+        /// Of an int or enum, whether it is signed; of a forward declaration,
+        /// whether it is a union's.
+        flag: bool,
     }
 
     fn text(name: &[u8]) -> String {
@@ -190,14 +188,26 @@ mod tests {
                 .members()
                 .map(|member| {
                     (
-                        text(member.name),
+                        text(member.name()),
                         member.type_id,
                         member.bit_offset,
                         member.bitfield_size,
                     )
                 })
                 .collect(),
-            parameters: ty.parameters().collect(),
+            parameters: ty
+                .parameters()
+                .map(|parameter| (text(parameter.name()), parameter.type_id))
+                .collect(),
+            values: ty
+                .values()
+                .map(|(name, value)| (text(name), value))
+                .collect(),
+            flag: match ty.kind {
+                Kind::Int => ty.is_signed_int(),
+                Kind::Enum | Kind::Enum64 | Kind::Fwd => ty.flag(),
+                _ => false,
+            },
         }
     }
 
@@ -213,6 +223,14 @@ mod tests {
             length: None,
             members: Vec::new(),
             parameters: Vec::new(),
+            values: Vec::new(),
+            flag: match &ty {
+                Int(ty) => ty.is_signed(),
+                Enum(ty) => ty.is_signed(),
+                Enum64(ty) => ty.is_signed(),
+                Fwd(ty) => ty.is_union(),
+                _ => false,
+            },
         };
         let size = match &ty {
             Int(ty) => Some(ty.size()),
@@ -228,11 +246,30 @@ mod tests {
             Array(ty) => said.length = Some(ty.len()),
             FuncProto(ty) => {
                 said.target = Some(ty.return_type_id());
-                let types = ty
-                    .parameters
-                    .iter()
-                    .map(|parameter| parameter.get_type_id());
-                said.parameters = types.map(Option::unwrap_or_default).collect();
+                let parameters = ty.parameters.iter();
+                said.parameters = parameters
+                    .map(|parameter| (name(parameter), parameter.get_type_id().unwrap_or(0)))
+                    .collect();
+            }
+            Enum(ty) => {
+                let value = |value: u32| match said.flag {
+                    true => i128::from(value as i32),
+                    false => i128::from(value),
+                };
+                let values = ty.members.iter();
+                said.values = values
+                    .map(|member| (name(member), value(member.val())))
+                    .collect();
+            }
+            Enum64(ty) => {
+                let value = |value: u64| match said.flag {
+                    true => i128::from(value as i64),
+                    false => i128::from(value),
+                };
+                let values = ty.members.iter();
+                said.values = values
+                    .map(|member| (name(member), value(member.val())))
+                    .collect();
             }
             Struct(ty) | Union(ty) => {
                 let members = ty.members.iter().map(|member| {
@@ -247,8 +284,7 @@ mod tests {
         said
     }
 
-    /// Resolution reads BTF in place, descriptions come from `btf-rs`: type by
-    /// type the two must say the same.
+    /// Type by type this crate's reader and `btf-rs` must say the same.
     #[test]
     fn both_readers_agree_on_every_type() {
         for kernel in kernels() {

@@ -2,12 +2,12 @@
 //!
 //! The format is that of `include/uapi/linux/btf.h` and
 //! `Documentation/bpf/btf.rst`. Reading it in place is what keeps resolving
-//! thousands of events to a few milliseconds; everything that describes types
-//! to people goes through `btf-rs` instead (see [`super::describe`]), which is
-//! only ever given bytes this module has found sound.
+//! thousands of events to a few milliseconds.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
+use crate::bytes::Bytes;
 use crate::record::ByteOrder;
 
 /// A type's number: 0 is `void`, a module's types go on where vmlinux's end.
@@ -65,7 +65,7 @@ pub enum BtfError {
     /// A module's object that does not fit the vmlinux object it came with.
     #[error("split BTF has the other byte order than its base")]
     Base,
-    /// `btf-rs` did not take the object.
+    /// Types that cannot be followed.
     #[error("{0}")]
     Describe(String),
 }
@@ -105,16 +105,18 @@ impl Kind {
         KINDS.get(index).copied()
     }
 
-    /// How many bytes follow the twelve every type has.
+    /// How many bytes follow the twelve every type has. The arithmetic has no
+    /// branch, which in the pass over all types would be one hard to foresee.
     fn tail(self, vlen: usize) -> usize {
         use Kind::*;
-        match self {
-            Ptr | Fwd | Typedef | Volatile | Const | Restrict | Func | Float | TypeTag => 0,
-            Int | Var | DeclTag => 4,
-            Enum | FuncProto => 8 * vlen,
-            Array => 12,
-            Struct | Union | Datasec | Enum64 => 12 * vlen,
-        }
+        let (fixed, each) = match self {
+            Ptr | Fwd | Typedef | Volatile | Const | Restrict | Func | Float | TypeTag => (0, 0),
+            Int | Var | DeclTag => (4, 0),
+            Enum | FuncProto => (0, 8),
+            Array => (12, 0),
+            Struct | Union | Datasec | Enum64 => (0, 12),
+        };
+        fixed + each * vlen
     }
 }
 
@@ -133,7 +135,7 @@ const MAX_NAME: usize = 1024;
 /// One BTF object whose every type and name is known to lie inside it.
 #[derive(Debug)]
 pub(crate) struct Section {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     big_endian: bool,
     /// Where the strings begin in `bytes`, and their length.
     strings: usize,
@@ -143,6 +145,8 @@ pub(crate) struct Section {
     first_id: TypeId,
     /// Names at smaller offsets are the base's.
     first_name: u32,
+    /// Whether any offset inside the strings is a name a type may have.
+    are_names_plain: bool,
     pointer_size: u32,
     base: Option<Arc<Section>>,
 }
@@ -161,7 +165,8 @@ pub(crate) struct Type<'a> {
 /// A member of a struct or union.
 #[derive(Clone, Copy)]
 pub(crate) struct Member<'a> {
-    pub(crate) name: &'a [u8],
+    section: &'a Section,
+    name: u32,
     pub(crate) type_id: TypeId,
     /// From the start of the struct, in bits.
     pub(crate) bit_offset: u32,
@@ -169,13 +174,21 @@ pub(crate) struct Member<'a> {
     pub(crate) bitfield_size: u32,
 }
 
+/// A parameter of a function prototype.
+#[derive(Clone, Copy)]
+pub(crate) struct Parameter<'a> {
+    section: &'a Section,
+    name: u32,
+    pub(crate) type_id: TypeId,
+}
+
 impl Section {
     /// Checks the bytes and finds where every type begins, calling `visit`
-    /// for each type in turn.
+    /// for each type in turn, with its name's offset.
     pub(crate) fn parse(
-        bytes: Vec<u8>,
+        bytes: Bytes,
         base: Option<Arc<Section>>,
-        mut visit: impl FnMut(TypeId, Kind, &[u8]),
+        mut visit: impl FnMut(&Self, TypeId, Kind, u32),
     ) -> Result<Self, BtfError> {
         let truncated = |what, end: u64| BtfError::Truncated {
             what,
@@ -212,11 +225,11 @@ impl Section {
         }
 
         let mut section = Self {
+            are_names_plain: are_plain(&bytes[string_range.clone()]),
             big_endian,
             strings: string_range.start,
             strings_len: string_range.len(),
-            // Kernels spend about 22 bytes on a type.
-            types: Vec::with_capacity(type_range.len() / 20),
+            types: Vec::new(),
             first_id,
             first_name,
             pointer_size: base_pointer_size.unwrap_or(8),
@@ -224,42 +237,46 @@ impl Section {
             base,
         };
         let mut long_size = None;
+        // Kernels spend about 22 bytes on a type.
+        let mut types = Vec::with_capacity(type_range.len() / 20);
+        let bytes = &section.bytes[..type_range.end];
         let mut at = type_range.start;
         while at < type_range.end {
-            let id = section.end_id();
+            let id = first_id.saturating_add(types.len() as u32);
             let cut = |end: usize| BtfError::Truncated {
                 what: "the last type",
                 end: end as u64,
                 len: type_range.end as u64,
             };
-            if at + TYPE_HEADER > type_range.end {
+            let rest = &bytes[at..];
+            let Some(header) = rest.first_chunk::<TYPE_HEADER>() else {
                 return Err(cut(at + TYPE_HEADER));
-            }
-            let info = section.u32_at(at + 4);
+            };
+            let word = |at| read_u32(header, at, big_endian).unwrap_or(0);
+            let [offset, info, size] = [0, 4, 8].map(word);
             let number = info >> 24 & 0x1f;
             let kind = Kind::from_number(number).ok_or(BtfError::Kind { id, kind: number })?;
             let end = at + TYPE_HEADER + kind.tail((info & 0xffff) as usize);
             if end > type_range.end {
                 return Err(cut(end));
             }
-            let offset = section.u32_at(at);
-            let name = section
-                .name(offset)
-                .filter(|name| !name.iter().any(u8::is_ascii_control))
-                .ok_or(BtfError::Name { id, offset })?;
+            if !section.is_type_name(offset) {
+                return Err(BtfError::Name { id, offset });
+            }
             if kind == Kind::Int
                 && matches!(
-                    name,
-                    b"long int" | b"long unsigned int" | b"long" | b"unsigned long"
+                    section.name(offset),
+                    Some(b"long int" | b"long unsigned int" | b"long" | b"unsigned long")
                 )
             {
-                long_size = Some(section.u32_at(at + 8));
+                long_size = Some(size);
             }
-            visit(id, kind, name);
+            visit(&section, id, kind, offset);
             // A type section longer than a u32 is refused by its own header.
-            section.types.push(at as u32);
+            types.push(at as u32);
             at = end;
         }
+        section.types = types;
         if let (None, Some(size)) = (base_pointer_size, long_size) {
             // On Linux a pointer is as long as a long.
             section.pointer_size = size;
@@ -267,7 +284,8 @@ impl Section {
         Ok(section)
     }
 
-    /// The checked bytes, for `btf-rs`.
+    /// The checked bytes.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -312,8 +330,45 @@ impl Section {
         // Far enough for the longest name, and no further: names may overlap.
         let end = self.strings_len.min(offset + MAX_NAME + 1);
         let string = self.bytes.get(self.strings + offset..self.strings + end)?;
-        let length = string.iter().position(|&byte| byte == 0)?;
-        Some(&string[..length])
+        Some(CStr::from_bytes_until_nul(string).ok()?.to_bytes())
+    }
+
+    /// The strings from this offset on: less work than to take one whole, for the
+    /// many that do not begin as is asked.
+    pub(super) fn text_from(&self, offset: u32) -> &[u8] {
+        let Some(offset) = offset.checked_sub(self.first_name) else {
+            return self
+                .base
+                .as_ref()
+                .map_or(&[], |base| base.text_from(offset));
+        };
+        let strings = self
+            .bytes
+            .get(self.strings..self.strings + self.strings_len);
+        strings
+            .and_then(|strings| strings.get(offset as usize..))
+            .unwrap_or_default()
+    }
+
+    /// Whether the string at this offset is these parts, one after the other.
+    pub(super) fn is_name(&self, offset: u32, parts: [&[u8]; 2]) -> bool {
+        let rest = self.text_from(offset).strip_prefix(parts[0]);
+        let rest = rest.and_then(|rest| rest.strip_prefix(parts[1]));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    /// Whether a type may have the string at this offset as its name.
+    fn is_type_name(&self, offset: u32) -> bool {
+        match offset.checked_sub(self.first_name) {
+            Some(offset) if self.are_names_plain => (offset as usize) < self.strings_len,
+            Some(_) => self
+                .name(offset)
+                .is_some_and(|name| !name.iter().any(u8::is_ascii_control)),
+            None => self
+                .base
+                .as_ref()
+                .is_some_and(|base| base.is_type_name(offset)),
+        }
     }
 
     /// The size of a value of this type, in bytes.
@@ -423,11 +478,12 @@ impl<'a> Type<'a> {
             _ => 0,
         };
         // With the kind flag, the top byte of the offset is a bitfield's size.
-        let sized = ty.info >> 31 == 1;
+        let sized = ty.flag();
         (0..count).map(move |index| {
             let offset = ty.word(12 * index + 8);
             Member {
-                name: ty.section.name(ty.word(12 * index)).unwrap_or_default(),
+                section: ty.section,
+                name: ty.word(12 * index),
                 type_id: ty.word(12 * index + 4),
                 bit_offset: if sized { offset & 0x00ff_ffff } else { offset },
                 bitfield_size: if sized { offset >> 24 } else { 0 },
@@ -435,41 +491,111 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// The names and values of an enum; none of anything else.
+    /// An enum's values as the kernel's code has them in a `long`: before BTF said
+    /// which enums are signed, all were.
     pub(crate) fn enumerators(&self) -> impl Iterator<Item = (&'a [u8], i64)> + use<'a> {
-        let ty = *self;
-        let (count, stride) = match ty.kind {
-            Kind::Enum => ((ty.info & 0xffff) as usize, 8),
-            Kind::Enum64 => ((ty.info & 0xffff) as usize, 12),
-            _ => (0, 0),
-        };
-        let signed = ty.info >> 31 == 1;
-        (0..count).map(move |index| {
-            let at = stride * index;
-            let name = ty.section.name(ty.word(at)).unwrap_or_default();
-            let low = ty.word(at + 4);
-            let value = match ty.kind {
-                Kind::Enum64 => (u64::from(ty.word(at + 8)) << 32 | u64::from(low)) as i64,
-                // Before kernels said which enums are signed, all were.
-                _ if signed || (low as i32) < 0 => i64::from(low as i32),
-                _ => i64::from(low),
-            };
-            (name, value)
+        let is_int = self.kind == Kind::Enum;
+        self.values().map(move |(name, value)| match is_int {
+            true => (name, i64::from(value as i32)),
+            false => (name, value as i64),
         })
     }
 
-    /// The types of a function prototype's parameters; none of anything else.
-    pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = TypeId> + use<'a> {
+    /// The parameters of a function prototype; none of anything else.
+    pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = Parameter<'a>> + use<'a> {
         let ty = *self;
         let count = match ty.kind {
             Kind::FuncProto => (ty.info & 0xffff) as usize,
             _ => 0,
         };
-        (0..count).map(move |index| ty.word(8 * index + 4))
+        (0..count).map(move |index| Parameter {
+            section: ty.section,
+            name: ty.word(8 * index),
+            type_id: ty.word(8 * index + 4),
+        })
+    }
+
+    /// An enum's values, each with its name; none of anything else.
+    pub(crate) fn values(&self) -> impl ExactSizeIterator<Item = (&'a [u8], i128)> + use<'a> {
+        let ty = *self;
+        let (count, length) = match ty.kind {
+            Kind::Enum => ((ty.info & 0xffff) as usize, 8),
+            Kind::Enum64 => ((ty.info & 0xffff) as usize, 12),
+            _ => (0, 0),
+        };
+        (0..count).map(move |index| {
+            let at = length * index;
+            let name = ty.section.name(ty.word(at)).unwrap_or_default();
+            let low = ty.word(at + 4);
+            let value = match ty.kind {
+                Kind::Enum64 => u64::from(ty.word(at + 8)) << 32 | u64::from(low),
+                // As a value of 64 bits.
+                _ if ty.flag() => i64::from(low as i32) as u64,
+                _ => u64::from(low),
+            };
+            let value = match ty.flag() {
+                true => i128::from(value as i64),
+                false => i128::from(value),
+            };
+            (name, value)
+        })
+    }
+
+    /// Whether an enum is signed, a forward declaration a union's, a struct one
+    /// with bitfields.
+    pub(crate) fn flag(&self) -> bool {
+        self.info >> 31 == 1
     }
 
     fn word(&self, at: usize) -> u32 {
         read_u32(self.tail, at, self.section.big_endian).unwrap_or(0)
+    }
+}
+
+impl<'a> Parameter<'a> {
+    /// The parameter's name; empty for an anonymous one.
+    pub(crate) fn name(&self) -> &'a [u8] {
+        self.section.name(self.name).unwrap_or_default()
+    }
+
+    /// Whether it stands for `...`.
+    pub(crate) fn is_variadic(&self) -> bool {
+        (self.name, self.type_id) == (0, 0)
+    }
+}
+
+/// Whether no string has a control character or is longer than any name: one
+/// pass over all of them costs less than one for each type, and real BTF passes.
+fn are_plain(strings: &[u8]) -> bool {
+    let is_control = |byte: u8| (1..0x20).contains(&byte) || byte == 0x7f;
+    // Inside a block there is no way out, so that it becomes vector code.
+    let has_control = |block: &[u8]| {
+        block
+            .iter()
+            .fold(false, |has, &byte| has | is_control(byte))
+    };
+    if strings.chunks(256).any(has_control) {
+        return false;
+    }
+    let mut rest = strings;
+    while let Some(longest) = rest.get(..MAX_NAME + 1) {
+        match longest.iter().rposition(|&byte| byte == 0) {
+            Some(end) => rest = &rest[end + 1..],
+            None => return false,
+        }
+    }
+    true
+}
+
+impl<'a> Member<'a> {
+    /// The member's name; empty for an anonymous one.
+    pub(crate) fn name(&self) -> &'a [u8] {
+        self.section.name(self.name).unwrap_or_default()
+    }
+
+    /// Whether the name is these parts, one after the other.
+    pub(crate) fn is_named(&self, parts: [&[u8]; 2]) -> bool {
+        self.section.is_name(self.name, parts)
     }
 }
 

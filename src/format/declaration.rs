@@ -2,6 +2,7 @@
 //! `__data_loc char[] name`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
@@ -22,13 +23,23 @@ use serde::{Serialize, Serializer};
 /// assert_eq!(declaration.pointer_depth(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Declaration {
-    text: Box<str>,
-    /// Byte ranges of `text`; all on character boundaries, as `parse` found them.
-    type_end: usize,
-    name_start: usize,
-    name_end: usize,
+    /// The text it stands in: a format file's, shared by all its declarations.
+    source: Arc<str>,
+    /// Where in `source`, in bytes.
+    start: u32,
+    shape: Shape,
+}
+
+/// Where the parts of a declaration are, in bytes from its start; all on
+/// character boundaries, as [`Shape::of`] found them.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    type_end: u32,
+    name_start: u32,
+    name_end: u32,
+    end: u32,
 }
 
 /// Where a dynamic field's bytes are is said by a u32 in the record: counted
@@ -41,50 +52,44 @@ impl Declaration {
     /// Takes a declaration apart: a type, then a name, then possibly one array
     /// bracket. `None` where the text is not of that shape.
     pub fn parse(text: &str) -> Option<Self> {
-        let name_end = match text.strip_suffix(']') {
-            Some(_) => opening_bracket(text)?,
-            None => text.len(),
-        };
-        let head = &text[..name_end];
-        let name_start = head
-            .rfind(|c: char| !is_identifier_char(c))
-            .map_or(0, |at| {
-                at + head[at..].chars().next().map_or(1, char::len_utf8)
-            });
-        let name = &head[name_start..];
-        let type_text = head[..name_start].trim_end();
-        let plausible = name.starts_with(|c: char| !c.is_ascii_digit())
-            && type_text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && !text.contains(|c: char| c == ';' || c.is_control());
-        plausible.then(|| Self {
-            type_end: type_text.len(),
-            name_start,
-            name_end,
-            text: text.into(),
-        })
+        Some(Self::within(text.into(), 0, Shape::of(text)?))
+    }
+
+    /// The declaration at `start` of a text that has one of this shape there.
+    pub(super) fn within(source: Arc<str>, start: u32, shape: Shape) -> Self {
+        Self {
+            source,
+            start,
+            shape,
+        }
+    }
+
+    fn part(&self, from: u32, to: u32) -> &str {
+        let at = |offset: u32| self.start as usize + offset as usize;
+        &self.source[at(from)..at(to)]
     }
 
     /// The whole declaration, exact.
     pub fn text(&self) -> &str {
-        &self.text
+        self.part(0, self.shape.end)
     }
 
     /// The field's name.
     pub fn name(&self) -> &str {
-        &self.text[self.name_start..self.name_end]
+        self.part(self.shape.name_start, self.shape.name_end)
     }
 
     /// What stands before the name, exact: `const char *`,
     /// `__data_loc char[]`.
     pub fn type_text(&self) -> &str {
-        &self.text[..self.type_end]
+        self.part(0, self.shape.type_end)
     }
 
     /// The text inside the array bracket, wherever the kernel put it: `16`,
     /// `sizeof(struct sockaddr_in6)`, or nothing at all. `None` where there is
     /// no bracket.
     pub fn array(&self) -> Option<&str> {
-        let bracketed = match &self.text[self.name_end..] {
+        let bracketed = match self.part(self.shape.name_end, self.shape.end) {
             "" => {
                 let type_text = self.type_text();
                 &type_text[opening_bracket(type_text)?..]
@@ -134,6 +139,43 @@ impl Declaration {
             Some(token)
         })
     }
+}
+
+impl Shape {
+    pub(super) fn of(text: &str) -> Option<Self> {
+        let name_end = match text.ends_with(']') {
+            true => opening_bracket(text)?,
+            false => text.len(),
+        };
+        let head = &text[..name_end];
+        // No byte of a longer character is an identifier's, so that bytes will do.
+        let name_length = head
+            .bytes()
+            .rev()
+            .take_while(|byte| is_identifier_byte(*byte));
+        let name_start = name_end - name_length.count();
+        let type_text = head[..name_start].trim_end();
+        let first = |text: &str| text.bytes().next();
+        let plausible = first(&head[name_start..]).is_some_and(|byte| !byte.is_ascii_digit())
+            && first(type_text).is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && is_printable(text);
+        let offset = |at: usize| u32::try_from(at).ok();
+        plausible.then_some(Self {
+            type_end: offset(type_text.len())?,
+            name_start: offset(name_start)?,
+            name_end: offset(name_end)?,
+            end: offset(text.len())?,
+        })
+    }
+}
+
+/// Whether the text has no control character, and no semicolon to end it early.
+fn is_printable(text: &str) -> bool {
+    // Without a way out of the loop it is vector code.
+    let plain = text.bytes().fold(true, |plain, byte| {
+        plain & matches!(byte, b' '..=b':' | b'<'..=b'~')
+    });
+    plain || !text.contains(|c: char| c == ';' || c.is_control())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +253,10 @@ fn is_identifier_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
+fn is_identifier_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
 fn is_qualifier(word: &str) -> bool {
     matches!(word, "const" | "volatile" | "restrict" | DATA_LOC | REL_LOC) || is_address_space(word)
 }
@@ -222,21 +268,29 @@ fn is_address_space(word: &str) -> bool {
     )
 }
 
+impl PartialEq for Declaration {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Declaration {}
+
 impl fmt::Display for Declaration {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.text)
+        out.write_str(self.text())
     }
 }
 
 impl fmt::Debug for Declaration {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Declaration({:?})", self.text)
+        write!(out, "Declaration({:?})", self.text())
     }
 }
 
 impl Serialize for Declaration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.serialize_str(self.text())
     }
 }
 

@@ -61,17 +61,20 @@ impl FieldKind {
 
     fn of(declaration: &Declaration, size: u32) -> Self {
         let type_text = declaration.type_text();
-        let first_word = type_text.split([' ', '\t']).next();
-        if first_word == Some(DATA_LOC) {
+        let begins_with = |word: &str| {
+            let rest = type_text.strip_prefix(word);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+        };
+        if begins_with(DATA_LOC) {
             Self::DataLoc
-        } else if first_word == Some(REL_LOC) {
+        } else if begins_with(REL_LOC) {
             Self::RelLoc
         } else if declaration.text().ends_with(']') {
             Self::Array
         } else if type_text.contains('*') {
             Self::Pointer
-        } else if first_word == Some("struct")
-            || first_word == Some("union")
+        } else if begins_with("struct")
+            || begins_with("union")
             // A typedef of a struct (`uuid_t`) shows in its size alone.
             || !matches!(size, 1 | 2 | 4 | 8)
         {

@@ -20,8 +20,11 @@ pub use parse::FormatError;
 pub(crate) use parse::page_header;
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use crate::ctype::RecordKeyword;
 use crate::layout::{Layout, Slot};
@@ -52,14 +55,17 @@ use crate::layout::{Layout, Slot};
 /// assert_eq!(format.to_string(), text);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone)]
 pub struct Format {
-    name: String,
+    /// The whole file, which its fields share.
+    text: Arc<str>,
+    /// In `text`, as `print_fmt`.
+    name: Range<usize>,
     id: u32,
-    #[serde(rename = "common_fields")]
-    common: Vec<Field>,
+    /// The common ones first.
     fields: Vec<Field>,
-    print_fmt: String,
+    common_count: usize,
+    print_fmt: Range<usize>,
 }
 
 impl Format {
@@ -75,7 +81,7 @@ impl Format {
 
     /// The event's name, without its category: the file does not know it.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.text[self.name.clone()]
     }
 
     /// The event's id, what `perf_event_attr.config` takes and what stands in
@@ -90,27 +96,24 @@ impl Format {
     /// The fields every record begins with (`common_type`, `common_pid`, …):
     /// the kernel's `struct trace_entry`. An eBPF context does not hold them.
     pub fn common_fields(&self) -> &[Field] {
-        &self.common
+        &self.fields[..self.common_count]
     }
 
     /// The event's own fields, in the file's order.
     pub fn fields(&self) -> &[Field] {
-        &self.fields
+        &self.fields[self.common_count..]
     }
 
     /// The field of this name, common fields included.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.common
-            .iter()
-            .chain(&self.fields)
-            .find(|field| field.name() == name)
+        self.fields.iter().find(|field| field.name() == name)
     }
 
     /// The record as a layout: its common fields and its own, under the names of
     /// the context struct's members (a dynamic field `f` is `__data_loc_f`, a
     /// u32).
     pub fn layout(&self) -> Layout {
-        Self::layout_of(self.common.iter().chain(&self.fields))
+        Self::layout_of(self.fields.iter())
     }
 
     pub(crate) fn layout_of<'a>(fields: impl Iterator<Item = &'a Field>) -> Layout {
@@ -131,25 +134,58 @@ impl Format {
     /// [`PrintFmtError`](print::PrintFmtError) with the place, where the text is
     /// not the C a print fmt is made of.
     pub fn print(&self) -> Result<print::PrintFmt, print::PrintFmtError> {
-        print::PrintFmt::parse(&self.print_fmt)
+        print::PrintFmt::parse(self.print_fmt())
     }
 
     /// The text after `print fmt: `, exact, escapes and newlines included.
     pub fn print_fmt(&self) -> &str {
-        &self.print_fmt
+        &self.text[self.print_fmt.clone()]
     }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "name: {}\nID: {}\nformat:\n", self.name, self.id)?;
-        for field in &self.common {
+        write!(out, "name: {}\nID: {}\nformat:\n", self.name(), self.id)?;
+        for field in self.common_fields() {
             writeln!(out, "{field}")?;
         }
         writeln!(out)?;
-        for field in &self.fields {
+        for field in self.fields() {
             writeln!(out, "{field}")?;
         }
-        writeln!(out, "\nprint fmt: {}", self.print_fmt)
+        writeln!(out, "\nprint fmt: {}", self.print_fmt())
+    }
+}
+
+/// Of what a file says, nothing is left out: the same text says the same.
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Format {}
+
+impl fmt::Debug for Format {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Format")
+            .field("name", &self.name())
+            .field("id", &self.id)
+            .field("common", &self.common_fields())
+            .field("fields", &self.fields())
+            .field("print_fmt", &self.print_fmt())
+            .finish()
+    }
+}
+
+impl Serialize for Format {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut format = serializer.serialize_struct("Format", 5)?;
+        format.serialize_field("name", self.name())?;
+        format.serialize_field("id", &self.id)?;
+        format.serialize_field("common_fields", self.common_fields())?;
+        format.serialize_field("fields", self.fields())?;
+        format.serialize_field("print_fmt", self.print_fmt())?;
+        format.end()
     }
 }

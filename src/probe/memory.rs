@@ -135,7 +135,7 @@ impl Offsets {
         let event_type = section.type_by_id(call?)?;
         let event_type = event_type
             .members()
-            .find(|member| member.name == b"event")?;
+            .find(|member| member.name() == b"event")?;
         let (event_id, _) = section.resolve(event_type.type_id)?;
         let (id, id_size) = member(section, event_id, b"type", 1)?;
         if id_size != 4 {
@@ -236,13 +236,13 @@ fn follow(asm: &mut Assembler, pointer: Reg, offset: u32, out: Label) {
 fn member(section: &Section, id: TypeId, name: &[u8], depth: u32) -> Option<(u32, u32)> {
     let ty = section.type_by_id(id)?;
     for member in ty.members() {
-        if member.name == name {
+        if member.name() == name {
             return Some((member.bit_offset / 8, section.size_of(member.type_id)?));
         }
     }
     let depth = depth.checked_sub(1)?;
     ty.members()
-        .filter(|member| member.name.is_empty())
+        .filter(|member| member.name().is_empty())
         .find_map(|outer| {
             let (inner, _) = section.resolve(outer.type_id)?;
             let (offset, size) = self::member(section, inner, name, depth)?;

@@ -1,0 +1,125 @@
+//! Many events at once, by two threads: of listing a kernel most of the time is
+//! the kernel's, and it takes it once for each format file.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
+
+use crate::btf_dir::Modules;
+use crate::context::Context;
+use crate::error::Error;
+use crate::event_name::EventName;
+use crate::kernel::Kernel;
+use crate::tracefs::Listing;
+use crate::tracepoint::Tracepoint;
+
+/// How many events a thread takes at a time: enough that the threads seldom
+/// meet, few enough that they end together.
+const CHUNK: usize = 32;
+
+/// An event and its context, or what failed for this one.
+pub(crate) type Found<'k> = Result<(Tracepoint<'k>, Context), Error>;
+
+/// Events that follow each other, and the place of the first among all.
+type Chunk<T> = (usize, Vec<T>);
+
+/// What the threads share.
+pub(crate) struct Sweep<'k, 'n> {
+    pub(crate) kernel: &'k Kernel,
+    pub(crate) names: &'n [EventName],
+    pub(crate) listing: Arc<Listing>,
+    pub(crate) modules: Arc<Modules>,
+    /// The place of the first event that no thread has taken.
+    next: AtomicUsize,
+    /// Read before vmlinux's BTF was.
+    waiting: Mutex<Vec<Chunk<Result<Tracepoint<'k>, Error>>>>,
+}
+
+impl<'k, 'n> Sweep<'k, 'n> {
+    pub(crate) fn new(
+        kernel: &'k Kernel,
+        names: &'n [EventName],
+        listing: Arc<Listing>,
+        modules: Arc<Modules>,
+    ) -> Self {
+        Self {
+            kernel,
+            names,
+            listing,
+            modules,
+            next: AtomicUsize::new(0),
+            waiting: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// All the events, in the order of `names`: an error if BTF, which all need,
+    /// cannot be read.
+    pub(crate) fn run(&self) -> Result<impl Iterator<Item = Found<'k>> + use<'k>, Error> {
+        let mut found = thread::scope(|scope| {
+            let help = || self.work();
+            let is_worth_it = self.names.len() > CHUNK;
+            let helper = is_worth_it.then(|| thread::Builder::new().spawn_scoped(scope, help));
+            // A thread takes its time to start: BTF is read meanwhile.
+            let vmlinux = self.kernel.vmlinux();
+            if vmlinux.is_err() {
+                self.next.store(self.names.len(), Ordering::Relaxed);
+            }
+            let mut found = self.work();
+            // Where the system has no thread to give, this one has done it all.
+            if let Some(Ok(helper)) = helper {
+                found.extend(
+                    ScopedJoinHandle::join(helper).unwrap_or_else(|panic| resume_unwind(panic)),
+                );
+            }
+            vmlinux.map(|_| found)
+        })?;
+        found.sort_unstable_by_key(|(start, _)| *start);
+        Ok(found.into_iter().flat_map(|(_, chunk)| chunk))
+    }
+
+    /// What each thread does: reads formats, and resolves contexts once BTF is
+    /// there.
+    fn work(&self) -> Vec<Chunk<Found<'k>>> {
+        let mut reader = self.kernel.reader();
+        let mut found = Vec::new();
+        loop {
+            let start = self.next.fetch_add(CHUNK, Ordering::Relaxed);
+            let Some(names) = self.names.get(start..).filter(|names| !names.is_empty()) else {
+                break;
+            };
+            let names = names.iter().take(CHUNK);
+            let read = names.map(|name| self.kernel.tracepoint_by(&mut reader, name));
+            let read = read.collect();
+            match self.kernel.is_vmlinux_read() {
+                true => found.push((start, self.resolve(read))),
+                false => self.waiting().push((start, read)),
+            }
+        }
+        if self.waiting().is_empty() || self.kernel.vmlinux().is_err() {
+            return found;
+        }
+        loop {
+            let waiting = self.waiting().pop();
+            let Some((start, read)) = waiting else {
+                return found;
+            };
+            found.push((start, self.resolve(read)));
+        }
+    }
+
+    fn resolve(&self, read: Vec<Result<Tracepoint<'k>, Error>>) -> Vec<Found<'k>> {
+        let resolve = |read: Result<Tracepoint<'k>, Error>| {
+            let tracepoint = read?;
+            let context = self
+                .kernel
+                .context_in(&tracepoint, &self.listing, &self.modules)?;
+            Ok((tracepoint, context))
+        };
+        read.into_iter().map(resolve).collect()
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Chunk<Result<Tracepoint<'k>, Error>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
