@@ -82,6 +82,22 @@ pub use trace_line::{FlagColumns, SyscallText, TaskNames, TraceContext};
 pub use tracefs::{Events, RejectedLine};
 pub use tracepoint::Tracepoint;
 
+/// Stages of discovery that are no API, for the benches to measure alone.
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod stages {
+    /// Checks and indexes a BTF object's bytes; returns how many tracepoints it
+    /// defines.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError`](crate::BtfError) where the object is not sound.
+    pub fn index_btf(bytes: Vec<u8>) -> Result<usize, crate::BtfError> {
+        let object = crate::btf::Object::parse("vmlinux".to_owned(), bytes, None)?;
+        Ok(object.index().event_names().count())
+    }
+}
+
 /// The README's example is compiled and run.
 #[cfg(all(doctest, feature = "probe"))]
 #[doc = include_str!("../README.md")]
