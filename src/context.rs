@@ -84,10 +84,10 @@ pub enum KernelSource {
     /// In the event's `btf_ids` file (Linux 7.3 and later).
     BtfIds,
     /// In its memory, where the event's `struct trace_event_call` points at its
-    /// class, and this at the class's own functions: of the running kernel, with the feature `probe`, on Linux 5.16 and
-    /// later, for a process that may load eBPF programs and see the kernel's
-    /// addresses (`kernel.kptr_restrict`). Asked last, where the answer would be
-    /// [`Ambiguous`](Evidence::Ambiguous).
+    /// class, and this at the class's own functions: of the running kernel, with the
+    /// feature `probe`, on Linux 5.16 and later, for a process that may load eBPF
+    /// programs and see the kernel's addresses (`kernel.kptr_restrict`). Asked last,
+    /// where the answer would be [`Ambiguous`](Evidence::Ambiguous).
     Memory,
 }
 

@@ -700,9 +700,15 @@ mod tests {
             return;
         };
         let (mut agreed, mut inferred) = (0, 0);
-        for name in &kernel.events().expect("events") {
+        let names: Vec<EventName> = kernel.events().expect("events").into_iter().collect();
+        let at_once = kernel.contexts(&names).expect("BTF");
+        for (name, at_once) in names.iter().zip(at_once) {
             let tracepoint = kernel.tracepoint(name).expect("an event");
             let context = tracepoint.context().expect("a context");
+            // Many at once are asked of the same memory.
+            let (_, at_once) = at_once.expect("an event");
+            assert_eq!(at_once.evidence(), context.evidence(), "{name}");
+            assert_eq!(at_once.struct_name(), context.struct_name(), "{name}");
             let Some(class) = context.class() else {
                 continue;
             };
