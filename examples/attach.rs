@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rustix::process::{self, Pid, Resource, Rlimit, Signal, WaitOptions};
 use serde_json::json;
-use shared::Failure;
+use shared::{Failure, Screen};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracepoints::probe::{Bucket, Counter, Histogram, Losses, PrettyPrinter, Probe, ProbeBuilder};
 use tracepoints::{EventPattern, Filter, Kernel, Tracepoint};
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         return become_command();
     }
     let arguments = Arguments::parse();
-    shared::run("attach", !arguments.json, |out| attach(&arguments, out))
+    shared::run("attach", false, |out| attach(&arguments, out))
 }
 
 fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
@@ -206,6 +206,7 @@ impl Run<'_> {
     fn records(&mut self, probe: &mut Probe) -> Result<u64, Failure> {
         let mut count = 0;
         let mut line = String::new();
+        let screen = Screen::of_stdout();
         loop {
             // Asked first: what happened before the end is still to be read.
             let over = self.is_over()?;
@@ -219,7 +220,7 @@ impl Run<'_> {
                     Some(pretty) => {
                         line.clear();
                         pretty.print(&record, &mut line);
-                        write!(self.out, "{line}")?;
+                        write!(self.out, "{}", screen.show(&line))?;
                     }
                 }
                 writeln!(self.out)?;

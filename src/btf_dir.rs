@@ -7,15 +7,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use crate::btf::{self, Object};
 use crate::context::{FormatReason, Homes};
 use crate::error::Error;
-use crate::read;
+use crate::read::{self, Dir};
 use crate::record::ByteOrder;
 
-/// Kernels' vmlinux has 3 to 10 MB.
-const OBJECT_LIMIT: u64 = 256 << 20;
+/// In bytes. Kernels' vmlinux has 3 to 10 MB, a module at most a few.
+const OBJECT_LIMIT: u64 = 64 << 20;
+/// In bytes, of all objects. A kernel with a thousand modules has some 100 MB.
+const TOTAL_LIMIT: u64 = 256 << 20;
 
 #[derive(Debug)]
 pub(crate) struct BtfDir {
     path: PathBuf,
+    dir: Dir,
     /// Held while an object is read, so that none is read twice.
     reading: Mutex<()>,
     vmlinux: OnceLock<Option<Arc<Object>>>,
@@ -47,9 +50,10 @@ struct Module {
 }
 
 impl BtfDir {
-    pub(crate) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(dir: Dir) -> Self {
         Self {
-            path,
+            path: dir.path(),
+            dir,
             reading: Mutex::new(()),
             vmlinux: OnceLock::new(),
             modules: RwLock::new(None),
@@ -77,7 +81,7 @@ impl BtfDir {
     /// kernel without BTF.
     pub(crate) fn byte_order(&self) -> Result<Option<ByteOrder>, Error> {
         let path = self.path.join("vmlinux");
-        let Some(magic) = read::start(&path, 2)? else {
+        let Some(magic) = self.dir.start("vmlinux", 2)? else {
             return Ok(None);
         };
         match btf::byte_order(&magic) {
@@ -256,6 +260,7 @@ impl BtfDir {
     }
 
     fn list(&self) -> Result<Vec<String>, Error> {
+        self.dir.is_there()?;
         let entries = match self.path.read_dir() {
             Ok(entries) => entries,
             Err(error) if read::is_missing(&error) => return Ok(Vec::new()),
@@ -277,9 +282,20 @@ impl BtfDir {
         Ok(names)
     }
 
+    /// How many bytes the objects read so far have.
+    fn held(&self) -> u64 {
+        let modules = self.modules.read().unwrap_or_else(PoisonError::into_inner);
+        let modules = modules.iter().flat_map(|modules| &modules.list);
+        let modules = modules.filter_map(|module| module.object.get()?.as_ref().ok());
+        let vmlinux = self.vmlinux.get().and_then(Option::as_ref);
+        let objects = modules.chain(vmlinux);
+        objects.map(|object| object.section().len() as u64).sum()
+    }
+
     fn read(&self, name: &str, base: Option<Arc<Object>>) -> Result<Option<Arc<Object>>, Error> {
         let path = self.path.join(name);
-        let Some(bytes) = read::mapped_or_read(&path, OBJECT_LIMIT)? else {
+        let limit = OBJECT_LIMIT.min(TOTAL_LIMIT.saturating_sub(self.held()));
+        let Some(bytes) = self.dir.mapped_or_read(name, limit)? else {
             return Ok(None);
         };
         match Object::parse(name.to_owned(), bytes, base) {

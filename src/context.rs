@@ -116,6 +116,11 @@ pub enum FormatReason {
     /// Events of several categories have this name, and fewer objects define it:
     /// which is this one's cannot be told.
     SharedName,
+    /// More classes fit than any kernel has of one layout: the BTF is made up.
+    TooManyClasses {
+        /// `vmlinux`, or the module's name.
+        home: String,
+    },
     /// A kprobe, uprobe or fprobe event: it takes no program of type
     /// `BPF_PROG_TYPE_TRACEPOINT`, and so has no such context. The layout is
     /// empty.
@@ -400,6 +405,9 @@ fn of_several_homes(mut fits: Vec<Context>) -> Context {
     context
 }
 
+/// Kernels have at most some ten classes of one layout.
+const MAX_CANDIDATES: usize = 256;
+
 /// A class that fits, and the object whose BTF has its struct.
 struct Candidate<'a> {
     object: &'a Arc<Object>,
@@ -446,7 +454,13 @@ fn in_home(
             let classes = object.index().classes_taking(arguments).filter(fits);
             classes.map(move |class| Candidate { object, class })
         })
+        .take(MAX_CANDIDATES + 1)
         .collect();
+    if candidates.len() > MAX_CANDIDATES {
+        let home = home.name().to_owned();
+        let reason = FormatReason::TooManyClasses { home };
+        return Some(Context::from_format(name, format, reason));
+    }
     let order = |candidate: &Candidate<'_>| {
         let is_base = !Arc::ptr_eq(candidate.object, home);
         (is_base, candidate.class.struct_id)
@@ -826,6 +840,12 @@ impl fmt::Display for FormatReason {
             }
             Self::ProbeEvent => {
                 out.write_str("a kprobe, uprobe or fprobe event, which takes no tracepoint program")
+            }
+            Self::TooManyClasses { home } => {
+                write!(
+                    out,
+                    "the BTF of {home} has more classes of this layout than any kernel's"
+                )
             }
             Self::SharedName => out.write_str(
                 "several categories have an event of this name, and BTF does not tell them apart",

@@ -18,7 +18,7 @@ pub enum Error {
     )]
     NotMounted,
     /// A file or directory is there, and this user may not read it.
-    #[error("permission denied: {}: run as root", .path.display())]
+    #[error("permission denied: {}: run as root", shown(.path))]
     PermissionDenied {
         /// What may not be read.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum Error {
     /// A directory given as a captured kernel has no `tracing/` with events.
     #[error(
         "{} is no captured kernel: it has neither tracing/available_events nor tracing/events (is tracefs mounted, or the kernel a directory further down or up?)",
-        .root.display()
+        shown(.root)
     )]
     NotAKernel {
         /// The directory.
@@ -35,7 +35,7 @@ pub enum Error {
     /// The kernel has no BTF.
     #[error(
         "no BTF: {} does not exist; the kernel was built without CONFIG_DEBUG_INFO_BTF",
-        .path.display()
+        shown(.path)
     )]
     NoBtf {
         /// Where it would be.
@@ -65,7 +65,7 @@ pub enum Error {
     },
     /// The event is listed, and its directory is gone: its module was unloaded
     /// just now, or the capture is not whole.
-    #[error("{name} is listed, but {} is gone: was its module unloaded?", .path.display())]
+    #[error("{name} is listed, but {} is gone: was its module unloaded?", shown(.path))]
     EventGone {
         /// The event.
         name: EventName,
@@ -76,7 +76,7 @@ pub enum Error {
     #[error(transparent)]
     Name(#[from] NameError),
     /// A format file is not what a kernel writes.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}", shown(.path))]
     Format {
         /// The file.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub enum Error {
         source: FormatError,
     },
     /// A format file names another event than the directory it lies in.
-    #[error("{} is the format of {found:?}", .path.display())]
+    #[error("{} is the format of {found:?}", shown(.path))]
     OtherEvent {
         /// The file.
         path: PathBuf,
@@ -92,7 +92,7 @@ pub enum Error {
         found: String,
     },
     /// A BTF object cannot be read.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}", shown(.path))]
     Btf {
         /// The object's file.
         path: PathBuf,
@@ -127,20 +127,20 @@ pub enum Error {
     /// no BTF, and is not the running one.
     #[error(
         "the byte order of this kernel is not known: {} does not exist, so say which it is",
-        .path.display()
+        shown(.path)
     )]
     UnknownByteOrder {
         /// The file that would have told.
         path: PathBuf,
     },
     /// There is no file that says how the pages of the ring buffer are made.
-    #[error("{} does not exist: without it no page of the ring buffer can be read", .path.display())]
+    #[error("{} does not exist: without it no page of the ring buffer can be read", shown(.path))]
     NoPageLayout {
         /// The file.
         path: PathBuf,
     },
     /// The pages of the ring buffer are not what this crate can read.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}", shown(.path))]
     PageLayout {
         /// The file that describes them.
         path: PathBuf,
@@ -171,7 +171,7 @@ pub enum Error {
         second: EventName,
     },
     /// The format of an event has another id than its `id` file.
-    #[error("{} has the ID {found}, its id file {id}: was a module loaded meanwhile?", .path.display())]
+    #[error("{} has the ID {found}, its id file {id}: was a module loaded meanwhile?", shown(.path))]
     OtherEventId {
         /// The format file.
         path: PathBuf,
@@ -181,21 +181,28 @@ pub enum Error {
         found: u32,
     },
     /// A file is no UTF-8 text.
-    #[error("{} is not text: byte {offset} is no UTF-8", .path.display())]
+    #[error("{} is not text: byte {offset} is no UTF-8", shown(.path))]
     NotText {
         /// The file.
         path: PathBuf,
         /// Where the text ends, in bytes.
         offset: usize,
     },
-    /// What should be a file is a pipe, a device, a link or a directory.
-    #[error("{} is no regular file", .path.display())]
+    /// A link stands where a file or a directory of a kernel should. In a captured
+    /// one links are not followed: they might lead out of it.
+    #[error("{} is a link, or behind one, and links are not followed: copy what it leads to in its place", shown(.path))]
+    Link {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// What should be a file is a pipe, a device or a directory.
+    #[error("{} is no regular file", shown(.path))]
     NotAFile {
         /// What it is not.
         path: PathBuf,
     },
     /// A file is larger than any kernel makes it.
-    #[error("{} is larger than {limit} bytes", .path.display())]
+    #[error("{} is larger than {limit} bytes", shown(.path))]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -203,7 +210,7 @@ pub enum Error {
         limit: u64,
     },
     /// Any other failure of the system.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}", shown(.path))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -219,6 +226,20 @@ impl Error {
             io::ErrorKind::PermissionDenied => Self::PermissionDenied { path },
             _ => Self::Io { path, source },
         }
+    }
+}
+
+/// A path as a terminal may show it: a captured kernel's directories may have any
+/// name.
+pub(crate) fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    match text.contains(char::is_control) {
+        true => text.chars().map(escaped).collect(),
+        false => text.into_owned(),
     }
 }
 

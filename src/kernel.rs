@@ -18,7 +18,7 @@ use crate::format::print::PrintFmtError;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::probe::KernelMemory;
 use crate::raw::RawTracepoint;
-use crate::read::Reader;
+use crate::read::{Dir, Reader};
 use crate::record::{ByteOrder, Machine};
 use crate::render::{Addresses, Renderer};
 use crate::ring::PageLayout;
@@ -29,6 +29,11 @@ use crate::tracepoint::Tracepoint;
 
 /// A kernel to ask about its tracepoints: the running one, or one captured in a
 /// directory laid out like `/sys/kernel`, with `tracing/` and `btf/`.
+///
+/// A captured kernel may be anyone's. Links in it are not followed, and what is
+/// larger than any kernel makes it is an error: a format file of over 1 MiB,
+/// `available_events` of over 4 MiB, a BTF object of over 64 MiB, or all of them
+/// together of over 256 MiB.
 ///
 /// BTF objects are read once, when first needed, and kept. Modules come and go:
 /// what tracefs says is read anew each time, and modules loaded meanwhile are
@@ -73,7 +78,7 @@ impl Kernel {
         // Without /proc the usual places are still looked at.
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let tracefs = Tracefs::find(Path::new("/"), &mountinfo)?;
-        let kernel = Self::new(tracefs, Path::new("/sys/kernel"));
+        let kernel = Self::new(tracefs, Dir::live("/sys/kernel"));
         let kernel = Self {
             is_live: true,
             ..kernel
@@ -91,13 +96,13 @@ impl Kernel {
     /// [`Error::PermissionDenied`] if it may not be looked into.
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
         let root = root.as_ref();
-        Ok(Self::new(Tracefs::at(root)?, root))
+        Ok(Self::new(Tracefs::at(root)?, Dir::captured(root)))
     }
 
-    fn new(tracefs: Tracefs, root: &Path) -> Self {
+    fn new(tracefs: Tracefs, root: Dir) -> Self {
         Self {
             tracefs,
-            btf: BtfDir::new(root.join("btf")),
+            btf: BtfDir::new(root.sub("btf")),
             is_live: false,
             constants: OnceLock::new(),
             module_constants: OnceLock::new(),
@@ -601,17 +606,32 @@ impl Kernel {
     }
 }
 
-/// All enumerators of these objects; `None` where a name has several values.
+/// More enumerators than any kernel has, by far.
+const MAX_ENUMERATORS: usize = 1 << 20;
+/// In bytes: no longer name is kept.
+const MAX_ENUMERATOR: usize = 256;
+
+/// All enumerators of these objects; `None` where a name has several values. None
+/// at all where there are more than any kernel has, as one not looked at might
+/// have another value.
 fn enumerators(objects: &[Arc<Object>]) -> HashMap<Box<str>, Option<i64>> {
+    let mut count = 0;
     let mut constants: HashMap<Box<str>, Option<i64>> = HashMap::new();
     for object in objects {
         let section = object.section();
         let first = object.base().map_or(1, |base| base.section().end_id());
         for ty in (first..section.end_id()).filter_map(|id| section.type_by_id(id)) {
             for (name, value) in ty.enumerators() {
+                count += 1;
+                if count > MAX_ENUMERATORS {
+                    return HashMap::new();
+                }
                 let Ok(name) = std::str::from_utf8(name) else {
                     continue;
                 };
+                if name.len() > MAX_ENUMERATOR {
+                    continue;
+                }
                 constants
                     .entry(name.into())
                     .and_modify(|known| *known = known.filter(|known| *known == value))
@@ -636,11 +656,19 @@ fn near(text: &str, events: &Events) -> Vec<EventName> {
     /// How much worse than the nearest name another may be.
     const AS_NEAR: f64 = 0.05;
     let event = text.rsplit(':').next().unwrap_or(text);
+    // What differs in length alone by more need not be compared.
+    let likeness = |a: &str, b: &str| {
+        let (short, long) = (a.len().min(b.len()), a.len().max(b.len()));
+        match short as f64 >= ALIKE * long as f64 {
+            true => strsim::normalized_damerau_levenshtein(a, b),
+            false => 0.0,
+        }
+    };
     let score = |name: &EventName| match text.contains(':') {
         // The right event in the wrong category is a slip people make.
         true if name.event() == event => 1.0,
-        true => strsim::normalized_damerau_levenshtein(text, name.as_str()),
-        false => strsim::normalized_damerau_levenshtein(text, name.event()),
+        true => likeness(text, name.as_str()),
+        false => likeness(text, name.event()),
     };
     let scored = events.names().iter().map(|name| (score(name), name));
     let mut scored: Vec<(f64, &EventName)> = scored.filter(|(score, _)| *score >= ALIKE).collect();

@@ -2,75 +2,141 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
 use std::str::{self, Utf8Error};
+
+#[cfg(target_os = "linux")]
+use rustix::fs::{Mode, OFlags};
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
 
 use crate::bytes::Bytes;
 use crate::error::Error;
 
-/// The file's bytes, or `None` if there is no such file.
+/// A directory, and how far the links in it are trusted.
 ///
-/// Files of tracefs and sysfs say they have no size or a wrong one, so that the
-/// limit is on what is read. A captured kernel may hold anything: what is no
-/// file (a pipe nobody writes to, a link elsewhere) is not waited for or
-/// followed.
-pub(crate) fn bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-    let read = || {
-        let mut file = open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(None);
+/// A captured kernel may hold anything: a link out of it would have this crate
+/// read, as whoever it runs as, what the capture's maker chose. The running
+/// kernel's own directories have no such maker.
+#[derive(Clone, Debug)]
+pub(crate) struct Dir {
+    /// What the user named, links in whose own path are theirs.
+    root: PathBuf,
+    /// The directory's place in `root`; empty for `root` itself.
+    below: PathBuf,
+    are_links_followed: bool,
+}
+
+impl Dir {
+    /// A directory of the running kernel.
+    pub(crate) fn live(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            below: PathBuf::new(),
+            are_links_followed: true,
         }
-        let length = metadata.len().min(limit);
-        // One read to fill it, one to see the end: room for both.
-        let mut bytes = Vec::with_capacity(length.max(BUFFER as u64) as usize + 1);
-        file.by_ref().take(limit + 1).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
-    };
-    let path = || path.to_owned();
-    match outcome(read(), path)? {
-        Some(bytes) if bytes.len() as u64 > limit => Err(too_large(path(), limit)),
-        bytes => Ok(bytes),
     }
-}
 
-/// The same of a file of sysfs mapped, where that can be done.
-pub(crate) fn mapped_or_read(path: &Path, limit: u64) -> Result<Option<Bytes>, Error> {
-    let mapped = open(path).ok().and_then(|file| Bytes::map(&file, limit));
-    match mapped {
-        Some(mapped) => Ok(Some(mapped)),
-        None => Ok(bytes(path, limit)?.map(Bytes::from)),
-    }
-}
-
-/// The file's first bytes, at most `length`, or `None` if there is no such file.
-pub(crate) fn start(path: &Path, length: u64) -> Result<Option<Vec<u8>>, Error> {
-    let read = || {
-        let file = open(path)?;
-        if !file.metadata()?.is_file() {
-            return Ok(None);
+    /// The root of a captured kernel: no link below it is followed.
+    pub(crate) fn captured(root: impl Into<PathBuf>) -> Self {
+        Self {
+            are_links_followed: false,
+            ..Self::live(root)
         }
-        let mut bytes = Vec::new();
-        file.take(length).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
-    };
-    match read() {
-        Ok(Some(bytes)) => Ok(Some(bytes)),
-        Ok(None) => Err(Error::NotAFile {
-            path: path.to_owned(),
-        }),
-        Err(error) if is_missing(&error) => Ok(None),
-        Err(error) if is_link(&error) => Err(Error::NotAFile {
-            path: path.to_owned(),
-        }),
-        Err(error) => Err(Error::io(path, error)),
     }
-}
 
-/// The file's text, or `None` if there is no such file.
-pub(crate) fn text(path: &Path, limit: u64) -> Result<Option<String>, Error> {
-    let text = bytes(path, limit)?.map(String::from_utf8).transpose();
-    text.map_err(|error| not_text(path.to_owned(), &error.utf8_error()))
+    /// A directory in this one.
+    pub(crate) fn sub(&self, name: &str) -> Self {
+        Self {
+            below: self.below.join(name),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.root.join(&self.below)
+    }
+
+    /// Whether it is there, reached by no link that is not followed.
+    pub(crate) fn is_there(&self) -> Result<bool, Error> {
+        let found = match self.are_links_followed {
+            true => self.path().metadata().map(drop),
+            false => captured::check(&self.root, &self.below.join("x")),
+        };
+        match found {
+            Ok(()) => Ok(self.path().exists()),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(failed(self.path(), error)),
+        }
+    }
+
+    /// The file's bytes, or `None` if there is no such file.
+    ///
+    /// Files of tracefs and sysfs say they have no size or a wrong one, so that
+    /// the limit is on what is read. What is no file (a pipe nobody writes to, a
+    /// device without end) is not waited for.
+    pub(crate) fn bytes(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let read = || {
+            let file = self.open(file)?;
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                return Ok(None);
+            }
+            let length = metadata.len().min(limit);
+            // One read to fill it, one to see the end: room for both.
+            let mut bytes = Vec::with_capacity(length.max(BUFFER as u64) as usize + 1);
+            file.take(limit + 1).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        };
+        let path = || self.path().join(file);
+        match outcome(read(), path)? {
+            Some(bytes) if bytes.len() as u64 > limit => Err(too_large(path(), limit)),
+            bytes => Ok(bytes),
+        }
+    }
+
+    /// The same of the running kernel's file mapped, where that can be done.
+    pub(crate) fn mapped_or_read(&self, file: &str, limit: u64) -> Result<Option<Bytes>, Error> {
+        let mapped = match self.are_links_followed {
+            true => self.open(file).ok(),
+            // Its bytes may change while they are read.
+            false => None,
+        };
+        match mapped.and_then(|file| Bytes::map(&file, limit)) {
+            Some(mapped) => Ok(Some(mapped)),
+            None => Ok(self.bytes(file, limit)?.map(Bytes::from)),
+        }
+    }
+
+    /// The file's first bytes, at most `length`, or `None` if there is no such
+    /// file.
+    pub(crate) fn start(&self, file: &str, length: u64) -> Result<Option<Vec<u8>>, Error> {
+        let read = || {
+            let file = self.open(file)?;
+            if !file.metadata()?.is_file() {
+                return Ok(None);
+            }
+            let mut bytes = Vec::new();
+            file.take(length).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        };
+        outcome(read(), || self.path().join(file))
+    }
+
+    /// The file's text, or `None` if there is no such file.
+    pub(crate) fn text(&self, file: &str, limit: u64) -> Result<Option<String>, Error> {
+        let text = self.bytes(file, limit)?.map(String::from_utf8).transpose();
+        text.map_err(|error| not_text(self.path().join(file), &error.utf8_error()))
+    }
+
+    fn open(&self, file: &str) -> io::Result<File> {
+        match self.are_links_followed {
+            true => open(&self.path().join(file)),
+            false => captured::open(&self.root, &self.below.join(file)),
+        }
+    }
 }
 
 /// Enough for all format files seen but one in a hundred.
@@ -80,15 +146,15 @@ const BUFFER: usize = 1 << 16;
 /// without walking the directory's own path each time.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    dir: Dir,
+    dir: OpenDir,
     relative: String,
     buffer: Vec<u8>,
 }
 
 impl Reader {
-    pub(crate) fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: Dir) -> Self {
         Self {
-            dir: Dir::new(dir),
+            dir: OpenDir::new(dir),
             relative: String::new(),
             buffer: vec![0; BUFFER],
         }
@@ -111,7 +177,7 @@ impl Reader {
             self.relative += part;
         }
         let relative = &*self.relative;
-        let path = || self.dir.path.join(relative);
+        let path = || self.dir.dir.path().join(relative);
         let mut read = || {
             let mut file = self.dir.open(relative)?;
             if !self.dir.is_tracefs && !file.metadata()?.is_file() {
@@ -155,31 +221,35 @@ impl Reader {
 
 /// A directory, open where the system can open files relative to one.
 #[derive(Debug)]
-struct Dir {
-    path: PathBuf,
+struct OpenDir {
+    dir: Dir,
     is_tracefs: bool,
     #[cfg(target_os = "linux")]
-    fd: Option<std::os::fd::OwnedFd>,
+    fd: Option<OwnedFd>,
 }
 
 #[cfg(target_os = "linux")]
-const FLAGS: rustix::fs::OFlags = rustix::fs::OFlags::NONBLOCK.union(rustix::fs::OFlags::NOFOLLOW);
+const FLAGS: OFlags = OFlags::NONBLOCK
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Of `include/uapi/linux/magic.h`.
 #[cfg(target_os = "linux")]
 const TRACEFS_MAGIC: u64 = 0x7472_6163;
 
 #[cfg(target_os = "linux")]
-impl Dir {
-    fn new(path: &Path) -> Self {
-        use rustix::fs::{Mode, OFlags};
-
+impl OpenDir {
+    fn new(dir: Dir) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = match dir.are_links_followed {
+            true => rustix::fs::open(dir.path(), flags, Mode::empty()),
+            false => captured::open_directory(&dir.root, &dir.below),
+        };
         // What is wrong with it, opening a file will say.
-        let fd = rustix::fs::open(path, flags, Mode::empty()).ok();
+        let fd = fd.ok();
         let filesystem = fd.as_ref().and_then(|fd| rustix::fs::fstatfs(fd).ok());
         Self {
-            path: path.to_owned(),
+            dir,
             is_tracefs: filesystem
                 .is_some_and(|filesystem| filesystem.f_type as u64 == TRACEFS_MAGIC),
             fd,
@@ -187,27 +257,27 @@ impl Dir {
     }
 
     fn open(&self, relative: &str) -> io::Result<File> {
-        use rustix::fs::{Mode, OFlags};
-
-        let Some(fd) = &self.fd else {
-            return open(&self.path.join(relative));
-        };
-        let flags = FLAGS | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(fd, relative, flags, Mode::empty())?.into())
+        match &self.fd {
+            Some(fd) if self.dir.are_links_followed => {
+                Ok(rustix::fs::openat(fd, relative, FLAGS, Mode::empty())?.into())
+            }
+            Some(fd) => Ok(captured::open_in(fd, relative, FLAGS)?.into()),
+            None => self.dir.open(relative),
+        }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-impl Dir {
-    fn new(path: &Path) -> Self {
+impl OpenDir {
+    fn new(dir: Dir) -> Self {
         Self {
-            path: path.to_owned(),
+            dir,
             is_tracefs: false,
         }
     }
 
     fn open(&self, relative: &str) -> io::Result<File> {
-        open(&self.path.join(relative))
+        self.dir.open(relative)
     }
 }
 
@@ -226,6 +296,75 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Opening what is in a captured kernel, through no link: neither the file nor a
+/// directory on the way from the capture's root may be one, nor lead out of it.
+mod captured {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(root, flags, Mode::empty())?;
+        match open_in(&fd, relative, FLAGS) {
+            // Linux before 5.6, or a sandbox that knows no newer call.
+            Err(Errno::NOSYS | Errno::PERM) => open_checked(root, relative),
+            opened => Ok(opened?.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
+        open_checked(root, relative)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn open_directory(root: &Path, relative: &Path) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(root, flags, Mode::empty())?;
+        open_in(&fd, relative, flags)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn open_in(
+        fd: &OwnedFd,
+        relative: impl AsRef<Path>,
+        flags: OFlags,
+    ) -> rustix::io::Result<OwnedFd> {
+        use rustix::fs::{ResolveFlags, openat2};
+
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        openat2(fd, relative.as_ref(), flags, Mode::empty(), resolve)
+    }
+
+    /// Without the system's help: somebody who changes the capture meanwhile can
+    /// still put a link in the way.
+    pub(super) fn open_checked(root: &Path, relative: &Path) -> io::Result<File> {
+        check(root, relative)?;
+        super::open(&root.join(relative))
+    }
+
+    /// Whether no directory on the way is a link.
+    pub(super) fn check(root: &Path, relative: &Path) -> io::Result<()> {
+        let mut way = root.to_owned();
+        for part in relative.parent().into_iter().flat_map(Path::components) {
+            if !matches!(part, Component::Normal(_)) {
+                return Err(io::Error::other(Link));
+            }
+            way.push(part);
+            if way.symlink_metadata()?.is_symlink() {
+                return Err(io::Error::other(Link));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A link in the way of a file.
+#[derive(Debug, thiserror::Error)]
+#[error("a link")]
+struct Link;
+
 /// What reading came to, `Ok(None)` standing for what is no file.
 fn outcome<T>(
     result: io::Result<Option<T>>,
@@ -235,8 +374,14 @@ fn outcome<T>(
         Ok(Some(read)) => Ok(Some(read)),
         Ok(None) => Err(Error::NotAFile { path: path() }),
         Err(error) if is_missing(&error) => Ok(None),
-        Err(error) if is_link(&error) => Err(Error::NotAFile { path: path() }),
-        Err(error) => Err(Error::io(&path(), error)),
+        Err(error) => Err(failed(path(), error)),
+    }
+}
+
+fn failed(path: PathBuf, error: io::Error) -> Error {
+    match is_link(&error) {
+        true => Error::Link { path },
+        false => Error::io(&path, error),
     }
 }
 
@@ -251,10 +396,12 @@ fn not_text(path: PathBuf, error: &Utf8Error) -> Error {
     }
 }
 
-/// Whether the failure says that the file is a link.
+/// Whether the failure says that there is a link, or a way out of the root.
 fn is_link(error: &io::Error) -> bool {
+    const EXDEV: i32 = 18;
     const ELOOP: i32 = 40;
-    cfg!(target_os = "linux") && error.raw_os_error() == Some(ELOOP)
+    error.get_ref().is_some_and(|inner| inner.is::<Link>())
+        || cfg!(target_os = "linux") && matches!(error.raw_os_error(), Some(EXDEV | ELOOP))
 }
 
 /// Whether the failure says that there is no such file. A file of an event that
@@ -265,4 +412,48 @@ pub(crate) fn is_missing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     ) || error.raw_os_error() == Some(ENODEV)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// What is opened with the system's help and without.
+    #[test]
+    fn both_ways_into_a_capture_are_the_same() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("a/b")).expect("a directory");
+        fs::write(root.join("a/b/file"), "inside").expect("a file");
+        fs::write(dir.path().join("file"), "outside").expect("a file");
+        symlink("b", root.join("a/link")).expect("a link");
+        symlink("b/file", root.join("a/linked")).expect("a link");
+        symlink(dir.path(), root.join("out")).expect("a link");
+        for (path, expected) in [
+            ("a/b/file", Some("inside")),
+            ("a/link/file", None),
+            ("a/linked", None),
+            ("out/file", None),
+            ("../file", None),
+            ("a/../../file", None),
+            ("/a/b/file", None),
+        ] {
+            let path = Path::new(path);
+            let ways = [captured::open, captured::open_checked];
+            for open in ways {
+                match (open(&root, path), expected) {
+                    (Ok(file), Some(text)) => {
+                        assert_eq!(io::read_to_string(file).expect("text"), text);
+                    }
+                    (Err(error), None) => assert!(is_link(&error), "{path:?}: {error}"),
+                    (other, _) => panic!("{path:?}: {other:?}"),
+                }
+            }
+            let missing = captured::open_checked(&root, Path::new("a/c/file"));
+            assert!(is_missing(&missing.expect_err("not there")));
+        }
+    }
 }

@@ -13,11 +13,11 @@ use walkdir::WalkDir;
 use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::Format;
-use crate::read::{self, Reader};
+use crate::read::{self, Dir, Reader};
 use crate::ring::{self, PageLayout};
 
 /// Kernels write some 100 KB, or 10 KB for a format file.
-const AVAILABLE_EVENTS_LIMIT: u64 = 16 << 20;
+const AVAILABLE_EVENTS_LIMIT: u64 = 4 << 20;
 const FORMAT_LIMIT: u64 = 1 << 20;
 const BTF_IDS_LIMIT: u64 = 4096;
 const ID_LIMIT: u64 = 64;
@@ -26,6 +26,7 @@ const ID_LIMIT: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Tracefs {
     root: PathBuf,
+    dir: Dir,
 }
 
 /// The events a kernel has, in its own order.
@@ -216,7 +217,7 @@ impl Tracefs {
         let mut denied = None;
         for (path, mount_point) in usual.into_iter().chain(elsewhere) {
             match path.join("available_events").metadata() {
-                Ok(_) => return Ok(Self { root: path }),
+                Ok(_) => return Ok(Self::new(Dir::live(path))),
                 // Without root even an empty place to mount at may be closed:
                 // only where something is mounted would root help.
                 Err(error)
@@ -236,10 +237,12 @@ impl Tracefs {
 
     /// The tracefs of a root laid out like `/sys/kernel`.
     pub(crate) fn at(kernel_root: &Path) -> Result<Self, Error> {
-        let root = kernel_root.join("tracing");
+        let dir = Dir::captured(kernel_root).sub("tracing");
+        let root = dir.path();
         for part in ["available_events", "events"] {
-            match root.join(part).metadata() {
-                Ok(_) => return Ok(Self { root }),
+            match root.join(part).symlink_metadata() {
+                Ok(_) if dir.is_there()? => return Ok(Self::new(dir)),
+                Ok(_) => {}
                 Err(error) if read::is_missing(&error) => {}
                 Err(error) => return Err(Error::io(&root, error)),
             }
@@ -253,6 +256,13 @@ impl Tracefs {
         }
     }
 
+    fn new(dir: Dir) -> Self {
+        Self {
+            root: dir.path(),
+            dir,
+        }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -260,8 +270,7 @@ impl Tracefs {
     /// The events programs can be attached to. Where a capture has no
     /// `available_events`, all that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
-        let path = self.root.join("available_events");
-        match read::bytes(&path, AVAILABLE_EVENTS_LIMIT)? {
+        match self.dir.bytes("available_events", AVAILABLE_EVENTS_LIMIT)? {
             // A line that is no text is one that is no name.
             Some(bytes) => Ok(match str::from_utf8(&bytes) {
                 Ok(text) => Events::parse(text),
@@ -277,7 +286,9 @@ impl Tracefs {
     /// Every event with a directory of its own, sorted: those of
     /// [`events`](Self::events), and those of `ftrace:*`, which are not listed.
     pub(crate) fn event_directories(&self) -> Result<Vec<EventName>, Error> {
-        let events = self.root.join("events");
+        let dir = self.dir.sub("events");
+        let events = dir.path();
+        dir.is_there()?;
         let mut names = Vec::new();
         for entry in WalkDir::new(&events)
             .min_depth(2)
@@ -320,7 +331,7 @@ impl Tracefs {
 
     /// Reads files of many events.
     pub(crate) fn reader(&self) -> Reader {
-        Reader::new(&self.root.join("events"))
+        Reader::new(self.dir.sub("events"))
     }
 
     /// The event's format file, or `None` if it is not there.
@@ -358,7 +369,7 @@ impl Tracefs {
     /// The id of the event's context struct as its `btf_ids` file has it;
     /// `None` where there is no such file, or it names none.
     pub(crate) fn context_type_id(&self, name: &EventName) -> Result<Option<u32>, Error> {
-        let text = read::text(&self.file(name, "btf_ids"), BTF_IDS_LIMIT)?;
+        let text = self.text(name, "btf_ids", BTF_IDS_LIMIT)?;
         Ok(text.and_then(|text| {
             let id = text
                 .lines()
@@ -370,7 +381,7 @@ impl Tracefs {
     /// The id of an event, from its `id` file or, where that has none, as those of
     /// `ftrace:*` in some kernels, from its format; `None` if it has neither file.
     pub(crate) fn id(&self, name: &EventName) -> Result<Option<u32>, Error> {
-        let id = read::text(&self.file(name, "id"), ID_LIMIT)?;
+        let id = self.text(name, "id", ID_LIMIT)?;
         match id.and_then(|id| id.trim_end().parse().ok()) {
             Some(id) => Ok(Some(id)),
             None => Ok(self.format(name)?.map(|format| format.id())),
@@ -378,15 +389,15 @@ impl Tracefs {
     }
 
     pub(crate) fn page_layout(&self) -> Result<PageLayout, Error> {
-        let events = self.root.join("events");
-        let path = events.join("header_page");
-        let Some(text) = read::text(&path, FORMAT_LIMIT)? else {
+        let events = self.dir.sub("events");
+        let path = events.path().join("header_page");
+        let Some(text) = events.text("header_page", FORMAT_LIMIT)? else {
             return Err(Error::NoPageLayout { path });
         };
         let layout = PageLayout::parse(&text);
         let layout = layout.map_err(|source| Error::PageLayout { path, source })?;
-        let path = events.join("header_event");
-        if let Some(text) = read::text(&path, FORMAT_LIMIT)? {
+        let path = events.path().join("header_event");
+        if let Some(text) = events.text("header_event", FORMAT_LIMIT)? {
             let known = ring::check_header_event(&text);
             known.map_err(|source| Error::PageLayout { path, source })?;
         }
@@ -397,8 +408,14 @@ impl Tracefs {
     pub(crate) fn printk_formats(&self) -> Result<Option<String>, Error> {
         /// Thousands of strings take a few hundred kilobytes.
         const LIMIT: u64 = 16 << 20;
-        let bytes = read::bytes(&self.root.join("printk_formats"), LIMIT)?;
+        let bytes = self.dir.bytes("printk_formats", LIMIT)?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The text of one of an event's small files, or `None` if it is not there.
+    fn text(&self, name: &EventName, file: &str, limit: u64) -> Result<Option<String>, Error> {
+        let file = format!("{}/{}/{file}", name.category(), name.event());
+        self.dir.sub("events").text(&file, limit)
     }
 
     fn file(&self, name: &EventName, file: &str) -> PathBuf {

@@ -234,3 +234,39 @@ fn what_is_lost_or_not_known_is_said() {
         decode: cpu3: 2 errors more\n"
     );
 }
+
+/// A process chooses its own name, and root's terminal shows it.
+#[test]
+fn a_terminal_gets_no_control_characters() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return eprintln!("SKIPPED a_terminal_gets_no_control_characters: script(1) is missing");
+    }
+    let fixture = support::fixture("6.18.15-x86_64");
+    let dir = tempfile::tempdir().expect("a directory");
+    let pages = dir.path().join("cpu1.raw");
+    fs::copy(fixture.join("ring/cpu1.raw"), &pages).expect("a copy");
+    fs::write(
+        dir.path().join("saved_cmdlines"),
+        "11428 \u{1b}]0;evil\u{7}\n",
+    )
+    .expect("a file");
+    let command = format!(
+        "{} --root {} {}",
+        example::example("decode").display(),
+        fixture.display(),
+        pages.display()
+    );
+    let piped = Command::new("sh").args(["-c", &command]).output();
+    let piped = piped.expect("it runs");
+    assert!(stdout(&piped).contains("\u{1b}]0;evil\u{7}-11428"));
+    let shown = Command::new("script")
+        .args(["-qec", &command])
+        .arg(dir.path().join("typescript"))
+        .stdin(Stdio::null())
+        .output();
+    let shown = shown.expect("it runs");
+    assert!(shown.status.success());
+    let shown = stdout(&shown);
+    assert!(shown.contains("\\u{1b}]0;evil\\u{7}-11428"), "{shown}");
+    assert!(!shown.contains(['\u{1b}', '\u{7}']));
+}

@@ -228,15 +228,17 @@ fn what_is_no_file() {
         with();
         message(&capture, "sched:sched_switch")
     };
-    let expected = "ROOT/tracing/events/sched/sched_switch/format is no regular file";
+    let path_in_root = "ROOT/tracing/events/sched/sched_switch/format";
     let pipe = || {
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.expect("mkfifo").success());
     };
-    assert_eq!(replace(&pipe), expected);
+    assert_eq!(replace(&pipe), format!("{path_in_root} is no regular file"));
     assert_eq!(
         replace(&|| std::os::unix::fs::symlink("/etc/passwd", &path).expect("a link")),
-        expected
+        format!(
+            "{path_in_root} is a link, or behind one, and links are not followed: copy what it leads to in its place"
+        )
     );
 }
 

@@ -178,25 +178,3 @@ fn many_events_that_are_gone() {
     assert_eq!(gone.count(), 20_000);
     assert!(start.elapsed() < SOON);
 }
-
-#[test]
-fn control_characters_in_btf() {
-    let mut btf = BtfWriter::new(false);
-    btf.int("int\u{1b}[2J", 4, true);
-    let capture = with_btf(&[("vmlinux", &btf.bytes())]);
-    let kernel = capture.kernel();
-    let error = kernel
-        .tracepoint(EVENTS[0])
-        .and_then(|event| event.context())
-        .expect_err("no name");
-    assert!(
-        matches!(
-            error,
-            Error::Btf {
-                source: BtfError::Name { .. },
-                ..
-            }
-        ),
-        "{error}"
-    );
-}

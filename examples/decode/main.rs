@@ -63,7 +63,7 @@ enum Endian {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    shared::run("decode", !arguments.json, |out| match arguments.live {
+    shared::run("decode", false, |out| match arguments.live {
         true => trace(&arguments, out),
         false => decode(&arguments, out),
     })

@@ -12,7 +12,7 @@ use tracepoints::{
     Renderer, TaskNames, TraceContext,
 };
 
-use crate::shared::Failure;
+use crate::shared::{Failure, Screen};
 
 pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
@@ -26,7 +26,9 @@ pub(crate) struct Printer<'a> {
     pub(crate) only: Vec<EventPattern>,
     json: bool,
     out: &'a mut dyn Write,
+    screen: Screen,
     text: String,
+    line: String,
     /// How many records could not be printed, by why.
     failures: BTreeMap<String, usize>,
 }
@@ -82,7 +84,9 @@ impl<'a> Printer<'a> {
             only: Vec::new(),
             json,
             out,
+            screen: Screen::of_stdout(),
             text: String::new(),
+            line: String::new(),
             failures: BTreeMap::new(),
         }
     }
@@ -122,10 +126,12 @@ impl<'a> Printer<'a> {
         };
         if !self.json {
             let text = &self.text;
-            match has_own_form(event) {
-                true => writeln!(self.out, "{context}{text}")?,
-                false => writeln!(self.out, "{context}{}: {text}", event.event())?,
-            }
+            self.line.clear();
+            let _ = match has_own_form(event) {
+                true => write!(self.line, "{context}{text}"),
+                false => write!(self.line, "{context}{}: {text}", event.event()),
+            };
+            writeln!(self.out, "{}", self.screen.show(&self.line))?;
             return Ok(());
         }
         let row = Row {

@@ -1,6 +1,7 @@
 //! What the example programs share: choosing the kernel, failing, printing.
 
-use std::io::{self, BufWriter, Write};
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -84,6 +85,37 @@ pub(crate) fn run(
             eprintln!("{program}: {message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Text of a trace as it may be printed: a process can give itself any name, and on
+/// a terminal control characters are commands. Elsewhere they stay as they are.
+#[allow(dead_code, reason = "some programs print names alone")]
+pub(crate) struct Screen {
+    is_terminal: bool,
+}
+
+#[allow(dead_code, reason = "some programs print names alone")]
+impl Screen {
+    pub(crate) fn of_stdout() -> Self {
+        Self {
+            is_terminal: io::stdout().is_terminal(),
+        }
+    }
+
+    pub(crate) fn show<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+        if !self.is_terminal || !text.contains(control) {
+            return Cow::Borrowed(text);
+        }
+        let mut shown = String::with_capacity(text.len() + 16);
+        for c in text.chars() {
+            match control(c) {
+                true => shown.extend(c.escape_default()),
+                false => shown.push(c),
+            }
+        }
+        Cow::Owned(shown)
     }
 }
 

@@ -290,6 +290,11 @@ impl Section {
         &self.bytes
     }
 
+    /// How many bytes the object has.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The id after the last type's.
     pub(crate) fn end_id(&self) -> TypeId {
         self.first_id.saturating_add(self.types.len() as u32)
@@ -363,7 +368,7 @@ impl Section {
             Some(offset) if self.are_names_plain => (offset as usize) < self.strings_len,
             Some(_) => self
                 .name(offset)
-                .is_some_and(|name| !name.iter().any(u8::is_ascii_control)),
+                .is_some_and(|name| !String::from_utf8_lossy(name).contains(char::is_control)),
             None => self
                 .base
                 .as_ref()
@@ -564,17 +569,13 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// Whether no string has a control character or is longer than any name: one
+/// Whether all strings are printable ASCII and none is longer than any name: one
 /// pass over all of them costs less than one for each type, and real BTF passes.
 fn are_plain(strings: &[u8]) -> bool {
-    let is_control = |byte: u8| (1..0x20).contains(&byte) || byte == 0x7f;
+    let is_odd = |byte: u8| (1..0x20).contains(&byte) || byte >= 0x7f;
     // Inside a block there is no way out, so that it becomes vector code.
-    let has_control = |block: &[u8]| {
-        block
-            .iter()
-            .fold(false, |has, &byte| has | is_control(byte))
-    };
-    if strings.chunks(256).any(has_control) {
+    let has_odd = |block: &[u8]| block.iter().fold(false, |has, &byte| has | is_odd(byte));
+    if strings.chunks(256).any(has_odd) {
         return false;
     }
     let mut rest = strings;

@@ -27,6 +27,15 @@ pub struct FormatError {
 
 pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     let mut lines = Lines::of(text)?;
+    if let Some(before) = before_control(text) {
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before.matches('\n').count() + 1;
+        return Err(FormatError::of(
+            line,
+            &text[start..],
+            "no control character",
+        ));
+    }
     let name = lines.take("`name: ` and the event's name", name_line)?;
     let name = NAME.len()..NAME.len() + name.len();
     let id = lines.take("`ID: ` and a number", id_line)?;
@@ -37,6 +46,9 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     let common_count = fields.len();
     lines.take(FIELD_OR_BLANK, tag(""))?;
     lines.fields(FIELD, &mut fields);
+    if fields.len() > MAX_FIELDS {
+        return Err(lines.error("no more fields than any event has"));
+    }
     lines.take(FIELD_OR_BLANK, tag(""))?;
     let print_fmt = lines.print_fmt()?;
     fields.shrink_to_fit();
@@ -146,13 +158,37 @@ impl<'a> Lines<'a> {
     }
 
     fn error(&self, expected: &'static str) -> FormatError {
-        let line = self.rest.split('\n').next().unwrap_or_default();
-        FormatError {
-            line: self.number,
-            text: line.chars().take(200).collect(),
+        FormatError::of(self.number, self.rest, expected)
+    }
+}
+
+impl FormatError {
+    /// About the first line of `rest`.
+    fn of(line: usize, rest: &str, expected: &'static str) -> Self {
+        let text = rest.split('\n').next().unwrap_or_default();
+        Self {
+            line,
+            text: text.chars().take(200).collect(),
             expected,
         }
     }
+}
+
+/// More fields than any event of any kernel has, by far: what compares fields with
+/// each other or with a struct's members may take its time for each.
+const MAX_FIELDS: usize = 4096;
+
+/// What comes before the first control character but newline and tab, of which a
+/// print fmt may have some; `None` if there is none. What is read may be printed on
+/// a terminal as it is.
+fn before_control(text: &str) -> Option<&str> {
+    // Without a way out of the loop it is vector code.
+    let plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+        return None;
+    }
+    let control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.find(control).map(|at| &text[..at])
 }
 
 fn name_line(line: &str) -> IResult<&str, &str> {
@@ -248,6 +284,36 @@ mod tests {
             assert_eq!(error.line, line, "{error}");
             assert_eq!(Some(&*error.text), bad.split('\n').nth(line - 1));
         }
+    }
+
+    #[test]
+    fn control_characters_are_found() {
+        for (control, line) in [("\u{1b}[31m", 8), ("\u{9b}31m", 8), ("\r", 8)] {
+            let bad = GOOD.replace("__get_str", &format!("{control}__get_str"));
+            // The print fmt goes on in the next line.
+            let error = format(&bad).expect_err(&bad);
+            assert_eq!(
+                (error.line, error.expected),
+                (line + 1, "no control character")
+            );
+            assert!(!error.to_string().contains(char::is_control), "{error}");
+        }
+        let tab = GOOD.replace("%s", "%s\t");
+        assert_eq!(format(&tab).expect("a tab may be").to_string(), tab);
+        let umlaut = GOOD.replace("%s", "ü");
+        assert_eq!(format(&umlaut).expect("not ASCII").to_string(), umlaut);
+    }
+
+    #[test]
+    fn no_event_has_so_many_fields() {
+        let (start, end) = GOOD.split_at(GOOD.find("\n\nprint").expect("there") + 1);
+        let with = |count: usize| {
+            let field = "\tfield:int x;\toffset:8;\tsize:4;\tsigned:1;\n";
+            format(&[start, &field.repeat(count), end].concat())
+        };
+        assert!(with(MAX_FIELDS - 2).is_ok());
+        let error = with(MAX_FIELDS - 1).expect_err("one too many");
+        assert_eq!(error.line, MAX_FIELDS + 6);
     }
 
     #[test]
