@@ -1,6 +1,7 @@
 //! Where named things lie in a run of bytes: what a format file says of a
 //! record and BTF of a struct, in one form.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -122,8 +123,9 @@ impl Layout {
     }
 
     /// What differs from another layout, member by member of the same name, in
-    /// the order of this one; then what only the other has. Sizes of the whole
-    /// and gaps are not compared.
+    /// the order of this one; then what only the other has. Of several members
+    /// without a name the first is compared with the first, and so on. Sizes of
+    /// the whole and gaps are not compared.
     pub fn differences(&self, other: &Layout) -> Vec<Difference> {
         let mut differences = Vec::new();
         let mut add = |slot: &str, kind| {
@@ -132,8 +134,14 @@ impl Layout {
                 kind,
             });
         };
+        // Those of one name, which anonymous ones are, are taken in order.
+        let mut others: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, there) in other.slots.iter().enumerate().rev() {
+            others.entry(&there.name).or_default().push(at);
+        }
         for here in &self.slots {
-            let Some(there) = other.slot(&here.name) else {
+            let there = others.get_mut(&*here.name).and_then(Vec::pop);
+            let Some(there) = there.and_then(|at| other.slots.get(at)) else {
                 add(&here.name, DifferenceKind::OnlyHere);
                 continue;
             };
@@ -165,10 +173,10 @@ impl Layout {
                 );
             }
         }
-        for there in &other.slots {
-            if self.slot(&there.name).is_none() {
-                add(&there.name, DifferenceKind::OnlyThere);
-            }
+        let mut left: Vec<usize> = others.into_values().flatten().collect();
+        left.sort_unstable();
+        for there in left.into_iter().filter_map(|at| other.slots.get(at)) {
+            add(&there.name, DifferenceKind::OnlyThere);
         }
         differences
     }
@@ -428,5 +436,30 @@ mod tests {
             ]
         );
         assert_eq!(here.differences(&here), []);
+    }
+
+    #[test]
+    fn members_without_a_name_are_compared_in_order() {
+        let here = layout(24, vec![slot("", 0, 8), slot("", 8, 8), slot("", 16, 8)]);
+        assert_eq!(here.differences(&here), []);
+        let there = layout(16, vec![slot("", 0, 8), slot("", 12, 8)]);
+        let kinds = |differences: Vec<Difference>| -> Vec<DifferenceKind> {
+            let kinds = differences.into_iter();
+            kinds.map(|difference| difference.kind).collect()
+        };
+        assert_eq!(
+            kinds(here.differences(&there)),
+            [
+                DifferenceKind::Moved { from: 8, to: 12 },
+                DifferenceKind::OnlyHere
+            ]
+        );
+        assert_eq!(
+            kinds(there.differences(&here)),
+            [
+                DifferenceKind::Moved { from: 12, to: 8 },
+                DifferenceKind::OnlyThere
+            ]
+        );
     }
 }

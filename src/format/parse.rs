@@ -191,8 +191,10 @@ fn before_control(text: &str) -> Option<&str> {
     text.find(control).map(|at| &text[..at])
 }
 
+/// A name is shown as it is: one that could move a terminal's cursor is none.
 fn name_line(line: &str) -> IResult<&str, &str> {
-    preceded(tag(NAME), verify(rest, |name: &str| !name.is_empty())).parse(line)
+    let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_control);
+    preceded(tag(NAME), verify(rest, is_name)).parse(line)
 }
 
 fn id_line(line: &str) -> IResult<&str, u32> {
@@ -267,6 +269,7 @@ mod tests {
         for (from, to, line) in [
             ("name: a", "nam: a", 1),
             ("name: a", "name: ", 1),
+            ("name: a", "name: a\x1b[2J", 1),
             ("ID: 7", "ID: seven", 2),
             ("ID: 7", "ID: 07", 2),
             ("ID: 7", "ID: 4294967296", 2),

@@ -338,7 +338,11 @@ impl fmt::Display for Expression {
                 then: None,
                 otherwise,
             } => write!(out, "({condition} ?: {otherwise})"),
-            Self::Cast(name, operand) => write!(out, "(({name})({operand}))"),
+            Self::Cast(name, operand) => match **operand {
+                // `({` would begin a statement expression.
+                Self::List(_) => write!(out, "(({name}){operand})"),
+                _ => write!(out, "(({name})({operand}))"),
+            },
             Self::Index(array, index) => write!(out, "{array}[{index}]"),
             Self::Member {
                 whole,
@@ -433,6 +437,14 @@ mod tests {
                 r#""%s", ({ char *x = ")"; x; })"#,
             ),
             (r#""%c", 'x' == '\n'"#, r#""%c", ('x' == '\n')"#),
+            (
+                r#""%d", (int []){ 1, 2 }[x * y] + (x * y) - 1"#,
+                r#""%d", ((((int []){ 1, 2 })[(x * y)] + (x * y)) - 1)"#,
+            ),
+            (
+                r#""%d", (const char *const)REC->x"#,
+                r#""%d", ((const char *const)(REC->x))"#,
+            ),
         ] {
             let print = PrintFmt::parse(text).expect(text);
             assert_eq!(print.to_string(), written);
@@ -448,6 +460,7 @@ mod tests {
             ("\"a\" b", 4),
             ("\"a\", ", 5),
             ("\"a\", f(1", 8),
+            ("\"a\", {}*y", 5),
             ("x", 0),
         ] {
             match PrintFmt::parse(text) {
@@ -455,7 +468,9 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
-        for bomb in ["(", "-", "f(", "a?", "(u8)", "{", "a[", "sizeof "] {
+        for bomb in [
+            "(", "-", "f(", "a?", "(u8)", "f({", "(u8){", "a[", "sizeof ",
+        ] {
             let text = format!("\"\", {}", bomb.repeat(20_000));
             let error = PrintFmt::parse(&text).expect_err("a bomb");
             assert_eq!(error, PrintFmtError::TooDeep { limit: 96 }, "{bomb}");

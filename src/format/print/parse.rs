@@ -132,6 +132,13 @@ fn unary(input: &str, depth: usize) -> IResult<&str, Expression> {
         return Ok((rest, Expression::Unary(operator, Box::new(operand))));
     }
     if let (rest, Some(type_name)) = opt(cast).parse(input)? {
+        let (rest, _) = multispace0(rest)?;
+        if rest.starts_with('{') {
+            // A compound literal, which other brackets may follow.
+            let (rest, items) = list(rest, depth)?;
+            let literal = Expression::Cast(type_name.to_owned(), Box::new(items));
+            return postfix(rest, literal, depth);
+        }
         let (rest, operand) = unary(rest, depth)?;
         return Ok((
             rest,
@@ -241,9 +248,6 @@ fn primary(input: &str, depth: usize) -> IResult<&str, Expression> {
         let (rest, _) = token(")")(rest)?;
         return Ok((rest, inner));
     }
-    if input.starts_with('{') {
-        return list(input, depth);
-    }
     alt((
         map(literal, Expression::String),
         map(character, |text| Expression::Character(text.to_owned())),
@@ -335,15 +339,21 @@ fn type_name(input: &str) -> IResult<&str, &str> {
     let (input, _) = multispace0(input)?;
     let mut rest = input;
     let mut words = 0;
+    let mut is_pointer = false;
     loop {
         let trimmed = rest.trim_start();
         if let Ok((after, one)) = word(trimmed) {
+            // `x * y` is a product.
+            if is_pointer && !matches!(one, "const" | "volatile" | "restrict") {
+                break;
+            }
             words += 1;
             rest = after;
             if matches!(one, "typeof" | "__typeof__") {
                 (rest, _) = preceded(multispace0, opaque).parse(rest)?;
             }
         } else if let Some(after) = trimmed.strip_prefix('*').filter(|_| words > 0) {
+            is_pointer = true;
             rest = after;
         } else if let Some(after) = trimmed.strip_prefix("[]").filter(|_| words > 0) {
             rest = after;
