@@ -53,6 +53,9 @@ mod event_ids;
 mod event_name;
 mod filter;
 pub mod format;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kernel;
 mod layout;
 #[cfg(all(feature = "probe", target_os = "linux"))]

@@ -72,7 +72,7 @@ impl Events {
     }
 
     /// Reads the text of `available_events`.
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut events = Self::default();
         for (index, line) in text.lines().enumerate() {
             match EventName::listed(line) {
