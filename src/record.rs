@@ -207,8 +207,8 @@ impl<'a> Record<'a> {
     }
 
     /// The data of a dynamic field, wherever in the record they are; of an array
-    /// of no size, as `char buf[]` of `ftrace:print`, the rest of the record; the
-    /// bytes of any other field.
+    /// of no size, as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), the
+    /// rest of the record; the bytes of any other field.
     ///
     /// # Errors
     ///
@@ -217,8 +217,7 @@ impl<'a> Record<'a> {
     pub fn data(&self, field: &Field) -> Result<&'a [u8], RecordError> {
         let raw = self.raw(field)?;
         if !field.kind().is_dynamic() {
-            let is_rest = field.size() == 0 && field.declaration().array() == Some("");
-            return Ok(match is_rest {
+            return Ok(match field.is_rest() {
                 true => self
                     .bytes
                     .get(field.offset() as usize..)
@@ -416,19 +415,23 @@ mod tests {
 
     #[test]
     fn an_array_of_no_size_is_the_rest() {
-        let text = "name: print\nID: 5\nformat:\n\n\
-            \tfield:int id;\toffset:0;\tsize:4;\tsigned:1;\n\
-            \tfield:char buf[];\toffset:4;\tsize:0;\tsigned:0;\n\
-            \nprint fmt: \"\"\n";
-        let format = Format::parse(text).expect("a format");
-        let value = |bytes: &[u8]| {
-            let record = Record::new(&format, bytes, Machine::NATIVE);
-            let value = record.value(&format.fields()[1]);
-            value.map(|value| value.to_string())
-        };
-        assert_eq!(value(b"....marker\n\0\0"), Ok("marker\n".to_owned()));
-        assert_eq!(value(b"...."), Ok(String::new()));
-        assert!(matches!(value(b"..."), Err(RecordError::Short { .. })));
+        for buffer in ["buf[]", "buf"] {
+            let text = format!(
+                "name: print\nID: 5\nformat:\n\n\
+                \tfield:int id;\toffset:0;\tsize:4;\tsigned:1;\n\
+                \tfield:char {buffer};\toffset:4;\tsize:0;\tsigned:0;\n\
+                \nprint fmt: \"\"\n"
+            );
+            let format = Format::parse(&text).expect("a format");
+            let value = |bytes: &[u8]| {
+                let record = Record::new(&format, bytes, Machine::NATIVE);
+                let value = record.value(&format.fields()[1]);
+                value.map(|value| value.to_string())
+            };
+            assert_eq!(value(b"....marker\n\0\0"), Ok("marker\n".to_owned()));
+            assert_eq!(value(b"...."), Ok(String::new()));
+            assert!(matches!(value(b"..."), Err(RecordError::Short { .. })));
+        }
     }
 
     #[test]

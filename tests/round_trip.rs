@@ -44,7 +44,7 @@ fn check(root: &Path) -> usize {
 #[test]
 fn of_every_fixture() {
     let files: usize = support::fixtures().iter().map(|root| check(root)).sum();
-    assert_eq!(files, 513);
+    assert_eq!(files, 566);
 }
 
 #[test]

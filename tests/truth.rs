@@ -15,10 +15,10 @@ type Counts = BTreeMap<&'static str, usize>;
 /// Resolves every event of a kernel; no class may be other than the truth's.
 fn check(root: &Path) -> Counts {
     let kernel = Kernel::at(root).expect("a kernel");
-    let truth = match support::name(root).ends_with("-i686") {
+    let truth = match root.join("btf").exists() {
         // Nobody read this one's memory; it has no BTF to be wrong with.
-        true => String::new(),
-        false => fs::read_to_string(root.join("truth/class.tsv")).expect("the truth"),
+        false => String::new(),
+        true => fs::read_to_string(root.join("truth/class.tsv")).expect("the truth"),
     };
     let mut compared = 0;
     let truth: HashMap<&str, &str> = truth

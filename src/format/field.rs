@@ -19,7 +19,8 @@ pub enum FieldKind {
     /// A pointer: an address, in the kernel or, for arguments of system calls,
     /// in the caller's memory.
     Pointer,
-    /// An array inside the record.
+    /// An array inside the record. One of no size is the rest of it: events of
+    /// `ftrace:*` end with such a `char buf[]`, which Linux 4.x spells `char buf`.
     Array,
     /// Bytes elsewhere in the record. The field itself is a u32: offset from
     /// the record's start in its low 16 bits, length in its high 16.
@@ -73,6 +74,9 @@ impl FieldKind {
             Self::Array
         } else if type_text.contains('*') {
             Self::Pointer
+        } else if size == 0 && !begins_with("struct") && !begins_with("union") {
+            // No value has no size.
+            Self::Array
         } else if begins_with("struct")
             || begins_with("union")
             // A typedef of a struct (`uuid_t`) shows in its size alone.
@@ -215,6 +219,13 @@ impl Field {
             && self.declaration.base_type() == "char"
     }
 
+    /// Whether it is the rest of the record, from its offset on.
+    pub(crate) fn is_rest(&self) -> bool {
+        self.kind == FieldKind::Array
+            && self.size == 0
+            && matches!(self.declaration.array(), None | Some(""))
+    }
+
     /// The field's type, as far as its declaration and size tell.
     pub(super) fn c_type(&self) -> CType {
         let declaration = &self.declaration;
@@ -327,6 +338,9 @@ mod tests {
             ("struct crw crw", 8, FieldKind::Struct),
             ("union orb orb", 32, FieldKind::Struct),
             ("uuid_t uuid", 16, FieldKind::Struct),
+            ("char buf", 0, FieldKind::Array),
+            ("u32 buf[]", 0, FieldKind::Array),
+            ("struct empty empty", 0, FieldKind::Struct),
         ] {
             assert_eq!(field(declaration, size).kind(), kind, "{declaration}");
         }
@@ -345,6 +359,7 @@ mod tests {
             ("unsigned long args[6]", 48, Some(8), Some(6)),
             ("unsigned long args[N]", 48, None, None),
             ("unsigned long args[0]", 0, None, None),
+            ("u32 buf", 0, Some(4), Some(0)),
             ("__data_loc u32[] values", 4, Some(4), None),
             ("int dfd", 8, None, None),
         ] {

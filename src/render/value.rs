@@ -48,6 +48,12 @@ pub(super) enum Node {
         element: u32,
         signed: bool,
     },
+    /// All that is behind this offset.
+    Rest {
+        offset: usize,
+        element: u32,
+        signed: bool,
+    },
     /// Data elsewhere in the record, as the field there says.
     Located(Located),
     /// How long they are.
@@ -159,7 +165,7 @@ impl Compiler<'_> {
                     element: size.into(),
                     signed,
                 },
-                data @ Node::Data { .. } => data,
+                data @ (Node::Data { .. } | Node::Rest { .. }) => data,
                 // `&array[index]` is where that element begins.
                 Node::Index(array, index) => Node::Binary(BinaryOperator::Add, array, index),
                 _ => Node::Unknown(expression.to_string()),
@@ -211,6 +217,13 @@ impl Compiler<'_> {
     fn of_field(&self, field: &Field) -> Node {
         let offset = field.offset() as usize;
         let signed = field.signed() == Some(true);
+        if field.is_rest() {
+            return Node::Rest {
+                offset,
+                element: field.element_size_on(self.machine).unwrap_or(1),
+                signed,
+            };
+        }
         match field.kind() {
             FieldKind::Scalar | FieldKind::Pointer => Node::Scalar {
                 offset,
@@ -578,6 +591,18 @@ impl Node {
                 element,
                 signed,
             } => match scope.bytes.get(*offset..offset.saturating_add(*size)) {
+                Some(data) => Value::Bytes {
+                    data,
+                    element: *element,
+                    signed: *signed,
+                },
+                None => SHORT,
+            },
+            Self::Rest {
+                offset,
+                element,
+                signed,
+            } => match scope.bytes.get(*offset..) {
                 Some(data) => Value::Bytes {
                     data,
                     element: *element,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The cut-down kernels of `tests/fixtures`, sorted.
 pub(crate) fn fixtures() -> Vec<PathBuf> {
     let kernels = kernels_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"));
-    assert_eq!(kernels.len(), 6, "the fixtures are whole");
+    assert_eq!(kernels.len(), 9, "the fixtures are whole");
     kernels
 }
 
