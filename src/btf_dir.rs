@@ -174,6 +174,8 @@ impl BtfDir {
         homes.extend(opened.homes.get(event).into_iter().flatten().cloned());
         if !homes.is_empty() {
             Homes::Found(homes)
+        } else if modules.list.is_empty() && vmlinux.index().event_names().next().is_none() {
+            Homes::None(FormatReason::NoEventsInBtf)
         } else if modules.list.is_empty() {
             Homes::None(FormatReason::NoModuleBtf)
         } else if !opened.unreadable.is_empty() {

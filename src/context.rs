@@ -97,6 +97,9 @@ pub enum KernelSource {
 pub enum FormatReason {
     /// The kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`).
     NoBtf,
+    /// The kernel's BTF does not say which object defines which event: Linux 5.4,
+    /// whose BTF has the structs and not yet the typedefs `btf_trace_<event>`.
+    NoEventsInBtf,
     /// vmlinux does not define the event, and the kernel has no BTF of modules:
     /// before Linux 5.11, or without `CONFIG_DEBUG_INFO_BTF_MODULES`.
     NoModuleBtf,
@@ -826,6 +829,9 @@ impl fmt::Display for FormatReason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoBtf => out.write_str("this kernel has no BTF"),
+            Self::NoEventsInBtf => {
+                out.write_str("this kernel's BTF does not say which events it defines")
+            }
             Self::NoModuleBtf => {
                 out.write_str("vmlinux does not define the event, and there is no BTF of modules")
             }

@@ -322,6 +322,23 @@ fn several_templates_stay_ambiguous_unless_the_kernel_says() {
     }
 }
 
+/// Linux 5.4: a struct of the event's name may be that of a module's namesake.
+#[test]
+fn structs_without_typedefs_prove_nothing() {
+    let mut types = Types::new();
+    types.class("event", &[types.int]);
+    let context = capture(&types, &["x:event"]).context("x:event");
+    assert_eq!(
+        context.evidence(),
+        &Evidence::Format(FormatReason::NoEventsInBtf)
+    );
+    assert_eq!(answer(&context), ("format", None, None));
+    assert_eq!(
+        context.evidence().to_string(),
+        "layout from the format file: this kernel's BTF does not say which events it defines"
+    );
+}
+
 #[test]
 fn an_event_of_a_module() {
     let types = {
