@@ -2,6 +2,10 @@
 
 mod support;
 
+#[path = "support/btf.rs"]
+mod btf;
+#[path = "support/capture.rs"]
+mod capture;
 #[path = "support/example.rs"]
 mod example;
 
@@ -9,6 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use btf::BtfWriter;
+use capture::{COMMON, Capture};
 use tracepoints::emit::{self, CHeader, COptions, RustModule, skeleton_c, skeleton_rust};
 use tracepoints::{Error, Kernel};
 
@@ -63,6 +69,15 @@ fn has(program: &str) -> bool {
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success())
+}
+
+/// The option programs are compiled with, where they can be.
+fn libbpf(test: &str) -> Option<String> {
+    let is_there = has("clang") && Path::new("/usr/include/bpf/bpf_helpers.h").exists();
+    if !is_there {
+        support::skip(test, "there is no clang, or no libbpf");
+    }
+    is_there.then(|| format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH))
 }
 
 /// The targets a kernel's layouts are asserted for: its own machine, and BPF.
@@ -155,13 +170,9 @@ fn rust_of_every_event() {
 
 #[test]
 fn c_programs_of_every_fixture() {
-    let include = format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH);
-    if !has("clang") || !Path::new("/usr/include/bpf/bpf_helpers.h").exists() {
-        return support::skip(
-            "c_programs_of_every_fixture",
-            "there is no clang, or no libbpf",
-        );
-    }
+    let Some(include) = libbpf("c_programs_of_every_fixture") else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("program.c");
     for root in support::fixtures() {
@@ -343,4 +354,136 @@ fn constants_of_every_event() {
         compile("rustc", &arguments, &file);
     }
     assert!(count > 500, "{count}");
+}
+
+/// A 32-bit kernel with BTF, whose `long` and pointers have 4 bytes where a program's
+/// have 8, and whose `u64` is not aligned as a program's.
+fn kernel_of_32_bits(big_endian: bool) -> Capture {
+    let mut btf = BtfWriter::new(big_endian);
+    let long = btf.int("long int", 4, true);
+    let unsigned_long = btf.int("long unsigned int", 4, false);
+    let int = btf.int("int", 4, true);
+    let char = btf.int("char", 1, true);
+    let byte = btf.int("unsigned char", 1, false);
+    let short = btf.int("short unsigned int", 2, false);
+    let long_long = btf.int("long long unsigned int", 8, false);
+    let u64 = btf.typedef("u64", long_long);
+    let members = [
+        ("type", short, 0),
+        ("flags", byte, 2),
+        ("preempt_count", byte, 3),
+        ("pid", int, 4),
+    ];
+    let entry = btf.structure("trace_entry", 8, &members);
+    let void_pointer = btf.pointer(0);
+    let const_char = btf.constant(char);
+    let text = btf.pointer(const_char);
+    let pointer_typedef = btf.typedef("handle_t", void_pointer);
+    let long_typedef = btf.typedef("old_off_t", unsigned_long);
+    let longs = btf.array(unsigned_long, 2);
+    let pointers = btf.array(void_pointer, 2);
+    let task = btf.structure("list", 0, &[]);
+    let task_pointer = btf.pointer(task);
+    let const_pointer = btf.constant(task_pointer);
+    let callback = btf.prototype_returning(int, &[void_pointer]);
+    let callback = btf.pointer(callback);
+    let nested = btf.structure("nested", 8, &[("next", task_pointer, 0), ("when", long, 4)]);
+    let data = btf.array(char, 0);
+    let own = [
+        ("a", unsigned_long, "unsigned long a", 4),
+        ("b", u64, "u64 b", 8),
+        ("c", text, "const char * c", 4),
+        ("d", pointer_typedef, "handle_t d", 4),
+        ("e", long_typedef, "old_off_t e", 4),
+        ("f", longs, "unsigned long f[2]", 8),
+        ("g", pointers, "void * g[2]", 8),
+        ("h", nested, "struct nested h", 8),
+        ("i", const_pointer, "struct list *const i", 4),
+        ("j", callback, "callback_t j", 4),
+        ("k", long, "long k", 4),
+    ];
+    let mut members = vec![("ent", entry, 0)];
+    let mut fields = Vec::new();
+    let mut at = 8;
+    for (name, ty, declaration, size) in own {
+        members.push((name, ty, at));
+        fields.push((declaration, at, size));
+        at += size;
+    }
+    members.push(("__data", data, at));
+    btf.event_class("event", at, &members, &[void_pointer]);
+    btf.event("event", &[void_pointer]);
+    let mut capture = Capture::new();
+    capture
+        .event("x:event", COMMON, &fields)
+        .btf("vmlinux", &btf.bytes());
+    capture
+}
+
+#[test]
+fn a_32_bit_kernels_types_have_its_sizes_in_a_program() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (big_endian, targets) in [
+        (false, ["bpf", "i686-linux-gnu", "armv7-linux-gnueabi"]),
+        (true, ["bpfeb", "mips-linux-gnu", "powerpc-linux-gnu"]),
+    ] {
+        let capture = kernel_of_32_bits(big_endian);
+        let kernel = capture.kernel();
+        let event = kernel.tracepoint("x:event").expect("an event");
+        let context = event.context().expect("a context");
+        assert_eq!(context.struct_name(), Some("trace_event_raw_event"));
+        let mut header = CHeader::new(COptions::default().assertions(true));
+        header.add(&event).expect("C");
+        let mut module = RustModule::new();
+        module.add(&event).expect("Rust");
+        let text = format!("{header}\n{module}");
+        insta::assert_snapshot!("types_of_a_32_bit_kernel", text);
+
+        let file = dir.path().join("program.c");
+        fs::write(&file, skeleton_c(&event).expect("a program")).expect("a file");
+        if let Some(include) = libbpf("a_32_bit_kernels_types (program)") {
+            let target = format!("--target={}", targets[0]);
+            let arguments = [
+                "-O2",
+                "-Wall",
+                "-Werror",
+                "-fsyntax-only",
+                &target,
+                &include,
+            ];
+            compile("clang", &arguments, &file);
+        }
+        let file = dir.path().join("header.c");
+        fs::write(&file, header.to_string()).expect("a file");
+        if has("clang") {
+            for target in targets {
+                let target = format!("--target={target}");
+                let arguments = ["-std=gnu11", "-Wall", "-Werror", "-fsyntax-only", &target];
+                compile("clang", &arguments, &file);
+            }
+        } else {
+            support::skip("a_32_bit_kernels_types (C)", "there is no clang");
+        }
+        let file = dir.path().join("module.rs");
+        fs::write(&file, module.to_string()).expect("a file");
+        let out = dir.path().display().to_string();
+        let arguments = ["--crate-type=lib", "--emit=metadata", "--out-dir", &out];
+        compile("rustc", &arguments, &file);
+    }
+}
+
+/// What a format file says goes into comments, and stays there.
+#[test]
+fn a_comment_ends_where_it_should() {
+    let mut capture = Capture::new();
+    capture.event("x:event", COMMON, &[("int */ int leak[1], /* a", 8, 4)]);
+    let kernel = capture.kernel();
+    let event = kernel.tracepoint("x:event").expect("an event");
+    let mut header = CHeader::new(COptions::default());
+    header.add(&event).expect("C");
+    let program = skeleton_c(&event).expect("a program");
+    for text in [header.to_string(), program] {
+        assert!(text.contains("/* int * / int leak[1], / *"), "{text}");
+        assert!(!text.contains("*/ int leak"), "{text}");
+    }
 }

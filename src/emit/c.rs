@@ -18,7 +18,8 @@ pub struct COptions {
     /// reads to the kernel the program is loaded on (CO-RE).
     pub preserve_access_index: bool,
     /// Asserts the size of every context struct, and offset and size of each of
-    /// its members.
+    /// its members. Together with `preserve_access_index` they hold of 64-bit kernels
+    /// alone: those of others get their sizes when they are relocated.
     pub assertions: bool,
     /// Leaves out the types the context structs need: for a file that has them
     /// from elsewhere.
@@ -76,6 +77,9 @@ pub struct CHeader {
 /// What is defined so far.
 #[derive(Clone, Debug, Default)]
 struct Definitions {
+    /// Whether libbpf makes offsets and sizes the kernel's: then types are the
+    /// kernel's too, or it would not find them.
+    is_relocated: bool,
     text: String,
     /// `struct x`, `enum y`, `z`: what defines it, to tell another of its name.
     known: HashMap<String, String>,
@@ -87,7 +91,11 @@ impl CHeader {
     pub fn new(options: COptions) -> Self {
         Self {
             options,
-            ..Self::default()
+            definitions: Definitions {
+                is_relocated: options.preserve_access_index,
+                ..Definitions::default()
+            },
+            assertions: String::new(),
         }
     }
 
@@ -122,7 +130,9 @@ impl CHeader {
         };
         needed
             .and_then(|()| {
-                let remark = emitted.remark.map(|remark| format!("/* {remark} */\n"));
+                let remark = emitted
+                    .remark
+                    .map(|remark| format!("{}\n", comment(&remark)));
                 let body = definitions.body(&emitted.layout, 0)?;
                 let text = format!("{}{key} {body};\n", remark.unwrap_or_default());
                 definitions.define(&key, text)
@@ -212,7 +222,7 @@ impl Definitions {
 
     /// Defines what a value of this type needs, or what a pointer to it does.
     fn need(&mut self, ty: &CType) -> Result<(), Failure> {
-        match ty {
+        match &self.concrete(ty) {
             CType::Pointer { target, .. } | CType::Qualified { target, .. } => self.need(target),
             CType::Array { element, .. } => self.need(element),
             CType::Function {
@@ -225,6 +235,7 @@ impl Definitions {
             }
             CType::Typedef { name, target } => {
                 self.need(target)?;
+                let target = self.concrete(target);
                 let declaration = target.declare_with(name, &|ty| self.specifier(ty, 0));
                 self.define(name, format!("typedef {declaration};\n"))
             }
@@ -331,7 +342,9 @@ impl Definitions {
             }
             let member = self.member(slot, indent + 1);
             let width = slot.width().map(|width| format!(" : {width}"));
-            let spelled = spelling(&slot.ty).map(|text| format!(" /* {text} */"));
+            let spelled = self
+                .spelling(&slot.ty)
+                .map(|text| format!(" {}", comment(&text)));
             writeln!(
                 text,
                 "{tabs}{member}{};{}",
@@ -359,8 +372,82 @@ impl Definitions {
         Ok(text)
     }
 
+    /// A type as C for eBPF has it: of a format file, an integer, a pointer or so many
+    /// bytes; of a 32-bit kernel, an integer for a `long` or a pointer, which have 8
+    /// bytes in a program. Any other type is its own.
+    fn concrete(&self, ty: &CType) -> CType {
+        match ty {
+            CType::Spelled {
+                is_pointer: true,
+                size: 8,
+                ..
+            } => CType::Pointer {
+                target: Box::new(CType::Void),
+                size: 8,
+            },
+            CType::Spelled {
+                size: 1 | 2 | 4 | 8,
+                ..
+            } => ty.clone(),
+            CType::Spelled { size, .. } => CType::Array {
+                element: Box::new(CType::Int {
+                    name: "unsigned char".to_owned(),
+                    size: 1,
+                    signed: false,
+                }),
+                count: *size,
+            },
+            CType::Array { element, count } => CType::Array {
+                element: Box::new(self.concrete(element)),
+                count: *count,
+            },
+            CType::Qualified { qualifier, target } => CType::Qualified {
+                qualifier,
+                target: Box::new(self.concrete(target)),
+            },
+            CType::Pointer { size, .. } if self.is_narrow(ty) => CType::Spelled {
+                text: ty.declare(""),
+                size: *size,
+                signed: false,
+                is_pointer: true,
+            },
+            CType::Int { name, size, signed } if self.is_narrow(ty) => CType::Spelled {
+                text: name.clone(),
+                size: *size,
+                signed: *signed,
+                is_pointer: false,
+            },
+            other => other.clone(),
+        }
+    }
+
+    /// Whether a type has 8 bytes in a program and fewer in the kernel.
+    fn is_narrow(&self, ty: &CType) -> bool {
+        let is_long = |name: &str| {
+            let longs = name.split(' ').filter(|word| *word == "long");
+            longs.count() == 1 && !name.contains("double")
+        };
+        !self.is_relocated
+            && match ty {
+                CType::Pointer { size, .. } => *size < 8,
+                CType::Int { name, size, .. } => *size < 8 && is_long(name),
+                _ => false,
+            }
+    }
+
+    /// How the kernel spells a type that the text does not have.
+    fn spelling(&self, ty: &CType) -> Option<String> {
+        match ty {
+            CType::Spelled { text, .. } => Some(text.clone()),
+            CType::Array { element, .. } => self.spelling(element),
+            CType::Qualified { target, .. } if self.is_narrow(target) => Some(ty.declare("")),
+            narrow if self.is_narrow(narrow) => Some(ty.declare("")),
+            _ => None,
+        }
+    }
+
     fn member(&self, slot: &Slot, indent: usize) -> String {
-        concrete(&slot.ty)
+        self.concrete(&slot.ty)
             .declare_with(slot.name(), &|ty| self.specifier(ty, indent))
             .trim_end()
             .to_owned()
@@ -392,6 +479,12 @@ impl Definitions {
         }
         text + "}" + mode
     }
+}
+
+/// A comment of one line, which ends where it should whatever the text is: it may be
+/// from anyone's format file.
+pub(super) fn comment(text: &str) -> String {
+    format!("/* {} */", text.replace("*/", "* /").replace("/*", "/ *"))
 }
 
 fn overlap(layout: &Layout, slot: &Slot) -> Failure {
@@ -448,47 +541,6 @@ fn integer(size: u32, signed: bool) -> &'static str {
         (4, true) => "int",
         (_, false) => "unsigned long long",
         (_, true) => "long long",
-    }
-}
-
-/// A type of a format file as one C has: an integer, a pointer or so many
-/// bytes. Any other type is its own.
-fn concrete(ty: &CType) -> CType {
-    match ty {
-        CType::Spelled {
-            is_pointer: true,
-            size: 8,
-            ..
-        } => CType::Pointer {
-            target: Box::new(CType::Void),
-            size: 8,
-        },
-        CType::Spelled {
-            size: 1 | 2 | 4 | 8,
-            ..
-        } => ty.clone(),
-        CType::Spelled { size, .. } => CType::Array {
-            element: Box::new(CType::Int {
-                name: "unsigned char".to_owned(),
-                size: 1,
-                signed: false,
-            }),
-            count: *size,
-        },
-        CType::Array { element, count } => CType::Array {
-            element: Box::new(concrete(element)),
-            count: *count,
-        },
-        other => other.clone(),
-    }
-}
-
-/// How the format file spells a type it does not define.
-fn spelling(ty: &CType) -> Option<&str> {
-    match ty {
-        CType::Spelled { text, .. } => Some(text),
-        CType::Array { element, .. } => spelling(element),
-        _ => None,
     }
 }
 

@@ -219,7 +219,7 @@ impl Access<'_> {
         let mut line = |line: String| {
             let _ = writeln!(text, "\t{line}");
         };
-        line(format!("/* {} */", field.declaration()));
+        line(super::c::comment(field.declaration().text()));
         let print = |conversion: &str, value: &str| {
             format!("bpf_printk(\"{name}=%{conversion}\", {value});")
         };
