@@ -162,6 +162,86 @@ fn many_tracepoints_with_many_arguments() {
     assert!(start.elapsed() < SOON);
 }
 
+/// Each argument alone would be small enough.
+#[test]
+fn arguments_that_branch_at_every_step() {
+    let mut btf = BtfWriter::new(false);
+    let leaf = btf.structure(&"x".repeat(1000), 8, &[]);
+    let mut ty = btf.pointer(leaf);
+    for _ in 0..11 {
+        let prototype = btf.prototype(&[ty, ty]);
+        ty = btf.pointer(prototype);
+    }
+    btf.event("one", &[ty, ty]);
+    btf.event("many", &[ty; 64]);
+    let capture = with_btf(&[("vmlinux", &btf.bytes())]);
+    let kernel = capture.kernel();
+    let one = kernel.raw_tracepoint("one").expect("one argument");
+    assert!(one.to_string().len() > 2048 * 1000);
+    let error = kernel.raw_tracepoint("many").expect_err("too many types");
+    assert!(
+        matches!(
+            error,
+            Error::Btf {
+                source: BtfError::Describe(_),
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn members_with_many_enumerators() {
+    let mut btf = BtfWriter::new(false);
+    let byte = btf.int("char", 1, false);
+    let entry = btf.structure("trace_entry", 1, &[("type", byte, 0)]);
+    let values = vec![("a", 1); 60_000];
+    let wide = btf.enumeration("wide", &values);
+    let names: Vec<String> = (0..1000).map(|number| format!("m{number}")).collect();
+    let place = |number: usize| 4 + 4 * number as u32;
+    let mut members = vec![("ent", entry, 0)];
+    let own = names.iter().enumerate();
+    members.extend(own.map(|(at, name)| (name.as_str(), wide, place(at))));
+    btf.event_class("x", 4004, &members, &[byte]);
+    btf.event("x", &[byte]);
+    let declarations: Vec<String> = names.iter().map(|name| format!("int {name}")).collect();
+    let fields = declarations.iter().enumerate();
+    let fields: Vec<_> = fields
+        .map(|(at, text)| (text.as_str(), place(at), 4))
+        .collect();
+    let mut capture = with_btf(&[("vmlinux", &btf.bytes())]);
+    capture.event("x:x", &[("char common_type", 0, 1)], &fields);
+    let context = capture.context("x:x");
+    assert_eq!(context.struct_name(), Some("trace_event_raw_x"));
+    let error = context.layout().expect_err("too many enumerators");
+    assert!(matches!(error, Error::Layout { .. }), "{error}");
+}
+
+#[test]
+fn pointers_of_any_size() {
+    for size in [0, 3, 16, u32::MAX / 8 + 1, u32::MAX] {
+        let mut capture = Capture::new();
+        let fields = [("char * p", 8, size), ("int * q", 9, size)];
+        for name in ["x:x", "syscalls:sys_enter_x"] {
+            capture.event(name, COMMON, &fields);
+            let kernel = capture.kernel();
+            let tracepoint = kernel.tracepoint(name).expect("an event");
+            let written = [
+                emit::skeleton_c(&tracepoint),
+                emit::skeleton_rust(&tracepoint),
+            ];
+            // One may be refused; none has an integer of that size.
+            for text in written.into_iter().flatten() {
+                assert!(
+                    !text.contains(&format!("u{}", u64::from(size) * 8)),
+                    "{text}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn many_events_that_are_gone() {
     let mut capture = Capture::new();

@@ -21,20 +21,14 @@ impl<'a> Description<'a> {
 
     /// The members of a struct or union, each with its C type.
     pub(super) fn layout(&self, id: TypeId) -> Result<Layout, BtfError> {
-        let budget = Budget {
-            depth: MAX_CHAIN,
-            steps: &Cell::new(MAX_STEPS),
-        };
-        self.record(id, &budget)
+        let steps = Cell::new(MAX_STEPS);
+        self.record(id, &Budget::of(&steps))
     }
 
     /// A type as a value.
     pub(super) fn c_type(&self, id: TypeId) -> Result<CType, BtfError> {
-        let budget = Budget {
-            depth: MAX_CHAIN,
-            steps: &Cell::new(MAX_STEPS),
-        };
-        self.build(id, Held::ByValue, &budget)
+        let steps = Cell::new(MAX_STEPS);
+        self.build(id, Held::ByValue, &Budget::of(&steps))
     }
 
     /// The arguments of a tracepoint: those of the prototype behind its
@@ -62,8 +56,14 @@ impl<'a> Description<'a> {
         let names = named_by.find_map(|id| self.parameter_names(id, count));
         let mut names = names.unwrap_or_default().into_iter();
         let parameters = prototype.parameters().skip(1);
+        // All are kept, so that all take of the same.
+        let steps = Cell::new(MAX_STEPS);
+        let budget = Budget::of(&steps);
         parameters
-            .map(|parameter| Ok((names.next(), self.c_type(parameter.type_id)?)))
+            .map(|parameter| {
+                let c_type = self.build(parameter.type_id, Held::ByValue, &budget)?;
+                Ok((names.next(), c_type))
+            })
             .collect()
     }
 
@@ -115,13 +115,17 @@ impl<'a> Description<'a> {
     /// Follows a type as far as laying out a value of it, or of a pointer to it,
     /// needs.
     fn build(&self, id: TypeId, held: Held, budget: &Budget<'_>) -> Result<CType, BtfError> {
-        let budget = &budget
-            .step()
-            .ok_or_else(|| BtfError::Describe(format!("the types around type {id} have no end")))?;
+        let endless = || {
+            BtfError::Describe(format!(
+                "the types around type {id} have no end, or are too many"
+            ))
+        };
+        let budget = &budget.deeper().ok_or_else(endless)?;
         if id == 0 {
             return Ok(CType::Void);
         }
         let ty = self.type_by_id(id)?;
+        budget.spend(ty.values().len()).ok_or_else(endless)?;
         let name = || text(ty.name()).to_owned();
         let boxed = |id, held| Ok::<_, BtfError>(Box::new(self.build(id, held, budget)?));
         let target = ty.target().unwrap_or(0);
@@ -238,15 +242,28 @@ struct Budget<'a> {
     steps: &'a Cell<usize>,
 }
 
-/// The largest structs kernels' contexts hold by value take some hundreds.
-const MAX_STEPS: usize = 1 << 16;
+/// Types, and enumerators of types, of one description. The largest structs kernels'
+/// contexts hold by value take some hundreds. Each may have a name of a kilobyte.
+const MAX_STEPS: usize = 1 << 14;
 
-impl Budget<'_> {
-    fn step(&self) -> Option<Self> {
-        self.steps.set(self.steps.get().checked_sub(1)?);
+impl<'a> Budget<'a> {
+    fn of(steps: &'a Cell<usize>) -> Self {
+        Self {
+            depth: MAX_CHAIN,
+            steps,
+        }
+    }
+
+    fn deeper(&self) -> Option<Self> {
+        self.spend(1)?;
         Some(Self {
             depth: self.depth.checked_sub(1)?,
             steps: self.steps,
         })
+    }
+
+    fn spend(&self, steps: usize) -> Option<()> {
+        self.steps.set(self.steps.get().checked_sub(steps)?);
+        Some(())
     }
 }
