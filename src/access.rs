@@ -84,6 +84,8 @@ impl<'a> Access<'a> {
             {
                 Read::Bytes
             }
+            // What is no integer is not read as one.
+            _ if !matches!(slot.size(), 1 | 2 | 4 | 8) => Read::Bytes,
             FieldKind::Pointer if is_syscall && points_to_text(field) => Read::UserText,
             _ if is_loadable => Read::Load,
             _ => Read::Probe,

@@ -84,7 +84,13 @@ fn ask(root: &Path, pages: &[u8]) {
         Err(error) => is_plain(&error.to_string()),
     }
     match kernel.event_directories() {
-        Ok(directories) => names.extend(directories),
+        Ok(directories) => {
+            for name in directories {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
         Err(error) => is_plain(&error.to_string()),
     }
     names.truncate(EVENTS);
