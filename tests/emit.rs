@@ -487,3 +487,35 @@ fn a_comment_ends_where_it_should() {
         assert!(!text.contains("*/ int leak"), "{text}");
     }
 }
+
+/// An anonymous struct gets its name from the member, which may be a word of Rust.
+#[test]
+fn an_anonymous_struct_called_match() {
+    let mut btf = BtfWriter::new(false);
+    let int = btf.int("int", 4, true);
+    let byte = btf.int("unsigned char", 1, false);
+    let short = btf.int("short unsigned int", 2, false);
+    let members = [
+        ("type", short, 0),
+        ("flags", byte, 2),
+        ("preempt_count", byte, 3),
+        ("pid", int, 4),
+    ];
+    let entry = btf.structure("trace_entry", 8, &members);
+    let anonymous = btf.structure("", 4, &[("x", int, 0)]);
+    let void_pointer = btf.pointer(0);
+    let members = [("ent", entry, 0), ("match", anonymous, 8)];
+    btf.event_class("event", 12, &members, &[void_pointer]);
+    btf.event("event", &[void_pointer]);
+    let mut capture = Capture::new();
+    capture
+        .event("x:event", COMMON, &[("struct pair match", 8, 4)])
+        .btf("vmlinux", &btf.bytes());
+    let kernel = capture.kernel();
+    let mut module = RustModule::new();
+    let event = kernel.tracepoint("x:event").expect("an event");
+    module.add(&event).expect("Rust");
+    let text = module.to_string();
+    assert!(text.contains("pub struct trace_event_raw_event_match {"));
+    assert!(text.contains("pub r#match: trace_event_raw_event_match,"));
+}

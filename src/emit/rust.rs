@@ -323,7 +323,7 @@ impl Draft<'_> {
             } => {
                 let name = match name {
                     Some(name) => name.clone(),
-                    None => format!("{outer}_{}", field_name(slot)),
+                    None => format!("{outer}_{}", plain_name(slot)),
                 };
                 self.define(&name, body, None)?;
                 name
@@ -377,9 +377,14 @@ impl Line {
 
 /// The member's name, as an identifier of Rust.
 fn field_name(slot: &Slot) -> String {
+    identifier(&plain_name(slot))
+}
+
+/// The member's name, or one for it if it has none.
+fn plain_name(slot: &Slot) -> String {
     match slot.name() {
         "" => format!("anonymous_{}", slot.offset()),
-        name => identifier(name),
+        name => name.to_owned(),
     }
 }
 
