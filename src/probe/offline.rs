@@ -383,17 +383,25 @@ proptest! {
     /// A filter says the same in the kernel and in userspace.
     #[test]
     fn a_filter_is_the_same_in_the_kernel_and_in_userspace(
-        kernel in 0..KERNELS.len(),
+        kernel in 0..=KERNELS.len(),
         event in any::<Index>(),
-        bytes in prop::collection::vec(any::<u8>(), 16..200),
-        lengths in prop::collection::vec(0..20_u8, 1..4),
+        bytes in record_bytes(),
+        lengths in prop::collection::vec(0..70_u8, 1..4),
         tree in tree(),
     ) {
-        let kernel = Kernel::at(fixture(KERNELS[kernel])).expect("a kernel");
-        let events = recorded_events(&kernel);
-        let tracepoint = kernel.tracepoint(event.get(&events)).expect("an event");
+        let made;
+        let root = match KERNELS.get(kernel) {
+            Some(name) => fixture(name),
+            None => {
+                made = made_kernel();
+                made.path().to_owned()
+            }
+        };
+        let kernel = Kernel::at(root).expect("a kernel");
+        let events = kernel.events().expect("events");
+        let tracepoint = kernel.tracepoint(event.get(events.names())).expect("an event");
         let format = tracepoint.format();
-        let mut bytes = written(format, &bytes, &lengths);
+        let bytes = written(format, &bytes, &lengths);
         let record = Record::new(format, &bytes, Machine::NATIVE);
         let text = tree.text(format, &record);
         let filter = Filter::parse(&text).expect(&text);
@@ -416,11 +424,96 @@ proptest! {
             world.counts = vec![0];
             world.task = Some(task());
         });
-        bytes[..8].fill(0xee);
+        let mut bytes = context_of(&record, &accesses);
         run(&program, &mut bytes);
         let passed = in_world(|world| world.counts[0]);
         prop_assert_eq!(passed, u64::from(expected), "{} on {}\n{}", text, tracepoint.name(), program);
     }
+}
+
+/// Any bytes, or such as make strings that can be written in a filter.
+fn record_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let text = prop_oneof![8 => b'a'..b'd', 1 => Just(0)];
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 16..200),
+        prop::collection::vec(text, 16..200),
+    ]
+}
+
+/// What the kernel gives a program with this record: the record, but of a system call
+/// its values, each where the context has it.
+fn context_of(record: &Record<'_>, accesses: &[Access<'_>]) -> Vec<u8> {
+    if !is_syscall(record.format()) {
+        let mut context = record.bytes().to_vec();
+        // The kernel keeps a pointer of its own there.
+        context[..8].fill(0xee);
+        return context;
+    }
+    let end = accesses.iter().map(|access| access.slot.end()).max();
+    let mut context = vec![0xee; end.unwrap_or(8).max(64) as usize];
+    for Access { field, slot, .. } in accesses {
+        // The number is an `int` in the record, and may be a `long` here.
+        let raw = record.raw(field).expect("it was written so");
+        let value = match field.name() {
+            "__syscall_nr" => Machine::NATIVE.signed(raw),
+            _ => Machine::NATIVE.unsigned(raw) as i64,
+        };
+        let (start, end) = (slot.offset() as usize, slot.end() as usize);
+        context[start..end].copy_from_slice(&value.to_le_bytes()[..end - start]);
+    }
+    context
+}
+
+fn is_syscall(format: &Format) -> bool {
+    format.field("__syscall_nr").is_some()
+}
+
+/// A kernel with events of what the captured ones have not: fields that are not
+/// aligned, strings longer than a filter compares, `__rel_loc`.
+fn made_kernel() -> tempfile::TempDir {
+    const NUMBERS: &[(&str, u32, u32, bool)] = &[
+        ("u8 a", 8, 1, false),
+        ("s8 b", 9, 1, true),
+        ("u16 c", 11, 2, false),
+        ("s16 d", 13, 2, true),
+        ("u32 e", 17, 4, false),
+        ("int f", 21, 4, true),
+        ("u64 g", 25, 8, false),
+        ("s64 h", 33, 8, true),
+        ("u64 i", 48, 8, false),
+        ("s64 j", 56, 8, true),
+        ("const void * k", 65, 8, false),
+        ("bool l", 73, 1, false),
+    ];
+    const TEXTS: &[(&str, u32, u32, bool)] = &[
+        ("char a[5]", 9, 5, true),
+        ("char b[80]", 16, 80, true),
+        ("__rel_loc char[] c", 96, 4, true),
+        ("__data_loc char[] d", 100, 4, true),
+        ("char e[16]", 105, 16, false),
+        ("__rel_loc char f[]", 124, 4, true),
+    ];
+    let dir = tempfile::tempdir().expect("a directory");
+    let tracing = dir.path().join("tracing");
+    for (event, fields) in [("numbers", NUMBERS), ("texts", TEXTS)] {
+        let lines = fields.iter().map(|(declaration, offset, size, signed)| {
+            let signed = u8::from(*signed);
+            format!("\tfield:{declaration};\toffset:{offset};\tsize:{size};\tsigned:{signed};\n")
+        });
+        let format = format!(
+            "name: {event}\nID: 7\nformat:\n\
+            \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+            \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n\
+            {}\nprint fmt: \"\"\n",
+            lines.collect::<String>()
+        );
+        let path = tracing.join("events/made").join(event);
+        fs::create_dir_all(&path).expect("a directory");
+        fs::write(path.join("format"), format).expect("a file");
+    }
+    let listed = "made:numbers\nmade:texts\n";
+    fs::write(tracing.join("available_events"), listed).expect("a file");
+    dir
 }
 
 /// A filter yet without names and numbers.
@@ -431,9 +524,13 @@ enum Tree {
         comparison: Index,
         /// Take the value at hand, so that equality is seen too.
         own: bool,
+        /// And of a string, one byte more or less.
+        twist: Index,
         number: i64,
         mask: Option<u64>,
     },
+    /// Something of the task, compared with what it is or with a number.
+    Task(Index, Index, u32),
     Not(Box<Tree>),
     Join(&'static str, Vec<Tree>),
 }
@@ -442,7 +539,7 @@ fn tree() -> impl Strategy<Value = Tree> {
     let test = (
         any::<Index>(),
         any::<Index>(),
-        any::<bool>(),
+        (any::<bool>(), any::<Index>()),
         prop_oneof![any::<i64>(), -3..300_i64],
         prop_oneof![
             Just(None),
@@ -450,13 +547,19 @@ fn tree() -> impl Strategy<Value = Tree> {
             (0..256_u64).prop_map(Some)
         ],
     );
-    let test = test.prop_map(|(field, comparison, own, number, mask)| Tree::Test {
-        field,
-        comparison,
-        own,
-        number,
-        mask,
-    });
+    let test = test.prop_map(
+        |(field, comparison, (own, twist), number, mask)| Tree::Test {
+            field,
+            comparison,
+            own,
+            twist,
+            number,
+            mask,
+        },
+    );
+    let of_task = (any::<Index>(), any::<Index>(), 0..20_u32);
+    let of_task = of_task.prop_map(|(subject, sign, number)| Tree::Task(subject, sign, number));
+    let test = prop_oneof![6 => test, 1 => of_task];
     test.prop_recursive(3, 12, 3, |inner| {
         let some = prop::collection::vec(inner.clone(), 1..4);
         prop_oneof![
@@ -478,17 +581,31 @@ impl Tree {
                     .collect();
                 trees.join(sign)
             }
+            Self::Task(subject, sign, number) => {
+                let sign = ["==", "!=", "<", "<=", ">", ">="][sign.index(6)];
+                match subject.index(4) {
+                    0 => format!("task.pid {sign} {number}"),
+                    1 => format!("task.tid {sign} {number:#x}"),
+                    2 => format!("task.cpu {sign} 0{number:o}"),
+                    _ => {
+                        let sign = if *number % 2 == 0 { "==" } else { "!=" };
+                        let comm = ["offline", "offlin", "offline!", ""][*number as usize % 4];
+                        format!("task.comm {sign} \"{comm}\"")
+                    }
+                }
+            }
             Self::Test {
                 field,
                 comparison,
                 own,
+                twist,
                 number,
                 mask,
             } => {
                 let fields: Vec<&Field> = format
                     .fields()
                     .iter()
-                    .filter(|field| matches!(field.kind(), FieldKind::Scalar) || field.is_text())
+                    .filter(|field| is_comparable(field, format))
                     .collect();
                 if fields.is_empty() {
                     return "tid == 11".to_owned();
@@ -498,19 +615,32 @@ impl Tree {
                 let value = record.value(field).expect("it was written so");
                 if let Value::Text(text) = value {
                     let sign = ["==", "!="][comparison.index(2)];
-                    let own_text = String::from_utf8_lossy(&text[..text.len().min(63)]);
-                    let is_own =
-                        *own && own_text.as_bytes() == text && !own_text.contains(['"', '\\']);
-                    let text = if is_own {
-                        own_text.into_owned()
-                    } else {
-                        format!("{number}")
+                    let mut own_text = String::from_utf8_lossy(text).into_owned();
+                    let is_own = *own && own_text.as_bytes() == text;
+                    match twist.index(4) {
+                        0 => drop(own_text.pop()),
+                        1 => own_text.push('c'),
+                        _ => {}
+                    }
+                    let fits = own_text.len() < 64 && !own_text.contains(['"', '\\', '\0']);
+                    let text = match is_own && fits {
+                        true => own_text,
+                        false => format!("{number}"),
                     };
                     return format!("{name} {sign} \"{text}\"");
                 }
                 let sign = ["==", "!=", "<", "<=", ">", ">="][comparison.index(6)];
+                let word = (field.size(), field.signed() == Some(true));
+                // An `int` in a machine word is its low half.
+                let (size, signed) = crate::access::argument(field)
+                    .filter(|(size, _)| *size < field.size())
+                    .unwrap_or(word);
+                let unused = 64 - 8 * size;
                 let value = value.integer().expect("an integer");
-                let signed = field.signed() == Some(true);
+                let value = match signed {
+                    true => (value << unused) >> unused,
+                    false => ((value as u64) << unused >> unused) as i64,
+                };
                 if let Some(mask) = mask {
                     let number = if *own {
                         value as u64 & mask
@@ -520,13 +650,22 @@ impl Tree {
                     return format!("{name} & {mask} {sign} {number}");
                 }
                 let number = if *own { value } else { *number };
-                let unused = 64 - 8 * field.size();
                 match signed {
                     true => format!("{name} {sign} {}", (number << unused) >> unused),
                     false => format!("{name} {sign} {}", (number as u64) << unused >> unused),
                 }
             }
         }
+    }
+}
+
+/// Whether a filter can compare it: numbers, addresses, and strings in the record.
+fn is_comparable(field: &Field, format: &Format) -> bool {
+    match field.kind() {
+        FieldKind::Pointer => !(is_syscall(format) && crate::access::points_to_text(field)),
+        FieldKind::Scalar => true,
+        // The strings of a system call are the record's alone.
+        _ => field.is_text() && !is_syscall(format),
     }
 }
 
