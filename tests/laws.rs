@@ -639,7 +639,7 @@ type Copied = (Capture, Kernel, Vec<(EventName, Format)>);
 fn kernels_with_btf() -> Vec<Copied> {
     let mut kernels = Vec::new();
     for root in support::fixtures() {
-        if !root.join("btf").exists() {
+        if !root.join("btf/vmlinux").exists() {
             continue;
         }
         let mut copy = Capture::new();

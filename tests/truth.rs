@@ -15,7 +15,7 @@ type Counts = BTreeMap<&'static str, usize>;
 /// Resolves every event of a kernel; no class may be other than the truth's.
 fn check(root: &Path) -> Counts {
     let kernel = Kernel::at(root).expect("a kernel");
-    let truth = match root.join("btf").exists() {
+    let truth = match root.join("btf/vmlinux").exists() {
         // Nobody read this one's memory; it has no BTF to be wrong with.
         false => String::new(),
         true => fs::read_to_string(root.join("truth/class.tsv")).expect("the truth"),
