@@ -705,26 +705,7 @@ mod tests {
     #[test]
     fn memory_agrees_with_btf() {
         const TEST: &str = "kernel::tests::memory_agrees_with_btf";
-        let Ok(kernel) = Kernel::live() else {
-            if std::env::var_os("TRACEPOINTS_TEST_INSIDE").is_some() {
-                panic!("tracefs cannot be read");
-            }
-            let mount = "mount --make-rprivate / && mount -t tracefs tracefs /sys/kernel/tracing";
-            let run = |script: String| {
-                let mut command = std::process::Command::new("unshare");
-                command.args(["--mount", "sh", "-c", &script]);
-                command.env("TRACEPOINTS_TEST_INSIDE", "1");
-                command
-            };
-            let may = run(mount.to_owned()).output();
-            if !may.is_ok_and(|output| output.status.success()) {
-                return eprintln!("SKIPPED {TEST}: it takes root and tracefs");
-            }
-            let status = run(format!("{mount} && exec \"$0\" \"$@\""))
-                .arg(std::env::current_exe().expect("this program"))
-                .args([TEST, "--exact", "--nocapture"])
-                .status();
-            assert!(status.expect("it runs").success());
+        let Some(kernel) = crate::live_test::kernel(TEST) else {
             return;
         };
         let (mut agreed, mut inferred) = (0, 0);

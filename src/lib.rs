@@ -58,6 +58,8 @@ pub mod format;
 pub mod fuzzing;
 mod kernel;
 mod layout;
+#[cfg(all(test, feature = "probe", target_os = "linux"))]
+mod live_test;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub mod probe;
 mod raw;

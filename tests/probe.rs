@@ -9,6 +9,8 @@ mod support;
 mod example;
 #[path = "support/kcore.rs"]
 mod kcore;
+#[path = "support/live.rs"]
+mod live;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -21,49 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use live::live;
 use rustix::fs::{AtFlags, CWD};
 use rustix::process::{Pid, Signal};
 use tracepoints::probe::{FieldValue, Probe, ProbeError, ProbeRecord, UnattachableKind};
 use tracepoints::{Error, Evidence, Kernel, KernelSource, Tracepoint, Value};
-
-/// Set in the process that runs in a mount namespace with tracefs.
-const INSIDE: &str = "TRACEPOINTS_TEST_INSIDE";
-
-/// The running kernel, if this process can probe it. Otherwise the test has run in
-/// another process, or it was said why not.
-fn live(test: &str) -> Option<Kernel> {
-    let error = match Kernel::live() {
-        Ok(kernel) => return Some(kernel),
-        Err(error) => error,
-    };
-    if std::env::var_os(INSIDE).is_some() {
-        panic!("{error}");
-    }
-    let unshare = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec"]);
-        command.arg(format!(
-            "mount --make-rprivate /\nmount -t tracefs tracefs /sys/kernel/tracing\n{script}"
-        ));
-        command.env(INSIDE, "1");
-        command
-    };
-    match unshare("").output() {
-        Ok(output) if output.status.success() => {}
-        _ => {
-            support::skip(test, &error.to_string());
-            return None;
-        }
-    }
-    let program = std::env::current_exe().expect("this program");
-    let status = unshare("exec \"$0\" \"$@\"")
-        .arg(program)
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .status()
-        .expect("it runs");
-    assert!(status.success(), "{test} failed in a namespace");
-    None
-}
 
 /// Events, of which those the kernel has not are named on stderr.
 fn events<'k>(kernel: &'k Kernel, names: &[&str]) -> Vec<Tracepoint<'k>> {
@@ -582,6 +546,7 @@ fn losses_are_counted_exactly() {
         .attach()
         .expect("it is attached");
     getppid(1000);
+    assert!(probe.wait(Some(Duration::MAX)).expect("records"));
     let early = probe.records().count();
     getppid(777);
     let late = probe.records().count();
@@ -826,7 +791,9 @@ fn slips_are_told() {
         message(builder().process(u32::MAX).attach()),
         "no process 4294967295"
     );
-    assert!(message(builder().data_limit(1 << 20).attach()).contains("can take 32000"));
+    for limit in [1 << 20, u32::MAX - 3, u32::MAX] {
+        assert!(message(builder().data_limit(limit).attach()).contains("can take 32000"));
+    }
     let error = builder().histogram("pathname").expect_err("no integer");
     assert!(matches!(error, ProbeError::NoInteger { .. }), "{error}");
     let captured = Kernel::at(support::fixture("6.18.15-x86_64"));

@@ -428,7 +428,11 @@ impl Subject<'_> {
                 let (size, signed) = access::argument(field)
                     .filter(|(size, _)| *size < field.size())
                     .unwrap_or((field.size(), field.signed() == Some(true)));
-                integer(size, signed)
+                match size {
+                    1 | 2 | 4 | 8 => integer(size, signed),
+                    // A file may say so of a pointer.
+                    _ => SubjectKind::Neither,
+                }
             }
             _ => SubjectKind::Neither,
         }
@@ -642,6 +646,25 @@ print fmt: \"\"
         })
         .collect();
         insta::assert_snapshot!(errors.join("\n"));
+    }
+
+    /// Format files may be anyone's.
+    #[test]
+    fn sizes_that_no_integer_has() {
+        for size in [0, 3, 9, 16, u32::MAX] {
+            let text = FORMAT.replace(
+                "field:int ret;\toffset:8;\tsize:4;",
+                &format!("field:void *ret;\toffset:8;\tsize:{size};"),
+            );
+            let format = Format::parse(&text).expect("a format");
+            for filter in ["ret == 1", "ret & 1", "ret < -1"] {
+                let error = Filter::parse(filter).expect(filter).bind(&format);
+                assert!(
+                    matches!(error, Err(FilterError::Incomparable { .. })),
+                    "{size}"
+                );
+            }
+        }
     }
 
     #[test]

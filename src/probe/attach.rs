@@ -8,6 +8,7 @@ use super::asm::Program;
 use super::error::{ProbeError, UnattachableKind};
 use super::sys::{self, ProgramType};
 use crate::context;
+use crate::error::Error;
 use crate::event_name::EventName;
 use crate::record::until_nul;
 use crate::tracepoint::Tracepoint;
@@ -45,19 +46,19 @@ impl Attachments {
         };
         let event = sys::open_event(tracepoint.id(), first_cpu()).map_err(|error| {
             match error.raw_os_error() {
-                Some(libc::EINVAL | libc::ENODEV) => refused(),
+                // No event has the id any more, or this one takes no programs.
+                Some(libc::EINVAL | libc::ENODEV) => {
+                    check_unchanged(tracepoint).err().unwrap_or_else(refused)
+                }
                 Some(libc::ENOENT | libc::EOPNOTSUPP) => ProbeError::NoPerfEvents,
                 Some(libc::ENOSYS) => ProbeError::NoPerfEvents,
                 _ => of_system("opening events", error),
             }
         })?;
-        // From here on the event's module stays, and its id.
-        let now = tracepoint.kernel().tracepoint(name.as_str())?;
-        if now.format() != tracepoint.format() {
-            return Err(ProbeError::Changed {
-                event: name.clone(),
-            });
-        }
+        // From here on the event that was opened stays, and its id
+        // (`trace_event_try_get_ref()` in `perf_trace_event_init()`). Should it be
+        // another one of that id, this one is gone or has another by now.
+        check_unchanged(tracepoint)?;
         let link = match sys::link(program.as_fd(), event.as_fd(), cookie) {
             Ok(link) => Some(link),
             // Kernels before 5.15 do not link to events.
@@ -128,6 +129,20 @@ fn close_at_once(mut files: Vec<OwnedFd>) {
         }
         drop(files);
     });
+}
+
+/// Whether the event of this name is still the one that was read: its id, its
+/// fields, all its format says.
+fn check_unchanged(tracepoint: &Tracepoint<'_>) -> Result<(), ProbeError> {
+    match tracepoint.kernel().tracepoint(tracepoint.name()) {
+        Ok(now) if now.format() == tracepoint.format() => Ok(()),
+        Ok(_) | Err(Error::EventGone { .. } | Error::NoSuchEvent { .. }) => {
+            Err(ProbeError::Changed {
+                event: tracepoint.name().clone(),
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Loads a tracepoint program; if it is rejected, says what the verifier says.
@@ -226,4 +241,139 @@ pub(crate) fn unattachable(
         b'u' => UnattachableKind::User,
         _ => UnattachableKind::Probe,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::Path;
+
+    use super::*;
+    use crate::probe::asm::{Assembler, Reg};
+
+    /// An event made at run time, removed when dropped.
+    struct Made<'t> {
+        tracefs: &'t Path,
+        kind: &'static str,
+        name: String,
+    }
+
+    /// Events are user events, which take tracepoint programs, or, where the kernel
+    /// has none, uprobes.
+    fn made<'t>(tracefs: &'t Path, event: &str, arguments: u32) -> io::Result<Made<'t>> {
+        let own = format!("tp_{}_{event}", std::process::id());
+        let of = |what: &str, one: &str| -> String {
+            let some = (0..arguments).map(|number| format!(" {what}{number}{one}"));
+            some.collect()
+        };
+        let attempts = [
+            ("user_events", format!("u:{own}{}", of("u32 a", ";"))),
+            (
+                "uprobes",
+                format!("p:uprobes/{own} /bin/sh:0x1000{}", of("a", "=%ax")),
+            ),
+        ];
+        let mut result = Err(io::ErrorKind::Unsupported.into());
+        for (kind, command) in attempts {
+            result = command_to(tracefs, &command).map(|()| Made {
+                tracefs,
+                kind,
+                name: format!("{kind}:{own}"),
+            });
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn command_to(tracefs: &Path, command: &str) -> io::Result<()> {
+        let file = fs::File::options()
+            .append(true)
+            .open(tracefs.join("dynamic_events"));
+        file?.write_all(command.as_bytes())
+    }
+
+    impl Drop for Made<'_> {
+        fn drop(&mut self) {
+            let own = self.name.replace(':', "/");
+            let command = match self.kind {
+                "user_events" => format!("!u:{own}"),
+                _ => format!("-:{own}"),
+            };
+            command_to(self.tracefs, &command).expect("it is removed");
+        }
+    }
+
+    fn nothing() -> Program {
+        let mut asm = Assembler::default();
+        asm.mov(Reg::R0, 0);
+        asm.exit();
+        asm.finish().expect("no jumps")
+    }
+
+    fn attach(tracepoint: &Tracepoint<'_>) -> Result<(), ProbeError> {
+        Attachments::default().attach(tracepoint, &nothing(), 0)
+    }
+
+    fn is_changed(result: Result<(), ProbeError>) -> bool {
+        match result {
+            Err(ProbeError::Changed { .. }) => true,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// An id that was read may be another event's when it is opened.
+    #[test]
+    fn an_id_that_is_used_again() {
+        const TEST: &str = "probe::attach::tests::an_id_that_is_used_again";
+        let Some(kernel) = crate::live_test::kernel(TEST) else {
+            return;
+        };
+        let root = kernel.tracefs();
+        let first = match made(root, "first", 0) {
+            Ok(first) => first,
+            Err(error) => return eprintln!("SKIPPED {TEST}: no event can be made: {error}"),
+        };
+        let name = first.name.clone();
+        let read = |name: &str| kernel.tracepoint(name).expect("it was made");
+        let before = read(&name);
+        drop(first);
+        // Nobody has the id, and opening it fails.
+        assert!(is_changed(attach(&before)));
+
+        let second = made(root, "second", 0).expect("another event");
+        let other = read(&second.name);
+        if other.id() != before.id() {
+            // Kernels before 6.3 give a new id as long as there is one.
+            return eprintln!("SKIPPED {TEST}: this kernel does not use ids again at once");
+        }
+        // The id is another event's, which can be opened.
+        assert!(is_changed(attach(&before)));
+
+        // The name is there again, and has another id.
+        let first = made(root, "first", 0).expect("the first again");
+        let again = read(&first.name);
+        assert_ne!(again.id(), before.id());
+        assert_eq!(again.format().fields(), before.format().fields());
+        assert!(is_changed(attach(&before)));
+        drop((first, second));
+
+        // Name and id are there again, and the fields are others.
+        let first = made(root, "first", 1).expect("the first again");
+        let again = read(&first.name);
+        assert_eq!(again.id(), before.id());
+        assert_ne!(again.format().fields(), before.format().fields());
+        assert!(is_changed(attach(&before)));
+        drop(first);
+
+        // All is as it was: then it depends on the kind of the event alone.
+        let first = made(root, "first", 0).expect("the first again");
+        assert_eq!(read(&first.name).id(), before.id());
+        match attach(&before) {
+            Ok(()) => assert_eq!(first.kind, "user_events"),
+            Err(ProbeError::Unattachable { .. }) => assert_eq!(first.kind, "uprobes"),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

@@ -132,8 +132,9 @@ pub enum ProbeError {
         /// The program, and the end of the verifier's log.
         log: String,
     },
-    /// The event was there, and is another by now: its module was unloaded.
-    #[error("{event} changed while it was attached to: was its module unloaded?")]
+    /// The event that was looked up is gone, or another one has its name or its id
+    /// by now.
+    #[error("{event} is not the event any more that was looked up: was its module unloaded?")]
     Changed {
         /// The event.
         event: EventName,

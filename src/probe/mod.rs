@@ -55,7 +55,7 @@ use aya::maps::{IterableMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya_obj::generated::bpf_map_type;
 
 use crate::access::Access;
-use crate::filter::Filter;
+use crate::filter::{Filter, FilterError};
 use crate::tracepoint::Tracepoint;
 use attach::{Attachments, of_system, unattachable, with_memory};
 use plan::EventPlan;
@@ -295,6 +295,21 @@ impl<'a> ProbeBuilder<'a> {
             let context = event.context()?;
             for (field, access) in Access::of_fields(event, &context)? {
                 match access {
+                    // The rest of the record, of which a program does not know the end.
+                    Some(access)
+                        if access.slot.size() == 0
+                            && !field.kind().is_dynamic()
+                            && bound.asks_for(field) =>
+                    {
+                        return Err(ProbeError::Filter {
+                            event: name(),
+                            source: FilterError::Incomparable {
+                                field: field.name().to_owned(),
+                                is: "an array of no size",
+                                with: "anything by a program",
+                            },
+                        });
+                    }
                     Some(access) => accesses.push(access),
                     None if bound.asks_for(field) => {
                         return Err(ProbeError::NotInContext {
@@ -424,7 +439,8 @@ impl Probe {
     ///
     /// [`ProbeError::System`].
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool, ProbeError> {
-        let end = timeout.map(|timeout| Instant::now() + timeout);
+        // A time nobody lives to see is for ever.
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             // Rounded up: not to spin through the last part of a millisecond.

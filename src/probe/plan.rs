@@ -125,7 +125,8 @@ impl EventPlan {
                 }
             }
         }
-        let mut at = header::SIZE;
+        // Sums of 32-bit sizes: `data_limit` may be any.
+        let mut at = u64::from(header::SIZE);
         let mut fields: Vec<KeptField> = Vec::new();
         for access in chosen {
             if fields.iter().any(|kept| kept.name == access.field.name()) {
@@ -137,11 +138,11 @@ impl EventPlan {
                 name: access.field.name().to_owned(),
                 source: Source::of(&access),
                 keep,
-                at,
+                at: at as u32,
             });
             at += keep.size();
         }
-        let size = at.next_multiple_of(8);
+        let size = u32::try_from(at.next_multiple_of(8)).unwrap_or(u32::MAX);
         if size > MAX_RECORD {
             return Err(ProbeError::LargeRecord {
                 event: event.clone(),
@@ -214,19 +215,19 @@ impl Keep {
         }
     }
 
-    fn align(self) -> u32 {
+    fn align(self) -> u64 {
         match self {
-            Self::Integer { word, .. } => word,
+            Self::Integer { word, .. } => word.into(),
             Self::Fixed { .. } => 8,
             Self::Variable { .. } => 4,
         }
     }
 
-    fn size(self) -> u32 {
+    fn size(self) -> u64 {
         match self {
-            Self::Integer { word, .. } => word,
-            Self::Fixed { copied, .. } => copied,
-            Self::Variable { capacity, .. } => 4 + capacity,
+            Self::Integer { word, .. } => word.into(),
+            Self::Fixed { copied, .. } => copied.into(),
+            Self::Variable { capacity, .. } => 4 + u64::from(capacity),
         }
     }
 }
@@ -277,7 +278,7 @@ impl KeptField {
             Keep::Variable { capacity, content } => {
                 let length = machine.signed(rest.get(..4)?);
                 let Ok(length) = usize::try_from(length) else {
-                    return Some(Kept::Unread(-(length as i32)));
+                    return Some(Kept::Unread((length as i32).saturating_neg()));
                 };
                 let copied = length.min(capacity as usize);
                 let data = rest.get(4..)?.get(..copied)?;
