@@ -11,8 +11,8 @@ pub(crate) enum Bytes {
 }
 
 impl Bytes {
-    /// The file's bytes mapped, if it is one of sysfs that can be: vmlinux's BTF
-    /// since Linux 6.16. To read its 5 MB takes ten times as long.
+    /// The file's bytes mapped, if it is the running kernel's vmlinux BTF, which can
+    /// be since Linux 6.16. To read its 5 MB takes ten times as long.
     #[cfg(target_os = "linux")]
     pub(crate) fn map(file: &File, limit: u64) -> Option<Self> {
         mapping::Mapping::new(file, limit).map(Self::Mapped)
@@ -52,7 +52,9 @@ impl std::fmt::Debug for Bytes {
 #[allow(unsafe_code, reason = "mapping memory, see Mapping")]
 mod mapping {
     use std::ffi::c_void;
-    use std::fs::File;
+    use std::fs::{self, File};
+    use std::io;
+    use std::os::unix::fs::MetadataExt;
     use std::ptr::NonNull;
 
     use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -60,15 +62,19 @@ mod mapping {
     /// `SYSFS_MAGIC` of `include/uapi/linux/magic.h`.
     const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-    /// A file of sysfs, mapped for reading.
+    /// The running kernel's BTF.
+    const RUNNING: &str = "/sys/kernel/btf/vmlinux";
+
+    /// The running kernel's BTF, mapped for reading.
     ///
     /// Bytes that are mapped must not change while they are read, nor the file
-    /// shrink. Neither can be promised of a captured kernel's files, which are
-    /// therefore never mapped. Of sysfs, BTF alone can be: `btf_sysfs_vmlinux_mmap()`
-    /// in `kernel/bpf/sysfs_btf.c` maps the running kernel's own read-only data,
-    /// there as long as the kernel runs, and refuses to map it writable or beyond
-    /// its end. Other files of sysfs that can be mapped, such as a PCI device's
-    /// memory, are not under `/sys/kernel/btf`, where no file can be made.
+    /// shrink: a read of what is gone would end the process by `SIGBUS`. No file
+    /// system promises that, and a captured kernel's files are never mapped,
+    /// wherever links among its directories lead. The kernel promises it of this one
+    /// file: `btf_sysfs_vmlinux_mmap()` in `kernel/bpf/sysfs_btf.c` maps its own
+    /// read-only data, there as long as the kernel runs, and refuses to map it
+    /// writable or beyond its end. It is told from others, such as a PCI device's
+    /// memory, by being the very file at the one path where nobody can make one.
     pub(crate) struct Mapping {
         start: NonNull<c_void>,
         length: usize,
@@ -81,10 +87,8 @@ mod mapping {
 
     impl Mapping {
         pub(super) fn new(file: &File, limit: u64) -> Option<Self> {
-            let is_sysfs = rustix::fs::fstatfs(file)
-                .is_ok_and(|filesystem| filesystem.f_type as u64 == SYSFS_MAGIC);
             let length = file.metadata().ok()?.len();
-            if !is_sysfs || length == 0 || length > limit {
+            if length == 0 || length > limit || !is_running_kernels(file).unwrap_or(false) {
                 return None;
             }
             let length = usize::try_from(length).ok()?;
@@ -113,11 +117,87 @@ mod mapping {
         }
     }
 
+    /// Whether the file is the one at [`RUNNING`], itself no link, and of sysfs:
+    /// elsewhere something else may be mounted over it.
+    pub(super) fn is_running_kernels(file: &File) -> io::Result<bool> {
+        let (own, running) = (file.metadata()?, fs::symlink_metadata(RUNNING)?);
+        Ok(running.is_file()
+            && (own.dev(), own.ino()) == (running.dev(), running.ino())
+            && rustix::fs::fstatfs(file)?.f_type as u64 == SYSFS_MAGIC)
+    }
+
     impl Drop for Mapping {
         fn drop(&mut self) {
             // SAFETY: what `new` mapped, which no slice outlives. Should it fail,
             // the memory stays mapped.
             let _ = unsafe { munmap(self.start.as_ptr(), self.length) };
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    const LIMIT: u64 = 256 << 20;
+
+    fn is_mapped(path: &Path) -> bool {
+        let file = File::open(path).expect("a file");
+        match Bytes::map(&file, LIMIT) {
+            Some(bytes) => {
+                assert_eq!(*bytes, fs::read(path).expect("a file"));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Of all files of sysfs that can be mapped, this one alone is.
+    #[test]
+    fn only_the_running_kernels_btf_is_mapped() {
+        let vmlinux = Path::new("/sys/kernel/btf/vmlinux");
+        let major_minor = |release: String| {
+            let mut numbers = release.split('.').map(|number| number.parse::<u32>().ok());
+            Some((numbers.next()??, numbers.next()??))
+        };
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
+        let is_new = release.and_then(major_minor) >= Some((6, 16));
+        if vmlinux.exists() {
+            assert_eq!(is_mapped(vmlinux), is_new);
+            let file = File::open(vmlinux).expect("a file");
+            assert!(Bytes::map(&file, 4096).is_none(), "it is larger");
+        } else {
+            eprintln!("SKIPPED only_the_running_kernels_btf_is_mapped: there is none");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let copy = dir.path().join("vmlinux");
+        fs::write(&copy, [0x9f, 0xeb, 1, 0]).expect("a file");
+        assert!(!is_mapped(&copy));
+        // A captured kernel's directories may lead anywhere.
+        let mut devices = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten();
+        let memory = devices.find_map(|device| {
+            let files = fs::read_dir(device.ok()?.path()).ok()?.flatten();
+            let mut files = files.map(|file| file.path());
+            files.find(|file| {
+                let name = file.file_name().unwrap_or_default().to_string_lossy();
+                let bar = name.strip_prefix("resource");
+                bar.is_some_and(|bar| bar.parse::<u8>().is_ok())
+                    // One it would be possible to map.
+                    && fs::metadata(file).is_ok_and(|bar| bar.len() > 0)
+            })
+        });
+        for other in memory.iter().map(|path| path.as_path()).chain([
+            Path::new("/sys/kernel/notes"),
+            Path::new("/sys/kernel/uevent_seqnum"),
+            Path::new("/sys/kernel/mm/transparent_hugepage/enabled"),
+        ]) {
+            if let Ok(file) = File::open(other) {
+                assert!(!mapping::is_running_kernels(&file).unwrap_or(false));
+                assert!(Bytes::map(&file, LIMIT).is_none(), "{}", other.display());
+            }
         }
     }
 }

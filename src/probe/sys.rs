@@ -82,12 +82,12 @@ pub(crate) fn open_event(id: u32, cpu: u32) -> io::Result<OwnedFd> {
     attr.config = id.into();
     // It takes no samples (period 0): perf refuses them of events its own sampling
     // makes happen (`irq_vectors:irq_work_entry`).
-    // SAFETY: `attr` is as large as it says and outlives the call, which only
-    // reads it.
+    // SAFETY: `attr` is as large as it says and outlives the call, which writes
+    // nothing but a size it knows, there (`perf_copy_attr()`).
     let descriptor = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
-            &raw const attr,
+            &raw mut attr,
             -1,
             cpu as c_int,
             -1,
@@ -121,15 +121,11 @@ pub(crate) fn link(
 /// Attaches a program to an event as kernels before 5.15 do: it runs until the
 /// event is closed.
 pub(crate) fn set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: these requests take a number each, and no pointer.
-    unsafe {
-        ioctl(
-            event,
-            PERF_EVENT_IOC_SET_BPF,
-            program.as_raw_fd() as c_ulong,
-        )?;
-        ioctl(event, PERF_EVENT_IOC_ENABLE, 0)
-    }
+    let number = program.as_raw_fd() as c_ulong;
+    // SAFETY: the request takes a descriptor's number, and no pointer.
+    unsafe { ioctl(event, PERF_EVENT_IOC_SET_BPF, number) }?;
+    // SAFETY: the request takes a number, and no pointer.
+    unsafe { ioctl(event, PERF_EVENT_IOC_ENABLE, 0) }
 }
 
 /// How often the kernel skipped the program because another one ran on the CPU
