@@ -27,6 +27,8 @@ const ID_LIMIT: u64 = 64;
 pub(crate) struct Tracefs {
     root: PathBuf,
     dir: Dir,
+    /// Whether it is mounted there, which may end, or a capture.
+    is_mounted: bool,
 }
 
 /// The events a kernel has, in its own order.
@@ -217,7 +219,7 @@ impl Tracefs {
         let mut denied = None;
         for (path, mount_point) in usual.into_iter().chain(elsewhere) {
             match path.join("available_events").metadata() {
-                Ok(_) => return Ok(Self::new(Dir::live(path))),
+                Ok(_) => return Ok(Self::new(Dir::live(path), true)),
                 // Without root even an empty place to mount at may be closed:
                 // only where something is mounted would root help.
                 Err(error)
@@ -241,7 +243,7 @@ impl Tracefs {
         let root = dir.path();
         for part in ["available_events", "events"] {
             match root.join(part).symlink_metadata() {
-                Ok(_) if dir.is_there()? => return Ok(Self::new(dir)),
+                Ok(_) if dir.is_there()? => return Ok(Self::new(dir, false)),
                 Ok(_) => {}
                 Err(error) if read::is_missing(&error) => {}
                 Err(error) => return Err(Error::io(&root, error)),
@@ -256,10 +258,20 @@ impl Tracefs {
         }
     }
 
-    fn new(dir: Dir) -> Self {
+    fn new(dir: Dir, is_mounted: bool) -> Self {
         Self {
             root: dir.path(),
             dir,
+            is_mounted,
+        }
+    }
+
+    /// To be asked where a file is not there: whether that says anything of the
+    /// kernel.
+    fn check_mounted(&self) -> Result<(), Error> {
+        match self.is_mounted && !self.root.join("events").is_dir() {
+            true => Err(Error::NotMounted),
+            false => Ok(()),
         }
     }
 
@@ -286,6 +298,7 @@ impl Tracefs {
     /// Every event with a directory of its own, sorted: those of
     /// [`events`](Self::events), and those of `ftrace:*`, which are not listed.
     pub(crate) fn event_directories(&self) -> Result<Vec<EventName>, Error> {
+        self.check_mounted()?;
         let dir = self.dir.sub("events");
         let events = dir.path();
         dir.is_there()?;
@@ -350,6 +363,7 @@ impl Tracefs {
         // (`f_show()` in `kernel/trace/trace_events.c`).
         let is_whole = |text: &str| text.ends_with('\n') && text.contains("\nprint fmt: ");
         let Some(text) = reader.text(relative, FORMAT_LIMIT, is_whole)? else {
+            self.check_mounted()?;
             return Ok(None);
         };
         let path = || self.format_path(name);
@@ -392,6 +406,7 @@ impl Tracefs {
         let events = self.dir.sub("events");
         let path = events.path().join("header_page");
         let Some(text) = events.text("header_page", FORMAT_LIMIT)? else {
+            self.check_mounted()?;
             return Err(Error::NoPageLayout { path });
         };
         let layout = PageLayout::parse(&text);
