@@ -6,19 +6,19 @@ use std::ops::Deref;
 /// Bytes that do not change.
 pub(crate) enum Bytes {
     Read(Vec<u8>),
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fast-files"))]
     Mapped(mapping::Mapping),
 }
 
 impl Bytes {
     /// The file's bytes mapped, if it is the running kernel's vmlinux BTF, which can
     /// be since Linux 6.16. To read its 5 MB takes ten times as long.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fast-files"))]
     pub(crate) fn map(file: &File, limit: u64) -> Option<Self> {
         mapping::Mapping::new(file, limit).map(Self::Mapped)
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", feature = "fast-files")))]
     pub(crate) fn map(_: &File, _: u64) -> Option<Self> {
         None
     }
@@ -36,7 +36,7 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Read(bytes) => bytes,
-            #[cfg(target_os = "linux")]
+            #[cfg(all(target_os = "linux", feature = "fast-files"))]
             Self::Mapped(mapping) => mapping.bytes(),
         }
     }
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Bytes {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fast-files"))]
 #[allow(unsafe_code, reason = "mapping memory, see Mapping")]
 mod mapping {
     use std::ffi::c_void;
@@ -135,7 +135,7 @@ mod mapping {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", feature = "fast-files"))]
 mod tests {
     use std::fs;
     use std::path::Path;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use crate::wildcard::Wildcard;
+
 /// A tracepoint's name: `category:event`, as in `available_events`.
 ///
 /// Both halves are `[A-Za-z_][A-Za-z0-9_-]*`, so that a name is safe as a path,
@@ -185,8 +187,8 @@ impl Serialize for EventName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventPattern {
     text: String,
-    category: glob::Pattern,
-    event: glob::Pattern,
+    category: Wildcard,
+    event: Wildcard,
 }
 
 impl EventPattern {
@@ -198,7 +200,7 @@ impl EventPattern {
     /// Whether the pattern is of a tracepoint that has this name and no category,
     /// as only one of any category can be.
     pub fn matches_bare(&self, tracepoint: &str) -> bool {
-        self.category.as_str() == "*" && self.event.matches(tracepoint)
+        self.category.is_all() && self.event.matches(tracepoint)
     }
 
     /// The name, if the pattern is one and not a pattern of many.
@@ -222,16 +224,11 @@ impl FromStr for EventPattern {
             }
         };
         let half = |half: &str| {
-            // `**` is a matter of directories to the glob crate; names have none.
-            let mut single = half.to_owned();
-            while single.contains("**") {
-                single = single.replace("**", "*");
-            }
-            let reason = match glob::Pattern::new(&single) {
-                Ok(_) if half.is_empty() => "a half of it is empty",
-                Ok(_) if half.contains([':', '/']) => "it has more than two halves",
-                Ok(pattern) => return Ok(pattern),
-                Err(error) => error.msg,
+            let reason = match Wildcard::parse(half) {
+                Some(_) if half.is_empty() => "a half of it is empty",
+                Some(_) if half.contains([':', '/']) => "it has more than two halves",
+                Some(pattern) => return Ok(pattern),
+                None => "a bracket is not closed",
             };
             Err(NameError::BadPattern {
                 text: text.to_owned(),

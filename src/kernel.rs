@@ -15,6 +15,7 @@ use crate::event_ids::EventsById;
 use crate::event_name::{EventName, EventPattern};
 use crate::format::Format;
 use crate::format::print::PrintFmtError;
+use crate::likeness::likeness;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::probe::KernelMemory;
 use crate::raw::RawTracepoint;
@@ -657,18 +658,18 @@ fn near(text: &str, events: &Events) -> Vec<EventName> {
     const AS_NEAR: f64 = 0.05;
     let event = text.rsplit(':').next().unwrap_or(text);
     // What differs in length alone by more need not be compared.
-    let likeness = |a: &str, b: &str| {
+    let alike = |a: &str, b: &str| {
         let (short, long) = (a.len().min(b.len()), a.len().max(b.len()));
         match short as f64 >= ALIKE * long as f64 {
-            true => strsim::normalized_damerau_levenshtein(a, b),
+            true => likeness(a, b),
             false => 0.0,
         }
     };
     let score = |name: &EventName| match text.contains(':') {
         // The right event in the wrong category is a slip people make.
         true if name.event() == event => 1.0,
-        true => likeness(text, name.as_str()),
-        false => likeness(text, name.event()),
+        true => alike(text, name.as_str()),
+        false => alike(text, name.event()),
     };
     let scored = events.names().iter().map(|name| (score(name), name));
     let mut scored: Vec<(f64, &EventName)> = scored.filter(|(score, _)| *score >= ALIKE).collect();

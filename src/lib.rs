@@ -58,6 +58,7 @@ pub mod format;
 pub mod fuzzing;
 mod kernel;
 mod layout;
+mod likeness;
 #[cfg(all(test, feature = "probe", target_os = "linux"))]
 mod live_test;
 #[cfg(all(feature = "probe", target_os = "linux"))]
@@ -71,6 +72,7 @@ mod sweep;
 mod trace_line;
 mod tracefs;
 mod tracepoint;
+mod wildcard;
 
 pub use btf::BtfError;
 pub use context::{Context, Evidence, FormatReason, KernelSource, SyscallVariant};

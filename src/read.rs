@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fast-files"))]
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::str::{self, Utf8Error};
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fast-files"))]
 use rustix::fs::{Mode, OFlags};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fast-files"))]
 use rustix::io::Errno;
 
 use crate::bytes::Bytes;
@@ -224,20 +224,20 @@ impl Reader {
 struct OpenDir {
     dir: Dir,
     is_tracefs: bool,
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fast-files"))]
     fd: Option<OwnedFd>,
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fast-files"))]
 const FLAGS: OFlags = OFlags::NONBLOCK
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
 /// Of `include/uapi/linux/magic.h`.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fast-files"))]
 const TRACEFS_MAGIC: u64 = 0x7472_6163;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fast-files"))]
 impl OpenDir {
     fn new(dir: Dir) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -267,7 +267,7 @@ impl OpenDir {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", feature = "fast-files")))]
 impl OpenDir {
     fn new(dir: Dir) -> Self {
         Self {
@@ -281,7 +281,7 @@ impl OpenDir {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fast-files"))]
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
@@ -291,9 +291,16 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", feature = "fast-files")))]
 fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
+    // Without flags that refuse a link, and do not wait for a pipe, it is looked at
+    // first. Somebody who changes the capture meanwhile can still put one there.
+    let found = path.symlink_metadata()?.file_type();
+    match (found.is_file(), found.is_symlink()) {
+        (true, _) => File::open(path),
+        (_, true) => Err(io::Error::other(Refused::Link)),
+        _ => Err(io::Error::other(Refused::NotAFile)),
+    }
 }
 
 /// Opening what is in a captured kernel, through no link: neither the file nor a
@@ -301,7 +308,7 @@ fn open(path: &Path) -> io::Result<File> {
 mod captured {
     use super::*;
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fast-files"))]
     pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty())?;
@@ -312,19 +319,19 @@ mod captured {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", feature = "fast-files")))]
     pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
         open_checked(root, relative)
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fast-files"))]
     pub(super) fn open_directory(root: &Path, relative: &Path) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty())?;
         open_in(&fd, relative, flags)
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fast-files"))]
     pub(super) fn open_in(
         fd: &OwnedFd,
         relative: impl AsRef<Path>,
@@ -349,21 +356,29 @@ mod captured {
         let mut way = root.to_owned();
         for part in relative.parent().into_iter().flat_map(Path::components) {
             if !matches!(part, Component::Normal(_)) {
-                return Err(io::Error::other(Link));
+                return Err(io::Error::other(Refused::Link));
             }
             way.push(part);
             if way.symlink_metadata()?.is_symlink() {
-                return Err(io::Error::other(Link));
+                return Err(io::Error::other(Refused::Link));
             }
         }
         Ok(())
     }
 }
 
-/// A link in the way of a file.
-#[derive(Debug, thiserror::Error)]
-#[error("a link")]
-struct Link;
+/// What is not opened, found by looking before.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum Refused {
+    #[error("a link")]
+    Link,
+    #[error("no file")]
+    #[cfg_attr(
+        all(target_os = "linux", feature = "fast-files"),
+        expect(dead_code, reason = "what is open is asked")
+    )]
+    NotAFile,
+}
 
 /// What reading came to, `Ok(None)` standing for what is no file.
 fn outcome<T>(
@@ -379,9 +394,10 @@ fn outcome<T>(
 }
 
 fn failed(path: PathBuf, error: io::Error) -> Error {
-    match is_link(&error) {
-        true => Error::Link { path },
-        false => Error::io(&path, error),
+    match refused(&error) {
+        Some(Refused::Link) => Error::Link { path },
+        Some(Refused::NotAFile) => Error::NotAFile { path },
+        None => Error::io(&path, error),
     }
 }
 
@@ -396,12 +412,16 @@ fn not_text(path: PathBuf, error: &Utf8Error) -> Error {
     }
 }
 
-/// Whether the failure says that there is a link, or a way out of the root.
-fn is_link(error: &io::Error) -> bool {
+/// What of the path the failure says was refused: a link or a way out of the root,
+/// by us or by the system.
+fn refused(error: &io::Error) -> Option<Refused> {
     const EXDEV: i32 = 18;
     const ELOOP: i32 = 40;
-    error.get_ref().is_some_and(|inner| inner.is::<Link>())
-        || cfg!(target_os = "linux") && matches!(error.raw_os_error(), Some(EXDEV | ELOOP))
+    match error.raw_os_error() {
+        Some(EXDEV | ELOOP) if cfg!(target_os = "linux") => Some(Refused::Link),
+        Some(_) => None,
+        None => error.get_ref()?.downcast_ref().copied(),
+    }
 }
 
 /// Whether the failure says that there is no such file. A file of an event that
@@ -448,7 +468,12 @@ mod tests {
                     (Ok(file), Some(text)) => {
                         assert_eq!(io::read_to_string(file).expect("text"), text);
                     }
-                    (Err(error), None) => assert!(is_link(&error), "{path:?}: {error}"),
+                    (Err(error), None) => {
+                        assert!(
+                            matches!(refused(&error), Some(Refused::Link)),
+                            "{path:?}: {error}"
+                        );
+                    }
                     (other, _) => panic!("{path:?}: {other:?}"),
                 }
             }

@@ -1,0 +1,163 @@
+//! Patterns with wildcards, as the shell has them, of text without slashes.
+
+use std::fmt;
+
+use nom::branch::alt;
+use nom::character::complete::{anychar, char, none_of};
+use nom::combinator::{all_consuming, map, opt, value};
+use nom::error::Error;
+use nom::multi::{many0, many1};
+use nom::sequence::{delimited, pair, preceded};
+use nom::{IResult, Parser};
+
+/// `*` is any text, `?` any one character, `[a-cx]` one of these, `[!a-cx]` one that
+/// is none of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wildcard {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Any,
+    One(Class),
+}
+
+/// Which characters one may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Class {
+    /// From and to, both included.
+    ranges: Vec<(char, char)>,
+    is_negated: bool,
+}
+
+impl Wildcard {
+    /// `None` where a bracket is not closed.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (_, parts) = all_consuming(many0(part)).parse(text).ok()?;
+        Some(Self {
+            text: text.to_owned(),
+            parts,
+        })
+    }
+
+    /// Whether any text at all is such.
+    pub(crate) fn is_all(&self) -> bool {
+        self.parts == [Part::Any]
+    }
+
+    /// Whether all of the text is such.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        let (mut parts, mut rest) = (&*self.parts, text.chars());
+        // Where the last `*` was, and what it has not taken yet.
+        let mut any: Option<(&[Part], std::str::Chars<'_>)> = None;
+        loop {
+            let next = match parts.split_first() {
+                Some((Part::Any, after)) => {
+                    any = Some((after, rest.clone()));
+                    parts = after;
+                    continue;
+                }
+                Some((Part::One(class), after)) => rest
+                    .next()
+                    .filter(|character| class.has(*character))
+                    .map(|_| after),
+                None if rest.as_str().is_empty() => return true,
+                None => None,
+            };
+            parts = match (next, &mut any) {
+                (Some(after), _) => after,
+                (None, None) => return false,
+                // It takes one character more: what came before it stays as it is.
+                (None, Some((after, taken))) => {
+                    if taken.next().is_none() {
+                        return false;
+                    }
+                    rest = taken.clone();
+                    after
+                }
+            };
+        }
+    }
+}
+
+impl fmt::Display for Wildcard {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
+impl Class {
+    fn has(&self, character: char) -> bool {
+        let is_in = |(from, to): &(char, char)| (*from..=*to).contains(&character);
+        self.ranges.iter().any(is_in) != self.is_negated
+    }
+}
+
+fn part(input: &str) -> IResult<&str, Part> {
+    let one = |ranges, is_negated| Part::One(Class { ranges, is_negated });
+    alt((
+        value(Part::Any, many1(char('*'))),
+        map(char('?'), move |_| one(Vec::new(), true)),
+        map(class, Part::One),
+        map(none_of("*?["), move |literal| {
+            one(vec![(literal, literal)], false)
+        }),
+    ))
+    .parse(input)
+}
+
+/// `]` is one of the characters where it is the first of them.
+fn class(input: &str) -> IResult<&str, Class> {
+    let first = range(anychar);
+    let more = many0(range(none_of("]")));
+    let mut class = delimited(char('['), (opt(char('!')), first, more), char(']'));
+    let (rest, (negation, first, mut ranges)) = class.parse(input)?;
+    ranges.push(first);
+    let is_negated = negation.is_some();
+    Ok((rest, Class { ranges, is_negated }))
+}
+
+/// A character, or all from one to another.
+fn range<'i>(
+    one: impl Parser<&'i str, Output = char, Error = Error<&'i str>>,
+) -> impl Parser<&'i str, Output = (char, char), Error = Error<&'i str>> {
+    let to = opt(preceded(char('-'), none_of("]")));
+    map(pair(one, to), |(from, to)| (from, to.unwrap_or(from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// As the glob crate has them.
+        #[test]
+        fn patterns_are_those_of_the_glob_crate(
+            pattern in "[ab*?\\[\\]!-]{0,12}",
+            texts in prop::collection::vec("[ab\\]!-]{0,10}", 8),
+        ) {
+            // To it, several stars are a matter of directories.
+            prop_assume!(!pattern.contains("**"));
+            let expected = glob::Pattern::new(&pattern);
+            let found = Wildcard::parse(&pattern);
+            prop_assert_eq!(found.is_some(), expected.is_ok(), "{}", &pattern);
+            if let (Some(found), Ok(expected)) = (found, expected) {
+                for text in texts {
+                    prop_assert_eq!(found.matches(&text), expected.matches(&text), "{} {}", &pattern, text);
+                }
+            }
+        }
+    }
+
+    /// The time taken grows with pattern and text, and not with what both could be.
+    #[test]
+    fn many_stars() {
+        let pattern = Wildcard::parse(&"*a".repeat(2000)).expect("a pattern");
+        assert!(!pattern.matches(&("a".repeat(1999) + "b")));
+        assert!(pattern.matches(&"a".repeat(2000)));
+    }
+}
