@@ -623,7 +623,7 @@ pub(crate) fn resolve_syscall(
         },
     };
     SyscallSide::of(name)
-        .and_then(|side| syscall_in(name, side, format, vmlinux?))
+        .and_then(|side| syscall_in(name, side, format, vmlinux.as_ref()?))
         .unwrap_or_else(|| Context::from_format(name, format, reason))
 }
 
@@ -631,16 +631,15 @@ fn syscall_in(
     name: &EventName,
     side: SyscallSide,
     format: &Arc<Format>,
-    vmlinux: Arc<Object>,
+    vmlinux: &Arc<Object>,
 ) -> Option<Context> {
     let index = vmlinux.index();
     let mut of_this_side = index
-        .syscall_structs("syscall_tp_t")
-        .iter()
-        .filter_map(|&id| Some((id, syscall_value(&vmlinux, id, side)?)));
+        .known_structs("syscall_tp_t")
+        .filter_map(|id| Some((id, syscall_value(vmlinux, id, side)?)));
     let (tp_id, value) = of_this_side.next()?;
     let as_there = |id| {
-        syscall_value(&vmlinux, id, side)
+        syscall_value(vmlinux, id, side)
             .is_some_and(|here| here.place.is_at(value.place.offset, value.place.size))
     };
     // Should there be several (there never were), they must not differ.
@@ -654,21 +653,20 @@ fn syscall_in(
     let classes = index.classes_named(class).iter();
     let classes = classes.map(|class| (Arc::clone(class.struct_name()), class.struct_id));
     let traced = index
-        .syscall_structs(traced)
-        .iter()
-        .map(|&id| (Arc::from(traced), id));
+        .known_structs(traced)
+        .map(|id| (Arc::from(traced), id));
     let agreeing = classes.chain(traced).find(|(_, id)| as_there(*id));
     let (struct_name, layout_of) = match agreeing {
         Some((name, id)) => (Some(name), id),
         None => (None, tp_id),
     };
-    let (variant, number) = syscall_number(&vmlinux, tp_id)?;
+    let (variant, number) = syscall_number(vmlinux, tp_id)?;
     Some(Context {
         name: name.clone(),
         evidence: Evidence::Syscall(variant),
         format: Arc::clone(format),
         is_syscall: true,
-        home: Some(vmlinux),
+        home: Some(Arc::clone(vmlinux)),
         is_home_known: true,
         types: Some(ContextTypes {
             struct_name,

@@ -6,15 +6,16 @@
 //! one object that defines the event: its home.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use super::section::{Kind, MAX_CHAIN, Section, TypeId};
+use super::section::{Kind, MAX_CHAIN, Section, Type, TypeId};
 
 /// The types of a tracepoint's arguments, as far as calls can tell them apart:
 /// the same for all events of a class, and comparable between a module and
 /// vmlinux, but not between two modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Prototype(usize);
+pub(crate) struct Prototype(u32);
 
 /// An event class of the object: a `struct trace_event_raw_<name>`.
 #[derive(Clone, Debug)]
@@ -54,59 +55,61 @@ pub(crate) struct Index {
     by_prototype: Vec<(Option<Prototype>, usize)>,
     prototypes: KnownPrototypes,
     events: HashMap<Box<str>, Event>,
-    syscall_structs: HashMap<&'static str, Vec<TypeId>>,
+    known_structs: Vec<(&'static str, TypeId)>,
     /// The functions whose parameters are named as a tracepoint's arguments are,
     /// each with its name's offset.
     argument_functions: Vec<(u32, TypeId)>,
 }
 
-/// The structs a `syscalls:*` context may be: the kernel's local
-/// `syscall_tp_t` and the named ones that may have its layout.
-pub(crate) const SYSCALL_STRUCTS: [&str; 3] =
-    ["syscall_tp_t", "syscall_trace_enter", "syscall_trace_exit"];
+/// Structs that are asked for by name.
+const KNOWN_STRUCTS: [&str; 11] = [
+    // What a `syscalls:*` context may be: the kernel's local `syscall_tp_t` and
+    // those that may have its layout.
+    "syscall_tp_t",
+    "syscall_trace_enter",
+    "syscall_trace_exit",
+    // The way from an event's open file to its class.
+    "task_struct",
+    "files_struct",
+    "fdtable",
+    "file",
+    "inode",
+    "trace_event_file",
+    "trace_event_call",
+    "trace_event_class",
+];
 
 /// The prefix of every context struct's name; the event class follows.
 pub(crate) const STRUCT_PREFIX: &str = "trace_event_raw_";
-const TYPEDEF_PREFIX: &[u8] = b"btf_trace_";
-const FUNC_PREFIX: &[u8] = b"__bpf_trace_";
+const TYPEDEF_PREFIX: &str = "btf_trace_";
+const FUNC_PREFIX: &str = "__bpf_trace_";
 /// Functions with a tracepoint's arguments, and their names: the first since Linux
 /// 6.5.
 const ARGUMENT_PREFIXES: [&[u8]; 2] = [b"__probestub_", b"__traceiter_"];
 
-/// What the pass over the types finds, before what it points at is known.
+/// What the pass over the types finds, before what it points at is known: types,
+/// each with its name's offset.
 #[derive(Default)]
 pub(super) struct Collector {
-    structs: Vec<(Arc<str>, TypeId)>,
-    typedefs: Vec<(Box<str>, TypeId)>,
-    funcs: Vec<(Box<str>, TypeId)>,
-    syscall_structs: HashMap<&'static str, Vec<TypeId>>,
+    structs: Vec<(u32, TypeId)>,
+    typedefs: Vec<(u32, TypeId)>,
+    funcs: Vec<(u32, TypeId)>,
     argument_functions: Vec<(u32, TypeId)>,
+    known_structs: Vec<(&'static str, TypeId)>,
 }
 
 impl Collector {
     /// Takes note of a type if it is about tracepoints.
-    #[inline]
     pub(super) fn visit(&mut self, section: &Section, id: TypeId, kind: Kind, name: u32) {
-        if matches!(kind, Kind::Struct | Kind::Typedef | Kind::Func) {
-            self.visit_named(section, id, kind, name);
-        }
-    }
-
-    fn visit_named(&mut self, section: &Section, id: TypeId, kind: Kind, name: u32) {
         let begin = section.text_from(name);
-        // The kernel's identifiers are ASCII; no other can be asked for.
-        let text = || std::str::from_utf8(section.name(name)?).ok();
-        let without = |prefix: &[u8]| Some(text()?[prefix.len()..].into());
         match kind {
-            Kind::Typedef if begin.starts_with(TYPEDEF_PREFIX) => {
-                self.typedefs
-                    .extend(without(TYPEDEF_PREFIX).map(|name| (name, id)));
+            Kind::Typedef if begin.starts_with(TYPEDEF_PREFIX.as_bytes()) => {
+                self.typedefs.push((name, id));
             }
             // All that is looked for begins so, and little else.
             Kind::Func if begin.starts_with(b"__") => {
-                if begin.starts_with(FUNC_PREFIX) {
-                    self.funcs
-                        .extend(without(FUNC_PREFIX).map(|name| (name, id)));
+                if begin.starts_with(FUNC_PREFIX.as_bytes()) {
+                    self.funcs.push((name, id));
                 } else if ARGUMENT_PREFIXES
                     .iter()
                     .any(|prefix| begin.starts_with(prefix))
@@ -115,13 +118,16 @@ impl Collector {
                 }
             }
             Kind::Struct if begin.starts_with(STRUCT_PREFIX.as_bytes()) => {
-                self.structs.extend(text().map(|text| (text.into(), id)));
+                self.structs.push((name, id));
             }
-            Kind::Struct if begin.starts_with(b"syscall_") => {
-                let mut known = SYSCALL_STRUCTS.iter();
-                if let Some(known) = known.find(|known| text() == Some(**known)) {
-                    self.syscall_structs.entry(known).or_default().push(id);
-                }
+            Kind::Struct => {
+                // Two bytes tell most structs from all of these.
+                let first = begin.first_chunk::<2>();
+                let known = KNOWN_STRUCTS.iter().find(|known| {
+                    known.as_bytes().first_chunk() == first
+                        && section.is_name(name, [known.as_bytes(), b""])
+                });
+                self.known_structs.extend(known.map(|known| (*known, id)));
             }
             _ => {}
         }
@@ -130,38 +136,50 @@ impl Collector {
     /// Follows what was found to its prototypes. `base` is vmlinux's index, if
     /// this is a module.
     pub(super) fn finish(self, section: &Section, base: Option<&Index>) -> Index {
-        let mut prototypes = Prototypes::new(section, base.map(|base| &base.prototypes));
+        let mut prototypes = Prototypes {
+            section,
+            base: base.map(|base| &base.prototypes),
+            found: HashMap::with_capacity(self.funcs.len()),
+            by_id: HashMap::with_capacity(self.funcs.len() + self.typedefs.len()),
+            spelled: Vec::new(),
+        };
         let target = |id| section.type_by_id(id)?.target();
-        let funcs = prototypes.by_name(self.funcs, target);
-        let events = prototypes.by_name(self.typedefs, |id| target(target(id)?));
-        let mut classes: Vec<Class> = self
-            .structs
-            .into_iter()
-            .map(|(struct_name, struct_id)| Class {
-                prototype: funcs
-                    .get(&struct_name[STRUCT_PREFIX.len()..])
-                    .and_then(|func| func.prototype),
-                struct_name,
+        let funcs: HashMap<&str, Event> = prototypes.by_name(&self.funcs, FUNC_PREFIX, target);
+        let event_target = |id| target(target(id)?);
+        let events = prototypes.by_name(&self.typedefs, TYPEDEF_PREFIX, event_target);
+        let class = |&(name, struct_id): &(u32, TypeId)| {
+            let struct_name = text(section, name)?;
+            let func = funcs.get(struct_name.strip_prefix(STRUCT_PREFIX)?);
+            Some(Class {
+                struct_name: struct_name.into(),
                 struct_id,
+                prototype: func.and_then(|func| func.prototype),
             })
-            .collect();
-        classes.sort_by(|a, b| (a.name(), a.struct_id).cmp(&(b.name(), b.struct_id)));
+        };
+        let mut classes: Vec<Class> = self.structs.iter().filter_map(class).collect();
+        classes.sort_unstable_by(|a, b| (a.name(), a.struct_id).cmp(&(b.name(), b.struct_id)));
         let places = classes.iter().enumerate();
         let mut by_prototype: Vec<_> = places.map(|(at, class)| (class.prototype, at)).collect();
-        by_prototype.sort();
+        by_prototype.sort_unstable();
         Index {
             classes,
             by_prototype,
             prototypes: prototypes.found,
             events,
-            syscall_structs: self.syscall_structs,
+            known_structs: self.known_structs,
             argument_functions: self.argument_functions,
         }
     }
 }
 
+/// The name at this offset. The kernel's identifiers are ASCII; no other can be
+/// asked for.
+fn text(section: &Section, name: u32) -> Option<&str> {
+    std::str::from_utf8(section.name(name)?).ok()
+}
+
 /// Prototypes by how they are spelled.
-type KnownPrototypes = HashMap<String, Prototype>;
+type KnownPrototypes = HashMap<Box<[u8]>, Prototype>;
 
 /// Spells prototypes so that compatible ones are spelled the same.
 ///
@@ -176,36 +194,33 @@ struct Prototypes<'a> {
     /// vmlinux's, if this is a module: what is there is not `found` again.
     base: Option<&'a KnownPrototypes>,
     found: KnownPrototypes,
-    /// Prototypes and types spelled already.
-    prototypes: HashMap<TypeId, Option<Prototype>>,
-    types: HashMap<TypeId, Arc<str>>,
+    /// Spelled already.
+    by_id: HashMap<TypeId, Option<Prototype>>,
+    /// Where the next is spelled.
+    spelled: Vec<u8>,
 }
 
 /// A tracepoint has at most twelve arguments (`MAX_BPF_FUNC_ARGS`).
 pub(super) const MAX_PARAMETERS: usize = 64;
 
 impl<'a> Prototypes<'a> {
-    fn new(section: &'a Section, base: Option<&'a KnownPrototypes>) -> Self {
-        Self {
-            section,
-            base,
-            found: HashMap::new(),
-            prototypes: HashMap::new(),
-            types: HashMap::new(),
-        }
-    }
-
-    fn by_name(
+    /// What is named, by its name after the prefix.
+    fn by_name<Name: Eq + Hash + From<&'a str>>(
         &mut self,
-        named: Vec<(Box<str>, TypeId)>,
+        named: &[(u32, TypeId)],
+        prefix: &str,
         prototype: impl Fn(TypeId) -> Option<TypeId>,
-    ) -> HashMap<Box<str>, Event> {
-        let mut found: HashMap<Box<str>, Event> = HashMap::with_capacity(named.len());
-        for (name, typedef) in named {
+    ) -> HashMap<Name, Event> {
+        let mut found: HashMap<Name, Event> = HashMap::with_capacity(named.len());
+        for &(name, typedef) in named {
+            let name = text(self.section, name).and_then(|name| name.strip_prefix(prefix));
+            let Some(name) = name else {
+                continue;
+            };
             let prototype = prototype(typedef).and_then(|id| self.prototype(id));
             let new = Event { typedef, prototype };
             found
-                .entry(name)
+                .entry(name.into())
                 .and_modify(|known| {
                     if known.prototype != new.prototype {
                         known.prototype = None;
@@ -217,71 +232,96 @@ impl<'a> Prototypes<'a> {
     }
 
     fn prototype(&mut self, id: TypeId) -> Option<Prototype> {
-        if let Some(known) = self.prototypes.get(&id) {
+        if let Some(known) = self.by_id.get(&id) {
             return *known;
         }
-        let prototype = self.spell_prototype(id).map(|text| {
-            let in_base = self.base.and_then(|base| base.get(&text));
+        self.spelled.clear();
+        let prototype = self.spell(id).map(|()| {
+            let in_base = self.base.and_then(|base| base.get(&*self.spelled));
             let next = self.base.map_or(0, HashMap::len) + self.found.len();
             match in_base {
                 Some(known) => *known,
-                None => *self.found.entry(text).or_insert(Prototype(next)),
+                None => {
+                    let spelled = self.spelled.as_slice().into();
+                    *self.found.entry(spelled).or_insert(Prototype(next as u32))
+                }
             }
         });
-        self.prototypes.insert(id, prototype);
+        self.by_id.insert(id, prototype);
         prototype
     }
 
-    fn spell_prototype(&mut self, id: TypeId) -> Option<String> {
+    fn spell(&mut self, id: TypeId) -> Option<()> {
         let ty = self.section.type_by_id(id)?;
         let parameters = ty.parameters();
         if ty.kind != Kind::FuncProto || parameters.len() > MAX_PARAMETERS {
             return None;
         }
-        let mut text = String::new();
         for parameter in parameters {
             // A parameter's own qualifiers are no matter to its caller.
             let id = parameter.type_id;
             let id = self.section.resolve(id).map_or(id, |(id, _)| id);
-            text += &*self.spell(id, MAX_CHAIN)?;
-            text.push(',');
+            self.spell_type(id)?;
         }
-        Some(text)
+        Some(())
     }
 
-    fn spell(&mut self, id: TypeId, depth: usize) -> Option<Arc<str>> {
-        if let Some(known) = self.types.get(&id) {
-            return Some(Arc::clone(known));
-        }
-        let depth = depth.checked_sub(1)?;
-        let spelled: Arc<str> = match self.section.type_by_id(id) {
-            None => format!("type {id}").into(),
-            Some(ty) => match (ty.kind, ty.name(), ty.target()) {
-                (Kind::Typedef | Kind::TypeTag, _, Some(target)) => self.spell(target, depth)?,
-                (Kind::Ptr, _, Some(target)) => format!("*{}", self.spell(target, depth)?).into(),
-                (Kind::Const | Kind::Volatile | Kind::Restrict, _, Some(target)) => {
-                    format!("const {}", self.spell(target, depth)?).into()
+    /// Spells a type so that where it ends can be told from what it begins with.
+    fn spell_type(&mut self, id: TypeId) -> Option<()> {
+        let mut id = id;
+        for _ in 0..MAX_CHAIN {
+            let ty = self.section.type_by_id(id);
+            let target = ty.and_then(|ty| ty.target());
+            id = match (ty.map(|ty| ty.kind), target, ty) {
+                (Some(Kind::Typedef | Kind::TypeTag), Some(target), _) => target,
+                (Some(Kind::Ptr), Some(target), _) => {
+                    self.spelled.push(b'*');
+                    target
                 }
-                (Kind::Array, ..) => {
+                (Some(Kind::Const | Kind::Volatile | Kind::Restrict), Some(target), _) => {
+                    self.spelled.push(b'c');
+                    target
+                }
+                (Some(Kind::Array), _, Some(ty)) => {
                     let (element, count) = ty.array()?;
-                    format!("[{count}]{}", self.spell(element, depth)?).into()
+                    self.spell_number(b'[', count);
+                    element
                 }
-                // Defined, or only declared.
-                (Kind::Struct | Kind::Union | Kind::Fwd, name, _) if !name.is_empty() => {
-                    format!("struct {}", String::from_utf8_lossy(name)).into()
+                (_, _, ty) => {
+                    self.spell_leaf(id, ty);
+                    return Some(());
                 }
-                // An enum is an integer to a caller, of whichever name.
-                (Kind::Enum | Kind::Enum64, ..) => format!("int{}", ty.size()).into(),
-                (Kind::Int, name, _) if !matches!(name, b"_Bool" | b"bool") => {
-                    format!("int{}", ty.size()).into()
-                }
-                (Kind::FuncProto, ..) => "function".into(),
-                // Anything else is only itself.
-                _ => format!("type {id}").into(),
-            },
+            };
+        }
+        None
+    }
+
+    /// Spells a type that is made of no other, as far as a caller sees.
+    fn spell_leaf(&mut self, id: TypeId, ty: Option<Type<'_>>) {
+        let Some(ty) = ty else {
+            return self.spell_number(b't', id);
         };
-        self.types.insert(id, Arc::clone(&spelled));
-        Some(spelled)
+        match (ty.kind, ty.name()) {
+            // Defined, or only declared.
+            (Kind::Struct | Kind::Union | Kind::Fwd, name) if !name.is_empty() => {
+                self.spelled.push(b's');
+                self.spelled.extend(name);
+                self.spelled.push(0);
+            }
+            // An enum is an integer to a caller, of whichever name.
+            (Kind::Enum | Kind::Enum64, _) => self.spell_number(b'i', ty.size()),
+            (Kind::Int, name) if !matches!(name, b"_Bool" | b"bool") => {
+                self.spell_number(b'i', ty.size());
+            }
+            (Kind::FuncProto, _) => self.spelled.push(b'f'),
+            // Anything else is only itself.
+            _ => self.spell_number(b't', id),
+        }
+    }
+
+    fn spell_number(&mut self, what: u8, number: u32) {
+        self.spelled.push(what);
+        self.spelled.extend(number.to_ne_bytes());
     }
 }
 
@@ -359,8 +399,11 @@ impl Index {
         ARGUMENT_PREFIXES.into_iter().flat_map(of).collect()
     }
 
-    /// The structs of one of [`SYSCALL_STRUCTS`]' names.
-    pub(crate) fn syscall_structs(&self, name: &str) -> &[TypeId] {
-        self.syscall_structs.get(name).map_or(&[], Vec::as_slice)
+    /// The structs of one of the names of [`KNOWN_STRUCTS`].
+    pub(crate) fn known_structs(&self, name: &str) -> impl Iterator<Item = TypeId> {
+        let known = self.known_structs.iter();
+        known
+            .filter(move |(known, _)| *known == name)
+            .map(|(_, id)| *id)
     }
 }

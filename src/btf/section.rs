@@ -5,6 +5,7 @@
 //! thousands of events to a few milliseconds.
 
 use std::ffi::CStr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bytes::Bytes;
@@ -94,36 +95,84 @@ pub(crate) enum Kind {
     Enum64,
 }
 
+/// The kinds by their numbers, the first being 1.
+const KINDS: [Kind; 19] = {
+    use Kind::*;
+    [
+        Int, Ptr, Array, Struct, Union, Enum, Fwd, Typedef, Volatile, Const, Restrict, Func,
+        FuncProto, Var, Datasec, Float, DeclTag, TypeTag, Enum64,
+    ]
+};
+
 impl Kind {
     fn from_number(number: u32) -> Option<Self> {
-        use Kind::*;
-        const KINDS: [Kind; 19] = [
-            Int, Ptr, Array, Struct, Union, Enum, Fwd, Typedef, Volatile, Const, Restrict, Func,
-            FuncProto, Var, Datasec, Float, DeclTag, TypeTag, Enum64,
-        ];
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
         KINDS.get(index).copied()
     }
 
-    /// How many bytes follow the twelve every type has. The arithmetic has no
-    /// branch, which in the pass over all types would be one hard to foresee.
+    /// How many bytes follow the twelve every type has.
     fn tail(self, vlen: usize) -> usize {
+        TAILS[self as usize + 1].length(vlen)
+    }
+}
+
+/// How long is what follows the twelve bytes every type has.
+#[derive(Clone, Copy)]
+struct Tail {
+    fixed: u8,
+    each: u8,
+}
+
+impl Tail {
+    const fn of(kind: Kind) -> Self {
         use Kind::*;
-        let (fixed, each) = match self {
+        let (fixed, each) = match kind {
             Ptr | Fwd | Typedef | Volatile | Const | Restrict | Func | Float | TypeTag => (0, 0),
             Int | Var | DeclTag => (4, 0),
             Enum | FuncProto => (0, 8),
             Array => (12, 0),
             Struct | Union | Datasec | Enum64 => (0, 12),
         };
-        fixed + each * vlen
+        Self { fixed, each }
+    }
+
+    fn length(self, vlen: usize) -> usize {
+        usize::from(self.fixed) + usize::from(self.each) * vlen
     }
 }
+
+/// Of each number a kind has; what has no kind is as if nothing followed.
+///
+/// Where a type begins is known from the one before, so that the pass over all
+/// types is as fast as this is found: without a branch, which would be one hard to
+/// foresee, and in one step from the number.
+const TAILS: [Tail; 32] = {
+    let mut tails = [Tail { fixed: 0, each: 0 }; 32];
+    let mut index = 0;
+    while index < KINDS.len() {
+        tails[index + 1] = Tail::of(KINDS[index]);
+        index += 1;
+    }
+    tails
+};
 
 /// Bytes every type begins with: name, info, size or type.
 const TYPE_HEADER: usize = 12;
 /// The header's length in BTF version 1; longer ones may come.
 const HEADER: usize = 24;
+
+/// Kinds of types that are looked for by name, each the bit of its number: one test
+/// for each type, where a `match` would be a jump that is hard to foresee.
+const VISITED: u32 = {
+    let looked_for = [Kind::Int, Kind::Struct, Kind::Typedef, Kind::Func];
+    let mut bits = 0;
+    let mut index = 0;
+    while index < looked_for.len() {
+        bits |= 1 << (looked_for[index] as u32 + 1);
+        index += 1;
+    }
+    bits
+};
 
 /// How far a chain of types (typedef of const of array of …) is followed.
 /// Kernels stay under ten; a cycle in hostile bytes ends here.
@@ -183,8 +232,8 @@ pub(crate) struct Parameter<'a> {
 }
 
 impl Section {
-    /// Checks the bytes and finds where every type begins, calling `visit`
-    /// for each type in turn, with its name's offset.
+    /// Checks the bytes and finds where every type begins, calling `visit` for each
+    /// of the [`VISITED`] kinds in turn, with its name's offset.
     pub(crate) fn parse(
         bytes: Bytes,
         base: Option<Arc<Section>>,
@@ -237,51 +286,70 @@ impl Section {
             base,
         };
         let mut long_size = None;
-        // Kernels spend about 22 bytes on a type.
-        let mut types = Vec::with_capacity(type_range.len() / 20);
-        let bytes = &section.bytes[..type_range.end];
-        let mut at = type_range.start;
-        while at < type_range.end {
-            let id = first_id.saturating_add(types.len() as u32);
-            let cut = |end: usize| BtfError::Truncated {
-                what: "the last type",
-                end: end as u64,
-                len: type_range.end as u64,
-            };
-            let rest = &bytes[at..];
-            let Some(header) = rest.first_chunk::<TYPE_HEADER>() else {
-                return Err(cut(at + TYPE_HEADER));
-            };
-            let word = |at| read_u32(header, at, big_endian).unwrap_or(0);
-            let [offset, info, size] = [0, 4, 8].map(word);
-            let number = info >> 24 & 0x1f;
-            let kind = Kind::from_number(number).ok_or(BtfError::Kind { id, kind: number })?;
-            let end = at + TYPE_HEADER + kind.tail((info & 0xffff) as usize);
-            if end > type_range.end {
-                return Err(cut(end));
-            }
-            if !section.is_type_name(offset) {
-                return Err(BtfError::Name { id, offset });
-            }
-            if kind == Kind::Int
-                && matches!(
-                    section.name(offset),
-                    Some(b"long int" | b"long unsigned int" | b"long" | b"unsigned long")
-                )
-            {
+        let visit = |id, kind, name: u32, size| {
+            if kind == Kind::Int && section.is_long(name) {
                 long_size = Some(size);
             }
-            visit(&section, id, kind, offset);
-            // A type section longer than a u32 is refused by its own header.
-            types.push(at as u32);
-            at = end;
-        }
+            visit(&section, id, kind, name);
+        };
+        let types = match big_endian {
+            true => section.find_types::<true>(type_range, visit),
+            false => section.find_types::<false>(type_range, visit),
+        }?;
         section.types = types;
         if let (None, Some(size)) = (base_pointer_size, long_size) {
             // On Linux a pointer is as long as a long.
             section.pointer_size = size;
         }
         Ok(section)
+    }
+
+    /// Where each type of this range begins. `visit` gets the id, kind, name and size
+    /// of those of [`VISITED`] kinds.
+    #[inline]
+    fn find_types<const BIG_ENDIAN: bool>(
+        &self,
+        range: Range<usize>,
+        mut visit: impl FnMut(TypeId, Kind, u32, u32),
+    ) -> Result<Vec<u32>, BtfError> {
+        // Names at these offsets of the section's own strings need no other look.
+        let plain_names = match self.are_names_plain {
+            true => self.strings_len as u32,
+            false => 0,
+        };
+        // Kernels spend about 22 bytes on a type.
+        let mut types = Vec::with_capacity(range.len() / 20);
+        let bytes = &self.bytes[..range.end];
+        let mut at = range.start;
+        while at < range.end {
+            let id = self.first_id.saturating_add(types.len() as u32);
+            let cut = |end: usize| BtfError::Truncated {
+                what: "the last type",
+                end: end as u64,
+                len: range.end as u64,
+            };
+            let Some(header) = bytes[at..].first_chunk::<TYPE_HEADER>() else {
+                return Err(cut(at + TYPE_HEADER));
+            };
+            let word = |at| read_u32(header, at, BIG_ENDIAN).unwrap_or(0);
+            let [name, info, size] = [0, 4, 8].map(word);
+            let number = info >> 24 & 0x1f;
+            let end = at + TYPE_HEADER + TAILS[number as usize].length((info & 0xffff) as usize);
+            let kind = Kind::from_number(number).ok_or(BtfError::Kind { id, kind: number })?;
+            if end > range.end {
+                return Err(cut(end));
+            }
+            if name.wrapping_sub(self.first_name) >= plain_names && !self.is_type_name(name) {
+                return Err(BtfError::Name { id, offset: name });
+            }
+            if VISITED >> number & 1 == 1 {
+                visit(id, kind, name, size);
+            }
+            // A type section longer than a u32 is refused by its own header.
+            types.push(at as u32);
+            at = end;
+        }
+        Ok(types)
     }
 
     /// The checked bytes.
@@ -347,12 +415,9 @@ impl Section {
                 .as_ref()
                 .map_or(&[], |base| base.text_from(offset));
         };
-        let strings = self
-            .bytes
-            .get(self.strings..self.strings + self.strings_len);
-        strings
-            .and_then(|strings| strings.get(offset as usize..))
-            .unwrap_or_default()
+        let start = self.strings.saturating_add(offset as usize);
+        let strings = self.bytes.get(start..self.strings + self.strings_len);
+        strings.unwrap_or_default()
     }
 
     /// Whether the string at this offset is these parts, one after the other.
@@ -360,6 +425,15 @@ impl Section {
         let rest = self.text_from(offset).strip_prefix(parts[0]);
         let rest = rest.and_then(|rest| rest.strip_prefix(parts[1]));
         rest.is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    /// Whether the string at this offset is what a `long` is called.
+    #[cold]
+    fn is_long(&self, offset: u32) -> bool {
+        matches!(
+            self.name(offset),
+            Some(b"long int" | b"long unsigned int" | b"long" | b"unsigned long")
+        )
     }
 
     /// Whether a type may have the string at this offset as its name.

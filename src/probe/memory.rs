@@ -39,7 +39,7 @@ mod exchange {
 impl KernelMemory {
     /// `None` where this kernel, or this process, cannot.
     pub(crate) fn new(vmlinux: &Object) -> Option<Self> {
-        let program = Offsets::of(vmlinux.section())?.program()?;
+        let program = Offsets::of(vmlinux)?.program()?;
         let program = sys::load_program(ProgramType::Syscall, &program, "tracepoints", &mut []);
         Some(Self {
             program: program.ok()?,
@@ -98,41 +98,27 @@ struct Offsets {
 
 impl Offsets {
     /// `None` where BTF lacks one of them, or numbers are not of the sizes read.
-    fn of(section: &Section) -> Option<Self> {
+    fn of(vmlinux: &Object) -> Option<Self> {
+        let section = vmlinux.section();
         if section.pointer_size() != 8 {
             return None;
         }
-        const NAMES: [&[u8]; 7] = [
-            b"task_struct",
-            b"files_struct",
-            b"fdtable",
-            b"file",
-            b"inode",
-            b"trace_event_file",
-            b"trace_event_call",
-        ];
-        let mut found = [None; NAMES.len()];
-        let mut class = None;
-        for id in 1..section.end_id() {
-            let Some(ty) = section.type_by_id(id).filter(|ty| ty.members().len() > 0) else {
-                continue;
+        // Two structs of one name: it cannot be told which is meant.
+        let only = |name| {
+            let is_defined = |id: &TypeId| {
+                let ty = section.type_by_id(*id);
+                ty.is_some_and(|ty| ty.members().len() > 0)
             };
-            if let Some(index) = NAMES.iter().position(|name| *name == ty.name()) {
-                // Two structs of one name: it cannot be told which is meant.
-                if found[index].replace(id).is_some() {
-                    return None;
-                }
-            } else if ty.name() == b"trace_event_class" && class.replace(id).is_some() {
-                return None;
-            }
-        }
-        let [task, files, table, file, inode, event_file, call] = found;
-        let pointer = |of: Option<TypeId>, name| {
-            let (offset, size) = member(section, of?, name, 4)?;
+            let mut found = vmlinux.index().known_structs(name).filter(is_defined);
+            found.next().filter(|_| found.next().is_none())
+        };
+        let call = only("trace_event_call")?;
+        let pointer = |of, name| {
+            let (offset, size) = member(section, only(of)?, name, 4)?;
             (size == 8).then_some(offset)
         };
-        let (event, _) = member(section, call?, b"event", 4)?;
-        let event_type = section.type_by_id(call?)?;
+        let (event, _) = member(section, call, b"event", 4)?;
+        let event_type = section.type_by_id(call)?;
         let event_type = event_type
             .members()
             .find(|member| member.name() == b"event")?;
@@ -142,15 +128,15 @@ impl Offsets {
             return None;
         }
         Some(Self {
-            task_files: pointer(task, b"files")?,
-            files_table: pointer(files, b"fdt")?,
-            table_files: pointer(table, b"fd")?,
-            file_inode: pointer(file, b"f_inode")?,
-            inode_private: pointer(inode, b"i_private")?,
-            event_file_call: pointer(event_file, b"event_call")?,
+            task_files: pointer("task_struct", b"files")?,
+            files_table: pointer("files_struct", b"fdt")?,
+            table_files: pointer("fdtable", b"fd")?,
+            file_inode: pointer("file", b"f_inode")?,
+            inode_private: pointer("inode", b"i_private")?,
+            event_file_call: pointer("trace_event_file", b"event_call")?,
             call_id: event + id,
-            call_class: pointer(call, b"class")?,
-            class_function: pointer(class, b"probe")?,
+            call_class: pointer("trace_event_call", b"class")?,
+            class_function: pointer("trace_event_class", b"probe")?,
         })
     }
 
