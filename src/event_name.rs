@@ -65,10 +65,10 @@ pub enum NameError {
 impl EventName {
     /// Only `category:event` itself, not what people paste.
     pub(crate) fn listed(line: &str) -> Option<Self> {
-        let (category, event) = line.split_once(':')?;
-        (is_name(category) && is_name(event)).then(|| Self {
+        let colon = line.bytes().position(|byte| byte == b':')?;
+        (is_name(&line[..colon]) && is_name(&line[colon + 1..])).then(|| Self {
             text: line.into(),
-            colon: category.len(),
+            colon,
         })
     }
 

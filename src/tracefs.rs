@@ -97,9 +97,13 @@ pub(crate) struct Listing {
     lookup: OnceLock<Lookup>,
 }
 
-/// The first event of each name (the half after the colon), and those of other
-/// categories.
-type Lookup = HashMap<ByEvent, Vec<EventName>>;
+#[derive(Debug)]
+struct Lookup {
+    /// The first event of each name (the half after the colon).
+    first: HashMap<ByEvent, ()>,
+    /// Those of other categories, of the few names that have any.
+    others: HashMap<Box<str>, Vec<EventName>>,
+}
 
 /// A name to be found by its half after the colon.
 #[derive(Debug)]
@@ -135,15 +139,20 @@ impl Listing {
 
     fn lookup(&self) -> &Lookup {
         self.lookup.get_or_init(|| {
-            let mut lookup = Lookup::with_capacity(self.names.len());
+            let mut lookup = Lookup {
+                first: HashMap::with_capacity(self.names.len()),
+                others: HashMap::new(),
+            };
             for name in &self.names {
-                match lookup.entry(ByEvent(name.clone())) {
-                    Entry::Vacant(entry) => drop(entry.insert(Vec::new())),
+                match lookup.first.entry(ByEvent(name.clone())) {
+                    Entry::Vacant(entry) => drop(entry.insert(())),
                     Entry::Occupied(entry) if entry.key().0 == *name => {}
-                    Entry::Occupied(mut entry) if !entry.get().contains(name) => {
-                        entry.get_mut().push(name.clone());
+                    Entry::Occupied(_) => {
+                        let others = lookup.others.entry(name.event().into()).or_default();
+                        if !others.contains(name) {
+                            others.push(name.clone());
+                        }
                     }
-                    Entry::Occupied(_) => {}
                 }
             }
             lookup
@@ -162,10 +171,13 @@ impl Listing {
 
     /// All events of this name, in all categories.
     fn of_name(&self, event: &str) -> impl Iterator<Item = &EventName> {
-        let found = self.lookup().get_key_value(event);
-        found
-            .into_iter()
-            .flat_map(|(first, others)| std::iter::once(&first.0).chain(others))
+        let lookup = self.lookup();
+        let first = lookup
+            .first
+            .get_key_value(event)
+            .map(|(first, ())| &first.0);
+        let others = lookup.others.get(event);
+        first.into_iter().chain(others.into_iter().flatten())
     }
 
     pub(crate) fn contains(&self, name: &EventName) -> bool {

@@ -1,14 +1,13 @@
 //! One event and what is known of it.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::context::{self, Context, Homes};
 use crate::error::Error;
 use crate::event_name::EventName;
 use crate::format::Format;
-use crate::format::print::{FieldPrint, PrintFmtError};
+use crate::format::print::{FieldPrint, PrintFmt, PrintFmtError};
 use crate::kernel::Kernel;
 use crate::raw::RawTracepoint;
 
@@ -18,6 +17,8 @@ pub struct Tracepoint<'k> {
     kernel: &'k Kernel,
     name: EventName,
     format: Arc<Format>,
+    /// What the print fmt says, read when first asked for.
+    print: OnceLock<Arc<Result<PrintFmt, PrintFmtError>>>,
 }
 
 impl<'k> Tracepoint<'k> {
@@ -26,6 +27,7 @@ impl<'k> Tracepoint<'k> {
             kernel,
             name,
             format: Arc::new(format),
+            print: OnceLock::new(),
         }
     }
 
@@ -73,7 +75,8 @@ impl<'k> Tracepoint<'k> {
     ///
     /// [`PrintFmtError`] where the print fmt is not understood.
     pub fn field_print(&self, field: &str) -> Result<FieldPrint, PrintFmtError> {
-        let print = self.format.print()?;
+        let print = self.print.get_or_init(|| self.format.print().into());
+        let print = Result::as_ref(print).map_err(PrintFmtError::clone)?;
         Ok(print.field_with_constants(field, &|name| self.kernel.constant(name)))
     }
 
@@ -143,19 +146,20 @@ impl<'k> Tracepoint<'k> {
         else {
             return Ok(Vec::new());
         };
-        let alike: HashSet<&str> = homes
+        let mut alike: Vec<&str> = homes
             .iter()
             .flat_map(|home| {
                 let arguments = home.index().prototype_of(self.name.event());
                 home.index().events_taking(arguments)
             })
             .collect();
+        alike.sort_unstable();
         let mut siblings = Vec::new();
         let listing = self
             .kernel
             .listing_where(|known| alike.iter().all(|event| known.has_event(event)))?;
         for name in listing.names() {
-            if *name == self.name || !alike.contains(name.event()) {
+            if *name == self.name || alike.binary_search(&name.event()).is_err() {
                 continue;
             }
             let other = match self.kernel.tracepoint(name.as_str()) {
