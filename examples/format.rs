@@ -138,13 +138,13 @@ fn main() -> ExitCode {
 }
 
 fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let kernel: Kernel = shared::kernel("format", arguments.root.as_ref())?;
+    let kernel = shared::kernel("format", arguments.root.as_ref())?;
     if arguments.raw {
-        return write_raw(&kernel, &arguments.patterns, out);
+        return write_raw(kernel, &arguments.patterns, out);
     }
     let names = kernel.select(&arguments.patterns)?;
     if let Some(emit) = arguments.emit {
-        return write_emitted(&kernel, &names, emit, out);
+        return write_emitted(kernel, &names, emit, out);
     }
     for (index, name) in names.into_iter().enumerate() {
         let tracepoint = match kernel.tracepoint(&name) {

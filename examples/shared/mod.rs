@@ -13,8 +13,13 @@ use tracepoints::{Context, Error, Evidence, Kernel};
 const CAPTURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/6.18.15-x86_64");
 
 /// The kernel in `root` or the live one; where that cannot be read, a captured
-/// one, saying so on stderr.
-pub(crate) fn kernel(program: &str, root: Option<&PathBuf>) -> Result<Kernel, Error> {
+/// one, saying so on stderr. It is there until the program ends, which frees it
+/// sooner than its parts one by one.
+pub(crate) fn kernel(program: &str, root: Option<&PathBuf>) -> Result<&'static Kernel, Error> {
+    Ok(Box::leak(Box::new(open(program, root)?)))
+}
+
+fn open(program: &str, root: Option<&PathBuf>) -> Result<Kernel, Error> {
     if let Some(root) = root {
         return Kernel::at(root);
     }
