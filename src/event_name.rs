@@ -204,6 +204,7 @@ impl EventPattern {
     }
 
     /// The name, if the pattern is one and not a pattern of many.
+    /// `rawtracepoint:NAME` is never one: as bpftrace reads it, `NAME` has no category.
     pub fn as_name(&self) -> Option<EventName> {
         format!("{}:{}", self.category, self.event).parse().ok()
     }

@@ -238,7 +238,7 @@ proptest! {
         sketches in sketches(),
         is_long_entry in any::<bool>(),
         is_64_bit in any::<bool>(),
-        print_fmt in r#""([ -!#-\[\]-~]|\\n|\\"|%[dsx]){0,40}"(, REC->[a-z_]{1,9}|, \(\{ .{0,9}; \}\)|\n){0,4}"#,
+        print_fmt in r#""([ -!#-\[\]-~]|\\n|\\"|%[dsx]){0,40}"(, REC->[a-z_]{1,9}|, \(\{ \P{Cc}{0,9}; \}\)|\n){0,4}"#,
     ) {
         let entry = if is_long_entry { 12 } else { 8 };
         let long = if is_64_bit { 8 } else { 4 };

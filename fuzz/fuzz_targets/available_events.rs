@@ -28,7 +28,9 @@ fuzz_target!(|data: &[u8]| {
         }
         let pattern: EventPattern = line.parse().expect("a name is a pattern of itself");
         assert!(pattern.matches(name));
-        assert_eq!(pattern.as_name().as_ref(), Some(name));
+        // `rawtracepoint:` is how bpftrace asks for one of no category.
+        let own = (name.category() != "rawtracepoint").then_some(name);
+        assert_eq!(pattern.as_name().as_ref(), own);
         is_json(name);
     }
     assert_eq!((names.next(), rejected.next()), (None, None));

@@ -144,10 +144,9 @@ fn table(entries: &[Expression], constants: &dyn Fn(&str) -> Option<i64>) -> Vec
         let [value, Expression::String(name)] = &items[..] else {
             return None;
         };
-        Some(NamedValue {
-            value: value.constant(constants),
-            name: name.text(),
-        })
+        let (value, name) = (value.constant(constants), name.text());
+        // An unknown value without a name says nothing.
+        (value.is_some() || !name.is_empty()).then_some(NamedValue { value, name })
     };
     // What stands in braces around all entries are they.
     match entries {
@@ -400,6 +399,19 @@ fn count(text: &str) -> (Option<Count>, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by fuzzing: what is neither a value nor a name was told as one of both.
+    #[test]
+    fn an_unknown_value_without_a_name_is_none() {
+        let print = PrintFmt::parse(
+            r#""%s", __print_symbolic(REC->x, { 7to"" }, { Y, "" }, { 0, "" }, { Y, "y" })"#,
+        )
+        .expect("a print fmt");
+        let symbols = print.field("x").symbols;
+        let told: Vec<(Option<u64>, &str)> =
+            symbols.iter().map(|it| (it.value, &*it.name)).collect();
+        assert_eq!(told, [(Some(0), ""), (None, "y")]);
+    }
 
     #[test]
     fn what_is_told_of_fields() {
