@@ -148,6 +148,56 @@ fn many_long_names_at_one_place() {
     assert!(start.elapsed() < SOON);
 }
 
+/// Each name is one a kernel may have; together they are 40 MB from an object of half
+/// a megabyte.
+#[test]
+fn many_names_at_one_place() {
+    let mut btf = BtfWriter::new(false);
+    let name = format!("trace_event_raw_{}", "x".repeat(1000));
+    let first = btf.structure(&name, 8, &[]);
+    for _ in 0..40_000 {
+        btf.same_name(first);
+    }
+    assert_too_many_tracepoints(&btf);
+}
+
+/// Each prototype is one of 64 names of 1,000 bytes, unlike any other.
+#[test]
+fn many_prototypes_that_are_long_to_spell() {
+    let mut btf = BtfWriter::new(false);
+    let names = ["a", "b"].map(|letter| btf.structure(&letter.repeat(1000), 8, &[]));
+    for number in 0..10_000_u64 {
+        let parameters: Vec<u32> = (0..64)
+            .map(|bit| names[usize::from(number >> bit & 1 == 1)])
+            .collect();
+        btf.event(&number.to_string(), &parameters);
+    }
+    assert_too_many_tracepoints(&btf);
+}
+
+fn assert_too_many_tracepoints(btf: &BtfWriter) {
+    let bytes = btf.bytes();
+    let start = Instant::now();
+    let capture = with_btf(&[("vmlinux", &bytes)]);
+    let error = capture
+        .kernel()
+        .tracepoint(EVENTS[0])
+        .and_then(|event| event.context())
+        .expect_err("more than any kernel has");
+    let limit = 4 * bytes.len() + (1 << 16);
+    assert!(
+        matches!(
+            error,
+            Error::Btf {
+                source: BtfError::TooManyTracepoints { limit: found },
+                ..
+            } if found == limit
+        ),
+        "{error}"
+    );
+    assert!(start.elapsed() < SOON);
+}
+
 #[test]
 fn many_tracepoints_with_many_arguments() {
     let mut btf = BtfWriter::new(false);

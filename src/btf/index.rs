@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::section::{Kind, MAX_CHAIN, Section, Type, TypeId};
+use super::section::{BtfError, Kind, MAX_CHAIN, Section, Type, TypeId};
 
 /// The types of a tracepoint's arguments, as far as calls can tell them apart:
 /// the same for all events of a class, and comparable between a module and
@@ -135,18 +135,23 @@ impl Collector {
 
     /// Follows what was found to its prototypes. `base` is vmlinux's index, if
     /// this is a module.
-    pub(super) fn finish(self, section: &Section, base: Option<&Index>) -> Index {
+    pub(super) fn finish(self, section: &Section, base: Option<&Index>) -> Result<Index, BtfError> {
+        let mut room = Room::of(section);
+        for (name, _) in self.structs.iter().chain(&self.typedefs).chain(&self.funcs) {
+            room.take(section.name(*name).map_or(0, <[u8]>::len))?;
+        }
         let mut prototypes = Prototypes {
             section,
             base: base.map(|base| &base.prototypes),
             found: HashMap::with_capacity(self.funcs.len()),
             by_id: HashMap::with_capacity(self.funcs.len() + self.typedefs.len()),
             spelled: Vec::new(),
+            room,
         };
         let target = |id| section.type_by_id(id)?.target();
-        let funcs: HashMap<&str, Event> = prototypes.by_name(&self.funcs, FUNC_PREFIX, target);
+        let funcs: HashMap<&str, Event> = prototypes.by_name(&self.funcs, FUNC_PREFIX, target)?;
         let event_target = |id| target(target(id)?);
-        let events = prototypes.by_name(&self.typedefs, TYPEDEF_PREFIX, event_target);
+        let events = prototypes.by_name(&self.typedefs, TYPEDEF_PREFIX, event_target)?;
         let class = |&(name, struct_id): &(u32, TypeId)| {
             let struct_name = text(section, name)?;
             let func = funcs.get(struct_name.strip_prefix(STRUCT_PREFIX)?);
@@ -161,14 +166,37 @@ impl Collector {
         let places = classes.iter().enumerate();
         let mut by_prototype: Vec<_> = places.map(|(at, class)| (class.prototype, at)).collect();
         by_prototype.sort_unstable();
-        Index {
+        Ok(Index {
             classes,
             by_prototype,
             prototypes: prototypes.found,
             events,
             known_structs: self.known_structs,
             argument_functions: self.argument_functions,
-        }
+        })
+    }
+}
+
+/// How many more bytes of names and spelled prototypes an object may make. Names may
+/// overlap and types be used over and over, so that a small object could fill memory.
+struct Room {
+    left: usize,
+    limit: usize,
+}
+
+impl Room {
+    fn of(section: &Section) -> Self {
+        let limit = section.len() * 4 + (1 << 16);
+        Self { left: limit, limit }
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), BtfError> {
+        let limit = self.limit;
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .ok_or(BtfError::TooManyTracepoints { limit })?;
+        Ok(())
     }
 }
 
@@ -198,6 +226,7 @@ struct Prototypes<'a> {
     by_id: HashMap<TypeId, Option<Prototype>>,
     /// Where the next is spelled.
     spelled: Vec<u8>,
+    room: Room,
 }
 
 /// A tracepoint has at most twelve arguments (`MAX_BPF_FUNC_ARGS`).
@@ -210,14 +239,17 @@ impl<'a> Prototypes<'a> {
         named: &[(u32, TypeId)],
         prefix: &str,
         prototype: impl Fn(TypeId) -> Option<TypeId>,
-    ) -> HashMap<Name, Event> {
+    ) -> Result<HashMap<Name, Event>, BtfError> {
         let mut found: HashMap<Name, Event> = HashMap::with_capacity(named.len());
         for &(name, typedef) in named {
             let name = text(self.section, name).and_then(|name| name.strip_prefix(prefix));
             let Some(name) = name else {
                 continue;
             };
-            let prototype = prototype(typedef).and_then(|id| self.prototype(id));
+            let prototype = match prototype(typedef) {
+                Some(id) => self.prototype(id)?,
+                None => None,
+            };
             let new = Event { typedef, prototype };
             found
                 .entry(name.into())
@@ -228,15 +260,17 @@ impl<'a> Prototypes<'a> {
                 })
                 .or_insert(new);
         }
-        found
+        Ok(found)
     }
 
-    fn prototype(&mut self, id: TypeId) -> Option<Prototype> {
+    fn prototype(&mut self, id: TypeId) -> Result<Option<Prototype>, BtfError> {
         if let Some(known) = self.by_id.get(&id) {
-            return *known;
+            return Ok(*known);
         }
         self.spelled.clear();
-        let prototype = self.spell(id).map(|()| {
+        let is_spelled = self.spell(id);
+        self.room.take(self.spelled.len())?;
+        let prototype = is_spelled.map(|()| {
             let in_base = self.base.and_then(|base| base.get(&*self.spelled));
             let next = self.base.map_or(0, HashMap::len) + self.found.len();
             match in_base {
@@ -248,7 +282,7 @@ impl<'a> Prototypes<'a> {
             }
         });
         self.by_id.insert(id, prototype);
-        prototype
+        Ok(prototype)
     }
 
     fn spell(&mut self, id: TypeId) -> Option<()> {

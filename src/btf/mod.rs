@@ -44,7 +44,7 @@ impl Object {
             found.visit(section, id, kind, name);
         })?;
         Ok(Self {
-            index: found.finish(&section, base.as_deref().map(|base| &base.index)),
+            index: found.finish(&section, base.as_deref().map(|base| &base.index))?,
             section: Arc::new(section),
             name,
             base,

@@ -66,6 +66,15 @@ pub enum BtfError {
     /// A module's object that does not fit the vmlinux object it came with.
     #[error("split BTF has the other byte order than its base")]
     Base,
+    /// Names of tracepoints and their arguments that come to several times the
+    /// object's size, as they lie over one another.
+    #[error(
+        "its tracepoints' names and arguments come to over {limit} bytes, more than a kernel's"
+    )]
+    TooManyTracepoints {
+        /// How many bytes they may come to: four times the object's, and 64 KiB.
+        limit: usize,
+    },
     /// Types that cannot be followed.
     #[error("{0}")]
     Describe(String),
