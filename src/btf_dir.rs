@@ -1,8 +1,10 @@
 //! `/sys/kernel/btf` or a copy of it: reads BTF objects when they are asked for.
 
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use crate::btf::{self, Object};
 use crate::context::{FormatReason, Homes};
@@ -44,10 +46,49 @@ struct Opened {
 #[derive(Debug)]
 struct Module {
     name: String,
-    /// What is wrong with it is kept as text: the error itself is of a file
-    /// nobody asked for.
-    object: OnceLock<Result<Arc<Object>, String>>,
+    file: FileState,
+    object: OnceLock<Result<Arc<Object>, Unreadable>>,
 }
+
+/// What is wrong with a module's object, as text: the error itself is of a file nobody
+/// asked for.
+#[derive(Clone, Debug)]
+struct Unreadable {
+    error: String,
+    /// Whether it is the file that is wrong, and will be the next time.
+    is_lasting: bool,
+}
+
+/// What a module's file was when it was listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileState {
+    inode: u64,
+    /// In bytes.
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl FileState {
+    fn of(file: &Metadata) -> Self {
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(file);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Self {
+            inode,
+            size: file.len(),
+            modified: file.modified().ok(),
+        }
+    }
+
+    /// Whether it is another file: of a module loaded later by the same name.
+    fn is_of_another_file_than(&self, other: &Self) -> bool {
+        self.inode != other.inode
+    }
+}
+
+/// Of modules that cannot be read so many are named.
+const MAX_UNREADABLE: usize = 16;
 
 impl BtfDir {
     pub(crate) fn new(dir: Dir) -> Self {
@@ -97,7 +138,8 @@ impl BtfDir {
 
     /// The modules' names, sorted.
     pub(crate) fn module_names(&self) -> Result<Vec<String>, Error> {
-        self.list()
+        let modules = self.list()?.into_iter();
+        Ok(modules.map(|(name, _)| name).collect())
     }
 
     /// Every object that can be read, vmlinux first; none on a kernel without
@@ -133,8 +175,13 @@ impl BtfDir {
         // A namesake's module may have been loaded since the modules were listed,
         // and so may this event's.
         if !shared {
-            let found = self.in_modules(event, &vmlinux, &*self.modules()?, homes.clone());
-            if let Homes::Found(_) = found {
+            let modules = self.modules()?;
+            let found = self.in_modules(event, &vmlinux, &modules, homes.clone());
+            if let Homes::Found(objects) = &found
+                && objects
+                    .iter()
+                    .all(|object| self.is_loaded(object, &modules))
+            {
                 return Ok(found);
             }
         }
@@ -187,11 +234,23 @@ impl BtfDir {
         }
     }
 
+    /// Whether the module is still there whose object this is.
+    fn is_loaded(&self, object: &Object, modules: &Modules) -> bool {
+        let file = self.path.join(object.name()).symlink_metadata();
+        let listed = modules.list.iter();
+        let mut listed = listed.filter(|module| module.name == object.name());
+        match (file, listed.next()) {
+            (Ok(file), Some(module)) => !FileState::of(&file).is_of_another_file_than(&module.file),
+            _ => false,
+        }
+    }
+
     fn open(&self, modules: &[Arc<Module>], vmlinux: &Arc<Object>) -> Opened {
         let mut opened = Opened {
             homes: HashMap::new(),
             unreadable: Vec::new(),
         };
+        let mut unnamed = 0;
         for module in modules {
             match self.module(module, vmlinux) {
                 Ok(object) => {
@@ -200,13 +259,19 @@ impl BtfDir {
                         homes.push(Arc::clone(&object));
                     }
                 }
-                Err(error) => opened.unreadable.push(error),
+                Err(Unreadable { error, .. }) if opened.unreadable.len() < MAX_UNREADABLE => {
+                    opened.unreadable.push(error);
+                }
+                Err(_) => unnamed += 1,
             }
+        }
+        if unnamed > 0 {
+            opened.unreadable.push(format!("and {unnamed} more"));
         }
         opened
     }
 
-    fn module(&self, module: &Module, vmlinux: &Arc<Object>) -> Result<Arc<Object>, String> {
+    fn module(&self, module: &Module, vmlinux: &Arc<Object>) -> Result<Arc<Object>, Unreadable> {
         if let Some(object) = module.object.get() {
             return object.clone();
         }
@@ -214,8 +279,14 @@ impl BtfDir {
         let object = module.object.get_or_init(|| {
             match self.read(&module.name, Some(Arc::clone(vmlinux))) {
                 Ok(Some(object)) => Ok(object),
-                Ok(None) => Err(format!("{} was unloaded", module.name)),
-                Err(error) => Err(error.to_string()),
+                Ok(None) => Err(Unreadable {
+                    error: format!("{} was unloaded", module.name),
+                    is_lasting: false,
+                }),
+                Err(error) => Err(Unreadable {
+                    error: error.to_string(),
+                    is_lasting: !matches!(error, Error::Io { .. } | Error::PermissionDenied { .. }),
+                }),
             }
         });
         object.clone()
@@ -230,23 +301,31 @@ impl BtfDir {
         known.map_or_else(|| self.refreshed(), Ok)
     }
 
-    /// The modules there are now. Those read before are kept, but for those that
-    /// could not be.
+    /// The modules there are now. Those read before are kept, as is what is wrong with
+    /// their files.
     pub(crate) fn refreshed(&self) -> Result<Arc<Modules>, Error> {
-        let names = self.list()?;
+        let files = self.list()?;
         let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
         let known = modules.as_ref().map_or(&[][..], |known| &known.list);
-        let module = |name: String| {
-            let kept = known.iter().find(|module| module.name == name);
-            let kept = kept.filter(|module| !matches!(module.object.get(), Some(Err(_))));
-            kept.cloned().unwrap_or_else(|| {
+        let known: HashMap<&str, &Arc<Module>> =
+            known.iter().map(|module| (&*module.name, module)).collect();
+        let module = |(name, file): (String, FileState)| {
+            let kept = known
+                .get(&*name)
+                .filter(|module| match module.object.get() {
+                    None | Some(Ok(_)) => !file.is_of_another_file_than(&module.file),
+                    // It may have been written anew.
+                    Some(Err(failed)) => failed.is_lasting && file == module.file,
+                });
+            kept.map(|module| Arc::clone(module)).unwrap_or_else(|| {
                 Arc::new(Module {
                     name,
+                    file,
                     object: OnceLock::new(),
                 })
             })
         };
-        let list: Vec<Arc<Module>> = names.into_iter().map(module).collect();
+        let list: Vec<Arc<Module>> = files.into_iter().map(module).collect();
         if let Some(known) = modules.as_ref()
             && known.list.len() == list.len()
             && std::iter::zip(&known.list, &list).all(|(old, new)| Arc::ptr_eq(old, new))
@@ -261,14 +340,15 @@ impl BtfDir {
         Ok(now)
     }
 
-    fn list(&self) -> Result<Vec<String>, Error> {
+    /// The modules' names and files, sorted.
+    fn list(&self) -> Result<Vec<(String, FileState)>, Error> {
         self.dir.is_there()?;
         let entries = match self.path.read_dir() {
             Ok(entries) => entries,
             Err(error) if read::is_missing(&error) => return Ok(Vec::new()),
             Err(error) => return Err(Error::io(&self.path, error)),
         };
-        let mut names = Vec::new();
+        let mut files = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| Error::io(&self.path, error))?;
             // What has another character is no module's name, nor fit to print.
@@ -278,10 +358,18 @@ impl BtfDir {
                         .bytes()
                         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
             };
-            names.extend(entry.file_name().into_string().ok().filter(is_name));
+            let Some(name) = entry.file_name().into_string().ok().filter(is_name) else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(file) => files.push((name, FileState::of(&file))),
+                // Unloaded just now.
+                Err(error) if read::is_missing(&error) => {}
+                Err(error) => return Err(Error::io(&entry.path(), error)),
+            }
         }
-        names.sort();
-        Ok(names)
+        files.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(files)
     }
 
     /// How many bytes the objects read so far have.

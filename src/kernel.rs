@@ -55,8 +55,8 @@ pub struct Kernel {
     btf: BtfDir,
     is_live: bool,
     /// Enumerators, read when first needed.
-    constants: OnceLock<HashMap<Box<str>, Option<i64>>>,
-    module_constants: OnceLock<HashMap<Box<str>, Option<i64>>>,
+    constants: OnceLock<Option<Enumerators>>,
+    module_constants: OnceLock<Option<Enumerators>>,
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
@@ -179,7 +179,7 @@ impl Kernel {
     pub fn flag_columns(&self) -> Result<FlagColumns, Error> {
         let has = |name: &str| -> Result<bool, Error> {
             let name: EventName = name.parse()?;
-            Ok(self.tracefs.format_path(&name).exists())
+            Ok(self.tracefs.format_path(&name).symlink_metadata().is_ok())
         };
         // Excerpts of a kernel may have no events of ftrace's own.
         if !has("ftrace:print")? {
@@ -215,14 +215,14 @@ impl Kernel {
             let vmlinux = self.btf.vmlinux().ok().flatten();
             enumerators(vmlinux.as_slice())
         });
-        if let Some(value) = vmlinux.get(name) {
+        if let Some(value) = vmlinux.as_ref()?.get(name) {
             return *value;
         }
         let modules = self.module_constants.get_or_init(|| {
             let objects = self.btf.objects().unwrap_or_default();
             enumerators(objects.get(1..).unwrap_or_default())
         });
-        modules.get(name).copied().flatten()
+        modules.as_ref()?.get(name).copied().flatten()
     }
 
     /// What addresses of the kernel stand for: its strings, from `printk_formats`,
@@ -306,7 +306,9 @@ impl Kernel {
             }
             match pattern.as_name() {
                 Some(name) if unlisted.contains(&name) => {}
-                Some(name) if self.tracefs.format_path(&name).exists() => unlisted.push(name),
+                Some(name) if self.tracefs.format_path(&name).symlink_metadata().is_ok() => {
+                    unlisted.push(name)
+                }
                 Some(name) => return Err(no_such_event(name, &events)),
                 None => {
                     return Err(Error::NoMatch {
@@ -556,13 +558,17 @@ impl Kernel {
         listing: &Listing,
         homes: impl Fn(&str, bool) -> Result<Homes, Error>,
     ) -> Result<Homes, Error> {
-        let namesakes: Vec<&EventName> = listing.namesakes(name).collect();
+        let namesakes = listing.namesakes(name).take(MAX_NAMESAKES + 1);
+        let namesakes: Vec<&EventName> = namesakes.collect();
         let homes = homes(name.event(), !namesakes.is_empty())?;
         let Homes::Found(found) = homes else {
             return Ok(homes);
         };
         if found.len() > namesakes.len() {
             return Ok(Homes::Found(found));
+        }
+        if namesakes.len() > MAX_NAMESAKES {
+            return Ok(Homes::None(FormatReason::SharedName));
         }
         // Fewer objects define an event of this name than there are. What fits
         // nowhere, such as a kprobe named like the tracepoint beside it, does not
@@ -572,6 +578,9 @@ impl Kernel {
             let format = self.tracefs.format(namesake)?.map(Arc::new);
             rivals +=
                 usize::from(format.is_some_and(|format| context::fits(namesake, &format, &found)));
+            if rivals >= found.len() {
+                break;
+            }
         }
         Ok(match rivals < found.len() {
             true => Homes::Found(found),
@@ -607,17 +616,22 @@ impl Kernel {
     }
 }
 
+/// Events of one name in other categories whose formats are read to tell whose home is
+/// whose. Kernels' tracepoints have one such, people's kprobes some more.
+const MAX_NAMESAKES: usize = 64;
 /// More enumerators than any kernel has, by far.
 const MAX_ENUMERATORS: usize = 1 << 20;
 /// In bytes: no longer name is kept.
 const MAX_ENUMERATOR: usize = 256;
 
-/// All enumerators of these objects; `None` where a name has several values. None
-/// at all where there are more than any kernel has, as one not looked at might
+type Enumerators = HashMap<Box<str>, Option<i64>>;
+
+/// All enumerators of these objects; `None` where a name has several values. `None`
+/// for all where there are more than any kernel has, as one not looked at might
 /// have another value.
-fn enumerators(objects: &[Arc<Object>]) -> HashMap<Box<str>, Option<i64>> {
+fn enumerators(objects: &[Arc<Object>]) -> Option<Enumerators> {
     let mut count = 0;
-    let mut constants: HashMap<Box<str>, Option<i64>> = HashMap::new();
+    let mut constants = Enumerators::new();
     for object in objects {
         let section = object.section();
         let first = object.base().map_or(1, |base| base.section().end_id());
@@ -625,7 +639,7 @@ fn enumerators(objects: &[Arc<Object>]) -> HashMap<Box<str>, Option<i64>> {
             for (name, value) in ty.enumerators() {
                 count += 1;
                 if count > MAX_ENUMERATORS {
-                    return HashMap::new();
+                    return None;
                 }
                 let Ok(name) = std::str::from_utf8(name) else {
                     continue;
@@ -640,7 +654,7 @@ fn enumerators(objects: &[Arc<Object>]) -> HashMap<Box<str>, Option<i64>> {
             }
         }
     }
-    constants
+    Some(constants)
 }
 
 fn no_such_event(name: EventName, events: &Events) -> Error {

@@ -1,8 +1,8 @@
 //! tracefs: which events there are, and the files that describe one.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -103,6 +103,8 @@ struct Lookup {
     first: HashMap<ByEvent, ()>,
     /// Those of other categories, of the few names that have any.
     others: HashMap<Box<str>, Vec<EventName>>,
+    /// All of these.
+    namesakes: HashSet<EventName>,
 }
 
 /// A name to be found by its half after the colon.
@@ -142,14 +144,15 @@ impl Listing {
             let mut lookup = Lookup {
                 first: HashMap::with_capacity(self.names.len()),
                 others: HashMap::new(),
+                namesakes: HashSet::new(),
             };
             for name in &self.names {
                 match lookup.first.entry(ByEvent(name.clone())) {
                     Entry::Vacant(entry) => drop(entry.insert(())),
                     Entry::Occupied(entry) if entry.key().0 == *name => {}
                     Entry::Occupied(_) => {
-                        let others = lookup.others.entry(name.event().into()).or_default();
-                        if !others.contains(name) {
+                        if lookup.namesakes.insert(name.clone()) {
+                            let others = lookup.others.entry(name.event().into()).or_default();
                             others.push(name.clone());
                         }
                     }
@@ -181,7 +184,9 @@ impl Listing {
     }
 
     pub(crate) fn contains(&self, name: &EventName) -> bool {
-        self.of_name(name.event()).any(|other| other == name)
+        let lookup = self.lookup();
+        let first = lookup.first.get_key_value(name.event());
+        first.is_some_and(|(first, ())| first.0 == *name) || lookup.namesakes.contains(name)
     }
 
     /// The events of this name in other categories.
@@ -342,7 +347,7 @@ impl Tracefs {
             // has a format.
             let name = relative.and_then(|path| path.parse::<EventName>().ok());
             if let Some(name) = name.filter(|_| entry.file_type().is_dir())
-                && entry.path().join("format").exists()
+                && entry.path().join("format").symlink_metadata().is_ok()
             {
                 names.push(name);
             }

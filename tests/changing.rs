@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "support/btf.rs"]
+mod btf;
 #[path = "support/capture.rs"]
 mod capture;
 #[cfg(target_os = "linux")]
@@ -17,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use btf::BtfWriter;
 use capture::{COMMON, Capture};
 use tracepoints::{Context, Error, EventName, Evidence, Kernel, Tracepoint};
 use walkdir::WalkDir;
@@ -357,6 +360,53 @@ fn files_that_lost_their_end() {
             .is_listed()
             .expect("a list")
     );
+}
+
+/// A driver is unloaded, and another with an event of the same name and class loaded.
+#[test]
+fn an_event_moves_to_another_module() {
+    let mut vmlinux = BtfWriter::new(false);
+    let int = vmlinux.int("int", 4, true);
+    let (char, short) = (
+        vmlinux.int("char", 1, false),
+        vmlinux.int("short", 2, false),
+    );
+    let members = [
+        ("type", short, 0),
+        ("flags", char, 2),
+        ("preempt_count", char, 3),
+        ("pid", int, 4),
+    ];
+    let entry = vmlinux.structure("trace_entry", 8, &members);
+    let data = vmlinux.array(char, 0);
+    let module = || {
+        let mut module = BtfWriter::split(&vmlinux);
+        module.event_class(
+            "x",
+            12,
+            &[("ent", entry, 0), ("value", int, 8), ("__data", data, 12)],
+            &[int],
+        );
+        module.event("x", &[int]);
+        module.bytes()
+    };
+    let mut capture = Capture::new();
+    capture.event("a:x", COMMON, &[("int value", 8, 4)]);
+    capture
+        .btf("vmlinux", &vmlinux.bytes())
+        .btf("a_driver", &module());
+    let kernel = capture.kernel();
+    let home = |name: &str| {
+        let context = kernel.tracepoint(name).expect("an event").context();
+        context.expect("a context").home().map(str::to_owned)
+    };
+    assert_eq!(home("a:x").as_deref(), Some("a_driver"));
+    fs::remove_file(capture.root().join("btf/a_driver")).expect("a file");
+    let _ = fs::remove_dir_all(capture.root().join("tracing/events/a"));
+    capture
+        .event("b:x", COMMON, &[("int value", 8, 4)])
+        .btf("b_driver", &module());
+    assert_eq!(home("b:x").as_deref(), Some("b_driver"));
 }
 
 /// A captured kernel's BTF is read, not mapped: what is done to the file later does no

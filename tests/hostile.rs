@@ -158,7 +158,7 @@ fn many_names_at_one_place() {
     for _ in 0..40_000 {
         btf.same_name(first);
     }
-    assert_too_many_tracepoints(&btf);
+    assert_too_long_tracepoints(&btf);
 }
 
 /// Each prototype is one of 64 names of 1,000 bytes, unlike any other.
@@ -172,10 +172,10 @@ fn many_prototypes_that_are_long_to_spell() {
             .collect();
         btf.event(&number.to_string(), &parameters);
     }
-    assert_too_many_tracepoints(&btf);
+    assert_too_long_tracepoints(&btf);
 }
 
-fn assert_too_many_tracepoints(btf: &BtfWriter) {
+fn assert_too_long_tracepoints(btf: &BtfWriter) {
     let bytes = btf.bytes();
     let start = Instant::now();
     let capture = with_btf(&[("vmlinux", &bytes)]);
@@ -189,7 +189,7 @@ fn assert_too_many_tracepoints(btf: &BtfWriter) {
         matches!(
             error,
             Error::Btf {
-                source: BtfError::TooManyTracepoints { limit: found },
+                source: BtfError::TooLongTracepoints { limit: found },
                 ..
             } if found == limit
         ),

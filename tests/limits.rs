@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use btf::BtfWriter;
 use capture::{COMMON, Capture};
 use tracepoints::{
-    Addresses, BtfError, ByteOrder, Error, Evidence, FormatReason, Kernel, Machine, Record,
+    Addresses, BtfError, ByteOrder, Error, EventName, Evidence, FormatReason, Kernel, Machine,
+    Record,
 };
 
 /// Far more than any of these takes, and far less than what is without end.
@@ -133,6 +134,132 @@ fn more_enumerators_than_any_kernel_has() {
     };
     assert_eq!(text((1 << 20) - 1), "5");
     assert_eq!(text(1 << 20), "<WAKE_UP>");
+}
+
+#[test]
+fn more_types_about_tracepoints_than_any_kernel_has() {
+    let evidence = |count: usize| {
+        let mut btf = BtfWriter::new(false);
+        let int = btf.int("int", 4, true);
+        for number in 0..count {
+            btf.typedef(&format!("btf_trace_{number}"), int);
+        }
+        let mut capture = capture();
+        capture.btf("vmlinux", &btf.bytes());
+        let kernel = capture.kernel();
+        let event = kernel.tracepoint("sched:wake").expect("an event");
+        event.context().map(|context| context.evidence().clone())
+    };
+    assert_eq!(
+        evidence(1 << 16).expect("a context"),
+        Evidence::Format(FormatReason::NoModuleBtf)
+    );
+    let error = evidence((1 << 16) + 1).expect_err("too many");
+    let Error::Btf { source, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(source, BtfError::TooManyTracepoints { limit: 1 << 16 });
+}
+
+#[test]
+fn a_long_of_no_machine() {
+    for (size, expected) in [(4, None), (8, None), (2, Some(2)), (1 << 28, Some(1 << 28))] {
+        let mut btf = BtfWriter::new(false);
+        btf.int("long int", size, true);
+        let mut capture = capture();
+        capture.btf("vmlinux", &btf.bytes());
+        let kernel = capture.kernel();
+        let context = kernel.tracepoint("sched:wake").expect("an event").context();
+        let found = match context {
+            Ok(_) => None,
+            Err(Error::Btf {
+                source: BtfError::LongSize { size },
+                ..
+            }) => Some(size),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(found, expected);
+    }
+}
+
+/// Each was compared with all others of the name.
+#[test]
+fn one_name_in_many_categories() {
+    let mut btf = BtfWriter::new(false);
+    let int = btf.int("int", 4, true);
+    btf.event("wake", &[int]);
+    let mut capture = capture();
+    capture.btf("vmlinux", &btf.bytes());
+    let list = |count: usize| {
+        let mut lines: String = (0..count)
+            .map(|number| format!("c{number}:wake\n"))
+            .collect();
+        lines += "sched:wake\n";
+        fs::write(capture.root().join("tracing/available_events"), lines).expect("a file");
+    };
+    // Few enough to look at each: none of them is there.
+    list(64);
+    let context = capture.context("sched:wake");
+    assert_eq!(
+        *context.evidence(),
+        Evidence::Format(FormatReason::NotInHome {
+            home: "vmlinux".to_owned()
+        })
+    );
+    list(65);
+    let context = capture.context("sched:wake");
+    assert_eq!(
+        *context.evidence(),
+        Evidence::Format(FormatReason::SharedName)
+    );
+
+    let start = Instant::now();
+    list(300_000);
+    let kernel = capture.kernel();
+    let names: Vec<EventName> = kernel.events().expect("events").into_iter().collect();
+    assert_eq!(names.len(), 300_001);
+    let found = kernel.contexts(&names).expect("contexts");
+    assert_eq!(found.filter(Result::is_ok).count(), 1);
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn of_many_modules_that_cannot_be_read_some_are_named() {
+    let mut capture = capture();
+    let vmlinux = BtfWriter::new(false);
+    capture.btf("vmlinux", &vmlinux.bytes());
+    for number in 0..20 {
+        capture.btf(&format!("m{number:02}"), b"");
+    }
+    let context = capture.context("sched:wake");
+    let Evidence::Format(FormatReason::UnreadableModuleBtf { modules }) = context.evidence() else {
+        panic!("{:?}", context.evidence());
+    };
+    assert_eq!(modules.len(), 17);
+    assert!(modules[15].contains("m15"), "{modules:?}");
+    assert_eq!(modules[16], "and 4 more");
+}
+
+/// What is wrong with it does not change; to read it took a tenth of a second.
+#[test]
+fn a_module_that_cannot_be_read_is_read_once() {
+    let mut capture = capture();
+    capture
+        .btf("vmlinux", &BtfWriter::new(false).bytes())
+        .btf("m", b"not BTF");
+    let path = capture.root().join("btf/m");
+    let file = File::options().write(true).open(&path).expect("a file");
+    file.set_len(60 << 20).expect("a size");
+    let kernel = capture.kernel();
+    let event = kernel.tracepoint("sched:wake").expect("an event");
+    let start = Instant::now();
+    for _ in 0..2_000 {
+        let context = event.context().expect("a context");
+        let Evidence::Format(FormatReason::UnreadableModuleBtf { .. }) = context.evidence() else {
+            panic!("{:?}", context.evidence());
+        };
+    }
+    assert!(start.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -465,7 +592,11 @@ fn more_classes_of_one_layout_than_any_kernel_has() {
 fn a_million_types() {
     let start = Instant::now();
     let mut capture = capture();
-    capture.btf("vmlinux", &many_classes(350_000).bytes());
+    let mut btf = many_classes(21_000);
+    for _ in 0..1_000_000 {
+        btf.pointer(0);
+    }
+    capture.btf("vmlinux", &btf.bytes());
     for number in 0..200 {
         capture.event(&format!("sched:e{number}"), COMMON, &[("int pid", 8, 4)]);
     }

@@ -136,6 +136,14 @@ impl Collector {
     /// Follows what was found to its prototypes. `base` is vmlinux's index, if
     /// this is a module.
     pub(super) fn finish(self, section: &Section, base: Option<&Index>) -> Result<Index, BtfError> {
+        let count = self.structs.len()
+            + self.typedefs.len()
+            + self.funcs.len()
+            + self.argument_functions.len()
+            + self.known_structs.len();
+        if count > MAX_TYPES {
+            return Err(BtfError::TooManyTracepoints { limit: MAX_TYPES });
+        }
         let mut room = Room::of(section);
         for (name, _) in self.structs.iter().chain(&self.typedefs).chain(&self.funcs) {
             room.take(section.name(*name).map_or(0, <[u8]>::len))?;
@@ -177,6 +185,10 @@ impl Collector {
     }
 }
 
+/// Types about tracepoints in one object: Linux 7.3 has 5,000. What is asked about one
+/// event may go through all of them.
+const MAX_TYPES: usize = 1 << 16;
+
 /// How many more bytes of names and spelled prototypes an object may make. Names may
 /// overlap and types be used over and over, so that a small object could fill memory.
 struct Room {
@@ -195,7 +207,7 @@ impl Room {
         self.left = self
             .left
             .checked_sub(bytes)
-            .ok_or(BtfError::TooManyTracepoints { limit })?;
+            .ok_or(BtfError::TooLongTracepoints { limit })?;
         Ok(())
     }
 }

@@ -66,12 +66,25 @@ pub enum BtfError {
     /// A module's object that does not fit the vmlinux object it came with.
     #[error("split BTF has the other byte order than its base")]
     Base,
+    /// A `long int` of neither 4 nor 8 bytes: no machine Linux runs on has one.
+    #[error("its long int has {size} bytes, not 4 or 8")]
+    LongSize {
+        /// Its size, in bytes.
+        size: u32,
+    },
+    /// More types about tracepoints than any kernel has: contexts, typedefs and
+    /// functions.
+    #[error("over {limit} types about tracepoints, more than any kernel has")]
+    TooManyTracepoints {
+        /// How many there may be.
+        limit: usize,
+    },
     /// Names of tracepoints and their arguments that come to several times the
     /// object's size, as they lie over one another.
     #[error(
         "its tracepoints' names and arguments come to over {limit} bytes, more than a kernel's"
     )]
-    TooManyTracepoints {
+    TooLongTracepoints {
         /// How many bytes they may come to: four times the object's, and 64 KiB.
         limit: usize,
     },
@@ -306,9 +319,11 @@ impl Section {
             false => section.find_types::<false>(type_range, visit),
         }?;
         section.types = types;
-        if let (None, Some(size)) = (base_pointer_size, long_size) {
+        match (base_pointer_size, long_size) {
             // On Linux a pointer is as long as a long.
-            section.pointer_size = size;
+            (None, Some(size @ (4 | 8))) => section.pointer_size = size,
+            (None, Some(size)) => return Err(BtfError::LongSize { size }),
+            _ => {}
         }
         Ok(section)
     }

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The tests under what sees the errors unsafe code can make. As root with those on the
+# running kernel.
+#
+#     tests/sanitize.sh [address] [thread] [miri]      all that can run, if none is named
+#
+# AddressSanitizer comes with the stable toolchain, and takes leave to be used there.
+# ThreadSanitizer wants a standard library built for it: a nightly toolchain with
+# rust-src. So does Miri, which has a component of its own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=$(rustc -vV | sed -n 's/^host: //p')
+# Tests whose work is done in this process, not by the example programs.
+tests="--lib --test changing --test failures --test hostile --test layout --test print
+    --test probe --test raw --test resolution --test ring --test round_trip"
+
+step() { printf '\n== %s\n' "$*"; }
+nightly_has() { rustup component list --toolchain nightly --installed 2>/dev/null | grep -q "^$1"; }
+
+address() {
+    step "AddressSanitizer, leaks included"
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_stack_use_after_return=1 \
+        cargo test --target "$target" --target-dir target/sanitize/address $tests
+}
+
+thread() {
+    step "ThreadSanitizer"
+    nightly_has rust-src || { echo "SKIPPED: no nightly toolchain with rust-src" >&2; return; }
+    RUSTFLAGS="-Zsanitizer=thread" cargo +nightly test -Zbuild-std --target "$target" \
+        --target-dir target/sanitize/thread --lib --test changing --test hostile --test resolution
+}
+
+# What a system call of the kernel's own is in, Miri cannot run: mapping, bpf(2),
+# processes. The programs themselves run offline, with the helpers they call.
+miri() {
+    step "Miri"
+    nightly_has miri && nightly_has rust-src ||
+        { echo "SKIPPED: no nightly toolchain with Miri" >&2; return; }
+    INSTA_WORKSPACE_ROOT=$PWD INSTA_UPDATE=no \
+        MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" \
+        cargo +nightly miri test --no-default-features --features probe --lib \
+        --target-dir target/sanitize/miri
+}
+
+for one in "${@:-address thread miri}"; do
+    for one in $one; do "$one"; done
+done
