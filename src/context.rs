@@ -260,10 +260,19 @@ impl Context {
                 .map(|field| syscall.slot_of(home, &layout, fields, field))
                 .collect::<Result<_, _>>()
                 .map_err(|source| self.layout_error(source)),
-            _ => Ok(fields
-                .iter()
-                .map(|field| layout.slot(&field.member_name()).cloned())
-                .collect()),
+            _ => {
+                // Members may have one name in BTF made for it: each is one field's.
+                let mut is_taken = vec![false; layout.slots().len()];
+                let mut slot_of = |field: &Field| {
+                    let name = field.member_name();
+                    let mut slots = layout.slots().iter().zip(&mut is_taken);
+                    let (slot, is_taken) =
+                        slots.find(|(slot, is_taken)| slot.name() == name && !**is_taken)?;
+                    *is_taken = true;
+                    Some(slot.clone())
+                };
+                Ok(fields.iter().map(&mut slot_of).collect())
+            }
         }
     }
 
@@ -746,6 +755,9 @@ impl Place {
     }
 }
 
+/// No system call has more (`SYSCALL_DEFINE6`).
+const MAX_ARGUMENTS: u32 = 6;
+
 /// The record's field for the number of the system call.
 const SYSCALL_NUMBER: &str = "__syscall_nr";
 
@@ -769,7 +781,7 @@ impl SyscallStruct {
         } else {
             let before = fields.iter().take_while(|other| *other != field);
             let index = before.filter(is_value).count() as u32;
-            let within = (index < self.count).then_some(self.value);
+            let within = (index < self.count.min(MAX_ARGUMENTS)).then_some(self.value);
             (
                 format!("args[{index}]"),
                 within.and_then(|value| value.nth(index)),

@@ -53,9 +53,14 @@ impl<'k> EventsById<'k> {
                 // Gone since, or an id no record can carry.
                 Ok(id) => id.and_then(|id| u16::try_from(id).ok()),
                 // What is wrong with it matters where its records are read.
-                Err(Error::Format { .. } | Error::OtherEvent { .. } | Error::NotText { .. }) => {
-                    continue;
-                }
+                Err(
+                    Error::Format { .. }
+                    | Error::OtherEvent { .. }
+                    | Error::NotText { .. }
+                    | Error::TooLarge { .. }
+                    | Error::NotAFile { .. }
+                    | Error::Link { .. },
+                ) => continue,
                 Err(error) => return Err(error),
             };
             let Some(id) = id.map(usize::from) else {
@@ -94,7 +99,8 @@ impl<'k> EventsById<'k> {
     /// [`Error::UnknownEventId`], [`Error::SharedEventId`] and
     /// [`Error::OtherEventId`]; [`Error::EventGone`], [`Error::Format`],
     /// [`Error::OtherEvent`], [`Error::PermissionDenied`], [`Error::NotText`],
-    /// [`Error::TooLarge`] and [`Error::Io`], about the format file.
+    /// [`Error::TooLarge`], [`Error::NotAFile`], [`Error::Link`] and [`Error::Io`],
+    /// about the format file.
     #[inline]
     pub fn event(&self, id: u16) -> Result<(&EventName, &Format), Error> {
         let event = self.events.get(usize::from(id)).and_then(Option::as_ref);

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use crate::btf::Object;
+use crate::btf::{BtfError, Object};
 use crate::btf_dir::{BtfDir, Modules};
 use crate::context::{self, Context, FormatReason, Homes, KernelSays};
 use crate::error::Error;
@@ -465,7 +465,7 @@ impl Kernel {
     /// # Errors
     ///
     /// Those of [`btf_objects`](Self::btf_objects) and of
-    /// [`events`](Self::events).
+    /// [`events`](Self::events); [`Error::Btf`] where arguments cannot be told.
     pub fn bare_tracepoints(&self) -> Result<Vec<RawTracepoint>, Error> {
         let events = self.events()?;
         let listed: HashSet<&str> = events.names().iter().map(EventName::event).collect();
@@ -474,13 +474,24 @@ impl Kernel {
             return Err(self.no_btf());
         }
         let mut bare = Vec::new();
+        let mut length = 0;
         for object in &objects {
             let names = object
                 .index()
                 .event_names()
                 .filter(|name| !listed.contains(name));
             for name in names {
-                bare.push(self.raw(name, object)?);
+                let tracepoint = self.raw(name, object)?;
+                length += tracepoint.length();
+                if length > BARE_LIMIT {
+                    return Err(Error::Btf {
+                        path: self.btf.path().join(object.name()),
+                        source: BtfError::Describe(format!(
+                            "tracepoints without events come to over {BARE_LIMIT} bytes of C"
+                        )),
+                    });
+                }
+                bare.push(tracepoint);
             }
         }
         bare.sort_by(|a, b| a.name().cmp(b.name()));
@@ -616,6 +627,8 @@ impl Kernel {
     }
 }
 
+/// In bytes, of all arguments as C. Kernels' take some 10 KB.
+const BARE_LIMIT: usize = 64 << 20;
 /// Events of one name in other categories whose formats are read to tell whose home is
 /// whose. Kernels' tracepoints have one such, people's kprobes some more.
 const MAX_NAMESAKES: usize = 64;

@@ -44,6 +44,12 @@ impl RawTracepoint {
         }
     }
 
+    /// In bytes, of all text in it.
+    pub(crate) fn length(&self) -> usize {
+        let argument = |argument: &RawArgument| argument.c_type.len() + argument.declaration.len();
+        self.name.len() + self.arguments.iter().map(argument).sum::<usize>()
+    }
+
     /// The tracepoint's name, which is its events' name without a category.
     pub fn name(&self) -> &str {
         &self.name

@@ -171,7 +171,8 @@ impl<'k> Tracepoint<'k> {
                     | Error::OtherEvent { .. }
                     | Error::NotText { .. }
                     | Error::TooLarge { .. }
-                    | Error::NotAFile { .. },
+                    | Error::NotAFile { .. }
+                    | Error::Link { .. },
                 ) => continue,
                 Err(error) => return Err(error),
             };

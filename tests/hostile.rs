@@ -15,7 +15,7 @@ use btf::BtfWriter;
 use capture::{COMMON, Capture};
 use proptest::prelude::*;
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
-use tracepoints::{BtfError, Error};
+use tracepoints::{BtfError, Error, Slot};
 
 /// Events of different shapes, of vmlinux and of a module.
 const EVENTS: [&str; 6] = [
@@ -307,4 +307,118 @@ fn many_events_that_are_gone() {
     let gone = gone.filter(|name| matches!(kernel.tracepoint(name), Err(Error::EventGone { .. })));
     assert_eq!(gone.count(), 20_000);
     assert!(start.elapsed() < SOON);
+}
+
+/// Each alone is as large as one may be.
+#[test]
+fn tracepoints_without_events_that_share_a_long_argument() {
+    let mut btf = BtfWriter::new(false);
+    let long = btf.structure(&"x".repeat(1000), 8, &[]);
+    let callback = btf.prototype(&vec![long; 16_000]);
+    let callback = btf.pointer(callback);
+    let prototype = btf.prototype(&[callback, callback]);
+    let pointer = btf.pointer(prototype);
+    for number in 0..1_000 {
+        btf.typedef(&format!("btf_trace_{number}"), pointer);
+    }
+    let capture = with_btf(&[("vmlinux", &btf.bytes())]);
+    let start = Instant::now();
+    let error = capture.kernel().bare_tracepoints().expect_err("too much");
+    assert!(error.to_string().contains("bytes of C"), "{error}");
+    assert!(start.elapsed() < SOON);
+}
+
+/// An enum's names are copied with each member of it, a member with each field of its
+/// name.
+#[test]
+fn fields_of_one_name() {
+    let mut btf = BtfWriter::new(false);
+    let long = "x".repeat(1000);
+    let values: Vec<(&str, u32)> = (0..12_000).map(|value| (&*long, value)).collect();
+    let short = btf.int("short unsigned int", 2, false);
+    let byte = btf.int("unsigned char", 1, false);
+    let int = btf.int("int", 4, true);
+    let wide = btf.enumeration("wide", &values);
+    let entry = btf.structure(
+        "trace_entry",
+        8,
+        &[
+            ("type", short, 0),
+            ("flags", byte, 2),
+            ("preempt_count", byte, 3),
+            ("pid", int, 4),
+        ],
+    );
+    let data = btf.array(byte, 0);
+    let mut members = vec![("ent", entry, 0), ("a", wide, 8)];
+    members.extend([("a", int, 8); 1_999]);
+    members.push(("__data", data, 12));
+    btf.event_class("event", 12, &members, &[int]);
+    btf.event("event", &[int]);
+    let mut capture = Capture::new();
+    let fields = vec![("int a", 8, 4); 2_000];
+    capture
+        .event("x:event", COMMON, &fields)
+        .btf("vmlinux", &btf.bytes());
+    let context = capture.context("x:event");
+    let slots = context.field_slots().expect("slots");
+    assert_eq!(slots.len(), 2_000);
+    let of_enum = |slot: &&Slot| slot.c_type() == "enum wide";
+    assert_eq!(slots.iter().flatten().filter(of_enum).count(), 1);
+}
+
+/// What is emitted is compiled, perhaps by root: no text but names gets into it.
+#[test]
+fn names_in_btf_that_are_source() {
+    let c = "x; static const char leak[] = {1}; typedef int T";
+    let rust = "S{pub z:u32} const X: &[u8] = include_bytes!(\"/etc/hostname\"); pub struct T";
+    for source in [c, rust, "1x", "a b", "a-b", "é"] {
+        for kind in 0..4 {
+            let mut btf = BtfWriter::new(false);
+            let short = btf.int("short unsigned int", 2, false);
+            let byte = btf.int("unsigned char", 1, false);
+            let int = btf.int("int", 4, true);
+            let (member, member_name) = match kind {
+                0 => (btf.typedef(source, int), "a"),
+                1 => (btf.structure(source, 4, &[("b", int, 0)]), "a"),
+                2 => (btf.enumeration("e", &[(source, 1)]), "a"),
+                _ => (btf.structure("s", 4, &[(source, int, 0)]), "a"),
+            };
+            let entry = btf.structure(
+                "trace_entry",
+                8,
+                &[
+                    ("type", short, 0),
+                    ("flags", byte, 2),
+                    ("preempt_count", byte, 3),
+                    ("pid", int, 4),
+                ],
+            );
+            let data = btf.array(byte, 0);
+            let members = [
+                ("ent", entry, 0),
+                (member_name, member, 8),
+                ("__data", data, 12),
+            ];
+            btf.event_class("event", 12, &members, &[int]);
+            btf.event("event", &[int]);
+            let mut capture = Capture::new();
+            capture
+                .event("x:event", COMMON, &[("int a", 8, 4)])
+                .btf("vmlinux", &btf.bytes());
+            let kernel = capture.kernel();
+            let event = kernel.tracepoint("x:event").expect("an event");
+            let context = event.context().expect("a context");
+            assert_eq!(context.struct_name(), Some("trace_event_raw_event"));
+            for failed in [
+                CHeader::new(COptions::default()).add(&event).err(),
+                RustModule::new().add(&event).err(),
+                emit::skeleton_c(&event).err(),
+                emit::skeleton_rust(&event).err(),
+            ] {
+                let error = failed.expect("no source");
+                assert!(matches!(error, Error::Layout { .. }), "{error}");
+            }
+        }
+    }
 }

@@ -16,6 +16,7 @@ pub use skeleton::{skeleton_c, skeleton_rust};
 
 use crate::btf::BtfError;
 use crate::context::{Context, Evidence};
+use crate::ctype::CType;
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::tracepoint::Tracepoint;
@@ -33,6 +34,7 @@ impl Emitted {
     fn of(tracepoint: &Tracepoint<'_>) -> Result<Self, Error> {
         let context = tracepoint.context()?;
         let layout = context.layout()?;
+        check_names(&layout).map_err(|source| layout_error(tracepoint, source))?;
         // A record ends with its last field; a struct in C or Rust goes on to its
         // own alignment.
         let layout = match layout.name() {
@@ -75,6 +77,61 @@ impl Emitted {
             remark,
             context,
         })
+    }
+}
+
+/// Whether what BTF names is a name in C: any text may be there, and what is emitted
+/// will be compiled.
+fn check_names(layout: &Layout) -> Result<(), BtfError> {
+    check_name(layout.name().unwrap_or_default())?;
+    for slot in layout.slots() {
+        check_name(slot.name())?;
+        check_type(&slot.ty)?;
+    }
+    Ok(())
+}
+
+fn check_type(ty: &CType) -> Result<(), BtfError> {
+    match ty {
+        CType::Void => Ok(()),
+        // `long unsigned int`
+        CType::Int { name, .. } | CType::Float { name, .. } => {
+            name.split(' ').try_for_each(check_name)
+        }
+        CType::Typedef { name, target } => {
+            check_name(name)?;
+            check_type(target)
+        }
+        CType::Enum { name, values, .. } => {
+            check_name(name.as_deref().unwrap_or_default())?;
+            values.iter().try_for_each(|(name, _)| check_name(name))
+        }
+        CType::Record { name, body, .. } => {
+            check_name(name.as_deref().unwrap_or_default())?;
+            body.as_deref().map_or(Ok(()), check_names)
+        }
+        CType::Pointer { target, .. } | CType::Qualified { target, .. } => check_type(target),
+        CType::Array { element, .. } => check_type(element),
+        CType::Function {
+            result, parameters, ..
+        } => {
+            check_type(result)?;
+            parameters.iter().try_for_each(check_type)
+        }
+        // A declaration's parser reads no other text than a type.
+        CType::Spelled { .. } => Ok(()),
+    }
+}
+
+/// What has no name has an empty one.
+fn check_name(name: &str) -> Result<(), BtfError> {
+    let is_word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    match name.bytes().all(is_word) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        true => Ok(()),
+        false => Err(BtfError::Describe(format!(
+            "{} is no name in C",
+            name.escape_debug()
+        ))),
     }
 }
 

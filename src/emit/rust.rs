@@ -322,7 +322,7 @@ impl Draft<'_> {
                 ..
             } => {
                 let name = match name {
-                    Some(name) => name.clone(),
+                    Some(name) => identifier(name),
                     None => format!("{outer}_{}", plain_name(slot)),
                 };
                 self.define(&name, body, None)?;

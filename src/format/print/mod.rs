@@ -469,17 +469,55 @@ mod tests {
             }
         }
         for bomb in [
-            "(", "-", "f(", "a?", "(u8)", "f({", "(u8){", "a[", "sizeof ",
+            "(", "-", "f(", "a?", "a?:", "a?b:", "(u8)", "f({", "(u8){", "a[", "sizeof ",
         ] {
             let text = format!("\"\", {}", bomb.repeat(20_000));
             let error = PrintFmt::parse(&text).expect_err("a bomb");
             assert_eq!(error, PrintFmtError::TooDeep { limit: 96 }, "{bomb}");
         }
-        let chain = format!("\"\", a{}", "[0]".repeat(20_000));
-        assert_eq!(
-            PrintFmt::parse(&chain),
-            Err(PrintFmtError::TooDeep { limit: 96 })
-        );
+        for link in ["[0]", ".b", "->b", "+1", "||b", "*b"] {
+            let chain = format!("\"\", a{}", link.repeat(500_000));
+            assert_eq!(
+                PrintFmt::parse(&chain),
+                Err(PrintFmtError::TooDeep { limit: 96 })
+            );
+        }
+    }
+
+    /// What binds to the left makes a tree deeper without nesting, on each of as many
+    /// brackets as there may be.
+    #[test]
+    fn deep_trees_in_brackets() {
+        let nested = |brackets: usize, links: usize| {
+            let mut text = "a".to_owned();
+            for _ in 0..brackets {
+                text = format!("({text}{}{})", "[0]".repeat(links), "+1".repeat(links));
+            }
+            PrintFmt::parse(&format!("\"%d\", {text}"))
+        };
+        let deepest = nested(24, 2).expect("96 deep");
+        assert_eq!(deepest.field("a").names().count(), 0);
+        assert_eq!(deepest.clone(), deepest);
+        for (brackets, links) in [(25, 2), (7, 8), (30, 12), (2, 90)] {
+            let error = nested(brackets, links).expect_err("deeper");
+            assert_eq!(error, PrintFmtError::TooDeep { limit: 96 });
+        }
+    }
+
+    /// Each word was read as a type with all that follow.
+    #[test]
+    fn many_words_in_a_list() {
+        let text = format!("\"\", f({{{}}})", "a ".repeat(200_000));
+        let start = std::time::Instant::now();
+        let print = PrintFmt::parse(&text).expect("a list");
+        assert!(start.elapsed() < std::time::Duration::from_secs(20));
+        let Expression::Call(_, arguments) = &print.arguments()[0] else {
+            panic!("no call");
+        };
+        let Expression::List(items) = &arguments[0] else {
+            panic!("no list");
+        };
+        assert_eq!(items.len(), 200_000);
     }
 
     #[test]

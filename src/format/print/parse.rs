@@ -14,6 +14,9 @@ use super::{BinaryOperator, Expression, Literal, PrintFmt, PrintFmtError, UnaryO
 /// How deep expressions may nest.
 const DEPTH: usize = 96;
 
+/// Words, asterisks and brackets of a type's name.
+const TYPE_PARTS: usize = 32;
+
 pub(super) fn print_fmt(text: &str) -> Result<PrintFmt, PrintFmtError> {
     let mut whole = (literal, arguments(DEPTH), multispace0);
     match whole.parse(text).finish() {
@@ -41,7 +44,7 @@ fn arguments(depth: usize) -> impl Fn(&str) -> IResult<&str, Vec<Expression>> {
         let mut input = input;
         while let (rest, Some(_)) = opt(token(",")).parse(input)? {
             let (rest, argument) = expression(rest, depth)?;
-            arguments.push(argument);
+            arguments.push(argument.expression);
             input = rest;
         }
         Ok((input, arguments))
@@ -68,12 +71,45 @@ fn string(input: &str) -> IResult<&str, &str> {
     delimited(char('"'), inside, char('"')).parse(input)
 }
 
+/// An expression and how deep its tree is: what binds to the left makes it deeper
+/// without nesting.
+struct Tree {
+    expression: Expression,
+    height: usize,
+}
+
+impl Tree {
+    fn leaf(expression: Expression) -> Self {
+        Self {
+            expression,
+            height: 0,
+        }
+    }
+
+    /// What is made of others, the highest of which is so high.
+    fn over(height: usize, input: &str, expression: Expression) -> IResult<&str, Self> {
+        let height = height + 1;
+        match height <= DEPTH {
+            true => Ok((input, Self { expression, height })),
+            false => Err(nom::Err::Failure(Error::new(input, ErrorKind::TooLarge))),
+        }
+    }
+}
+
+fn highest(trees: &[Tree]) -> usize {
+    trees.iter().map(|tree| tree.height).max().unwrap_or(0)
+}
+
+fn expressions(trees: Vec<Tree>) -> Vec<Expression> {
+    trees.into_iter().map(|tree| tree.expression).collect()
+}
+
 fn deeper(input: &str, depth: usize) -> Result<usize, nom::Err<Error<&str>>> {
     let deeper = depth.checked_sub(1);
     deeper.ok_or_else(|| nom::Err::Failure(Error::new(input, ErrorKind::TooLarge)))
 }
 
-pub(super) fn expression(input: &str, depth: usize) -> IResult<&str, Expression> {
+fn expression(input: &str, depth: usize) -> IResult<&str, Tree> {
     let depth = deeper(input, depth)?;
     let (input, condition) = binary(input, depth, 0)?;
     let (input, question) = opt(token("?")).parse(input)?;
@@ -87,20 +123,22 @@ pub(super) fn expression(input: &str, depth: usize) -> IResult<&str, Expression>
         None => {
             let (input, then) = expression(input, depth)?;
             let (input, _) = token(":")(input)?;
-            (input, Some(Box::new(then)))
+            (input, Some(then))
         }
     };
     let (input, otherwise) = expression(input, depth)?;
+    let then_height = then.as_ref().map_or(0, |then| then.height);
+    let height = condition.height.max(then_height).max(otherwise.height);
     let conditional = Expression::Conditional {
-        condition: Box::new(condition),
-        then,
-        otherwise: Box::new(otherwise),
+        condition: Box::new(condition.expression),
+        then: then.map(|then| Box::new(then.expression)),
+        otherwise: Box::new(otherwise.expression),
     };
-    Ok((input, conditional))
+    Tree::over(height, input, conditional)
 }
 
 /// Operators that bind at least as tightly as `level`.
-fn binary(input: &str, depth: usize, level: u8) -> IResult<&str, Expression> {
+fn binary(input: &str, depth: usize, level: u8) -> IResult<&str, Tree> {
     let depth = deeper(input, depth)?;
     let (mut input, mut left) = unary(input, depth)?;
     loop {
@@ -111,12 +149,14 @@ fn binary(input: &str, depth: usize, level: u8) -> IResult<&str, Expression> {
         };
         let rest = &after_space[operator.as_str().len()..];
         let (rest, right) = binary(rest, depth, operator.level() + 1)?;
-        left = Expression::Binary(operator, Box::new(left), Box::new(right));
-        input = rest;
+        let height = left.height.max(right.height);
+        let (left_operand, right) = (Box::new(left.expression), Box::new(right.expression));
+        let whole = Expression::Binary(operator, left_operand, right);
+        (input, left) = Tree::over(height, rest, whole)?;
     }
 }
 
-fn unary(input: &str, depth: usize) -> IResult<&str, Expression> {
+fn unary(input: &str, depth: usize) -> IResult<&str, Tree> {
     let depth = deeper(input, depth)?;
     let (input, _) = multispace0(input)?;
     let operator = alt((
@@ -129,65 +169,65 @@ fn unary(input: &str, depth: usize) -> IResult<&str, Expression> {
     ));
     if let (rest, Some(operator)) = opt(operator).parse(input)? {
         let (rest, operand) = unary(rest, depth)?;
-        return Ok((rest, Expression::Unary(operator, Box::new(operand))));
+        let whole = Expression::Unary(operator, Box::new(operand.expression));
+        return Tree::over(operand.height, rest, whole);
     }
     if let (rest, Some(type_name)) = opt(cast).parse(input)? {
         let (rest, _) = multispace0(rest)?;
         if rest.starts_with('{') {
             // A compound literal, which other brackets may follow.
             let (rest, items) = list(rest, depth)?;
-            let literal = Expression::Cast(type_name.to_owned(), Box::new(items));
+            let literal = Expression::Cast(type_name.to_owned(), Box::new(items.expression));
+            let (rest, literal) = Tree::over(items.height, rest, literal)?;
             return postfix(rest, literal, depth);
         }
         let (rest, operand) = unary(rest, depth)?;
-        return Ok((
-            rest,
-            Expression::Cast(type_name.to_owned(), Box::new(operand)),
-        ));
+        let whole = Expression::Cast(type_name.to_owned(), Box::new(operand.expression));
+        return Tree::over(operand.height, rest, whole);
     }
     let (input, primary) = primary(input, depth)?;
     postfix(input, primary, depth)
 }
 
-fn postfix(mut input: &str, mut left: Expression, depth: usize) -> IResult<&str, Expression> {
-    // Each makes the tree one deeper.
-    for _ in 0..depth {
+fn postfix(mut input: &str, mut left: Tree, depth: usize) -> IResult<&str, Tree> {
+    loop {
         let (rest, sign) =
             opt(alt((token("->"), token("."), token("["), token("(")))).parse(input)?;
-        match (sign, left) {
-            (None, left) => return Ok((input, left)),
+        let height = left.height;
+        (input, left) = match (sign, left.expression) {
             (Some("->"), Expression::Name(name)) if name == "REC" => {
                 let (rest, field) = preceded(multispace0, word).parse(rest)?;
-                (input, left) = (rest, Expression::Field(field.to_owned()));
+                (rest, Tree::leaf(Expression::Field(field.to_owned())))
             }
             (Some(sign @ ("->" | ".")), whole) => {
                 let (rest, member) = preceded(multispace0, word).parse(rest)?;
-                left = Expression::Member {
+                let member = Expression::Member {
                     whole: Box::new(whole),
                     is_pointer: sign == "->",
                     member: member.to_owned(),
                 };
-                input = rest;
+                Tree::over(height, rest, member)?
             }
             (Some("["), array) => {
                 let (rest, index) = expression(rest, depth)?;
                 let (rest, _) = token("]")(rest)?;
-                left = Expression::Index(Box::new(array), Box::new(index));
-                input = rest;
+                let height = height.max(index.height);
+                let element = Expression::Index(Box::new(array), Box::new(index.expression));
+                Tree::over(height, rest, element)?
             }
             (Some(_), Expression::Name(function)) => {
                 let (rest, arguments) = call_arguments(rest, depth)?;
-                left = Expression::Call(function, arguments);
-                input = rest;
+                let height = highest(&arguments);
+                let call = Expression::Call(function, expressions(arguments));
+                Tree::over(height, rest, call)?
             }
-            (Some(_), left) => return Ok((input, left)),
-        }
+            (_, expression) => return Ok((input, Tree { expression, height })),
+        };
     }
-    Err(nom::Err::Failure(Error::new(input, ErrorKind::TooLarge)))
 }
 
 /// What is between the brackets of a call, and the closing one.
-fn call_arguments(input: &str, depth: usize) -> IResult<&str, Vec<Expression>> {
+fn call_arguments(input: &str, depth: usize) -> IResult<&str, Vec<Tree>> {
     if let (rest, Some(_)) = opt(token(")")).parse(input)? {
         return Ok((rest, Vec::new()));
     }
@@ -204,7 +244,7 @@ fn call_arguments(input: &str, depth: usize) -> IResult<&str, Vec<Expression>> {
 }
 
 /// An expression, a list in braces or a type's name.
-fn argument(input: &str, depth: usize) -> IResult<&str, Expression> {
+fn argument(input: &str, depth: usize) -> IResult<&str, Tree> {
     let (input, _) = multispace0(input)?;
     if input.starts_with('{') {
         return list(input, depth);
@@ -214,19 +254,22 @@ fn argument(input: &str, depth: usize) -> IResult<&str, Expression> {
         Ok((rest, argument)) if ends(rest) => Ok((rest, argument)),
         Err(nom::Err::Failure(error)) => Err(nom::Err::Failure(error)),
         other => match type_name(input) {
-            Ok((rest, name)) if ends(rest) => Ok((rest, Expression::Type(name.to_owned()))),
+            Ok((rest, name)) if ends(rest) => {
+                Ok((rest, Tree::leaf(Expression::Type(name.to_owned()))))
+            }
             _ => other,
         },
     }
 }
 
-fn list(input: &str, depth: usize) -> IResult<&str, Expression> {
+fn list(input: &str, depth: usize) -> IResult<&str, Tree> {
     let depth = deeper(input, depth)?;
     let (mut input, _) = token("{")(input)?;
     let mut items = Vec::new();
     loop {
         if let (rest, Some(_)) = opt(token("}")).parse(input)? {
-            return Ok((rest, Expression::List(items)));
+            let height = highest(&items);
+            return Tree::over(height, rest, Expression::List(expressions(items)));
         }
         let (rest, item) = argument(input, depth)?;
         items.push(item);
@@ -238,10 +281,11 @@ fn list(input: &str, depth: usize) -> IResult<&str, Expression> {
     }
 }
 
-fn primary(input: &str, depth: usize) -> IResult<&str, Expression> {
+fn primary(input: &str, depth: usize) -> IResult<&str, Tree> {
     let (input, _) = multispace0(input)?;
     if input.starts_with("({") {
-        return map(opaque, |text| Expression::Opaque(text.to_owned())).parse(input);
+        let leaf = |text: &str| Tree::leaf(Expression::Opaque(text.to_owned()));
+        return map(opaque, leaf).parse(input);
     }
     if let Some(inside) = input.strip_prefix('(') {
         let (rest, inner) = expression(inside, depth)?;
@@ -249,16 +293,20 @@ fn primary(input: &str, depth: usize) -> IResult<&str, Expression> {
         return Ok((rest, inner));
     }
     alt((
-        map(literal, Expression::String),
-        map(character, |text| Expression::Character(text.to_owned())),
-        map(number, |text| Expression::Number(text.to_owned())),
+        map(literal, |text| Tree::leaf(Expression::String(text))),
+        map(character, |text| {
+            Tree::leaf(Expression::Character(text.to_owned()))
+        }),
+        map(number, |text| {
+            Tree::leaf(Expression::Number(text.to_owned()))
+        }),
         |input| sizeof(input, depth),
-        map(word, |name| Expression::Name(name.to_owned())),
+        map(word, |name| Tree::leaf(Expression::Name(name.to_owned()))),
     ))
     .parse(input)
 }
 
-fn sizeof(input: &str, depth: usize) -> IResult<&str, Expression> {
+fn sizeof(input: &str, depth: usize) -> IResult<&str, Tree> {
     let (rest, name) = word(input)?;
     if name != "sizeof" {
         return Err(nom::Err::Error(Error::new(input, ErrorKind::Tag)));
@@ -266,10 +314,12 @@ fn sizeof(input: &str, depth: usize) -> IResult<&str, Expression> {
     if let (rest, Some(_)) = opt(token("(")).parse(rest)? {
         let (rest, inner) = argument(rest, depth)?;
         let (rest, _) = token(")")(rest)?;
-        return Ok((rest, Expression::Sizeof(Box::new(inner))));
+        let whole = Expression::Sizeof(Box::new(inner.expression));
+        return Tree::over(inner.height, rest, whole);
     }
     let (rest, operand) = unary(rest, depth)?;
-    Ok((rest, Expression::Sizeof(Box::new(operand))))
+    let whole = Expression::Sizeof(Box::new(operand.expression));
+    Tree::over(operand.height, rest, whole)
 }
 
 /// A statement expression, to its closing bracket.
@@ -340,7 +390,8 @@ fn type_name(input: &str) -> IResult<&str, &str> {
     let mut rest = input;
     let mut words = 0;
     let mut is_pointer = false;
-    loop {
+    // What is no type after all is read again, as an expression.
+    for _ in 0..TYPE_PARTS {
         let trimmed = rest.trim_start();
         if let Ok((after, one)) = word(trimmed) {
             // `x * y` is a product.
