@@ -24,7 +24,7 @@ use crate::record::{ByteOrder, Machine};
 use crate::render::{Addresses, Renderer};
 use crate::ring::PageLayout;
 use crate::sweep::Sweep;
-use crate::trace_line::FlagColumns;
+use crate::trace_line::{FlagColumns, TaskNames};
 use crate::tracefs::{Events, Listing, Tracefs};
 use crate::tracepoint::Tracepoint;
 
@@ -244,6 +244,18 @@ impl Kernel {
             addresses = addresses.with_kallsyms(&String::from_utf8_lossy(&symbols));
         }
         Ok(addresses)
+    }
+
+    /// The names of processes the kernel saved while it traced, from
+    /// `saved_cmdlines`; none where there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PermissionDenied`], [`Error::TooLarge`], [`Error::NotAFile`],
+    /// [`Error::Link`] and [`Error::Io`], about that file.
+    pub fn task_names(&self) -> Result<TaskNames, Error> {
+        let text = self.tracefs.saved_cmdlines()?;
+        Ok(TaskNames::parse(&text.unwrap_or_default()))
     }
 
     /// The events by the ids their records carry.

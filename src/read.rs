@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::{self, Utf8Error};
 
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
 use rustix::io::Errno;
 
@@ -97,11 +97,11 @@ impl Dir {
         }
     }
 
-    /// The same of the running kernel's file mapped, where that can be done.
+    /// The same mapped, if it is the running kernel's and that can be done. What is
+    /// in a captured kernel may change or shrink while it is read.
     pub(crate) fn mapped_or_read(&self, file: &str, limit: u64) -> Result<Option<Bytes>, Error> {
         let mapped = match self.are_links_followed {
             true => self.open(file).ok(),
-            // Its bytes may change while they are read.
             false => None,
         };
         match mapped.and_then(|file| Bytes::map(&file, limit)) {
@@ -261,7 +261,10 @@ impl OpenDir {
             Some(fd) if self.dir.are_links_followed => {
                 Ok(rustix::fs::openat(fd, relative, FLAGS, Mode::empty())?.into())
             }
-            Some(fd) => Ok(captured::open_in(fd, relative, FLAGS)?.into()),
+            Some(fd) => {
+                captured::check_is_no_device(fd, relative.as_ref())?;
+                Ok(captured::open_in(fd, relative, FLAGS)?.into())
+            }
             None => self.dir.open(relative),
         }
     }
@@ -312,6 +315,7 @@ mod captured {
     pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty())?;
+        check_is_no_device(&fd, relative)?;
         match open_in(&fd, relative, FLAGS) {
             // Linux before 5.6, or a sandbox that knows no newer call.
             Err(Errno::NOSYS | Errno::PERM) => open_checked(root, relative),
@@ -322,6 +326,22 @@ mod captured {
     #[cfg(not(all(target_os = "linux", feature = "fast-files")))]
     pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
         open_checked(root, relative)
+    }
+
+    /// To open a device can do something already. Who may put one there while this
+    /// looks is root.
+    #[cfg(all(target_os = "linux", feature = "fast-files"))]
+    pub(super) fn check_is_no_device(fd: &OwnedFd, relative: &Path) -> io::Result<()> {
+        let Ok(found) = rustix::fs::statat(fd, relative, AtFlags::SYMLINK_NOFOLLOW) else {
+            // What is wrong with it, opening it will say.
+            return Ok(());
+        };
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                Err(io::Error::other(Refused::NotAFile))
+            }
+            _ => Ok(()),
+        }
     }
 
     #[cfg(all(target_os = "linux", feature = "fast-files"))]
@@ -373,10 +393,6 @@ enum Refused {
     #[error("a link")]
     Link,
     #[error("no file")]
-    #[cfg_attr(
-        all(target_os = "linux", feature = "fast-files"),
-        expect(dead_code, reason = "what is open is asked")
-    )]
     NotAFile,
 }
 

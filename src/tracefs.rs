@@ -444,6 +444,14 @@ impl Tracefs {
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// What `saved_cmdlines` says; `None` if there is no such file.
+    pub(crate) fn saved_cmdlines(&self) -> Result<Option<String>, Error> {
+        /// `saved_cmdlines_size` is 128 unless somebody writes another number.
+        const LIMIT: u64 = 16 << 20;
+        let bytes = self.dir.bytes("saved_cmdlines", LIMIT)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// The text of one of an event's small files, or `None` if it is not there.
     fn text(&self, name: &EventName, file: &str, limit: u64) -> Result<Option<String>, Error> {
         let file = format!("{}/{}/{file}", name.category(), name.event());

@@ -324,6 +324,77 @@ mod no_files {
         assert!(start.elapsed() < SOON);
     }
 
+    /// Opening one can do something already. Of this number there is none, so that
+    /// opening it would fail otherwise.
+    #[test]
+    fn a_device() {
+        let capture = capture();
+        let format = capture.path("sched:wake", "format");
+        fs::remove_file(&format).expect("a file");
+        let made = std::process::Command::new("mknod")
+            .arg(&format)
+            .args(["c", "511", "77"])
+            .output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            eprintln!("SKIPPED a_device: to make one takes root");
+            return;
+        }
+        let error = tracepoint_error(&capture);
+        assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+        let file = std::process::Command::new("cat").arg(&format).output();
+        assert!(!file.expect("cat").status.success());
+    }
+
+    /// What is wrong with one event is no matter to the others' records.
+    #[test]
+    fn an_id_that_is_no_file() {
+        let mut capture = capture();
+        capture
+            .event("sched:other", COMMON, &[("int pid", 8, 4)])
+            .file("sched:wake", "id", "7\n")
+            .btf("vmlinux", &BtfWriter::new(false).bytes());
+        let page = "tracing/events/header_page";
+        let fixture = Path::new("tests/fixtures/6.18.15-x86_64").join(page);
+        fs::copy(fixture, capture.root().join(page)).expect("a file");
+        let id = capture.path("sched:other", "id");
+        let is_read = || {
+            let kernel = capture.kernel();
+            let events = kernel.events_by_id().expect("events");
+            let (name, _) = events.event(7).expect("an event");
+            assert_eq!(name.as_str(), "sched:wake");
+        };
+        for make in [
+            fifo as fn(&Path),
+            |path| symlink("/etc/hostname", path).expect("a link"),
+            |path| fs::create_dir(path).expect("a directory"),
+            |path| sparse(path, 1 << 31),
+        ] {
+            replace(&id, make);
+            is_read();
+            replace(&capture.path("sched:other", "format"), make);
+            is_read();
+        }
+    }
+
+    #[test]
+    fn saved_names_of_processes() {
+        let capture = capture();
+        let file = capture.root().join("tracing/saved_cmdlines");
+        let kernel = capture.kernel();
+        assert_eq!(kernel.task_names().expect("none").of(1), "<...>");
+        fs::write(&file, "1 init\n").expect("a file");
+        assert_eq!(kernel.task_names().expect("names").of(1), "init");
+        replace(&file, fifo);
+        let error = kernel.task_names().expect_err("a FIFO");
+        assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+        replace(&file, |path| symlink("/etc/passwd", path).expect("a link"));
+        let error = kernel.task_names().expect_err("a link");
+        assert!(matches!(error, Error::Link { .. }), "{error}");
+        replace(&file, |path| sparse(path, 1 << 31));
+        let error = kernel.task_names().expect_err("too large");
+        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    }
+
     #[test]
     fn a_directory_in_place_of_a_file_and_a_file_of_a_directory() {
         let capture = capture();

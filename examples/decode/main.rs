@@ -200,18 +200,20 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
 
 /// The names saved beside the pages, or in the kernel's tracefs.
 fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
-    let in_tracefs = || {
-        let bytes = fs::read(kernel.tracefs().join("saved_cmdlines")).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = beside(files, "saved_cmdlines").or_else(in_tracefs);
-    TaskNames::parse(&text.unwrap_or_default())
+    match beside(files, "saved_cmdlines") {
+        Some(text) => TaskNames::parse(&text),
+        None => kernel.task_names().unwrap_or_else(|error| {
+            eprintln!("decode: names of processes are not known: {error}");
+            TaskNames::default()
+        }),
+    }
 }
 
 /// A file that was saved with the pages.
 fn beside(files: &[PageFile], name: &str) -> Option<String> {
     let files = files.iter().filter(|file| file.name != "-");
-    let mut paths = files.map(|file| Path::new(&file.name).with_file_name(name));
+    let paths = files.map(|file| Path::new(&file.name).with_file_name(name));
+    let mut paths = paths.filter(|path| path.is_file());
     let bytes = paths.find_map(|path| fs::read(path).ok())?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
