@@ -14,6 +14,13 @@ target=$(rustc -vV | sed -n 's/^host: //p')
 tests="--lib --test changing --test failures --test hostile --test layout --test print
     --test probe --test raw --test resolution --test ring --test round_trip"
 
+# What Miri, some thousand times slower, ends within minutes: parsers, and programs
+# with the helpers they call. Not whole BTF objects, nor hundreds of random cases.
+interpreted="--skip btf::tests::both_readers --skip btf::tests::damaged
+    --skip btf::tests::declarators --skip no_event_has_so_many_fields --skip many_words
+    --skip likeness_is_that --skip wildcard --skip a_filter_is_the_same
+    --skip values_and_strings --skip kernel::tests --skip an_id_that_is_used_again"
+
 step() { printf '\n== %s\n' "$*"; }
 nightly_has() { rustup component list --toolchain nightly --installed 2>/dev/null | grep -q "^$1"; }
 
@@ -39,7 +46,7 @@ miri() {
     INSTA_WORKSPACE_ROOT=$PWD INSTA_UPDATE=no \
         MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" \
         cargo +nightly miri test --no-default-features --features probe --lib \
-        --target-dir target/sanitize/miri
+        --target-dir target/sanitize/miri -- $interpreted
 }
 
 for one in "${@:-address thread miri}"; do
