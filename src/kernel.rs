@@ -94,7 +94,8 @@ impl Kernel {
     /// # Errors
     ///
     /// [`Error::NotAKernel`] if `root` has no events,
-    /// [`Error::PermissionDenied`] if it may not be looked into.
+    /// [`Error::PermissionDenied`] if it may not be looked into, [`Error::Link`] if
+    /// its `tracing` is a link.
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
         let root = root.as_ref();
         Ok(Self::new(Tracefs::at(root)?, Dir::captured(root)))
@@ -162,7 +163,8 @@ impl Kernel {
     ///
     /// [`Error::NoPageLayout`] if there is no such file, [`Error::PageLayout`] if
     /// it is not what this crate knows; [`Error::PermissionDenied`],
-    /// [`Error::NotText`], [`Error::TooLarge`] and [`Error::Io`].
+    /// [`Error::NotText`], [`Error::TooLarge`], [`Error::NotAFile`], [`Error::Link`]
+    /// and [`Error::Io`].
     pub fn page_layout(&self) -> Result<PageLayout, Error> {
         self.tracefs.page_layout()
     }
@@ -231,8 +233,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`], [`Error::TooLarge`] and [`Error::Io`], about
-    /// `printk_formats`.
+    /// [`Error::PermissionDenied`], [`Error::TooLarge`], [`Error::NotAFile`],
+    /// [`Error::Link`] and [`Error::Io`], about `printk_formats`.
     pub fn addresses(&self) -> Result<Addresses, Error> {
         let mut addresses = Addresses::new();
         if let Some(strings) = self.tracefs.printk_formats()? {
@@ -342,7 +344,8 @@ impl Kernel {
     /// [`Error::Name`] for what is no name; [`Error::NoSuchEvent`], with near
     /// names; [`Error::EventGone`]; [`Error::Format`] and
     /// [`Error::OtherEvent`] for a bad format file; [`Error::PermissionDenied`],
-    /// [`Error::NotText`], [`Error::TooLarge`] and [`Error::Io`].
+    /// [`Error::NotText`], [`Error::TooLarge`], [`Error::NotAFile`], [`Error::Link`]
+    /// and [`Error::Io`].
     pub fn tracepoint(&self, name: impl AsRef<str>) -> Result<Tracepoint<'_>, Error> {
         let name: EventName = name.as_ref().parse()?;
         self.read_tracepoint(&name, self.tracefs.format(&name)?)
@@ -369,8 +372,8 @@ impl Kernel {
     ///
     /// About what all need: [`Error::Btf`] if vmlinux's BTF is not sound, those
     /// of [`events`](Self::events), and [`Error::PermissionDenied`],
-    /// [`Error::NotAFile`], [`Error::TooLarge`] and [`Error::Io`], about BTF's
-    /// files. About one event, those of [`tracepoint`](Self::tracepoint).
+    /// [`Error::NotAFile`], [`Error::Link`], [`Error::TooLarge`] and [`Error::Io`],
+    /// about BTF's files. About one event, those of [`tracepoint`](Self::tracepoint).
     pub fn contexts(
         &self,
         names: &[EventName],
