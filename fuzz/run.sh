@@ -3,17 +3,18 @@
 set -euo pipefail
 
 usage() {
-    echo "usage: fuzz/run.sh [--seconds N] [--jobs N] [--asan] [--corpus DIR] [--logs DIR] [TARGET…]" >&2
+    echo "usage: fuzz/run.sh [--seconds N] [--jobs N] [--asan] [--seed N] [--corpus DIR] [--logs DIR] [TARGET…]" >&2
     exit 2
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-seconds=60 jobs=1 asan='' corpus=$here/corpus logs=$here/logs
+seconds=60 jobs=1 seed=0 asan='' corpus=$here/corpus logs=$here/logs
 targets=()
 while [ $# -gt 0 ]; do
     case $1 in
         --seconds) seconds=${2:?}; shift ;;
         --jobs) jobs=${2:?}; shift ;;
+        --seed) seed=${2:?}; shift ;;
         --corpus) corpus=${2:?}; shift ;;
         --logs) logs=${2:?}; shift ;;
         --asan) asan=1 ;;
@@ -79,7 +80,7 @@ fuzz() {
         "$work/fuzzer" "$corpus/$target" "$corpus/.seeds/$target" \
         -dict="$here/$target.dict" -artifact_prefix="$here/artifacts/$target/" \
         -max_len="$(longest "$target")" -timeout=10 -rss_limit_mb=2048 \
-        -max_total_time="$seconds" -print_final_stats=1 >"$logs/$target.log" 2>&1 || status=$?
+        -max_total_time="$seconds" -seed="$seed" -print_final_stats=1 >"$logs/$target.log" 2>&1 || status=$?
     echo "$status" >"$work/status"
 }
 

@@ -452,6 +452,19 @@ mod tests {
         }
     }
 
+    /// Found by fuzzing: before a brace it was read as two names, before a comma as one.
+    #[test]
+    fn types_in_lists() {
+        for text in [
+            r#""", f({ T A })"#,
+            r#""", f({ T A, })"#,
+            r#""", f({ 1, T A })"#,
+        ] {
+            let print = PrintFmt::parse(text).expect("a list");
+            assert_eq!(PrintFmt::parse(&print.to_string()), Ok(print), "{text}");
+        }
+    }
+
     #[test]
     fn what_is_no_print_fmt() {
         for (text, offset) in [
@@ -507,7 +520,7 @@ mod tests {
     /// Each word was read as a type with all that follow.
     #[test]
     fn many_words_in_a_list() {
-        let text = format!("\"\", f({{{}}})", "a ".repeat(200_000));
+        let text = format!("\"\", f({{{}1}})", "a ".repeat(200_000));
         let start = std::time::Instant::now();
         let print = PrintFmt::parse(&text).expect("a list");
         assert!(start.elapsed() < std::time::Duration::from_secs(20));
@@ -517,7 +530,7 @@ mod tests {
         let Expression::List(items) = &arguments[0] else {
             panic!("no list");
         };
-        assert_eq!(items.len(), 200_000);
+        assert_eq!(items.len(), 200_001);
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn argument(input: &str, depth: usize) -> IResult<&str, Tree> {
     if input.starts_with('{') {
         return list(input, depth);
     }
-    let ends = |rest: &str| rest.trim_start().starts_with([',', ')']);
+    let ends = |rest: &str| rest.trim_start().starts_with([',', ')', '}']);
     match expression(input, depth) {
         Ok((rest, argument)) if ends(rest) => Ok((rest, argument)),
         Err(nom::Err::Failure(error)) => Err(nom::Err::Failure(error)),
