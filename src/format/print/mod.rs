@@ -452,6 +452,19 @@ mod tests {
         }
     }
 
+    /// Found by fuzzing: each was read twice, with all inside of it.
+    #[test]
+    fn sizes_without_end() {
+        for (size, count) in [("a-sizeof(", 16), ("sizeof ", 90), ("f(sizeof(", 12)] {
+            let text = format!("\"\", {}b- %", size.repeat(count));
+            let start = std::time::Instant::now();
+            for _ in 0..1_000 {
+                PrintFmt::parse(&text).expect_err("no print fmt");
+            }
+            assert!(start.elapsed() < std::time::Duration::from_secs(20));
+        }
+    }
+
     /// Found by fuzzing: before a brace it was read as two names, before a comma as one.
     #[test]
     fn types_in_lists() {

@@ -3,7 +3,7 @@
 use nom::branch::alt;
 use nom::bytes::complete::{is_not, tag, take_while, take_while1};
 use nom::character::complete::{anychar, char, multispace0, satisfy};
-use nom::combinator::{map, opt, recognize, value};
+use nom::combinator::{cut, map, opt, recognize, value};
 use nom::error::{Error, ErrorKind};
 use nom::multi::{fold_many1, many0_count};
 use nom::sequence::{delimited, preceded};
@@ -311,13 +311,15 @@ fn sizeof(input: &str, depth: usize) -> IResult<&str, Tree> {
     if name != "sizeof" {
         return Err(nom::Err::Error(Error::new(input, ErrorKind::Tag)));
     }
+    // From here on it is nothing else: read again as a call, what nests would take
+    // twice the time at each step.
     if let (rest, Some(_)) = opt(token("(")).parse(rest)? {
-        let (rest, inner) = argument(rest, depth)?;
-        let (rest, _) = token(")")(rest)?;
+        let (rest, inner) = cut(|input| argument(input, depth)).parse(rest)?;
+        let (rest, _) = cut(token(")")).parse(rest)?;
         let whole = Expression::Sizeof(Box::new(inner.expression));
         return Tree::over(inner.height, rest, whole);
     }
-    let (rest, operand) = unary(rest, depth)?;
+    let (rest, operand) = cut(|input| unary(input, depth)).parse(rest)?;
     let whole = Expression::Sizeof(Box::new(operand.expression));
     Tree::over(operand.height, rest, whole)
 }
