@@ -81,9 +81,10 @@ impl FileState {
         }
     }
 
-    /// Whether it is another file: of a module loaded later by the same name.
-    fn is_of_another_file_than(&self, other: &Self) -> bool {
-        self.inode != other.inode
+    /// Whether it is the same file: of a module loaded later by the same name it is
+    /// another.
+    fn is_of_the_file_of(&self, other: &Self) -> bool {
+        self.inode == other.inode
     }
 }
 
@@ -237,10 +238,10 @@ impl BtfDir {
     /// Whether the module is still there whose object this is.
     fn is_loaded(&self, object: &Object, modules: &Modules) -> bool {
         let file = self.path.join(object.name()).symlink_metadata();
-        let listed = modules.list.iter();
-        let mut listed = listed.filter(|module| module.name == object.name());
-        match (file, listed.next()) {
-            (Ok(file), Some(module)) => !FileState::of(&file).is_of_another_file_than(&module.file),
+        let mut listed = modules.list.iter();
+        let listed = listed.find(|module| module.name == object.name());
+        match (file, listed) {
+            (Ok(file), Some(module)) => FileState::of(&file).is_of_the_file_of(&module.file),
             _ => false,
         }
     }
@@ -313,11 +314,11 @@ impl BtfDir {
             let kept = known
                 .get(&*name)
                 .filter(|module| match module.object.get() {
-                    None | Some(Ok(_)) => !file.is_of_another_file_than(&module.file),
+                    None | Some(Ok(_)) => file.is_of_the_file_of(&module.file),
                     // It may have been written anew.
                     Some(Err(failed)) => failed.is_lasting && file == module.file,
                 });
-            kept.map(|module| Arc::clone(module)).unwrap_or_else(|| {
+            kept.copied().cloned().unwrap_or_else(|| {
                 Arc::new(Module {
                     name,
                     file,

@@ -227,6 +227,20 @@ impl Error {
             _ => Self::Io { path, source },
         }
     }
+
+    /// Whether it is what one file of an event is or holds, and so no matter to other
+    /// events.
+    pub(crate) fn is_of_its_file(&self) -> bool {
+        matches!(
+            self,
+            Self::Format { .. }
+                | Self::OtherEvent { .. }
+                | Self::NotText { .. }
+                | Self::TooLarge { .. }
+                | Self::NotAFile { .. }
+                | Self::Link { .. }
+        )
+    }
 }
 
 /// A path as a terminal may show it: a captured kernel's directories may have any

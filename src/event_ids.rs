@@ -53,14 +53,7 @@ impl<'k> EventsById<'k> {
                 // Gone since, or an id no record can carry.
                 Ok(id) => id.and_then(|id| u16::try_from(id).ok()),
                 // What is wrong with it matters where its records are read.
-                Err(
-                    Error::Format { .. }
-                    | Error::OtherEvent { .. }
-                    | Error::NotText { .. }
-                    | Error::TooLarge { .. }
-                    | Error::NotAFile { .. }
-                    | Error::Link { .. },
-                ) => continue,
+                Err(error) if error.is_of_its_file() => continue,
                 Err(error) => return Err(error),
             };
             let Some(id) = id.map(usize::from) else {

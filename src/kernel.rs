@@ -181,7 +181,7 @@ impl Kernel {
     pub fn flag_columns(&self) -> Result<FlagColumns, Error> {
         let has = |name: &str| -> Result<bool, Error> {
             let name: EventName = name.parse()?;
-            Ok(self.tracefs.format_path(&name).symlink_metadata().is_ok())
+            Ok(self.tracefs.has_format(&name))
         };
         // Excerpts of a kernel may have no events of ftrace's own.
         if !has("ftrace:print")? {
@@ -320,9 +320,7 @@ impl Kernel {
             }
             match pattern.as_name() {
                 Some(name) if unlisted.contains(&name) => {}
-                Some(name) if self.tracefs.format_path(&name).symlink_metadata().is_ok() => {
-                    unlisted.push(name)
-                }
+                Some(name) if self.tracefs.has_format(&name) => unlisted.push(name),
                 Some(name) => return Err(no_such_event(name, &events)),
                 None => {
                     return Err(Error::NoMatch {

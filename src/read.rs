@@ -55,6 +55,11 @@ impl Dir {
         }
     }
 
+    /// Whether it is the running kernel's.
+    pub(crate) fn is_live(&self) -> bool {
+        self.are_links_followed
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.root.join(&self.below)
     }

@@ -27,8 +27,6 @@ const ID_LIMIT: u64 = 64;
 pub(crate) struct Tracefs {
     root: PathBuf,
     dir: Dir,
-    /// Whether it is mounted there, which may end, or a capture.
-    is_mounted: bool,
 }
 
 /// The events a kernel has, in its own order.
@@ -236,7 +234,7 @@ impl Tracefs {
         let mut denied = None;
         for (path, mount_point) in usual.into_iter().chain(elsewhere) {
             match path.join("available_events").metadata() {
-                Ok(_) => return Ok(Self::new(Dir::live(path), true)),
+                Ok(_) => return Ok(Self::new(Dir::live(path))),
                 // Without root even an empty place to mount at may be closed:
                 // only where something is mounted would root help.
                 Err(error)
@@ -260,7 +258,7 @@ impl Tracefs {
         let root = dir.path();
         for part in ["available_events", "events"] {
             match root.join(part).symlink_metadata() {
-                Ok(_) if dir.is_there()? => return Ok(Self::new(dir, false)),
+                Ok(_) if dir.is_there()? => return Ok(Self::new(dir)),
                 Ok(_) => {}
                 Err(error) if read::is_missing(&error) => {}
                 Err(error) => return Err(Error::io(&root, error)),
@@ -275,18 +273,17 @@ impl Tracefs {
         }
     }
 
-    fn new(dir: Dir, is_mounted: bool) -> Self {
+    fn new(dir: Dir) -> Self {
         Self {
             root: dir.path(),
             dir,
-            is_mounted,
         }
     }
 
     /// To be asked where a file is not there: whether that says anything of the
-    /// kernel.
+    /// kernel. A capture is no mount that may end.
     fn check_mounted(&self) -> Result<(), Error> {
-        match self.is_mounted && !self.root.join("events").is_dir() {
+        match self.dir.is_live() && !self.root.join("events").is_dir() {
             true => Err(Error::NotMounted),
             false => Ok(()),
         }
@@ -353,6 +350,11 @@ impl Tracefs {
             }
         }
         Ok(names)
+    }
+
+    /// Whether the event has a format file, or something in its place.
+    pub(crate) fn has_format(&self, name: &EventName) -> bool {
+        self.format_path(name).symlink_metadata().is_ok()
     }
 
     pub(crate) fn format_path(&self, name: &EventName) -> PathBuf {
@@ -440,15 +442,19 @@ impl Tracefs {
     pub(crate) fn printk_formats(&self) -> Result<Option<String>, Error> {
         /// Thousands of strings take a few hundred kilobytes.
         const LIMIT: u64 = 16 << 20;
-        let bytes = self.dir.bytes("printk_formats", LIMIT)?;
-        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        self.lossy_text("printk_formats", LIMIT)
     }
 
     /// What `saved_cmdlines` says; `None` if there is no such file.
     pub(crate) fn saved_cmdlines(&self) -> Result<Option<String>, Error> {
         /// `saved_cmdlines_size` is 128 unless somebody writes another number.
         const LIMIT: u64 = 16 << 20;
-        let bytes = self.dir.bytes("saved_cmdlines", LIMIT)?;
+        self.lossy_text("saved_cmdlines", LIMIT)
+    }
+
+    /// The text of a file in which others than the kernel have words of their own.
+    fn lossy_text(&self, file: &str, limit: u64) -> Result<Option<String>, Error> {
+        let bytes = self.dir.bytes(file, limit)?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 

@@ -166,14 +166,7 @@ impl<'k> Tracepoint<'k> {
                 Ok(other) => other.context()?,
                 // Its module was unloaded just now.
                 Err(Error::EventGone { .. }) => continue,
-                Err(
-                    Error::Format { .. }
-                    | Error::OtherEvent { .. }
-                    | Error::NotText { .. }
-                    | Error::TooLarge { .. }
-                    | Error::NotAFile { .. }
-                    | Error::Link { .. },
-                ) => continue,
+                Err(error) if error.is_of_its_file() => continue,
                 Err(error) => return Err(error),
             };
             if other.class() == Some(class) && other.home() == context.home() {

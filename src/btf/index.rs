@@ -144,32 +144,29 @@ impl Collector {
         if count > MAX_TYPES {
             return Err(BtfError::TooManyTracepoints { limit: MAX_TYPES });
         }
-        let mut room = Room::of(section);
-        for (name, _) in self.structs.iter().chain(&self.typedefs).chain(&self.funcs) {
-            room.take(section.name(*name).map_or(0, <[u8]>::len))?;
-        }
         let mut prototypes = Prototypes {
             section,
             base: base.map(|base| &base.prototypes),
             found: HashMap::with_capacity(self.funcs.len()),
             by_id: HashMap::with_capacity(self.funcs.len() + self.typedefs.len()),
             spelled: Vec::new(),
-            room,
+            room: Room::of(section),
         };
         let target = |id| section.type_by_id(id)?.target();
         let funcs: HashMap<&str, Event> = prototypes.by_name(&self.funcs, FUNC_PREFIX, target)?;
         let event_target = |id| target(target(id)?);
         let events = prototypes.by_name(&self.typedefs, TYPEDEF_PREFIX, event_target)?;
-        let class = |&(name, struct_id): &(u32, TypeId)| {
-            let struct_name = text(section, name)?;
-            let func = funcs.get(struct_name.strip_prefix(STRUCT_PREFIX)?);
-            Some(Class {
+        let mut classes = Vec::with_capacity(self.structs.len());
+        for (name, struct_id) in self.structs {
+            let Some((struct_name, class)) = prototypes.name(name, STRUCT_PREFIX)? else {
+                continue;
+            };
+            classes.push(Class {
                 struct_name: struct_name.into(),
                 struct_id,
-                prototype: func.and_then(|func| func.prototype),
-            })
-        };
-        let mut classes: Vec<Class> = self.structs.iter().filter_map(class).collect();
+                prototype: funcs.get(class).and_then(|func| func.prototype),
+            });
+        }
         classes.sort_unstable_by(|a, b| (a.name(), a.struct_id).cmp(&(b.name(), b.struct_id)));
         let places = classes.iter().enumerate();
         let mut by_prototype: Vec<_> = places.map(|(at, class)| (class.prototype, at)).collect();
@@ -212,12 +209,6 @@ impl Room {
     }
 }
 
-/// The name at this offset. The kernel's identifiers are ASCII; no other can be
-/// asked for.
-fn text(section: &Section, name: u32) -> Option<&str> {
-    std::str::from_utf8(section.name(name)?).ok()
-}
-
 /// Prototypes by how they are spelled.
 type KnownPrototypes = HashMap<Box<[u8]>, Prototype>;
 
@@ -254,8 +245,7 @@ impl<'a> Prototypes<'a> {
     ) -> Result<HashMap<Name, Event>, BtfError> {
         let mut found: HashMap<Name, Event> = HashMap::with_capacity(named.len());
         for &(name, typedef) in named {
-            let name = text(self.section, name).and_then(|name| name.strip_prefix(prefix));
-            let Some(name) = name else {
+            let Some((_, name)) = self.name(name, prefix)? else {
                 continue;
             };
             let prototype = match prototype(typedef) {
@@ -273,6 +263,15 @@ impl<'a> Prototypes<'a> {
                 .or_insert(new);
         }
         Ok(found)
+    }
+
+    /// The name at this offset, whole and after the prefix. The kernel's identifiers
+    /// are ASCII; no other can be asked for.
+    fn name(&mut self, name: u32, prefix: &str) -> Result<Option<(&'a str, &'a str)>, BtfError> {
+        let bytes = self.section.name(name).unwrap_or_default();
+        self.room.take(bytes.len())?;
+        let text = std::str::from_utf8(bytes).ok();
+        Ok(text.and_then(|text| Some((text, text.strip_prefix(prefix)?))))
     }
 
     fn prototype(&mut self, id: TypeId) -> Result<Option<Prototype>, BtfError> {

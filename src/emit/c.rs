@@ -1,5 +1,6 @@
 //! Structs in C, with all they need to be compiled alone.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
@@ -222,7 +223,7 @@ impl Definitions {
 
     /// Defines what a value of this type needs, or what a pointer to it does.
     fn need(&mut self, ty: &CType) -> Result<(), Failure> {
-        match &self.concrete(ty) {
+        match &*self.concrete(ty) {
             CType::Pointer { target, .. } | CType::Qualified { target, .. } => self.need(target),
             CType::Array { element, .. } => self.need(element),
             CType::Function {
@@ -375,8 +376,8 @@ impl Definitions {
     /// A type as C for eBPF has it: of a format file, an integer, a pointer or so many
     /// bytes; of a 32-bit kernel, an integer for a `long` or a pointer, which have 8
     /// bytes in a program. Any other type is its own.
-    fn concrete(&self, ty: &CType) -> CType {
-        match ty {
+    fn concrete<'t>(&self, ty: &'t CType) -> Cow<'t, CType> {
+        let other = match ty {
             CType::Spelled {
                 is_pointer: true,
                 size: 8,
@@ -388,7 +389,7 @@ impl Definitions {
             CType::Spelled {
                 size: 1 | 2 | 4 | 8,
                 ..
-            } => ty.clone(),
+            } => return Cow::Borrowed(ty),
             CType::Spelled { size, .. } => CType::Array {
                 element: Box::new(CType::Int {
                     name: "unsigned char".to_owned(),
@@ -397,13 +398,19 @@ impl Definitions {
                 }),
                 count: *size,
             },
-            CType::Array { element, count } => CType::Array {
-                element: Box::new(self.concrete(element)),
-                count: *count,
+            CType::Array { element, count } => match self.concrete(element) {
+                Cow::Borrowed(_) => return Cow::Borrowed(ty),
+                Cow::Owned(element) => CType::Array {
+                    element: Box::new(element),
+                    count: *count,
+                },
             },
-            CType::Qualified { qualifier, target } => CType::Qualified {
-                qualifier,
-                target: Box::new(self.concrete(target)),
+            CType::Qualified { qualifier, target } => match self.concrete(target) {
+                Cow::Borrowed(_) => return Cow::Borrowed(ty),
+                Cow::Owned(target) => CType::Qualified {
+                    qualifier,
+                    target: Box::new(target),
+                },
             },
             CType::Pointer { size, .. } if self.is_narrow(ty) => CType::Spelled {
                 text: ty.declare(""),
@@ -417,8 +424,9 @@ impl Definitions {
                 signed: *signed,
                 is_pointer: false,
             },
-            other => other.clone(),
-        }
+            _ => return Cow::Borrowed(ty),
+        };
+        Cow::Owned(other)
     }
 
     /// Whether a type has 8 bytes in a program and fewer in the kernel.

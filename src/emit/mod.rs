@@ -18,6 +18,7 @@ use crate::btf::BtfError;
 use crate::context::{Context, Evidence};
 use crate::ctype::CType;
 use crate::error::Error;
+use crate::format::is_identifier;
 use crate::layout::Layout;
 use crate::tracepoint::Tracepoint;
 
@@ -125,8 +126,7 @@ fn check_type(ty: &CType) -> Result<(), BtfError> {
 
 /// What has no name has an empty one.
 fn check_name(name: &str) -> Result<(), BtfError> {
-    let is_word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
-    match name.bytes().all(is_word) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+    match name.is_empty() || is_identifier(name) {
         true => Ok(()),
         false => Err(BtfError::Describe(format!(
             "{} is no name in C",

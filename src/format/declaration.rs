@@ -253,6 +253,11 @@ fn is_identifier_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
+/// Whether it is a name in C.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    text.bytes().all(is_identifier_byte) && text.bytes().next().is_some_and(|c| !c.is_ascii_digit())
+}
+
 fn is_identifier_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
