@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::btf::BtfError;
-use crate::event_name::{EventName, NameError};
 use crate::format::FormatError;
-use crate::ring::PageLayoutError;
+use crate::name::{EventName, NameError};
+use crate::record::ring::PageLayoutError;
 
 /// Why a kernel's tracepoints cannot be read, or one of them cannot.
 #[derive(Debug, thiserror::Error)]

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::btf::{BtfError, Object};
+use crate::context::RawTracepoint;
 use crate::context::{self, Context, FormatReason, Homes, KernelSays};
-use crate::event_name::EventName;
+use crate::files::Events;
 use crate::format::Format;
 use crate::layout::Layout;
-use crate::raw::RawTracepoint;
-use crate::tracefs::Events;
+use crate::name::EventName;
 
 /// Reads the text of `available_events`.
 pub fn available_events(text: &str) -> Events {

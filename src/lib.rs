@@ -41,16 +41,13 @@
 //! Since Linux 7.3 the kernel itself says which class an event has. Both byte
 //! orders and both word sizes are read; captured kernels on any system.
 
-mod access;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod bpf;
 mod btf;
-mod btf_dir;
-mod bytes;
 mod context;
-mod ctype;
 pub mod emit;
 mod error;
-mod event_ids;
-mod event_name;
+mod files;
 mod filter;
 pub mod format;
 #[cfg(fuzzing)]
@@ -58,36 +55,28 @@ pub mod format;
 pub mod fuzzing;
 mod kernel;
 mod layout;
-mod likeness;
 #[cfg(all(test, feature = "probe", target_os = "linux"))]
 mod live_test;
+mod machine;
+mod name;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub mod probe;
-mod raw;
-mod read;
 mod record;
-mod render;
-pub mod ring;
-mod sweep;
-mod trace_line;
-mod tracefs;
-mod tracepoint;
-mod wildcard;
+mod text;
 
 pub use btf::BtfError;
-pub use context::{Context, Evidence, FormatReason, KernelSource, SyscallVariant};
+pub use context::{
+    Context, Evidence, FormatReason, KernelSource, RawArgument, RawTracepoint, SyscallVariant,
+};
 pub use error::Error;
-pub use event_ids::EventsById;
-pub use event_name::{EventName, EventPattern, NameError};
+pub use files::{Events, RejectedLine};
 pub use filter::{BoundFilter, Filter, FilterError, Task};
-pub use kernel::Kernel;
+pub use kernel::{EventsById, Kernel, Tracepoint};
 pub use layout::{Difference, DifferenceKind, Layout, Slot};
-pub use raw::{RawArgument, RawTracepoint};
-pub use record::{ByteOrder, Integers, Machine, Record, RecordError, Value};
-pub use render::{Addresses, Renderer};
-pub use trace_line::{FlagColumns, SyscallText, TaskNames, TraceContext};
-pub use tracefs::{Events, RejectedLine};
-pub use tracepoint::Tracepoint;
+pub use machine::{ByteOrder, Machine};
+pub use name::{EventName, EventPattern, NameError};
+pub use record::{Integers, Record, RecordError, Value, ring};
+pub use text::{Addresses, FlagColumns, Renderer, SyscallText, TaskNames, TraceContext};
 
 /// Stages of discovery that are no API, for the benches to measure alone.
 #[cfg(feature = "bench")]

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 
 use super::Argument;
+use super::error::BtfError;
 use super::index::MAX_PARAMETERS;
-use super::section::{BtfError, Kind, MAX_CHAIN, Section, Type, TypeId};
-use crate::ctype::{CType, RecordKeyword};
+use super::kind::Kind;
+use super::section::{MAX_CHAIN, Section, Type, TypeId};
+use crate::layout::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
 
 /// Describes the types of an object.

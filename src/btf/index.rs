@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::section::{BtfError, Kind, MAX_CHAIN, Section, Type, TypeId};
+use super::error::BtfError;
+use super::kind::Kind;
+use super::section::{MAX_CHAIN, Section, Type, TypeId};
 
 /// The types of a tracepoint's arguments, as far as calls can tell them apart:
 /// the same for all events of a class, and comparable between a module and

@@ -4,19 +4,22 @@
 //! one pass over it finds about tracepoints, [`describe`] makes C of types. A test
 //! over every captured kernel holds them to the answers of `btf-rs`.
 
+mod bytes;
 mod describe;
+mod error;
 mod index;
+mod kind;
 mod section;
 
 use std::sync::Arc;
 
+pub(crate) use bytes::Bytes;
+pub use error::BtfError;
 pub(crate) use index::{Class, STRUCT_PREFIX};
-pub use section::BtfError;
 pub(crate) use section::{Member, Section, TypeId, byte_order};
 
-use crate::bytes::Bytes;
-use crate::ctype::CType;
 use crate::layout::Layout;
+use crate::layout::ctype::CType;
 use describe::Description;
 use index::{Collector, Index};
 
@@ -109,7 +112,7 @@ mod tests {
     use btf_rs::{Btf, BtfType};
     use proptest::prelude::*;
 
-    use super::section::Kind;
+    use super::kind::Kind;
     use super::*;
 
     /// The kernels of `tests/fixtures` and, where there is one, of the corpus.

@@ -6,10 +6,10 @@ use std::fmt::{self, Write};
 
 use super::{Emitted, layout_error};
 use crate::btf::BtfError;
-use crate::ctype::{CType, RecordKeyword};
 use crate::error::Error;
+use crate::kernel::Tracepoint;
+use crate::layout::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
-use crate::tracepoint::Tracepoint;
 
 /// How C is emitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

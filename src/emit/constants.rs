@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::format::print::PrintFmtError;
-use crate::tracepoint::Tracepoint;
+use crate::kernel::Tracepoint;
 
 /// The names of an event's flags and values as C: one `#define` each, in the order
 /// the kernel tries them; empty if its print fmt has none.

@@ -6,6 +6,7 @@
 
 mod c;
 mod constants;
+mod names;
 mod rust;
 mod skeleton;
 
@@ -14,13 +15,13 @@ pub use constants::{constants_c, constants_rust};
 pub use rust::RustModule;
 pub use skeleton::{skeleton_c, skeleton_rust};
 
+use names::{check_names, identifier};
+
 use crate::btf::BtfError;
 use crate::context::{Context, Evidence};
-use crate::ctype::CType;
 use crate::error::Error;
-use crate::format::is_identifier;
+use crate::kernel::Tracepoint;
 use crate::layout::Layout;
-use crate::tracepoint::Tracepoint;
 
 /// A context under the name its struct is emitted by.
 struct Emitted {
@@ -81,68 +82,9 @@ impl Emitted {
     }
 }
 
-/// Whether what BTF names is a name in C: any text may be there, and what is emitted
-/// will be compiled.
-fn check_names(layout: &Layout) -> Result<(), BtfError> {
-    check_name(layout.name().unwrap_or_default())?;
-    for slot in layout.slots() {
-        check_name(slot.name())?;
-        check_type(&slot.ty)?;
-    }
-    Ok(())
-}
-
-fn check_type(ty: &CType) -> Result<(), BtfError> {
-    match ty {
-        CType::Void => Ok(()),
-        // `long unsigned int`
-        CType::Int { name, .. } | CType::Float { name, .. } => {
-            name.split(' ').try_for_each(check_name)
-        }
-        CType::Typedef { name, target } => {
-            check_name(name)?;
-            check_type(target)
-        }
-        CType::Enum { name, values, .. } => {
-            check_name(name.as_deref().unwrap_or_default())?;
-            values.iter().try_for_each(|(name, _)| check_name(name))
-        }
-        CType::Record { name, body, .. } => {
-            check_name(name.as_deref().unwrap_or_default())?;
-            body.as_deref().map_or(Ok(()), check_names)
-        }
-        CType::Pointer { target, .. } | CType::Qualified { target, .. } => check_type(target),
-        CType::Array { element, .. } => check_type(element),
-        CType::Function {
-            result, parameters, ..
-        } => {
-            check_type(result)?;
-            parameters.iter().try_for_each(check_type)
-        }
-        // A declaration's parser reads no other text than a type.
-        CType::Spelled { .. } => Ok(()),
-    }
-}
-
-/// What has no name has an empty one.
-fn check_name(name: &str) -> Result<(), BtfError> {
-    match name.is_empty() || is_identifier(name) {
-        true => Ok(()),
-        false => Err(BtfError::Describe(format!(
-            "{} is no name in C",
-            name.escape_debug()
-        ))),
-    }
-}
-
 fn layout_error(tracepoint: &Tracepoint<'_>, source: BtfError) -> Error {
     Error::Layout {
         name: tracepoint.name().clone(),
         source,
     }
-}
-
-/// An event's name as an identifier: hyphens are legal in the one alone.
-fn identifier(name: &str) -> String {
-    name.replace('-', "_")
 }

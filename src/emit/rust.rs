@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 
 use super::Emitted;
-use crate::ctype::CType;
 use crate::error::Error;
+use crate::kernel::Tracepoint;
+use crate::layout::ctype::CType;
 use crate::layout::{Layout, Slot};
-use crate::tracepoint::Tracepoint;
 
 /// A Rust module: the context structs of tracepoints and the structs they hold,
 /// each once, `#[repr(C)]`, with assertions on every offset and size that the

@@ -3,12 +3,13 @@
 
 use std::fmt::Write;
 
-use super::{CHeader, COptions, Emitted, RustModule, identifier};
-use crate::access::{Access, Read};
-use crate::ctype::CType;
+use super::names::identifier;
+use super::{CHeader, COptions, Emitted, RustModule};
+use crate::context::access::{Access, Read};
 use crate::error::Error;
 use crate::format::FieldKind;
-use crate::tracepoint::Tracepoint;
+use crate::kernel::Tracepoint;
+use crate::layout::ctype::CType;
 
 /// How many bytes of a string or array a program copies to its stack, which has
 /// 512.
@@ -21,7 +22,7 @@ fn accesses<'a>(
 ) -> Result<(Vec<Access<'a>>, Vec<&'a str>), Error> {
     let mut accesses = Vec::new();
     let mut missing = Vec::new();
-    for (field, access) in Access::of_fields(tracepoint, &emitted.context)? {
+    for (field, access) in Access::of_fields(tracepoint.format(), &emitted.context)? {
         match access {
             Some(access) => accesses.push(access),
             None => missing.push(field.name()),

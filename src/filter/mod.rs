@@ -6,7 +6,6 @@ mod parse;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::access;
 use crate::format::{Field, FieldKind, Format};
 use crate::record::{Record, RecordError};
 
@@ -421,11 +420,12 @@ impl Subject<'_> {
         };
         match field.kind() {
             _ if field.is_text() => SubjectKind::Text { limit: TEXT },
-            FieldKind::Pointer if in_syscall && access::points_to_text(field) => {
+            FieldKind::Pointer if in_syscall && field.points_to_text() => {
                 SubjectKind::Text { limit: TEXT }
             }
             FieldKind::Scalar | FieldKind::Pointer => {
-                let (size, signed) = access::argument(field)
+                let (size, signed) = field
+                    .argument()
                     .filter(|(size, _)| *size < field.size())
                     .unwrap_or((field.size(), field.signed() == Some(true)));
                 match size {
@@ -532,8 +532,8 @@ impl TextTest<'_> {
                     field: field.name().to_owned(),
                 });
             }
-            Subject::Field(field) => crate::record::until_nul(record.data(field)?),
-            _ => crate::record::until_nul(&task.comm),
+            Subject::Field(field) => crate::machine::until_nul(record.data(field)?),
+            _ => crate::machine::until_nul(&task.comm),
         };
         Ok((text == self.text) == self.equal)
     }
@@ -542,7 +542,7 @@ impl TextTest<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ByteOrder, Machine};
+    use crate::machine::{ByteOrder, Machine};
 
     const FORMAT: &str = "\
 name: x

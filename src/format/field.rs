@@ -6,8 +6,8 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::declaration::{DATA_LOC, Declaration, REL_LOC};
-use crate::ctype::CType;
-use crate::record::Machine;
+use crate::layout::ctype::CType;
+use crate::machine::Machine;
 
 /// What kind of value a field holds, from its declaration and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -262,6 +262,28 @@ impl Field {
             FieldKind::Array => self.size.checked_div(self.element_size()?),
             _ => None,
         }
+    }
+
+    /// Whether a pointer is to a string, by its declaration alone. Only a system
+    /// call's is surely one: other events' may point into the kernel, or nowhere by
+    /// now.
+    pub(crate) fn points_to_text(&self) -> bool {
+        let declaration = self.declaration();
+        declaration.base_type() == "char" && declaration.pointer_depth() == 1
+    }
+
+    /// The size in bytes and the sign of a system call's argument of a type C itself
+    /// has; `None` of a word, and of a type only the kernel's headers define.
+    pub(crate) fn argument(&self) -> Option<(u32, bool)> {
+        let declaration = self.declaration();
+        if declaration.pointer_depth() > 0 {
+            return None;
+        }
+        Some(match &*declaration.base_type() {
+            "int" => (4, true),
+            "unsigned int" | "unsigned" => (4, false),
+            _ => return None,
+        })
     }
 }
 

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::ctype::RecordKeyword;
+use crate::layout::ctype::RecordKeyword;
 use crate::layout::{Layout, Slot};
 
 /// What one `format` file says: the event's name and id, its fields and how

@@ -4,14 +4,14 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::asm::Program;
 use super::error::{ProbeError, UnattachableKind};
-use super::sys::{self, ProgramType};
+use crate::bpf::asm::Program;
+use crate::bpf::sys::{self, ProgramType};
 use crate::context;
 use crate::error::Error;
-use crate::event_name::EventName;
-use crate::record::until_nul;
-use crate::tracepoint::Tracepoint;
+use crate::kernel::Tracepoint;
+use crate::machine::until_nul;
+use crate::name::EventName;
 
 /// A program that runs whenever its event happens, until this is dropped.
 #[derive(Debug)]
@@ -249,7 +249,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::probe::asm::{Assembler, Reg};
+    use crate::bpf::asm::{Assembler, Reg};
 
     /// An event made at run time, removed when dropped.
     struct Made<'t> {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 
 use crate::error::Error;
-use crate::event_name::EventName;
 use crate::filter::FilterError;
 use crate::format::print::PrintFmtError;
+use crate::name::EventName;
 
 /// Why a probe cannot be made, or cannot go on.
 #[derive(Debug, thiserror::Error)]

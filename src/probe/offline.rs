@@ -13,14 +13,15 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::asm::Program;
 use super::plan::EventPlan;
 use super::program::{self, Action, BUCKETS, Tasks};
 use super::{FieldValue, PrettyPrinter, ProbeRecord};
-use crate::access::Access;
+use crate::bpf::asm::Program;
+use crate::context::access::Access;
 use crate::filter::{Filter, Task};
 use crate::format::{Field, FieldKind, Format};
-use crate::record::{Machine, Record, Value};
+use crate::machine::Machine;
+use crate::record::{Record, Value};
 use crate::{Kernel, Tracepoint};
 
 const RING: i32 = 100;
@@ -408,7 +409,7 @@ proptest! {
         let bound = filter.bind(format).expect(&text);
         let expected = bound.matches(&record, &task()).expect(&text);
         let context = tracepoint.context().expect("a context");
-        let accesses: Vec<Access<'_>> = Access::of_fields(&tracepoint, &context)
+        let accesses: Vec<Access<'_>> = Access::of_fields(tracepoint.format(), &context)
             .expect("accesses")
             .into_iter()
             .filter_map(|(_, access)| access)
@@ -632,7 +633,8 @@ impl Tree {
                 let sign = ["==", "!=", "<", "<=", ">", ">="][comparison.index(6)];
                 let word = (field.size(), field.signed() == Some(true));
                 // An `int` in a machine word is its low half.
-                let (size, signed) = crate::access::argument(field)
+                let (size, signed) = field
+                    .argument()
                     .filter(|(size, _)| *size < field.size())
                     .unwrap_or(word);
                 let unused = 64 - 8 * size;
@@ -662,7 +664,7 @@ impl Tree {
 /// Whether a filter can compare it: numbers, addresses, and strings in the record.
 fn is_comparable(field: &Field, format: &Format) -> bool {
     match field.kind() {
-        FieldKind::Pointer => !(is_syscall(format) && crate::access::points_to_text(field)),
+        FieldKind::Pointer => !(is_syscall(format) && field.points_to_text()),
         FieldKind::Scalar => true,
         // The strings of a system call are the record's alone.
         _ => field.is_text() && !is_syscall(format),
@@ -679,7 +681,7 @@ fn a_program_for_reading() {
         Filter::parse("pid > 7 && filename == \"/bin/rm\" || comm != \"sh\"").expect("a filter");
     let bound = filter.bind(tracepoint.format()).expect("it fits");
     let context = tracepoint.context().expect("a context");
-    let accesses: Vec<Access<'_>> = Access::of_fields(tracepoint, &context)
+    let accesses: Vec<Access<'_>> = Access::of_fields(tracepoint.format(), &context)
         .expect("accesses")
         .into_iter()
         .filter_map(|(_, access)| access)

@@ -1,12 +1,13 @@
 //! What of an event a probe keeps, and where in its own record it keeps it.
 
-use crate::access::{Access, Read};
-use crate::ctype::CType;
+use crate::context::access::{Access, Read};
 use crate::error::Error;
-use crate::event_name::EventName;
 use crate::format::FieldKind;
-use crate::record::{Integers, Machine, Value, until_nul};
-use crate::tracepoint::Tracepoint;
+use crate::kernel::Tracepoint;
+use crate::layout::ctype::CType;
+use crate::machine::{Machine, until_nul};
+use crate::name::EventName;
+use crate::record::{Integers, Value};
 
 use super::error::ProbeError;
 
@@ -95,7 +96,7 @@ impl EventPlan {
         data_limit: u32,
     ) -> Result<Self, ProbeError> {
         let context = tracepoint.context()?;
-        let accesses = Access::of_fields(tracepoint, &context)?;
+        let accesses = Access::of_fields(tracepoint.format(), &context)?;
         let event = tracepoint.name();
         let mut chosen = Vec::new();
         match wanted {

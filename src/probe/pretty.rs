@@ -5,11 +5,12 @@ use std::fmt::Write;
 
 use super::error::ProbeError;
 use super::record::{FieldValue, ProbeRecord};
-use crate::event_name::EventName;
 use crate::format::{Field, FieldKind, Format};
-use crate::record::{Machine, Record, Value};
-use crate::render::{Addresses, Renderer};
-use crate::tracepoint::Tracepoint;
+use crate::kernel::Tracepoint;
+use crate::machine::Machine;
+use crate::name::EventName;
+use crate::record::{Record, Value};
+use crate::text::{Addresses, Renderer};
 
 /// Prints records of probes as the kernel's `trace` file prints events: flags and
 /// enums by their names, functions by theirs.

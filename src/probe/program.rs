@@ -1,8 +1,8 @@
 //! The programs a probe is made of: instructions from plans and filters.
 
-use super::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use super::plan::{EventPlan, Keep, KeptField, Source, header};
-use crate::access::{Access, Read};
+use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
+use crate::context::access::{Access, Read};
 use crate::filter::{BoundNode, Comparison, IntegerTest, Subject, TextTest};
 
 /// The context, all through a program.

@@ -9,9 +9,10 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::plan::{EventPlan, Kept, header};
-use crate::event_name::EventName;
 use crate::filter::Task;
-use crate::record::{Machine, Value, until_nul};
+use crate::machine::{Machine, until_nul};
+use crate::name::EventName;
+use crate::record::Value;
 
 /// An event that happened: when, where, to whom, and the fields that were asked
 /// for.

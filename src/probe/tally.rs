@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
+use super::attached::{Attached, Losses};
 use super::error::ProbeError;
 use super::program::BUCKETS;
-use super::{Attached, Losses};
-use crate::event_name::EventName;
+use crate::name::EventName;
 
 /// Programs that count how often their events happen: see
 /// [`ProbeBuilder::count`](super::ProbeBuilder::count).

@@ -12,7 +12,7 @@ use super::error::ProbeError;
 use super::plan::Source;
 use super::program::{self, Tasks};
 use super::{descriptor, map_error, map_with_memory};
-use crate::access::Access;
+use crate::context::access::Access;
 use crate::kernel::Kernel;
 
 /// Which tasks were asked for.
@@ -96,7 +96,7 @@ impl TaskScope {
 /// Where the context has an integer field of an event of the kernel's own.
 fn field(tracepoint: &crate::Tracepoint<'_>, name: &str) -> Result<Source, ProbeError> {
     let context = tracepoint.context()?;
-    let accesses = Access::of_fields(tracepoint, &context)?;
+    let accesses = Access::of_fields(tracepoint.format(), &context)?;
     let access = accesses
         .iter()
         .find_map(|(field, access)| access.as_ref().filter(|_| field.name() == name));

@@ -1,10 +1,11 @@
 //! What a format file's print fmt says: a format string and the expressions it
 //! prints.
 
+mod conversion;
 mod parse;
 mod tables;
 
-pub(crate) use tables::{Conversion, Count, Length, Piece, pieces};
+pub(crate) use conversion::{Conversion, Count, Length, Piece, pieces};
 pub use tables::{FieldPrint, NamedValue};
 
 use std::fmt;

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use super::read::{self, Dir};
 use crate::btf::{self, Object};
-use crate::context::{FormatReason, Homes};
 use crate::error::Error;
-use crate::read::{self, Dir};
-use crate::record::ByteOrder;
+use crate::machine::ByteOrder;
 
 /// In bytes. Kernels' vmlinux has 3 to 10 MB, a module at most a few.
 const OBJECT_LIMIT: u64 = 64 << 20;
@@ -88,7 +87,13 @@ impl FileState {
     }
 }
 
-/// Of modules that cannot be read so many are named.
+impl Modules {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+/// At most this many modules that cannot be read are named.
 const MAX_UNREADABLE: usize = 16;
 
 impl BtfDir {
@@ -159,84 +164,34 @@ impl BtfDir {
         Ok(objects)
     }
 
-    /// The objects that define an event of this name. Of an event vmlinux
-    /// defines, modules are asked too only if `shared`: if several categories
-    /// have an event of the name.
-    pub(crate) fn homes(&self, event: &str, shared: bool) -> Result<Homes, Error> {
-        let Some(vmlinux) = self.vmlinux()? else {
-            return Ok(Homes::None(FormatReason::NoBtf));
-        };
-        let mut homes = Vec::new();
-        if vmlinux.index().has_event(event) {
-            homes.push(Arc::clone(&vmlinux));
-            if !shared {
-                return Ok(Homes::Found(homes));
-            }
-        }
-        // A namesake's module may have been loaded since the modules were listed,
-        // and so may this event's.
-        if !shared {
-            let modules = self.modules()?;
-            let found = self.in_modules(event, &vmlinux, &modules, homes.clone());
-            if let Homes::Found(objects) = &found
-                && objects
-                    .iter()
-                    .all(|object| self.is_loaded(object, &modules))
-            {
-                return Ok(found);
-            }
-        }
-        Ok(self.in_modules(event, &vmlinux, &*self.refreshed()?, homes))
-    }
-
-    /// The same among these modules, if there are more to come or not.
-    pub(crate) fn homes_among(
-        &self,
-        event: &str,
-        shared: bool,
-        modules: &Modules,
-    ) -> Result<Homes, Error> {
-        let Some(vmlinux) = self.vmlinux()? else {
-            return Ok(Homes::None(FormatReason::NoBtf));
-        };
-        let homes: Vec<Arc<Object>> = match vmlinux.index().has_event(event) {
-            true => vec![Arc::clone(&vmlinux)],
-            false => Vec::new(),
-        };
-        Ok(match homes.is_empty() || shared {
-            true => self.in_modules(event, &vmlinux, modules, homes),
-            false => Homes::Found(homes),
-        })
-    }
-
-    fn in_modules(
+    /// The modules that define an event of this name, among these.
+    pub(crate) fn defining<'m>(
         &self,
         event: &str,
         vmlinux: &Arc<Object>,
-        modules: &Modules,
-        mut homes: Vec<Arc<Object>>,
-    ) -> Homes {
-        let opened = modules
-            .opened
-            .get_or_init(|| self.open(&modules.list, vmlinux));
-        homes.extend(opened.homes.get(event).into_iter().flatten().cloned());
-        if !homes.is_empty() {
-            Homes::Found(homes)
-        } else if modules.list.is_empty() && vmlinux.index().event_names().next().is_none() {
-            Homes::None(FormatReason::NoEventsInBtf)
-        } else if modules.list.is_empty() {
-            Homes::None(FormatReason::NoModuleBtf)
-        } else if !opened.unreadable.is_empty() {
-            Homes::None(FormatReason::UnreadableModuleBtf {
-                modules: opened.unreadable.clone(),
-            })
-        } else {
-            Homes::None(FormatReason::NoHome)
-        }
+        modules: &'m Modules,
+    ) -> &'m [Arc<Object>] {
+        let opened = self.opened(vmlinux, modules);
+        opened.homes.get(event).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether the module is still there whose object this is.
-    fn is_loaded(&self, object: &Object, modules: &Modules) -> bool {
+    /// The faults of those of these modules whose BTF cannot be read, one text each.
+    pub(crate) fn unreadable<'m>(
+        &self,
+        vmlinux: &Arc<Object>,
+        modules: &'m Modules,
+    ) -> &'m [String] {
+        &self.opened(vmlinux, modules).unreadable
+    }
+
+    fn opened<'m>(&self, vmlinux: &Arc<Object>, modules: &'m Modules) -> &'m Opened {
+        modules
+            .opened
+            .get_or_init(|| self.open(&modules.list, vmlinux))
+    }
+
+    /// Whether the module is still loaded whose object this is.
+    pub(crate) fn is_loaded(&self, object: &Object, modules: &Modules) -> bool {
         let file = self.path.join(object.name()).symlink_metadata();
         let mut listed = modules.list.iter();
         let listed = listed.find(|module| module.name == object.name());
@@ -293,7 +248,8 @@ impl BtfDir {
         object.clone()
     }
 
-    fn modules(&self) -> Result<Arc<Modules>, Error> {
+    /// The modules as they were when last listed.
+    pub(crate) fn modules(&self) -> Result<Arc<Modules>, Error> {
         let known = self
             .modules
             .read()

@@ -1,19 +1,23 @@
 //! Records as the kernel prints them.
 
 mod addresses;
+mod eval;
+mod line;
 mod number;
 mod pointer;
-mod value;
+mod syscall;
 
 pub use addresses::Addresses;
+pub use line::{FlagColumns, TaskNames, TraceContext};
+pub use syscall::SyscallText;
 
-use crate::event_name::EventName;
 use crate::format::Format;
 use crate::format::print::{Conversion, Count, Length, Piece, PrintFmtError, pieces};
-use crate::record::{Machine, Record};
-use crate::trace_line::SyscallText;
+use crate::machine::Machine;
+use crate::name::EventName;
+use crate::record::Record;
+use eval::{Compiler, Node, Printed, Scope, Value};
 use number::{Layout, WIDEST, write};
-use value::{Compiler, Node, Printed, Scope, Value};
 
 /// Prints one event's records as the kernel's `trace` file does: its print fmt,
 /// made ready once.

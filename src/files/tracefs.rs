@@ -1,20 +1,17 @@
 //! tracefs: which events there are, and the files that describe one.
 
-use std::borrow::Borrow;
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use walkdir::WalkDir;
 
+use super::listing::Events;
+use super::mount::Mount;
+use super::read::{self, Dir, Reader};
 use crate::error::Error;
-use crate::event_name::EventName;
 use crate::format::Format;
-use crate::read::{self, Dir, Reader};
-use crate::ring::{self, PageLayout};
+use crate::name::EventName;
+use crate::record::ring::{self, PageLayout};
 
 /// Kernels write some 100 KB, or 10 KB for a format file.
 const AVAILABLE_EVENTS_LIMIT: u64 = 4 << 20;
@@ -27,189 +24,6 @@ const ID_LIMIT: u64 = 64;
 pub(crate) struct Tracefs {
     root: PathBuf,
     dir: Dir,
-}
-
-/// The events a kernel has, in its own order.
-#[derive(Clone, Debug, Default)]
-pub struct Events {
-    names: Vec<EventName>,
-    rejected: Vec<RejectedLine>,
-}
-
-/// A line of `available_events` that is no event name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RejectedLine {
-    /// The line's number; the first is 1.
-    pub line: usize,
-    /// The line, with control characters escaped.
-    pub text: String,
-}
-
-impl Events {
-    /// The names, in the kernel's order.
-    pub fn names(&self) -> &[EventName] {
-        &self.names
-    }
-
-    /// The lines that are no event names: the kernel has events this crate
-    /// cannot speak of. None on any kernel seen so far.
-    pub fn rejected(&self) -> &[RejectedLine] {
-        &self.rejected
-    }
-
-    /// Whether the event is listed.
-    pub fn contains(&self, name: &EventName) -> bool {
-        self.names.contains(name)
-    }
-
-    pub(crate) fn retain(&mut self, keep: impl FnMut(&EventName) -> bool) {
-        self.names.retain(keep);
-    }
-
-    pub(crate) fn extend(&mut self, names: Vec<EventName>) {
-        self.names.extend(names);
-    }
-
-    /// Reads the text of `available_events`.
-    pub(crate) fn parse(text: &str) -> Self {
-        let mut events = Self::default();
-        for (index, line) in text.lines().enumerate() {
-            match EventName::listed(line) {
-                Some(name) => events.names.push(name),
-                None => events.rejected.push(RejectedLine {
-                    line: index + 1,
-                    text: line.escape_debug().to_string(),
-                }),
-            }
-        }
-        events
-    }
-}
-
-/// The names of [`Events`], to be looked up.
-#[derive(Debug)]
-pub(crate) struct Listing {
-    names: Vec<EventName>,
-    /// Made when first asked for: many who list names look none up.
-    lookup: OnceLock<Lookup>,
-}
-
-#[derive(Debug)]
-struct Lookup {
-    /// The first event of each name (the half after the colon).
-    first: HashMap<ByEvent, ()>,
-    /// Those of other categories, of the few names that have any.
-    others: HashMap<Box<str>, Vec<EventName>>,
-    /// All of these.
-    namesakes: HashSet<EventName>,
-}
-
-/// A name to be found by its half after the colon.
-#[derive(Debug)]
-struct ByEvent(EventName);
-
-impl Borrow<str> for ByEvent {
-    fn borrow(&self) -> &str {
-        self.0.event()
-    }
-}
-
-impl Hash for ByEvent {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.event().hash(state);
-    }
-}
-
-impl PartialEq for ByEvent {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.event() == other.0.event()
-    }
-}
-
-impl Eq for ByEvent {}
-
-impl Listing {
-    pub(crate) fn new(events: &Events) -> Self {
-        Self {
-            names: events.names.clone(),
-            lookup: OnceLock::new(),
-        }
-    }
-
-    fn lookup(&self) -> &Lookup {
-        self.lookup.get_or_init(|| {
-            let mut lookup = Lookup {
-                first: HashMap::with_capacity(self.names.len()),
-                others: HashMap::new(),
-                namesakes: HashSet::new(),
-            };
-            for name in &self.names {
-                match lookup.first.entry(ByEvent(name.clone())) {
-                    Entry::Vacant(entry) => drop(entry.insert(())),
-                    Entry::Occupied(entry) if entry.key().0 == *name => {}
-                    Entry::Occupied(_) => {
-                        if lookup.namesakes.insert(name.clone()) {
-                            let others = lookup.others.entry(name.event().into()).or_default();
-                            others.push(name.clone());
-                        }
-                    }
-                }
-            }
-            lookup
-        })
-    }
-
-    /// All names, in the kernel's order.
-    pub(crate) fn names(&self) -> &[EventName] {
-        &self.names
-    }
-
-    /// Whether an event of any category has this name.
-    pub(crate) fn has_event(&self, event: &str) -> bool {
-        self.of_name(event).next().is_some()
-    }
-
-    /// All events of this name, in all categories.
-    fn of_name(&self, event: &str) -> impl Iterator<Item = &EventName> {
-        let lookup = self.lookup();
-        let first = lookup
-            .first
-            .get_key_value(event)
-            .map(|(first, ())| &first.0);
-        let others = lookup.others.get(event);
-        first.into_iter().chain(others.into_iter().flatten())
-    }
-
-    pub(crate) fn contains(&self, name: &EventName) -> bool {
-        let lookup = self.lookup();
-        let first = lookup.first.get_key_value(name.event());
-        first.is_some_and(|(first, ())| first.0 == *name) || lookup.namesakes.contains(name)
-    }
-
-    /// The events of this name in other categories.
-    pub(crate) fn namesakes(&self, name: &EventName) -> impl Iterator<Item = &EventName> {
-        self.of_name(name.event())
-            .filter(move |other| *other != name)
-    }
-}
-
-impl IntoIterator for Events {
-    type Item = EventName;
-    type IntoIter = std::vec::IntoIter<EventName>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.names.into_iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a Events {
-    type Item = &'a EventName;
-    type IntoIter = std::slice::Iter<'a, EventName>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.names.iter()
-    }
 }
 
 impl Tracefs {
@@ -302,10 +116,7 @@ impl Tracefs {
                 Ok(text) => Events::parse(text),
                 Err(_) => Events::parse(&String::from_utf8_lossy(&bytes)),
             }),
-            None => Ok(Events {
-                names: self.event_directories()?,
-                rejected: Vec::new(),
-            }),
+            None => Ok(Events::of(self.event_directories()?)),
         }
     }
 
@@ -471,71 +282,11 @@ impl Tracefs {
     }
 }
 
-/// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
-#[derive(Debug, PartialEq, Eq)]
-struct Mount<'a> {
-    point: PathBuf,
-    fs_type: &'a str,
-}
-
-impl<'a> Mount<'a> {
-    fn list(mountinfo: &'a str) -> Vec<Self> {
-        mountinfo.lines().filter_map(Self::parse).collect()
-    }
-
-    /// `22 20 0:7 / /sys/kernel/tracing rw,nosuid shared:4 - tracefs tracefs rw`
-    fn parse(line: &'a str) -> Option<Self> {
-        let (mount, file_system) = line.split_once(" - ")?;
-        Some(Self {
-            point: unescape(mount.split(' ').nth(4)?).into(),
-            fs_type: file_system.split(' ').next()?,
-        })
-    }
-}
-
-/// Space, tab, newline and backslash stand as `\040` and the like.
-fn unescape(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let escaped = after
-            .get(..3)
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        rest = match escaped {
-            Some(byte) if byte.is_ascii() => {
-                plain.push(char::from(byte));
-                &after[3..]
-            }
-            _ => {
-                plain.push('\\');
-                after
-            }
-        };
-    }
-    plain + rest
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-
-    #[test]
-    fn mountinfo_lines() {
-        let text = "\
-            22 20 0:7 / /sys/kernel/tracing rw,nosuid shared:4 - tracefs tracefs rw\n\
-            23 20 0:8 / /mnt/a\\040b\\134c rw - debugfs debugfs rw\n\
-            nonsense\n";
-        let mounts = Mount::list(text);
-        assert_eq!(mounts.len(), 2);
-        assert_eq!(mounts[0].point, Path::new("/sys/kernel/tracing"));
-        assert_eq!(
-            (mounts[1].point.to_str(), mounts[1].fs_type),
-            (Some("/mnt/a b\\c"), "debugfs")
-        );
-    }
 
     #[test]
     fn tracefs_is_found_where_it_is_mounted() {
@@ -560,30 +311,5 @@ mod tests {
         assert_eq!(found(&mountinfo).expect("found").root(), debug);
         let usual = place("sys/kernel/tracing");
         assert_eq!(found(&mountinfo).expect("found").root(), usual);
-    }
-
-    #[test]
-    fn lines_that_are_no_names_are_told() {
-        let events =
-            Events::parse("sched:sched_switch\nbad name:x\ntp/a/b\n\nhv-x:y\u{1b}[1m\na:b");
-        let names: Vec<&str> = events.names().iter().map(EventName::as_str).collect();
-        assert_eq!(names, ["sched:sched_switch", "a:b"]);
-        let lines: Vec<usize> = events.rejected().iter().map(|line| line.line).collect();
-        assert_eq!(lines, [2, 3, 4, 5]);
-        assert_eq!(events.rejected()[3].text, "hv-x:y\\u{1b}[1m");
-    }
-
-    #[test]
-    fn names_in_several_categories() {
-        let listing = Listing::new(&Events::parse("a:x\nb:y\nc:x\nd:x\nb:y\n"));
-        let namesakes = |name: &str| {
-            let name = name.parse().expect("a name");
-            let mut names: Vec<_> = listing.namesakes(&name).map(EventName::to_string).collect();
-            names.sort();
-            names
-        };
-        assert_eq!(namesakes("c:x"), ["a:x", "d:x"]);
-        assert_eq!(namesakes("e:x"), ["a:x", "c:x", "d:x"]);
-        assert!(namesakes("b:y").is_empty());
     }
 }

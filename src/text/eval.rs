@@ -7,7 +7,7 @@ use crate::format::print::{
     BinaryOperator, Expression, UnaryOperator, character_value, number_value,
 };
 use crate::format::{Field, FieldKind, Format};
-use crate::record::{Machine, until_nul};
+use crate::machine::{Machine, until_nul};
 
 /// What an expression comes to.
 #[derive(Clone, Copy, Debug)]
@@ -479,7 +479,7 @@ impl Compiler<'_> {
     }
 
     fn to_cpup(&self, function: &str, pointer: Node) -> Option<Node> {
-        use crate::record::ByteOrder;
+        use crate::machine::ByteOrder;
         let size: u8 = match function.get(4..6)? {
             "16" => 2,
             "32" => 4,

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
 use rustix::io::Errno;
 
-use crate::bytes::Bytes;
+use crate::btf::Bytes;
 use crate::error::Error;
 
 /// A directory, and how far the links in it are trusted.

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::context::RawTracepoint;
 use crate::context::{self, Context, Homes};
 use crate::error::Error;
-use crate::event_name::EventName;
 use crate::format::Format;
 use crate::format::print::{FieldPrint, PrintFmt, PrintFmtError};
 use crate::kernel::Kernel;
-use crate::raw::RawTracepoint;
+use crate::name::EventName;
 
 /// One event of a [`Kernel`], with its format read.
 #[derive(Clone)]

@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 
 use super::addresses::Addresses;
+use super::eval::Value;
 use super::number::{self, Layout, write};
-use super::value::Value;
-use crate::record::{ByteOrder, Machine};
+use crate::machine::{ByteOrder, Machine};
 
 /// Prints a pointer as its extension says. Data have to be in the record; where
 /// they are not, the address is all there is.

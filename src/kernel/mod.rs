@@ -1,32 +1,39 @@
 //! A kernel, live or captured: where everything starts.
 
-use std::collections::{HashMap, HashSet};
+mod enumerators;
+mod events_by_id;
+mod homes;
+mod sweep;
+mod tracepoint;
+
+use enumerators::{Enumerators, enumerators};
+pub use events_by_id::EventsById;
+pub use tracepoint::Tracepoint;
+
+use std::collections::HashSet;
 use std::fs;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use crate::bpf::memory::KernelMemory;
 use crate::btf::{BtfError, Object};
-use crate::btf_dir::{BtfDir, Modules};
+use crate::context::RawTracepoint;
 use crate::context::{self, Context, FormatReason, Homes, KernelSays};
 use crate::error::Error;
-use crate::event_ids::EventsById;
-use crate::event_name::{EventName, EventPattern};
+use crate::files::{BtfDir, Modules};
+use crate::files::{Dir, Reader};
+use crate::files::{Events, Listing, Tracefs};
 use crate::format::Format;
 use crate::format::print::PrintFmtError;
-use crate::likeness::likeness;
-#[cfg(all(feature = "probe", target_os = "linux"))]
-use crate::probe::KernelMemory;
-use crate::raw::RawTracepoint;
-use crate::read::{Dir, Reader};
-use crate::record::{ByteOrder, Machine};
-use crate::render::{Addresses, Renderer};
-use crate::ring::PageLayout;
-use crate::sweep::Sweep;
-use crate::trace_line::{FlagColumns, TaskNames};
-use crate::tracefs::{Events, Listing, Tracefs};
-use crate::tracepoint::Tracepoint;
+use crate::kernel::sweep::Sweep;
+use crate::machine::{ByteOrder, Machine};
+use crate::name::{EventName, EventPattern, near};
+use crate::record::ring::PageLayout;
+use crate::text::{Addresses, Renderer};
+use crate::text::{FlagColumns, TaskNames};
 
 /// A kernel to ask about its tracepoints: the running one, or one captured in a
 /// directory laid out like `/sys/kernel`, with `tracing/` and `btf/`.
@@ -324,7 +331,7 @@ impl Kernel {
                 Some(name) => return Err(no_such_event(name, &events)),
                 None => {
                     return Err(Error::NoMatch {
-                        near: near(&pattern.to_string(), &events),
+                        near: near(&pattern.to_string(), events.names()),
                         pattern: pattern.to_string(),
                     });
                 }
@@ -415,7 +422,7 @@ impl Kernel {
             return Ok(context::resolve_syscall(name, format, self.btf.vmlinux()?));
         }
         let homes = self.homes_by(name, listing, |event, shared| {
-            self.btf.homes_among(event, shared, modules)
+            self.homes_among(event, shared, modules)
         })?;
         Ok(self.resolve(name, format, homes))
     }
@@ -464,7 +471,7 @@ impl Kernel {
         let missing = || Error::NoRawTracepoint {
             name: name.escape_debug().to_string(),
         };
-        match self.btf.homes(name, false)? {
+        match self.homes_now(name, false)? {
             Homes::Found(homes) => self.raw(name, homes.first().ok_or_else(missing)?),
             Homes::None(FormatReason::NoBtf) => Err(self.no_btf()),
             Homes::None(_) => Err(missing()),
@@ -566,52 +573,6 @@ impl Kernel {
         None
     }
 
-    /// The objects the event may be at home in.
-    pub(crate) fn homes(&self, name: &EventName) -> Result<Homes, Error> {
-        let listing = self.listing_for(std::slice::from_ref(name))?;
-        self.homes_by(name, &listing, |event, shared| {
-            self.btf.homes(event, shared)
-        })
-    }
-
-    /// The same, where `homes` says which objects define an event of a name that
-    /// is shared or is not.
-    fn homes_by(
-        &self,
-        name: &EventName,
-        listing: &Listing,
-        homes: impl Fn(&str, bool) -> Result<Homes, Error>,
-    ) -> Result<Homes, Error> {
-        let namesakes = listing.namesakes(name).take(MAX_NAMESAKES + 1);
-        let namesakes: Vec<&EventName> = namesakes.collect();
-        let homes = homes(name.event(), !namesakes.is_empty())?;
-        let Homes::Found(found) = homes else {
-            return Ok(homes);
-        };
-        if found.len() > namesakes.len() {
-            return Ok(Homes::Found(found));
-        }
-        if namesakes.len() > MAX_NAMESAKES {
-            return Ok(Homes::None(FormatReason::SharedName));
-        }
-        // Fewer objects define an event of this name than there are. What fits
-        // nowhere, such as a kprobe named like the tracepoint beside it, does not
-        // take another's home.
-        let mut rivals = 0;
-        for namesake in namesakes {
-            let format = self.tracefs.format(namesake)?.map(Arc::new);
-            rivals +=
-                usize::from(format.is_some_and(|format| context::fits(namesake, &format, &found)));
-            if rivals >= found.len() {
-                break;
-            }
-        }
-        Ok(match rivals < found.len() {
-            true => Homes::Found(found),
-            false => Homes::None(FormatReason::SharedName),
-        })
-    }
-
     /// The events there are, read again if these are not among those last read.
     pub(crate) fn listing_for(&self, names: &[EventName]) -> Result<Arc<Listing>, Error> {
         self.listing_where(|known| names.iter().all(|name| known.contains(name)))
@@ -642,98 +603,12 @@ impl Kernel {
 
 /// In bytes, of all arguments as C. Kernels' take some 10 KB.
 const BARE_LIMIT: usize = 64 << 20;
-/// Events of one name in other categories whose formats are read to tell whose home is
-/// whose. Kernels' tracepoints have one such, people's kprobes some more.
-const MAX_NAMESAKES: usize = 64;
-/// More enumerators than any kernel has, by far.
-const MAX_ENUMERATORS: usize = 1 << 20;
-/// In bytes: no longer name is kept.
-const MAX_ENUMERATOR: usize = 256;
-
-type Enumerators = HashMap<Box<str>, Option<i64>>;
-
-/// All enumerators of these objects; `None` where a name has several values. `None`
-/// for all where there are more than any kernel has, as one not looked at might
-/// have another value.
-fn enumerators(objects: &[Arc<Object>]) -> Option<Enumerators> {
-    let mut count = 0;
-    let mut constants = Enumerators::new();
-    for object in objects {
-        let section = object.section();
-        let first = object.base().map_or(1, |base| base.section().end_id());
-        for ty in (first..section.end_id()).filter_map(|id| section.type_by_id(id)) {
-            for (name, value) in ty.enumerators() {
-                count += 1;
-                if count > MAX_ENUMERATORS {
-                    return None;
-                }
-                let Ok(name) = std::str::from_utf8(name) else {
-                    continue;
-                };
-                if name.len() > MAX_ENUMERATOR {
-                    continue;
-                }
-                constants
-                    .entry(name.into())
-                    .and_modify(|known| *known = known.filter(|known| *known == value))
-                    .or_insert(Some(value));
-            }
-        }
-    }
-    Some(constants)
-}
 
 fn no_such_event(name: EventName, events: &Events) -> Error {
     Error::NoSuchEvent {
-        near: near(name.as_str(), events),
+        near: near(name.as_str(), events.names()),
         name,
     }
-}
-
-/// At most three names of events that `text` may be a slip for, nearest first.
-fn near(text: &str, events: &Events) -> Vec<EventName> {
-    /// One letter in four may be wrong.
-    const ALIKE: f64 = 0.75;
-    /// How much worse than the nearest name another may be.
-    const AS_NEAR: f64 = 0.05;
-    let event = text.rsplit(':').next().unwrap_or(text);
-    // What differs in length alone by more need not be compared.
-    let alike = |a: &str, b: &str| {
-        let (short, long) = (a.len().min(b.len()), a.len().max(b.len()));
-        match short as f64 >= ALIKE * long as f64 {
-            true => likeness(a, b),
-            false => 0.0,
-        }
-    };
-    let score = |name: &EventName| match text.contains(':') {
-        // The right event in the wrong category is a slip people make.
-        true if name.event() == event => 1.0,
-        true => alike(text, name.as_str()),
-        false => alike(text, name.event()),
-    };
-    let scored = events.names().iter().map(|name| (score(name), name));
-    let mut scored: Vec<(f64, &EventName)> = scored.filter(|(score, _)| *score >= ALIKE).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    let best = scored.first().map_or(0.0, |(score, _)| *score);
-    if scored.is_empty() {
-        return holding(event, events);
-    }
-    scored
-        .into_iter()
-        .take_while(|(score, _)| *score >= best - AS_NEAR)
-        .take(3)
-        .map(|(_, name)| name.clone())
-        .collect()
-}
-
-/// At most three names of events with this text inside, the shortest first.
-fn holding(text: &str, events: &Events) -> Vec<EventName> {
-    let text = text.to_ascii_lowercase();
-    let holds =
-        |name: &&EventName| text.len() >= 3 && name.event().to_ascii_lowercase().contains(&text);
-    let mut names: Vec<&EventName> = events.names().iter().filter(holds).collect();
-    names.sort_by_key(|name| (name.event().len(), *name));
-    names.into_iter().take(3).cloned().collect()
 }
 
 #[cfg(all(test, feature = "probe", target_os = "linux"))]

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use crate::error::Error;
-use crate::event_name::EventName;
+use crate::files::Tracefs;
 use crate::format::Format;
-use crate::record::{Machine, Record};
-use crate::tracefs::Tracefs;
+use crate::machine::Machine;
+use crate::name::EventName;
+use crate::record::Record;
 
 /// A kernel's events by id, those of `ftrace:*` included: what the bytes of a record
 /// are read by, from a page of the ring buffer or from perf.

@@ -1,12 +1,20 @@
 //! Names of events, and patterns of names.
 
+mod likeness;
+mod near;
+mod pattern;
+mod wildcard;
+
+pub(crate) use near::near;
+pub use pattern::EventPattern;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::wildcard::Wildcard;
+use pattern::strip_probe_type;
 
 /// A tracepoint's name: `category:event`, as in `available_events`.
 ///
@@ -94,20 +102,6 @@ impl EventName {
     }
 }
 
-/// Takes the prefixes bpftrace and libbpf put before a name, and says which
-/// character stands between its halves.
-fn strip_probe_type(text: &str) -> (&str, char) {
-    let stripped = ["tracepoint:", "t:", "tracepoint/", "tp/"]
-        .iter()
-        // `t:` alone is a category like any other: two halves must be left.
-        .find_map(|prefix| {
-            let separator = prefix.chars().next_back()?;
-            let rest = text.strip_prefix(prefix)?;
-            rest.contains(separator).then_some((rest, separator))
-        });
-    stripped.unwrap_or((text, if text.contains(':') { ':' } else { '/' }))
-}
-
 impl FromStr for EventName {
     type Err = NameError;
 
@@ -167,86 +161,6 @@ impl fmt::Debug for EventName {
 impl Serialize for EventName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
-    }
-}
-
-/// A pattern of event names as bpftrace users write them: `sched:*`,
-/// `*:*exit*`. `?` is any one character, `[ab]` one of those, `[!ab]` none.
-///
-/// A pattern without a colon is matched against the event's name alone:
-/// `*exit*` is `*:*exit*`.
-///
-/// ```
-/// use tracepoints::{EventName, EventPattern};
-///
-/// let pattern: EventPattern = "sched:*_exit".parse()?;
-/// assert!(pattern.matches(&"sched:sched_process_exit".parse()?));
-/// assert!(!pattern.matches(&"sched:sched_switch".parse()?));
-/// # Ok::<(), tracepoints::NameError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventPattern {
-    text: String,
-    category: Wildcard,
-    event: Wildcard,
-}
-
-impl EventPattern {
-    /// Whether the pattern is of this name.
-    pub fn matches(&self, name: &EventName) -> bool {
-        self.category.matches(name.category()) && self.event.matches(name.event())
-    }
-
-    /// Whether the pattern is of a tracepoint that has this name and no category,
-    /// as only one of any category can be.
-    pub fn matches_bare(&self, tracepoint: &str) -> bool {
-        self.category.is_all() && self.event.matches(tracepoint)
-    }
-
-    /// The name, if the pattern is one and not a pattern of many.
-    /// `rawtracepoint:NAME` is never one: as bpftrace reads it, `NAME` has no category.
-    pub fn as_name(&self) -> Option<EventName> {
-        format!("{}:{}", self.category, self.event).parse().ok()
-    }
-}
-
-impl FromStr for EventPattern {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let raw = ["raw_tp/", "raw_tracepoint/", "tp_btf/", "rawtracepoint:"];
-        let raw = raw.iter().find_map(|prefix| text.strip_prefix(prefix));
-        let (category, event) = match raw {
-            // Raw tracepoints have no category.
-            Some(event) => ("*", event),
-            None => {
-                let (pattern, separator) = strip_probe_type(text);
-                pattern.split_once(separator).unwrap_or(("*", pattern))
-            }
-        };
-        let half = |half: &str| {
-            let reason = match Wildcard::parse(half) {
-                Some(_) if half.is_empty() => "a half of it is empty",
-                Some(_) if half.contains([':', '/']) => "it has more than two halves",
-                Some(pattern) => return Ok(pattern),
-                None => "a bracket is not closed",
-            };
-            Err(NameError::BadPattern {
-                text: text.to_owned(),
-                reason,
-            })
-        };
-        Ok(Self {
-            category: half(category)?,
-            event: half(event)?,
-            text: text.to_owned(),
-        })
-    }
-}
-
-impl fmt::Display for EventPattern {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(&self.text)
     }
 }
 

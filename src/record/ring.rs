@@ -35,7 +35,7 @@
 use std::iter::FusedIterator;
 
 use crate::format::{Field, FormatError, page_header};
-use crate::record::{ByteOrder, Machine};
+use crate::machine::{ByteOrder, Machine};
 
 /// Where a page has what: the kernel's `events/header_page`.
 ///

@@ -1,12 +1,11 @@
 //! How a program reads each field of its context: a load where the kernel allows
 //! one, a helper where it does not.
 
-use crate::context::Context;
-use crate::ctype::CType;
+use super::Context;
 use crate::error::Error;
-use crate::format::{Field, FieldKind};
+use crate::format::{Field, FieldKind, Format};
 use crate::layout::Slot;
-use crate::tracepoint::Tracepoint;
+use crate::layout::ctype::CType;
 
 /// The least a verifier ever let a program load from, in bytes: kernels before
 /// 5.11 have a `PERF_MAX_TRACE_SIZE` of 2048 (`include/linux/trace_events.h`).
@@ -49,19 +48,17 @@ impl<'a> Access<'a> {
     /// The event's own fields in the format's order; `None` for those the context
     /// has not.
     pub(crate) fn of_fields(
-        tracepoint: &'a Tracepoint<'_>,
+        format: &'a Format,
         context: &Context,
     ) -> Result<Vec<(&'a Field, Option<Self>)>, Error> {
-        let format = tracepoint.format();
         let slots = context.field_slots()?;
         let common = format.common_fields().iter().chain(format.fields());
         let record_end = common
             .map(|field| field.offset().saturating_add(field.size()))
             .max();
-        let is_syscall = tracepoint.name().category() == "syscalls";
         let fields = format.fields().iter().zip(slots);
         let access = |(field, slot): (&'a Field, Option<Slot>)| {
-            let read = |slot| Self::new(field, slot, is_syscall, record_end.unwrap_or(0));
+            let read = |slot| Self::new(field, slot, context.is_syscall, record_end.unwrap_or(0));
             (field, slot.map(read))
         };
         Ok(fields.map(access).collect())
@@ -86,13 +83,13 @@ impl<'a> Access<'a> {
             }
             // What is no integer is not read as one.
             _ if !matches!(slot.size(), 1 | 2 | 4 | 8) => Read::Bytes,
-            FieldKind::Pointer if is_syscall && points_to_text(field) => Read::UserText,
+            FieldKind::Pointer if is_syscall && field.points_to_text() => Read::UserText,
             _ if is_loadable => Read::Load,
             _ => Read::Probe,
         };
         let word = (slot.size(), field.signed() == Some(true));
         let (size, signed) = match slot.name().starts_with("args[") {
-            true => argument(field).unwrap_or(word),
+            true => field.argument().unwrap_or(word),
             false => word,
         };
         Self {
@@ -104,27 +101,6 @@ impl<'a> Access<'a> {
             signed,
         }
     }
-}
-
-/// Whether a pointer is a system call's to a string, by its declaration; other
-/// events' may point into the kernel, or nowhere by now.
-pub(crate) fn points_to_text(field: &Field) -> bool {
-    let declaration = field.declaration();
-    declaration.base_type() == "char" && declaration.pointer_depth() == 1
-}
-
-/// Bytes and sign of a system call's argument of a type C itself has; `None` of
-/// a word, and of what only the kernel's headers define.
-pub(crate) fn argument(field: &Field) -> Option<(u32, bool)> {
-    let declaration = field.declaration();
-    if declaration.pointer_depth() > 0 {
-        return None;
-    }
-    Some(match &*declaration.base_type() {
-        "int" => (4, true),
-        "unsigned int" | "unsigned" => (4, false),
-        _ => return None,
-    })
 }
 
 fn is_loadable(slot: &Slot, record_end: u32) -> bool {

@@ -1,14 +1,18 @@
 //! Where named things lie in a run of bytes: what a format file says of a
 //! record and BTF of a struct, in one form.
 
+pub(crate) mod ctype;
+mod difference;
+
+pub use difference::{Difference, DifferenceKind};
+
 use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::ctype::{CType, RecordKeyword};
+use ctype::{CType, RecordKeyword};
 
 /// The members of a struct or union, or the fields of a record, by offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,65 +183,6 @@ impl Layout {
             add(&there.name, DifferenceKind::OnlyThere);
         }
         differences
-    }
-}
-
-/// How one member differs between two layouts: see [`Layout::differences`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Difference {
-    /// The member's C name.
-    pub slot: String,
-    /// What differs.
-    pub kind: DifferenceKind,
-}
-
-/// What differs between two members of one name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum DifferenceKind {
-    /// Its offset, in bytes.
-    Moved {
-        /// In the first layout.
-        from: u32,
-        /// In the second.
-        to: u32,
-    },
-    /// How many bytes it takes, or, the same, bits.
-    Resized {
-        /// In the first layout.
-        from: u32,
-        /// In the second.
-        to: u32,
-    },
-    /// The spelling of its type.
-    Retyped {
-        /// In the first layout.
-        from: String,
-        /// In the second.
-        to: String,
-    },
-    /// The second layout has no such member.
-    OnlyHere,
-    /// The first layout has no such member.
-    OnlyThere,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slot = &self.slot;
-        match &self.kind {
-            DifferenceKind::Moved { from, to } => write!(out, "{slot} moved from {from} to {to}"),
-            DifferenceKind::Resized { from, to } => {
-                write!(out, "{slot} resized from {from} to {to} bytes")
-            }
-            DifferenceKind::Retyped { from, to } => {
-                write!(out, "{slot} retyped from {from} to {to}")
-            }
-            DifferenceKind::OnlyHere => write!(out, "{slot} is in the first only"),
-            DifferenceKind::OnlyThere => write!(out, "{slot} is in the second only"),
-        }
     }
 }
 

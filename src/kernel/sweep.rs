@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
-use crate::btf_dir::Modules;
 use crate::context::Context;
 use crate::error::Error;
-use crate::event_name::EventName;
+use crate::files::Listing;
+use crate::files::Modules;
 use crate::kernel::Kernel;
-use crate::tracefs::Listing;
-use crate::tracepoint::Tracepoint;
+use crate::kernel::Tracepoint;
+use crate::name::EventName;
 
 /// How many events a thread takes at a time: enough that the threads seldom
 /// meet, few enough that they end together.

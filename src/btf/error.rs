@@ -1,0 +1,80 @@
+//! Why a BTF object cannot be read.
+
+/// A BTF object that is not what a kernel writes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BtfError {
+    /// The first two bytes are neither byte order's magic number, 0xeb9f.
+    #[error("not BTF: it begins with {found:#06x}, not with 0xeb9f")]
+    Magic {
+        /// The first two bytes, as a little-endian number.
+        found: u16,
+    },
+    /// A version or flags this crate does not know.
+    #[error("BTF version {version} with flags {flags:#x} is not known; 1 with 0 is")]
+    Version {
+        /// The header's version.
+        version: u8,
+        /// The header's flags.
+        flags: u8,
+    },
+    /// The object ends before something its header promises.
+    #[error("truncated: {what} ends at byte {end}, the object at {len}")]
+    Truncated {
+        /// What is cut.
+        what: &'static str,
+        /// Where it should end, in bytes from the object's start.
+        end: u64,
+        /// How many bytes the object has.
+        len: u64,
+    },
+    /// A type of a kind this crate does not know, so that the types after it
+    /// cannot be found.
+    #[error("type {id} is of kind {kind}, which is not known")]
+    Kind {
+        /// The type's id.
+        id: u32,
+        /// Its kind's number.
+        kind: u32,
+    },
+    /// A type whose name lies outside the strings, is longer than any, or has
+    /// control characters.
+    #[error("type {id} has no name at {offset} of the strings that a type may have")]
+    Name {
+        /// The type's id.
+        id: u32,
+        /// The name's offset.
+        offset: u32,
+    },
+    /// The strings do not end with a NUL byte.
+    #[error("the strings do not end with a NUL byte")]
+    Strings,
+    /// A module's object that does not fit the vmlinux object it came with.
+    #[error("split BTF has the other byte order than its base")]
+    Base,
+    /// A `long int` of neither 4 nor 8 bytes: no machine Linux runs on has one.
+    #[error("its long int has {size} bytes, not 4 or 8")]
+    LongSize {
+        /// Its size, in bytes.
+        size: u32,
+    },
+    /// More types about tracepoints than any kernel has: contexts, typedefs and
+    /// functions.
+    #[error("over {limit} types about tracepoints, more than any kernel has")]
+    TooManyTracepoints {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// Names of tracepoints and their arguments that come to several times the
+    /// object's size, as they lie over one another.
+    #[error(
+        "its tracepoints' names and arguments come to over {limit} bytes, more than a kernel's"
+    )]
+    TooLongTracepoints {
+        /// How many bytes they may come to: four times the object's, and 64 KiB.
+        limit: usize,
+    },
+    /// Types that cannot be followed.
+    #[error("{0}")]
+    Describe(String),
+}

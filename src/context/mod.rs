@@ -1,0 +1,237 @@
+//! Which struct an eBPF program attached to a tracepoint gets, and how that is
+//! known: where a format file and BTF meet.
+
+pub(crate) mod access;
+mod evidence;
+mod raw;
+mod resolve;
+mod syscall;
+
+pub use evidence::{Evidence, FormatReason, KernelSource, SyscallVariant};
+
+pub use raw::{RawArgument, RawTracepoint};
+pub(crate) use resolve::{Homes, KernelSays, fits, is_probe_event, resolve};
+use syscall::{SYSCALL_NUMBER, SyscallStruct};
+pub(crate) use syscall::{is_syscall, resolve_syscall};
+
+use std::sync::Arc;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::btf::{BtfError, Object, STRUCT_PREFIX, TypeId};
+use crate::error::Error;
+use crate::format::{Field, Format};
+use crate::layout::{Layout, Slot};
+use crate::name::EventName;
+
+/// What the `ctx` of a `BPF_PROG_TYPE_TRACEPOINT` program points at, and on
+/// what evidence.
+///
+/// It is [`Tracepoint::context`](crate::Tracepoint::context) that answers.
+/// Whatever the evidence, the context begins with a pointer of the kernel's, 8
+/// bytes on a 64-bit machine, and not with the `common_*` fields of the record
+/// (`perf_trace_run_bpf_submit()` in `kernel/events/core.c` puts it there). The
+/// verifier refuses to read it.
+#[derive(Clone, Debug)]
+pub struct Context {
+    name: EventName,
+    evidence: Evidence,
+    format: Arc<Format>,
+    is_syscall: bool,
+    home: Option<Arc<Object>>,
+    /// Whether the struct is surely that object's: several may have one that fits.
+    is_home_known: bool,
+    /// The struct and its class, where they are known; of an ambiguous context
+    /// the first candidate's, whose offsets are those of all.
+    types: Option<ContextTypes>,
+    candidates: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct ContextTypes {
+    /// `None` for `syscall_tp_t`'s own layout, which no program can name.
+    struct_name: Option<Arc<str>>,
+    /// Whether it is a class's, and so has the class in its name.
+    has_class: bool,
+    layout_of: TypeId,
+    /// `syscall_tp_t`, for `syscalls:*`.
+    syscall: Option<SyscallStruct>,
+}
+
+impl Context {
+    /// How the context is known.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// The struct's name in BTF and so in `vmlinux.h`:
+    /// `trace_event_raw_<class>`, or `syscall_trace_enter` or
+    /// `syscall_trace_exit`. `None` where the evidence is
+    /// [`Ambiguous`](Evidence::Ambiguous) or [`Format`](Evidence::Format), and
+    /// for a system call whose context no struct with a name describes.
+    pub fn struct_name(&self) -> Option<&str> {
+        match self.evidence {
+            Evidence::Ambiguous => None,
+            _ => self.types.as_ref()?.struct_name.as_deref(),
+        }
+    }
+
+    /// The event class; `None` where there is no one
+    /// [`struct_name`](Self::struct_name), and for `syscalls:*`.
+    pub fn class(&self) -> Option<&str> {
+        match self.evidence {
+            Evidence::Ambiguous => None,
+            _ => {
+                let types = self.types.as_ref().filter(|types| types.has_class)?;
+                types.struct_name.as_deref()?.strip_prefix(STRUCT_PREFIX)
+            }
+        }
+    }
+
+    /// The classes that fit, sorted, where several do: of an
+    /// [`Ambiguous`](Evidence::Ambiguous) context, and of an
+    /// [`Inferred`](Evidence::Inferred) or [`Kernel`](Evidence::Kernel) one,
+    /// the chosen among them. Empty otherwise.
+    pub fn candidates(&self) -> &[String] {
+        &self.candidates
+    }
+
+    /// The object whose BTF holds the struct: `vmlinux`, or a module's name.
+    /// `None` where there is none, and where events of one name in several
+    /// categories leave open which it is.
+    pub fn home(&self) -> Option<&str> {
+        let home = self.home.as_deref().filter(|_| self.is_home_known);
+        home.map(Object::name)
+    }
+
+    /// The struct's id in the BTF of its [`home`](Self::home), as
+    /// `tp_btf_id` in `btf_ids` gives it. Of `syscall_tp_t` where no struct
+    /// with a name describes the context; `None` where no one struct or home is
+    /// known.
+    pub fn type_id(&self) -> Option<u32> {
+        match self.evidence {
+            _ if !self.is_home_known => None,
+            Evidence::Ambiguous => None,
+            _ => Some(self.types.as_ref()?.layout_of),
+        }
+    }
+
+    /// The context's members with their C types.
+    ///
+    /// From BTF where there is a struct, else the record's, from the format
+    /// file. Of an [`Ambiguous`](Evidence::Ambiguous) context it is the first
+    /// candidate's; its offsets are those of all. Of a system call's, the
+    /// arguments and the return value are where it says; for the number ask
+    /// [`slot_of`](Self::slot_of).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Layout`] where the struct's types cannot be followed.
+    pub fn layout(&self) -> Result<Layout, Error> {
+        match (&self.home, &self.types) {
+            (Some(home), Some(types)) => home
+                .layout(types.layout_of)
+                .map_err(|source| self.layout_error(source)),
+            _ => Ok(self.record_part()),
+        }
+    }
+
+    /// Where the context holds what the record's field of this name says:
+    /// `None` for a field only the record has (`common_*`, and the
+    /// `__<argument>_val` strings of `syscalls:*` since Linux 6.19).
+    ///
+    /// For an argument of a system call the slot is an element of `args`. Its
+    /// number is where the kernel's `syscall_tp_t` has it, and is called `nr`
+    /// where the struct has no member of that place and size: on RT kernels
+    /// `syscall_trace_enter` has the arguments right, and its own `nr` wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Layout`] where the struct's types cannot be followed.
+    pub fn slot_of(&self, field: &str) -> Result<Option<Slot>, Error> {
+        let index = self.format.fields().iter().position(|f| f.name() == field);
+        match index {
+            Some(index) => Ok(self.field_slots()?.swap_remove(index)),
+            None => Ok(None),
+        }
+    }
+
+    /// [`slot_of`](Self::slot_of) for each of the record's own fields, in
+    /// the order of [`Format::fields`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Layout`] where the struct's types cannot be followed.
+    pub fn field_slots(&self) -> Result<Vec<Option<Slot>>, Error> {
+        let fields = self.format.fields();
+        let layout = self.layout()?;
+        let syscall = self.types.as_ref().and_then(|types| types.syscall.as_ref());
+        match (&self.home, syscall) {
+            (Some(home), Some(syscall)) => fields
+                .iter()
+                .map(|field| syscall.slot_of(home, &layout, fields, field))
+                .collect::<Result<_, _>>()
+                .map_err(|source| self.layout_error(source)),
+            _ => {
+                // Members may have one name in BTF made for it: each is one field's.
+                let mut is_taken = vec![false; layout.slots().len()];
+                let mut slot_of = |field: &Field| {
+                    let name = field.member_name();
+                    let mut slots = layout.slots().iter().zip(&mut is_taken);
+                    let (slot, is_taken) =
+                        slots.find(|(slot, is_taken)| slot.name() == name && !**is_taken)?;
+                    *is_taken = true;
+                    Some(slot.clone())
+                };
+                Ok(fields.iter().map(&mut slot_of).collect())
+            }
+        }
+    }
+
+    fn layout_error(&self, source: BtfError) -> Error {
+        Error::Layout {
+            name: self.name.clone(),
+            source,
+        }
+    }
+
+    /// The record's layout, without what a system call's context lacks, or may
+    /// have elsewhere: its number is not where the record has it on RT kernels.
+    fn record_part(&self) -> Layout {
+        if let Evidence::Format(FormatReason::ProbeEvent) = self.evidence {
+            return Format::layout_of(std::iter::empty());
+        }
+        let may_differ =
+            |field: &Field| field.kind().is_dynamic() || field.name() == SYSCALL_NUMBER;
+        let fields = self.format.fields().iter();
+        Format::layout_of(fields.filter(|field| !(self.is_syscall && may_differ(field))))
+    }
+
+    fn from_format(name: &EventName, format: &Arc<Format>, reason: FormatReason) -> Self {
+        Self {
+            name: name.clone(),
+            evidence: Evidence::Format(reason),
+            format: Arc::clone(format),
+            is_syscall: is_syscall(name),
+            home: None,
+            is_home_known: false,
+            types: None,
+            candidates: Vec::new(),
+        }
+    }
+}
+
+/// `{"struct", "class", "evidence", "home", "candidates"}`; what is not known is
+/// null.
+impl Serialize for Context {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut context = serializer.serialize_struct("Context", 5)?;
+        context.serialize_field("struct", &self.struct_name())?;
+        context.serialize_field("class", &self.class())?;
+        context.serialize_field("evidence", self.evidence.as_str())?;
+        context.serialize_field("home", &self.home())?;
+        context.serialize_field("candidates", self.candidates())?;
+        context.end()
+    }
+}

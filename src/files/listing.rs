@@ -1,0 +1,230 @@
+//! The events a kernel has.
+
+use std::borrow::Borrow;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
+
+use crate::name::EventName;
+
+/// The events a kernel has, in its own order.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    names: Vec<EventName>,
+    rejected: Vec<RejectedLine>,
+}
+
+/// A line of `available_events` that is no event name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RejectedLine {
+    /// The line's number; the first is 1.
+    pub line: usize,
+    /// The line, with control characters escaped.
+    pub text: String,
+}
+
+impl Events {
+    /// These, all of which are names.
+    pub(super) fn of(names: Vec<EventName>) -> Self {
+        Self {
+            names,
+            rejected: Vec::new(),
+        }
+    }
+
+    /// The names, in the kernel's order.
+    pub fn names(&self) -> &[EventName] {
+        &self.names
+    }
+
+    /// The lines that are no event names: the kernel has events this crate
+    /// cannot speak of. None on any kernel seen so far.
+    pub fn rejected(&self) -> &[RejectedLine] {
+        &self.rejected
+    }
+
+    /// Whether the event is listed.
+    pub fn contains(&self, name: &EventName) -> bool {
+        self.names.contains(name)
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&EventName) -> bool) {
+        self.names.retain(keep);
+    }
+
+    pub(crate) fn extend(&mut self, names: Vec<EventName>) {
+        self.names.extend(names);
+    }
+
+    /// Reads the text of `available_events`.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut events = Self::default();
+        for (index, line) in text.lines().enumerate() {
+            match EventName::listed(line) {
+                Some(name) => events.names.push(name),
+                None => events.rejected.push(RejectedLine {
+                    line: index + 1,
+                    text: line.escape_debug().to_string(),
+                }),
+            }
+        }
+        events
+    }
+}
+
+/// The names of [`Events`], to be looked up.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    names: Vec<EventName>,
+    /// Made when first asked for: many who list names look none up.
+    lookup: OnceLock<Lookup>,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    /// The first event of each name (the half after the colon).
+    first: HashMap<ByEvent, ()>,
+    /// Those of other categories, of the few names that have any.
+    others: HashMap<Box<str>, Vec<EventName>>,
+    /// All of these.
+    namesakes: HashSet<EventName>,
+}
+
+/// A name to be found by its half after the colon.
+#[derive(Debug)]
+struct ByEvent(EventName);
+
+impl Borrow<str> for ByEvent {
+    fn borrow(&self) -> &str {
+        self.0.event()
+    }
+}
+
+impl Hash for ByEvent {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.event().hash(state);
+    }
+}
+
+impl PartialEq for ByEvent {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.event() == other.0.event()
+    }
+}
+
+impl Eq for ByEvent {}
+
+impl Listing {
+    pub(crate) fn new(events: &Events) -> Self {
+        Self {
+            names: events.names.clone(),
+            lookup: OnceLock::new(),
+        }
+    }
+
+    fn lookup(&self) -> &Lookup {
+        self.lookup.get_or_init(|| {
+            let mut lookup = Lookup {
+                first: HashMap::with_capacity(self.names.len()),
+                others: HashMap::new(),
+                namesakes: HashSet::new(),
+            };
+            for name in &self.names {
+                match lookup.first.entry(ByEvent(name.clone())) {
+                    Entry::Vacant(entry) => drop(entry.insert(())),
+                    Entry::Occupied(entry) if entry.key().0 == *name => {}
+                    Entry::Occupied(_) => {
+                        if lookup.namesakes.insert(name.clone()) {
+                            let others = lookup.others.entry(name.event().into()).or_default();
+                            others.push(name.clone());
+                        }
+                    }
+                }
+            }
+            lookup
+        })
+    }
+
+    /// All names, in the kernel's order.
+    pub(crate) fn names(&self) -> &[EventName] {
+        &self.names
+    }
+
+    /// Whether an event of any category has this name.
+    pub(crate) fn has_event(&self, event: &str) -> bool {
+        self.of_name(event).next().is_some()
+    }
+
+    /// All events of this name, in all categories.
+    fn of_name(&self, event: &str) -> impl Iterator<Item = &EventName> {
+        let lookup = self.lookup();
+        let first = lookup
+            .first
+            .get_key_value(event)
+            .map(|(first, ())| &first.0);
+        let others = lookup.others.get(event);
+        first.into_iter().chain(others.into_iter().flatten())
+    }
+
+    pub(crate) fn contains(&self, name: &EventName) -> bool {
+        let lookup = self.lookup();
+        let first = lookup.first.get_key_value(name.event());
+        first.is_some_and(|(first, ())| first.0 == *name) || lookup.namesakes.contains(name)
+    }
+
+    /// The events of this name in other categories.
+    pub(crate) fn namesakes(&self, name: &EventName) -> impl Iterator<Item = &EventName> {
+        self.of_name(name.event())
+            .filter(move |other| *other != name)
+    }
+}
+
+impl IntoIterator for Events {
+    type Item = EventName;
+    type IntoIter = std::vec::IntoIter<EventName>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.names.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Events {
+    type Item = &'a EventName;
+    type IntoIter = std::slice::Iter<'a, EventName>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.names.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_no_names_are_told() {
+        let events =
+            Events::parse("sched:sched_switch\nbad name:x\ntp/a/b\n\nhv-x:y\u{1b}[1m\na:b");
+        let names: Vec<&str> = events.names().iter().map(EventName::as_str).collect();
+        assert_eq!(names, ["sched:sched_switch", "a:b"]);
+        let lines: Vec<usize> = events.rejected().iter().map(|line| line.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5]);
+        assert_eq!(events.rejected()[3].text, "hv-x:y\\u{1b}[1m");
+    }
+
+    #[test]
+    fn names_in_several_categories() {
+        let listing = Listing::new(&Events::parse("a:x\nb:y\nc:x\nd:x\nb:y\n"));
+        let namesakes = |name: &str| {
+            let name = name.parse().expect("a name");
+            let mut names: Vec<_> = listing.namesakes(&name).map(EventName::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(namesakes("c:x"), ["a:x", "d:x"]);
+        assert_eq!(namesakes("e:x"), ["a:x", "c:x", "d:x"]);
+        assert!(namesakes("b:y").is_empty());
+    }
+}

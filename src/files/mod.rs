@@ -1,0 +1,14 @@
+//! All files that are read: tracefs and BTF, of the running kernel or of a captured
+//! one.
+
+mod btf_dir;
+mod listing;
+mod mount;
+mod read;
+mod tracefs;
+
+pub(crate) use btf_dir::{BtfDir, Modules};
+pub(crate) use listing::Listing;
+pub use listing::{Events, RejectedLine};
+pub(crate) use read::{Dir, Reader};
+pub(crate) use tracefs::Tracefs;

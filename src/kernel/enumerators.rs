@@ -1,0 +1,45 @@
+//! Enumerators in BTF, by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::btf::Object;
+
+/// More enumerators than any kernel has, by far.
+const MAX_ENUMERATORS: usize = 1 << 20;
+
+/// In bytes: no longer name is kept.
+const MAX_ENUMERATOR: usize = 256;
+
+pub(super) type Enumerators = HashMap<Box<str>, Option<i64>>;
+
+/// All enumerators of these objects; `None` where a name has several values. `None`
+/// for all where there are more than any kernel has, as one not looked at might
+/// have another value.
+pub(super) fn enumerators(objects: &[Arc<Object>]) -> Option<Enumerators> {
+    let mut count = 0;
+    let mut constants = Enumerators::new();
+    for object in objects {
+        let section = object.section();
+        let first = object.base().map_or(1, |base| base.section().end_id());
+        for ty in (first..section.end_id()).filter_map(|id| section.type_by_id(id)) {
+            for (name, value) in ty.enumerators() {
+                count += 1;
+                if count > MAX_ENUMERATORS {
+                    return None;
+                }
+                let Ok(name) = std::str::from_utf8(name) else {
+                    continue;
+                };
+                if name.len() > MAX_ENUMERATOR {
+                    continue;
+                }
+                constants
+                    .entry(name.into())
+                    .and_modify(|known| *known = known.filter(|known| *known == value))
+                    .or_insert(Some(value));
+            }
+        }
+    }
+    Some(constants)
+}

@@ -1,0 +1,125 @@
+//! In which objects, vmlinux or modules, an event may be at home.
+
+use std::sync::Arc;
+
+use super::Kernel;
+use crate::btf::Object;
+use crate::context::{self, FormatReason, Homes};
+use crate::error::Error;
+use crate::files::{Listing, Modules};
+use crate::name::EventName;
+
+/// Events of one name in other categories whose formats are read to tell whose home is
+/// whose. Kernels' tracepoints have one such, people's kprobes some more.
+const MAX_NAMESAKES: usize = 64;
+
+impl Kernel {
+    /// The objects the event may be at home in.
+    pub(crate) fn homes(&self, name: &EventName) -> Result<Homes, Error> {
+        let listing = self.listing_for(std::slice::from_ref(name))?;
+        self.homes_by(name, &listing, |event, shared| {
+            self.homes_now(event, shared)
+        })
+    }
+
+    /// The same, where `homes` says which objects define an event of a name that
+    /// is shared or is not.
+    pub(super) fn homes_by(
+        &self,
+        name: &EventName,
+        listing: &Listing,
+        homes: impl Fn(&str, bool) -> Result<Homes, Error>,
+    ) -> Result<Homes, Error> {
+        let namesakes = listing.namesakes(name).take(MAX_NAMESAKES + 1);
+        let namesakes: Vec<&EventName> = namesakes.collect();
+        let homes = homes(name.event(), !namesakes.is_empty())?;
+        let Homes::Found(found) = homes else {
+            return Ok(homes);
+        };
+        if found.len() > namesakes.len() {
+            return Ok(Homes::Found(found));
+        }
+        if namesakes.len() > MAX_NAMESAKES {
+            return Ok(Homes::None(FormatReason::SharedName));
+        }
+        // Fewer objects define an event of this name than there are. What fits
+        // nowhere, such as a kprobe named like the tracepoint beside it, does not
+        // take another's home.
+        let mut rivals = 0;
+        for namesake in namesakes {
+            let format = self.tracefs.format(namesake)?.map(Arc::new);
+            rivals +=
+                usize::from(format.is_some_and(|format| context::fits(namesake, &format, &found)));
+            if rivals >= found.len() {
+                break;
+            }
+        }
+        Ok(match rivals < found.len() {
+            true => Homes::Found(found),
+            false => Homes::None(FormatReason::SharedName),
+        })
+    }
+
+    /// The objects that define an event of this name. Of an event vmlinux
+    /// defines, modules are asked too only if `shared`: if several categories
+    /// have an event of the name.
+    pub(super) fn homes_now(&self, event: &str, shared: bool) -> Result<Homes, Error> {
+        let Some(vmlinux) = self.btf.vmlinux()? else {
+            return Ok(Homes::None(FormatReason::NoBtf));
+        };
+        if vmlinux.index().has_event(event) && !shared {
+            return Ok(Homes::Found(vec![vmlinux]));
+        }
+        // A namesake's module may have been loaded since the modules were listed,
+        // and so may this event's.
+        if !shared {
+            let modules = self.btf.modules()?;
+            let found = self.homes_in(event, &vmlinux, &modules);
+            if let Homes::Found(objects) = &found
+                && objects
+                    .iter()
+                    .all(|object| self.btf.is_loaded(object, &modules))
+            {
+                return Ok(found);
+            }
+        }
+        Ok(self.homes_in(event, &vmlinux, &*self.btf.refreshed()?))
+    }
+
+    /// [`homes_now`](Self::homes_now) among these modules, whether or not others were
+    /// loaded since.
+    pub(super) fn homes_among(
+        &self,
+        event: &str,
+        shared: bool,
+        modules: &Modules,
+    ) -> Result<Homes, Error> {
+        let Some(vmlinux) = self.btf.vmlinux()? else {
+            return Ok(Homes::None(FormatReason::NoBtf));
+        };
+        if vmlinux.index().has_event(event) && !shared {
+            return Ok(Homes::Found(vec![vmlinux]));
+        }
+        Ok(self.homes_in(event, &vmlinux, modules))
+    }
+
+    /// The objects that define the event, of vmlinux and these modules.
+    fn homes_in(&self, event: &str, vmlinux: &Arc<Object>, modules: &Modules) -> Homes {
+        let mut homes = self.btf.defining(event, vmlinux, modules).to_vec();
+        if vmlinux.index().has_event(event) {
+            homes.insert(0, Arc::clone(vmlinux));
+        }
+        if !homes.is_empty() {
+            return Homes::Found(homes);
+        }
+        let unreadable = self.btf.unreadable(vmlinux, modules);
+        Homes::None(match modules.is_empty() {
+            true if vmlinux.index().event_names().next().is_none() => FormatReason::NoEventsInBtf,
+            true => FormatReason::NoModuleBtf,
+            false if unreadable.is_empty() => FormatReason::NoHome,
+            false => FormatReason::UnreadableModuleBtf {
+                modules: unreadable.to_vec(),
+            },
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! Programs that are attached, and what is lost.
+
+use std::fmt;
+
+use aya::maps::{MapData, PerCpuArray};
+
+use super::attach::Attachments;
+use super::error::ProbeError;
+use super::map_error;
+use super::tasks::Followed;
+
+/// Programs that are attached, and what they count.
+pub(crate) struct Attached {
+    // Dropped first: the programs are detached before their maps go.
+    pub(super) programs: Attachments,
+    pub(super) followed: Option<Followed>,
+    pub(super) counts: PerCpuArray<MapData, u64>,
+    /// Where tasks are counted that could not be followed.
+    pub(super) untracked: u32,
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.programs.fmt(out)
+    }
+}
+
+impl Attached {
+    /// A count, of all CPUs together.
+    pub(super) fn count(&self, index: u32) -> Result<u64, ProbeError> {
+        let counts = self
+            .counts
+            .get(&index, 0)
+            .map_err(|error| map_error("reading counts", error))?;
+        Ok(counts.iter().sum())
+    }
+
+    pub(super) fn losses(&self, full: u64) -> Result<Losses, ProbeError> {
+        Ok(Losses {
+            full,
+            skipped: self.programs.skipped()?,
+            untracked_tasks: self.count(self.untracked)?,
+        })
+    }
+
+    pub(super) fn is_any_task_left(&self) -> Result<bool, ProbeError> {
+        match &self.followed {
+            Some(followed) => followed.is_any_left(),
+            None => Ok(true),
+        }
+    }
+}
+
+/// What a probe has not told, exactly counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Losses {
+    /// Records there was no space for in the ring buffer.
+    pub full: u64,
+    /// Times the kernel did not run a program, because another tracing program ran
+    /// on that CPU (Linux 5.12 and later count them).
+    pub skipped: u64,
+    /// Children of the processes followed that there was no space to follow.
+    pub untracked_tasks: u64,
+}
+
+impl Losses {
+    /// Whether nothing was lost.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,319 @@
+//! System calls as `trace` shows them.
+
+use std::fmt::{self, Write};
+
+use crate::format::{Field, FieldKind};
+use crate::machine::until_nul;
+use crate::name::EventName;
+use crate::record::{Record, RecordError, Value};
+
+/// A record of `syscalls:*` as `trace` shows it, which is not what the event's print
+/// fmt says: `sys_dup2(oldfd: 0xb, newfd: 1)`, `sys_dup2 -> 0x1`
+/// (`print_syscall_enter()` and `print_syscall_exit()` in the kernel's
+/// `kernel/trace/trace_syscalls.c`). Up to Linux 6.17 or so, the kernel writes all
+/// arguments in hexadecimal, without `0x`.
+#[derive(Clone, Copy, Debug)]
+pub struct SyscallText<'a> {
+    record: Record<'a>,
+    name: &'a str,
+    is_exit: bool,
+}
+
+impl<'a> SyscallText<'a> {
+    /// That of a record of this event; `None` if the event is no system call's.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] if the record has not all arguments.
+    pub fn new(event: &'a EventName, record: Record<'a>) -> Result<Option<Self>, RecordError> {
+        if event.category() != "syscalls" {
+            return Ok(None);
+        }
+        let name = event.event();
+        let enter = name.strip_prefix("sys_enter_");
+        let exit = name.strip_prefix("sys_exit_");
+        let Some(name) = enter.or(exit) else {
+            return Ok(None);
+        };
+        for field in record.format().fields() {
+            record.data(field)?;
+        }
+        Ok(Some(Self {
+            record,
+            name,
+            is_exit: exit.is_some(),
+        }))
+    }
+
+    /// The arguments, or what was returned: all fields but the system call's number
+    /// and what arguments point at.
+    fn arguments(&self) -> impl Iterator<Item = (&'a Field, u64)> + use<'a> {
+        let record = self.record;
+        let is_argument = |field: &&Field| {
+            !matches!(field.name(), "__syscall_nr" | "nr") && !field.kind().is_dynamic()
+        };
+        let number = move |field| {
+            let raw = record.raw(field).unwrap_or_default();
+            (field, record.machine().unsigned(raw))
+        };
+        let fields = record.format().fields().iter();
+        fields.filter(is_argument).map(number)
+    }
+
+    /// What the kernel read of the caller's memory, which an argument points at
+    /// (Linux 6.19 and later): the field `__<argument>_val`.
+    fn pointee(&self, argument: &Field) -> Option<(&'a Field, &'a [u8])> {
+        let is_of = |field: &&Field| {
+            let name = field.name().strip_prefix("__");
+            let name = name.and_then(|name| name.strip_suffix("_val"));
+            field.kind() == FieldKind::DataLoc && name == Some(argument.name())
+        };
+        let field = self.record.format().fields().iter().find(is_of)?;
+        Some((field, self.record.data(field).ok()?))
+    }
+
+    /// Whether it is a buffer, not a string: the print fmt prints it as one.
+    fn is_buffer(&self, pointee: &Field) -> bool {
+        let print_fmt = self.record.format().print_fmt();
+        let mut calls = print_fmt.split("__print_dynamic_array(").skip(1);
+        calls.any(|call| {
+            let rest = call.strip_prefix(pointee.name());
+            rest.is_some_and(|rest| rest.starts_with(','))
+        })
+    }
+
+    /// `sys_enter_openat_print()`, of kernels that read the file's name.
+    fn write_openat(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// `O_TMPFILE` without `O_DIRECTORY`; other on Alpha, PA-RISC and SPARC.
+        const TMPFILE: u64 = 0o20_000_000;
+        let flags = || flags_of_print_fmt(self.record.format().print_fmt());
+        let bits_of = |name: &str| flags().find(|flag| flag.1 == name).map_or(0, |flag| flag.0);
+        for (index, (argument, value)) in self.arguments().enumerate() {
+            out.write_str(if index > 0 { ", " } else { "" })?;
+            let name = argument.name();
+            match name {
+                "flags" => {
+                    let tmpfile = TMPFILE | bits_of("O_DIRECTORY");
+                    write!(out, "{name}: ")?;
+                    match (value as u32, value & 3) {
+                        (0, _) => out.write_str("O_RDONLY")?,
+                        (_, 0) => out.write_str("O_RDONLY|")?,
+                        _ => {}
+                    }
+                    let all = [(tmpfile, "O_TMPFILE")].into_iter().chain(flags());
+                    write_flags(out, u64::from(value as u32), all)?;
+                    // The mode matters only where a file is made.
+                    if value & (bits_of("O_CREAT") | tmpfile) == 0 {
+                        break;
+                    }
+                }
+                "mode" => write!(out, "{name}: 0{:03o}", value as u32)?,
+                _ => {
+                    write!(out, "{name}: {value}")?;
+                    if let Some((_, text)) = self.pointee(argument) {
+                        write!(out, " \"{}\"", Value::Text(until_nul(text)))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_arguments(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (argument, value)) in self.arguments().enumerate() {
+            out.write_str(if index > 0 { ", " } else { "" })?;
+            let name = argument.name();
+            match value {
+                0..10 => write!(out, "{name}: {value}")?,
+                _ => write!(out, "{name}: {value:#x}")?,
+            }
+            let Some((field, bytes)) = self.pointee(argument) else {
+                continue;
+            };
+            if !self.is_buffer(field) {
+                write!(out, " \"{}\"", Value::Text(until_nul(bytes)))?;
+                continue;
+            }
+            // The next argument is the buffer's size, of which the kernel reads
+            // only the start.
+            let size = self.arguments().nth(index + 1).map_or(0, |(_, size)| size);
+            let is_cut = (bytes.len() as i64) < i64::from(size as i32);
+            out.write_str(" (")?;
+            for (index, byte) in bytes.iter().enumerate() {
+                out.write_str(if index > 0 { ":" } else { "" })?;
+                write!(out, "{byte:02x}")?;
+            }
+            out.write_str(if is_cut { ", ...)" } else { ")" })?;
+            let is_printable = |byte: &u8| matches!(byte, b' '..=b'~');
+            if bytes.iter().any(is_printable) {
+                out.write_str(" \"")?;
+                for byte in bytes {
+                    let shown = if is_printable(byte) { *byte } else { b'.' };
+                    out.write_char(char::from(shown))?;
+                }
+                out.write_str(if is_cut { "\"..." } else { "\"" })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for SyscallText<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "sys_{}", self.name)?;
+        if self.is_exit {
+            let returned = self.arguments().next().map_or(0, |(_, value)| value);
+            return write!(out, " -> {returned:#x}");
+        }
+        out.write_str("(")?;
+        let fields = self.record.format().fields();
+        let reads_names = fields.iter().any(|field| field.name() == "__filename_val");
+        match self.name {
+            "openat" if reads_names => self.write_openat(out)?,
+            _ => self.write_arguments(out)?,
+        }
+        out.write_str(")")
+    }
+}
+
+/// `{ 0x40, "O_CREAT" }` and the like of a print fmt.
+fn flags_of_print_fmt(print_fmt: &str) -> impl Iterator<Item = (u64, &str)> + Clone {
+    print_fmt.split("{ 0x").skip(1).filter_map(|entry| {
+        let (bits, rest) = entry.split_once(", \"")?;
+        let (name, _) = rest.split_once('"')?;
+        Some((u64::from_str_radix(bits, 16).ok()?, name))
+    })
+}
+
+/// `trace_print_flags_seq()`: names by their bits, what has none as a number.
+fn write_flags<'a>(
+    out: &mut fmt::Formatter<'_>,
+    mut bits: u64,
+    flags: impl Iterator<Item = (u64, &'a str)>,
+) -> fmt::Result {
+    let mut separator = "";
+    for (flag, name) in flags {
+        if bits != 0 && bits & flag == flag {
+            write!(out, "{separator}{name}")?;
+            separator = "|";
+            bits &= !flag;
+        }
+    }
+    match bits {
+        0 => Ok(()),
+        _ => write!(out, "{separator}{bits:#x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Format;
+    use crate::machine::{ByteOrder, Machine};
+
+    const MACHINE: Machine = Machine::new(ByteOrder::Little, true);
+
+    fn format(common: &str, own: &str, print_fmt: &str) -> Format {
+        let text = format!(
+            "name: x\nID: 1\nformat:\n\
+            \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+            \tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n\
+            \tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;\n\
+            \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\
+            {common}\n{own}\nprint fmt: {print_fmt}\n"
+        );
+        Format::parse(&text).expect("a format")
+    }
+
+    /// What a buffer and flags look like that the captured kernels have no case of.
+    #[test]
+    fn system_calls() {
+        let argument = |declaration: &str, offset| {
+            format!("\tfield:{declaration};\toffset:{offset};\tsize:8;\tsigned:0;\n")
+        };
+        let pointee = |name: &str, offset| {
+            format!("\tfield:__data_loc char[] {name};\toffset:{offset};\tsize:4;\tsigned:0;\n")
+        };
+        let number = "\tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;\n";
+        let write = format(
+            "",
+            &[
+                number,
+                &argument("const char * buf", 16),
+                &argument("size_t count", 24),
+                &pointee("__buf_val", 32),
+            ]
+            .concat(),
+            "\"(%s)\", __print_dynamic_array(__buf_val, 1)",
+        );
+        let text = |name: &str, format: &Format, words: &[u64], tail: &[u8]| {
+            let mut bytes = vec![0; 16];
+            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            let place = (bytes.len() as u32 + 4) | (tail.len() as u32) << 16;
+            bytes.extend(place.to_le_bytes());
+            bytes.extend(tail);
+            let event: EventName = format!("syscalls:{name}").parse().expect("a name");
+            let record = Record::new(format, &bytes, MACHINE);
+            let text = SyscallText::new(&event, record).expect("whole");
+            text.expect("a system call").to_string()
+        };
+        for (count, tail, expected) in [
+            (
+                2,
+                &b"a\n"[..],
+                "sys_write(buf: 0xff (61:0a) \"a.\", count: 2)",
+            ),
+            (
+                200,
+                b"a\"",
+                "sys_write(buf: 0xff (61:22, ...) \"a\"\"..., count: 0xc8)",
+            ),
+            (2, b"\x01\xff", "sys_write(buf: 0xff (01:ff), count: 2)"),
+            (0, b"", "sys_write(buf: 0xff (), count: 0)"),
+        ] {
+            assert_eq!(
+                text("sys_enter_write", &write, &[255, count], tail),
+                expected
+            );
+        }
+
+        let openat = format(
+            "",
+            &[
+                number,
+                &argument("const char * filename", 16),
+                &argument("int flags", 24),
+                &argument("umode_t mode", 32),
+                &pointee("__filename_val", 40),
+            ]
+            .concat(),
+            "\"%s\", __print_flags(REC->flags, \"|\", { 0x1, \"O_WRONLY\" }, \
+            { 0x40, \"O_CREAT\" }, { 0x10000, \"O_DIRECTORY\" }) : \"O_RDONLY\"",
+        );
+        for (flags, expected) in [
+            (0, "O_RDONLY"),
+            (0x41, "O_WRONLY|O_CREAT, mode: 0644"),
+            (0x40, "O_RDONLY|O_CREAT, mode: 0644"),
+            (0x41_0001, "O_TMPFILE|O_WRONLY, mode: 0644"),
+            (0x10_0000, "O_RDONLY|0x100000"),
+        ] {
+            let words = [10, flags, 0o644];
+            assert_eq!(
+                text("sys_enter_openat", &openat, &words, b"/x\0"),
+                format!("sys_openat(filename: 10 \"/x\", flags: {expected})")
+            );
+        }
+
+        let exit = format("", &[number, &argument("long ret", 16)].concat(), "\"\"");
+        let text = text("sys_exit_write", &exit, &[-2i64 as u64], b"");
+        assert_eq!(text, "sys_write -> 0xfffffffffffffffe");
+
+        let bytes = [0; 20];
+        let event: EventName = "syscalls:sys_exit_write".parse().expect("a name");
+        let cut = SyscallText::new(&event, Record::new(&exit, &bytes, MACHINE));
+        assert!(matches!(cut, Err(RecordError::Short { .. })));
+        let event: EventName = "raw_syscalls:sys_exit".parse().expect("a name");
+        let other = SyscallText::new(&event, Record::new(&exit, &bytes, MACHINE));
+        assert!(matches!(other, Ok(None)));
+    }
+}
