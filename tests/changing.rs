@@ -457,12 +457,11 @@ fn btf_that_shrinks_underneath() {
 #[cfg(target_os = "linux")]
 #[test]
 fn tracefs_mounted_anew() {
-    const TEST: &str = "tracefs_mounted_anew";
     // Mounts of the machine's own are left alone.
-    if std::env::var_os(live::INSIDE).is_none() && Kernel::live().is_ok() {
-        return support::skip(TEST, "tracefs is mounted here");
+    if !live::is_inside() && Kernel::live().is_ok() {
+        return support::skip("tracefs is mounted here");
     }
-    let Some(kernel) = live::live(TEST) else {
+    let Some(kernel) = live::live() else {
         return;
     };
     let root = kernel.tracefs().to_owned();

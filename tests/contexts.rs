@@ -20,7 +20,7 @@ fn said(context: &tracepoints::Context, id: u32) -> (String, Option<u32>, String
 #[test]
 fn all_at_once_and_one_by_one_agree() {
     let mut kernels = support::fixtures();
-    kernels.extend(support::corpus("all_at_once_and_one_by_one_agree"));
+    kernels.extend(support::corpus());
     for root in kernels {
         let at_once = Kernel::at(&root).expect("a kernel");
         let names: Vec<EventName> = at_once.events().expect("events").into_iter().collect();

@@ -72,10 +72,10 @@ fn has(program: &str) -> bool {
 }
 
 /// The option programs are compiled with, where they can be.
-fn libbpf(test: &str) -> Option<String> {
+fn libbpf() -> Option<String> {
     let is_there = has("clang") && Path::new("/usr/include/bpf/bpf_helpers.h").exists();
     if !is_there {
-        support::skip(test, "there is no clang, or no libbpf");
+        support::skip("there is no clang, or no libbpf");
     }
     is_there.then(|| format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH))
 }
@@ -143,19 +143,19 @@ fn check_rust(root: &Path, dir: &Path) {
 }
 
 /// Fixtures, and whole kernels where they are.
-fn kernels(test: &str) -> Vec<PathBuf> {
+fn kernels() -> Vec<PathBuf> {
     let mut kernels = support::fixtures();
-    kernels.extend(support::corpus(test));
+    kernels.extend(support::corpus());
     kernels
 }
 
 #[test]
 fn c_of_every_event() {
     if !has("clang") {
-        return support::skip("c_of_every_event", "there is no clang");
+        return support::skip("there is no clang");
     }
     let dir = tempfile::tempdir().expect("a directory");
-    for root in kernels("c_of_every_event") {
+    for root in kernels() {
         check_c(&root, dir.path());
     }
 }
@@ -163,14 +163,14 @@ fn c_of_every_event() {
 #[test]
 fn rust_of_every_event() {
     let dir = tempfile::tempdir().expect("a directory");
-    for root in kernels("rust_of_every_event") {
+    for root in kernels() {
         check_rust(&root, dir.path());
     }
 }
 
 #[test]
 fn c_programs_of_every_fixture() {
-    let Some(include) = libbpf("c_programs_of_every_fixture") else {
+    let Some(include) = libbpf() else {
         return;
     };
     let dir = tempfile::tempdir().expect("a directory");
@@ -229,7 +229,7 @@ fn programs() {
 #[test]
 fn core_of_every_fixture() {
     if !has("clang") {
-        return support::skip("core_of_every_fixture", "there is no clang");
+        return support::skip("there is no clang");
     }
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("core.c");
@@ -312,11 +312,11 @@ fn core_takes_a_struct_with_a_name() {
 fn constants_of_every_event() {
     let has_clang = has("clang");
     if !has_clang {
-        support::skip("constants_of_every_event (C)", "there is no clang");
+        support::skip("there is no clang to compile C");
     }
     let dir = tempfile::tempdir().expect("a directory");
     let mut count = 0;
-    for root in kernels("constants_of_every_event") {
+    for root in kernels() {
         let kernel = Kernel::at(&root).expect("a kernel");
         let (mut c, mut rust) = (String::new(), String::from("#![no_std]\n"));
         for (index, name) in kernel.events().expect("events").names().iter().enumerate() {
@@ -441,7 +441,7 @@ fn a_32_bit_kernels_types_have_its_sizes_in_a_program() {
 
         let file = dir.path().join("program.c");
         fs::write(&file, skeleton_c(&event).expect("a program")).expect("a file");
-        if let Some(include) = libbpf("a_32_bit_kernels_types (program)") {
+        if let Some(include) = libbpf() {
             let target = format!("--target={}", targets[0]);
             let arguments = [
                 "-O2",
@@ -462,7 +462,7 @@ fn a_32_bit_kernels_types_have_its_sizes_in_a_program() {
                 compile("clang", &arguments, &file);
             }
         } else {
-            support::skip("a_32_bit_kernels_types (C)", "there is no clang");
+            support::skip("there is no clang to compile C");
         }
         let file = dir.path().join("module.rs");
         fs::write(&file, module.to_string()).expect("a file");

@@ -543,7 +543,7 @@ proptest! {
     #[test]
     fn emitted_offsets_hold(events in prop::collection::vec(sketches(), 64)) {
         if !has("clang") && !has("gcc") {
-            support::skip("emitted_offsets_hold (C)", "there is no compiler of C");
+            support::skip("there is no compiler of C");
         }
         let dir = tempfile::tempdir().expect("a directory");
         for (long, big_endian) in [(8, false), (8, true), (4, false), (4, true)] {

@@ -189,7 +189,7 @@ fn records_against_contexts() {
 
 #[test]
 fn records_of_whole_kernels_differ_for_system_calls_alone() {
-    for root in support::corpus("records_of_whole_kernels_differ_for_system_calls_alone") {
+    for root in support::corpus() {
         let (found, _) = differences(&root);
         println!("{}: {found:#?}", support::name(&root));
         assert!(

@@ -1,6 +1,8 @@
 //! What a captured kernel may hold that no kernel has: each is an error that says
 //! so or is left out, within bounds of time and memory.
 
+mod support;
+
 #[path = "support/btf.rs"]
 mod btf;
 #[path = "support/capture.rs"]
@@ -341,8 +343,7 @@ mod no_files {
             .args(["c", "511", "77"])
             .output();
         if !made.is_ok_and(|made| made.status.success()) {
-            eprintln!("SKIPPED a_device: to make one takes root");
-            return;
+            return support::skip("making a device takes root");
         }
         let error = tracepoint_error(&capture);
         assert!(matches!(error, Error::NotAFile { .. }), "{error}");

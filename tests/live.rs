@@ -18,7 +18,7 @@ use serde_json::Value;
 /// Runs a shell script in a mount namespace of its own, `$LIST`, `$FORMAT` and
 /// `$DECODE` being the example programs; `None`, having said so, where that takes rights
 /// this user does not have.
-fn in_namespace(test: &str, script: &str) -> Option<Output> {
+fn in_namespace(script: &str) -> Option<Output> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-ec"]);
@@ -33,11 +33,11 @@ fn in_namespace(test: &str, script: &str) -> Option<Output> {
     match trial {
         Ok(output) if output.status.success() => Some(unshare(script).output().expect("it runs")),
         Ok(output) => {
-            support::skip(test, stderr(&output).trim());
+            support::skip(stderr(&output).trim());
             None
         }
         Err(error) => {
-            support::skip(test, &format!("unshare: {error}"));
+            support::skip(&format!("unshare: {error}"));
             None
         }
     }
@@ -49,7 +49,7 @@ const MOUNT: &str = "mount -t tracefs tracefs /sys/kernel/tracing\n";
 fn list_of_the_running_kernel() {
     let script =
         format!("{MOUNT}cat /sys/kernel/tracing/available_events; echo; exec \"$LIST\" --json");
-    let Some(output) = in_namespace("list_of_the_running_kernel", &script) else {
+    let Some(output) = in_namespace(&script) else {
         return;
     };
     assert!(output.status.success(), "{}", stderr(&output));
@@ -86,7 +86,7 @@ fn format_on_the_running_kernel() {
     let script = format!(
         "{MOUNT}cat /sys/kernel/tracing/events/sched/sched_switch/id; exec \"$FORMAT\" sched:sched_switch"
     );
-    let Some(output) = in_namespace("format_on_the_running_kernel", &script) else {
+    let Some(output) = in_namespace(&script) else {
         return;
     };
     assert!(output.status.success(), "{}", stderr(&output));
@@ -111,7 +111,7 @@ fn format_on_the_running_kernel() {
 #[test]
 fn a_slip_on_the_running_kernel() {
     let script = format!("{MOUNT}exec \"$FORMAT\" sched:sched_proces_exit");
-    let Some(output) = in_namespace("a_slip_on_the_running_kernel", &script) else {
+    let Some(output) = in_namespace(&script) else {
         return;
     };
     assert_eq!(output.status.code(), Some(1));
@@ -126,7 +126,7 @@ fn a_slip_on_the_running_kernel() {
 #[test]
 fn without_tracefs_a_captured_kernel_is_shown() {
     let script = "umount -q /sys/kernel/tracing || :\numount -q /sys/kernel/debug || :\nexec \"$LIST\" sched:sched_switch";
-    let Some(output) = in_namespace("without_tracefs_a_captured_kernel_is_shown", script) else {
+    let Some(output) = in_namespace(script) else {
         return;
     };
     assert!(output.status.success(), "{}", stderr(&output));
@@ -156,7 +156,7 @@ fn without_root_permission_is_denied() {
         "{MOUNT}exec setpriv --reuid 65534 --regid 65534 --clear-groups '{}' sched:sched_switch",
         list.display()
     );
-    let Some(output) = in_namespace("without_root_permission_is_denied", &script) else {
+    let Some(output) = in_namespace(&script) else {
         return;
     };
     // Whether the captured kernel can be read depends on where the crate lies.
@@ -214,7 +214,7 @@ fn decode_of_the_running_kernel() {
             "{MOUNT}cd '{}'\nEVENTS='{EVENTS}'\nEND='kill -{signal} $decode'\n{TRACED}",
             dir.path().display()
         );
-        let Some(output) = in_namespace("decode_of_the_running_kernel", &script) else {
+        let Some(output) = in_namespace(&script) else {
             return;
         };
         assert!(output.status.success(), "{}", stderr(&output));
@@ -274,7 +274,7 @@ wait $decode; wait $head
 [ ! -e /sys/kernel/tracing/instances/decode-$decode ]",
         dir.path().display()
     );
-    let Some(output) = in_namespace("decode_whose_reader_goes", &script) else {
+    let Some(output) = in_namespace(&script) else {
         return;
     };
     assert!(output.status.success(), "{}", stderr(&output));
@@ -291,7 +291,7 @@ wait $decode && exit 3
 [ ! -e /sys/kernel/tracing/instances/decode-$decode ]
 done"
     );
-    let Some(output) = in_namespace("decode_of_what_cannot_be_traced", &script) else {
+    let Some(output) = in_namespace(&script) else {
         return;
     };
     assert!(output.status.success(), "{}", stderr(&output));
@@ -328,7 +328,7 @@ dd if=$own/per_cpu/cpu0/trace_pipe_raw of=cpu0.raw iflag=nonblock status=none \
 echo ==; "$DECODE" cpu0.raw"#,
         dir.path().display()
     );
-    let Some(output) = in_namespace("decode_of_a_buffer_run_over", &script) else {
+    let Some(output) = in_namespace(&script) else {
         return;
     };
     assert!(output.status.success(), "{}", stderr(&output));

@@ -97,7 +97,7 @@ fn unknown(root: &Path) -> String {
 
 #[test]
 fn what_cannot_be_evaluated() {
-    for root in support::corpus("what_cannot_be_evaluated") {
+    for root in support::corpus() {
         let name = format!("unknown-{}", support::name(&root));
         insta::assert_snapshot!(name, unknown(&root));
     }
@@ -105,9 +105,6 @@ fn what_cannot_be_evaluated() {
 
 #[test]
 fn of_every_whole_kernel() {
-    let count: usize = support::corpus("of_every_whole_kernel")
-        .iter()
-        .map(|kernel| check(kernel))
-        .sum();
+    let count: usize = support::corpus().iter().map(|kernel| check(kernel)).sum();
     eprintln!("{count} print fmts");
 }

@@ -323,7 +323,7 @@ fn provoke(directory: &Path) -> Vec<Expectation> {
 
 #[test]
 fn what_is_provoked_is_seen() {
-    let Some(kernel) = live("what_is_provoked_is_seen") else {
+    let Some(kernel) = live() else {
         return;
     };
     let events = events(&kernel, &PROVOKED);
@@ -381,7 +381,7 @@ fn what_is_provoked_is_seen() {
 #[test]
 fn the_path_is_right_whatever_struct_is_common() {
     const DIRECTORY_FLAG: u64 = 0x200;
-    let Some(kernel) = live("the_path_is_right_whatever_struct_is_common") else {
+    let Some(kernel) = live() else {
         return;
     };
     let unlink = events(&kernel, &["syscalls:sys_enter_unlinkat"]);
@@ -440,11 +440,10 @@ fn the_path_is_right_whatever_struct_is_common() {
 /// Against the kernel's memory, read in another way than the crate does.
 #[test]
 fn no_class_is_wrong_on_the_running_kernel() {
-    const TEST: &str = "no_class_is_wrong_on_the_running_kernel";
-    let Some(kernel) = live(TEST) else { return };
+    let Some(kernel) = live() else { return };
     let classes = match kcore::classes() {
         Ok(classes) => classes,
-        Err(why) => return support::skip(TEST, &why),
+        Err(why) => return support::skip(&why),
     };
     let names = kernel.events().expect("events");
     let mut times = std::collections::HashMap::<&str, usize>::new();
@@ -488,14 +487,10 @@ fn no_class_is_wrong_on_the_running_kernel() {
 
 #[test]
 fn every_event_can_be_attached_to() {
-    const TEST: &str = "every_event_can_be_attached_to";
     if std::env::var_os("TRACEPOINTS_ALL_EVENTS").is_none() {
-        return support::skip(
-            TEST,
-            "it takes a minute or two: set TRACEPOINTS_ALL_EVENTS=1 to run it",
-        );
+        return support::skip("it takes a minute or two: set TRACEPOINTS_ALL_EVENTS=1 to run it");
     }
-    let Some(kernel) = live(TEST) else { return };
+    let Some(kernel) = live() else { return };
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let limit = rustix::process::Rlimit {
         current: limit.maximum,
@@ -536,7 +531,7 @@ fn getppid(times: usize) {
 
 #[test]
 fn losses_are_counted_exactly() {
-    let Some(kernel) = live("losses_are_counted_exactly") else {
+    let Some(kernel) = live() else {
         return;
     };
     let events = events(&kernel, &["syscalls:sys_enter_getppid"]);
@@ -560,7 +555,7 @@ fn losses_are_counted_exactly() {
 
 #[test]
 fn counts_and_histograms() {
-    let Some(kernel) = live("counts_and_histograms") else {
+    let Some(kernel) = live() else {
         return;
     };
     let counted = events(
@@ -610,7 +605,7 @@ fn counts_and_histograms() {
 
 #[test]
 fn what_a_filter_leaves() {
-    let Some(kernel) = live("what_a_filter_leaves") else {
+    let Some(kernel) = live() else {
         return;
     };
     let opened = events(&kernel, &["syscalls:sys_enter_openat"]);
@@ -648,7 +643,7 @@ fn what_a_filter_leaves() {
 
 #[test]
 fn nothing_is_left_behind() {
-    let Some(kernel) = live("nothing_is_left_behind") else {
+    let Some(kernel) = live() else {
         return;
     };
     let events = events(
@@ -685,8 +680,7 @@ fn nothing_is_left_behind() {
 /// Events that take no tracepoint program, each made and removed here.
 #[test]
 fn kinds_of_events_that_cannot_be_attached_to() {
-    const TEST: &str = "kinds_of_events_that_cannot_be_attached_to";
-    let Some(kernel) = live(TEST) else { return };
+    let Some(kernel) = live() else { return };
     let dynamic = kernel.tracefs().join("dynamic_events");
     let command = |text: &str| {
         let file = File::options().append(true).open(&dynamic);
@@ -722,10 +716,9 @@ fn kinds_of_events_that_cannot_be_attached_to() {
         ),
     ] {
         if let Err(error) = command(&make) {
-            support::skip(
-                TEST,
-                &format!("this kernel does not make {name}, {kind:?}: {error}"),
-            );
+            support::skip(&format!(
+                "this kernel does not make {name}, {kind:?}: {error}"
+            ));
             continue;
         }
         let outcome = kernel
@@ -767,7 +760,7 @@ fn kinds_of_events_that_cannot_be_attached_to() {
 
 #[test]
 fn slips_are_told() {
-    let Some(kernel) = live("slips_are_told") else {
+    let Some(kernel) = live() else {
         return;
     };
     let unlink = events(&kernel, &["syscalls:sys_enter_unlinkat"]);
@@ -814,7 +807,7 @@ fn kernel_has_values(event: &Tracepoint<'_>) -> bool {
 /// The classic first program: who unlinks what.
 #[test]
 fn attach_traces_a_command() {
-    let Some(_) = live("attach_traces_a_command") else {
+    let Some(_) = live() else {
         return;
     };
     let attach = |arguments: &[&str]| {
@@ -893,8 +886,7 @@ fn attach_traces_a_command() {
 /// Without the rights to, it is said which are missing.
 #[test]
 fn without_rights_it_is_said_which() {
-    const TEST: &str = "without_rights_it_is_said_which";
-    let Some(_) = live(TEST) else { return };
+    let Some(_) = live() else { return };
     // Root without what makes it so; it still reads tracefs, which is root's.
     let output = Command::new("setpriv")
         .args(["--bounding-set", "-bpf,-perfmon,-sys_admin,-sys_resource"])
@@ -903,7 +895,7 @@ fn without_rights_it_is_said_which() {
         .args(["sched:sched_process_exec", "--duration", "0"])
         .output();
     let Ok(output) = output else {
-        return support::skip(TEST, "there is no setpriv");
+        return support::skip("there is no setpriv");
     };
     assert!(!output.status.success());
     assert_eq!(
@@ -917,7 +909,7 @@ fn without_rights_it_is_said_which() {
 /// word.
 #[test]
 fn classes_in_memory() {
-    let Some(kernel) = live("classes_in_memory") else {
+    let Some(kernel) = live() else {
         return;
     };
     let names = kernel.events().expect("events");

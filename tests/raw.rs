@@ -20,7 +20,7 @@ use tracepoints::{Error, Kernel, RawTracepoint};
 
 #[test]
 fn as_many_arguments_as_the_kernel_says() {
-    for root in support::corpus("as_many_arguments_as_the_kernel_says") {
+    for root in support::corpus() {
         let Ok(truth) = fs::read_to_string(root.join("truth/raw_tp.tsv")) else {
             continue;
         };
@@ -74,7 +74,7 @@ fn of_known_tracepoints() {
 
 #[test]
 fn bare_tracepoints_are_those_without_an_event() {
-    for root in support::corpus("bare_tracepoints_are_those_without_an_event") {
+    for root in support::corpus() {
         let kernel = Kernel::at(&root).expect("a kernel");
         if matches!(kernel.btf_objects(), Err(Error::NoBtf { .. })) {
             assert!(matches!(

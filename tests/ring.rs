@@ -628,7 +628,7 @@ fn lines_are_the_kernels() {
 
 #[test]
 fn lines_are_the_kernels_on_whole_ones() {
-    let kernels = support::corpus("lines_are_the_kernels_on_whole_ones");
+    let kernels = support::corpus();
     for root in with_ring(kernels) {
         let (total, syscalls, texts) = compare(&root);
         println!(

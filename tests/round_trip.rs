@@ -49,7 +49,7 @@ fn of_every_fixture() {
 
 #[test]
 fn of_every_whole_kernel() {
-    for root in support::corpus("of_every_whole_kernel") {
+    for root in support::corpus() {
         let files = check(&root);
         println!("{}: {files} format files", support::name(&root));
     }

@@ -111,7 +111,7 @@ fn no_class_is_wrong_on_whole_kernels() {
         ("6.18.15-x86_64", 43),
         ("7.3.4-x86_64", 0),
     ]);
-    for root in support::corpus("no_class_is_wrong_on_whole_kernels") {
+    for root in support::corpus() {
         let name = support::name(&root);
         let counts = check(&root);
         println!("{name}: {counts:?}");
@@ -130,7 +130,7 @@ fn no_class_is_wrong_on_whole_kernels() {
 /// without asking: `btf_ids` is read only where several fit.
 #[test]
 fn the_kernels_own_word() {
-    let mut kernels = support::corpus("the_kernels_own_word");
+    let mut kernels = support::corpus();
     kernels.extend(support::fixtures());
     for root in kernels
         .iter()

@@ -19,28 +19,27 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 }
 
 /// Whole captured kernels, too large for the repository: those in the directory
-/// `TRACEPOINTS_CORPUS` names. Says on stderr, past the test harness, what is
-/// skipped without it.
-pub(crate) fn corpus(test: &str) -> Vec<PathBuf> {
-    match std::env::var_os("TRACEPOINTS_CORPUS") {
-        Some(dir) => {
-            let kernels = kernels_in(Path::new(&dir));
-            assert!(!kernels.is_empty(), "TRACEPOINTS_CORPUS holds no kernels");
-            kernels
-        }
-        None => {
-            skip(
-                test,
-                "TRACEPOINTS_CORPUS names no directory of whole captured kernels",
-            );
-            Vec::new()
-        }
-    }
+/// `TRACEPOINTS_CORPUS` names. Without it there are none, and the test says so.
+pub(crate) fn corpus() -> Vec<PathBuf> {
+    let Some(dir) = std::env::var_os("TRACEPOINTS_CORPUS") else {
+        skip("TRACEPOINTS_CORPUS names no directory of whole captured kernels");
+        return Vec::new();
+    };
+    let kernels = kernels_in(Path::new(&dir));
+    assert!(!kernels.is_empty(), "TRACEPOINTS_CORPUS holds no kernels");
+    kernels
 }
 
-/// Says that a test could not run, where the harness would swallow it.
-pub(crate) fn skip(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+/// Reports, past the test harness, that the current test does not run, or only in part.
+pub(crate) fn skip(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED {}: {why}", test_name());
+}
+
+/// The full name of the current test, such as `probe::losses::are_counted`. The test
+/// harness names each test's thread after it; threads a test starts have other names.
+pub(crate) fn test_name() -> String {
+    let thread = std::thread::current();
+    thread.name().unwrap_or("an unnamed thread").to_owned()
 }
 
 /// The name of a kernel's directory.
