@@ -1,8 +1,9 @@
 //! The example programs, on the captured kernels of `tests/fixtures`.
 
+#[path = "it/support/kernels.rs"]
 mod support;
 
-#[path = "support/capture.rs"]
+#[path = "it/support/capture.rs"]
 mod capture;
 #[path = "support/example.rs"]
 mod example;

@@ -1,8 +1,9 @@
 //! What `decode` prints of saved pages.
 
+#[path = "it/support/kernels.rs"]
 mod support;
 
-#[path = "support/capture.rs"]
+#[path = "it/support/capture.rs"]
 mod capture;
 #[path = "support/example.rs"]
 mod example;

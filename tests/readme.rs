@@ -1,5 +1,6 @@
 //! What README.md shows is what the programs print.
 
+#[path = "it/support/kernels.rs"]
 mod support;
 
 #[path = "support/example.rs"]

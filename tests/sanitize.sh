@@ -11,8 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
 # Tests whose work is done in this process, not by the example programs.
-tests="--lib --test changing --test failures --test hostile --test layout --test print
-    --test probe --test raw --test resolution --test ring --test round_trip"
+tests="concurrent_change:: failures:: untrusted:: layout:: print_fmts:: probe::
+    raw_tracepoints:: resolution:: ring:: round_trip::"
 # Those that run the example programs, which cargo builds for them without sanitizers.
 examples="--skip attach_traces_a_command --skip without_rights_it_is_said_which
     --skip a_tracepoint_without_an_event"
@@ -29,15 +29,20 @@ nightly_has() { rustup component list --toolchain nightly --installed 2>/dev/nul
 
 address() {
     step "AddressSanitizer, leaks included"
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_stack_use_after_return=1 \
-        cargo test --target "$target" --target-dir target/sanitize/address $tests -- $examples
+    export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address"
+    export ASAN_OPTIONS=detect_stack_use_after_return=1
+    cargo test --target "$target" --target-dir target/sanitize/address --lib
+    cargo test --target "$target" --target-dir target/sanitize/address --test it -- \
+        $tests $examples
 }
 
 thread() {
     step "ThreadSanitizer"
     nightly_has rust-src || { echo "SKIPPED: no nightly toolchain with rust-src" >&2; return; }
-    RUSTFLAGS="-Zsanitizer=thread" cargo +nightly test -Zbuild-std --target "$target" \
-        --target-dir target/sanitize/thread --lib --test changing --test hostile --test resolution
+    export RUSTFLAGS="-Zsanitizer=thread"
+    cargo +nightly test -Zbuild-std --target "$target" --target-dir target/sanitize/thread --lib
+    cargo +nightly test -Zbuild-std --target "$target" --target-dir target/sanitize/thread \
+        --test it -- concurrent_change:: untrusted:: resolution::
 }
 
 # What makes system calls of its own (mapping, bpf(2), processes) Miri cannot run.
@@ -52,5 +57,5 @@ miri() {
 }
 
 for one in "${@:-address thread miri}"; do
-    for one in $one; do "$one"; done
+    for one in $one; do ("$one"); done
 done

@@ -1,7 +1,7 @@
 //! Writes the inputs fuzzing begins with, made of the fixtures: `seeds DIRECTORY`
 //! fills `DIRECTORY/<target>/`.
 
-#[path = "../../tests/support/btf.rs"]
+#[path = "../../tests/it/support/btf.rs"]
 mod btf;
 
 use std::collections::BTreeMap;

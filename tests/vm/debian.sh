@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests/probe.rs on a kernel of Debian's, by default the PREEMPT_RT one: gets
+# Runs the live tests on a kernel of Debian's, by default the PREEMPT_RT one: gets
 # the kernel and BusyBox, unpacked and not installed, and installs QEMU. Where these
 # cannot be had, says SKIPPED.
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Boots a kernel in QEMU and runs tests/probe.rs there: see README.md.
+# Boots a kernel in QEMU and runs the live tests there: see README.md.
 set -euo pipefail
 
 usage() { echo "usage: ${0##*/} VMLINUZ MODULES_DIR [MODULE…]" >&2; exit 2; }
@@ -24,7 +24,7 @@ mkdir -p "$root"/{bin,dev,etc,lib/modules,proc,sys,tmp,report}
 executable() {
     cargo "$@" --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
-probe=$(executable test --no-run --test probe)
+tests=$(executable test --no-run --test it)
 attach=$(executable build --example attach)
 list=$(executable build --example list)
 install_program() {
@@ -36,7 +36,7 @@ install_program() {
         cp -L "$library" "$root$library"
     done
 }
-install_program "$probe" probe
+install_program "$tests" it
 install_program "$attach" attach
 install_program "$list" list
 # Tests want these as distributions have them; BusyBox's shell removes files itself.
@@ -74,7 +74,7 @@ for module in ata_piix sd_mod crc32c_generic ext4 "$@"; do add_module "$module";
 # Which tests, and how: arguments and environment as here; or something else.
 if [ -n "${VM_COMMAND:-}" ]; then printf '%s\n' "$VM_COMMAND" >"$root/etc/command"; fi
 {
-    echo "arguments='${VM_TESTS:-}'"
+    echo "arguments='${VM_TESTS:-probe::}'"
     for name in TRACEPOINTS_ALL_EVENTS RUST_BACKTRACE; do
         if [ -n "${!name:-}" ]; then echo "export $name='${!name}'"; fi
     done

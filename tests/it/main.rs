@@ -1,0 +1,28 @@
+//! The tests of the library, in one program.
+
+#[path = "../support/example.rs"]
+mod example;
+mod support;
+
+mod concurrent_change;
+mod dependencies;
+mod emit;
+mod failures;
+mod generated_kernels;
+mod ground_truth;
+mod layout;
+mod limits;
+mod many_at_once;
+mod other_architectures;
+mod print_fmts;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod probe;
+#[cfg(target_os = "linux")]
+mod programs;
+mod raw_tracepoints;
+mod resolution;
+mod ring;
+mod round_trip;
+mod syscalls;
+mod unsafe_code;
+mod untrusted;
