@@ -11,7 +11,6 @@ mod failures;
 mod generated_kernels;
 mod ground_truth;
 mod layout;
-mod limits;
 mod many_at_once;
 mod other_architectures;
 mod print_fmts;
