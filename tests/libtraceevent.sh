@@ -3,9 +3,9 @@
 # compares the texts. Takes libtraceevent's headers (Debian: libtraceevent-dev), a C
 # compiler, and TRACEPOINTS_CORPUS, the directory of whole captured kernels.
 #
-# Where both differ, the kernel's own lines (ring/trace.txt) were asked: tests/it/ring.rs
-# holds this crate to every one of them. So the kinds of differences are known, and any
-# other is a failure:
+# Where both differ, the kernel's own lines (ring/trace.txt) were asked:
+# tests/it/ground_truth/trace_lines.rs holds this crate to every one of them. So the kinds
+# of differences are known, and any other is a failure:
 #
 # syscall      the kernel has an own form for system calls, libtraceevent takes
 #              their print fmt

@@ -10,12 +10,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
-# Tests whose work is done in this process, not by the example programs.
+# Tests whose work is done in this process, not by the example programs, which cargo
+# builds for them without sanitizers.
 tests="concurrent_change:: failures:: untrusted:: layout:: print_fmts:: probe::
     raw_tracepoints:: resolution:: ring:: round_trip::"
-# Those that run the example programs, which cargo builds for them without sanitizers.
-examples="--skip attach_traces_a_command --skip without_rights_it_is_said_which
-    --skip a_tracepoint_without_an_event"
 
 # What Miri, some thousand times slower, ends within minutes: not what reads whole BTF
 # objects, as the programs' own tests do, nor hundreds of random cases.
@@ -33,7 +31,7 @@ address() {
     export ASAN_OPTIONS=detect_stack_use_after_return=1
     cargo test --target "$target" --target-dir target/sanitize/address --lib
     cargo test --target "$target" --target-dir target/sanitize/address --test it -- \
-        $tests $examples
+        $tests
 }
 
 thread() {

@@ -1,7 +1,5 @@
 //! The tests of the library, in one program.
 
-#[path = "../support/example.rs"]
-mod example;
 mod support;
 
 mod concurrent_change;
@@ -16,7 +14,6 @@ mod other_architectures;
 mod print_fmts;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod probe;
-#[cfg(target_os = "linux")]
 mod programs;
 mod raw_tracepoints;
 mod resolution;

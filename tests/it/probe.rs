@@ -13,14 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::example;
 use crate::support;
-use crate::support::kcore;
 use crate::support::live::live;
 use rustix::fs::{AtFlags, CWD};
 use rustix::process::{Pid, Signal};
 use tracepoints::probe::{FieldValue, Probe, ProbeError, ProbeRecord, UnattachableKind};
-use tracepoints::{Error, Evidence, Kernel, KernelSource, Tracepoint, Value};
+use tracepoints::{Error, Kernel, Tracepoint, Value};
 
 /// Events, of which those the kernel has not are named on stderr.
 fn events<'k>(kernel: &'k Kernel, names: &[&str]) -> Vec<Tracepoint<'k>> {
@@ -430,54 +428,6 @@ fn the_path_is_right_whatever_struct_is_common() {
     );
 }
 
-/// Against the kernel's memory, read in another way than the crate does.
-#[test]
-fn no_class_is_wrong_on_the_running_kernel() {
-    let Some(kernel) = live() else { return };
-    let classes = match kcore::classes() {
-        Ok(classes) => classes,
-        Err(why) => return support::skip(&why),
-    };
-    let names = kernel.events().expect("events");
-    let mut times = std::collections::HashMap::<&str, usize>::new();
-    for name in names.names() {
-        *times.entry(name.event()).or_default() += 1;
-    }
-    let mut counts = std::collections::BTreeMap::<String, usize>::new();
-    let mut wrong = Vec::new();
-    for name in names.names() {
-        let Some(class) = classes.get(name.event()) else {
-            continue;
-        };
-        if times[name.event()] > 1 || name.category() == "syscalls" {
-            continue;
-        }
-        let context = kernel.tracepoint(name).expect("an event").context();
-        let context = context.expect("a context");
-        let evidence = match context.evidence() {
-            Evidence::Kernel(source) => format!("{source:?}"),
-            evidence => evidence.as_str().to_owned(),
-        };
-        *counts.entry(evidence).or_default() += 1;
-        let is_right = match context.evidence() {
-            Evidence::Ambiguous => context.candidates().contains(class),
-            Evidence::Format(_) => context.class().is_none(),
-            _ => context.class() == Some(class),
-        };
-        if !is_right {
-            wrong.push(format!("{name}: {class}, not {context:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    let compared: usize = counts.values().sum();
-    eprintln!(
-        "{compared} of {} events have the class the kernel's memory says: {counts:?}",
-        names.names().len()
-    );
-    // Half are system calls.
-    assert!(compared > names.names().len() / 4, "{compared}");
-}
-
 #[test]
 fn every_event_can_be_attached_to() {
     if std::env::var_os("TRACEPOINTS_ALL_EVENTS").is_none() {
@@ -795,131 +745,4 @@ fn slips_are_told() {
 /// Linux 6.19 and later record what the pointers point at.
 fn kernel_has_values(event: &Tracepoint<'_>) -> bool {
     event.format().field("__pathname_val").is_some()
-}
-
-/// The classic first program: who unlinks what.
-#[test]
-fn attach_traces_a_command() {
-    let Some(_) = live() else {
-        return;
-    };
-    let attach = |arguments: &[&str]| {
-        let output = Command::new(example::example("attach"))
-            .args(arguments)
-            .output()
-            .expect("it runs");
-        let said = example::stderr(&output).to_owned();
-        (example::stdout(&output).to_owned(), said, output.status)
-    };
-    let file = std::env::temp_dir().join(format!("tracepoints-rm-{}", std::process::id()));
-    fs::write(&file, "").expect("a file");
-    let path = file.to_str().expect("UTF-8");
-    let unlink = [
-        "syscalls:sys_enter_unlinkat",
-        "--fields",
-        "pid,comm,pathname",
-    ];
-    // A shell of its own, so that the one that removes is a grandchild.
-    let remove = format!("rm {path}; true");
-    let command = ["--", "sh", "-c", &remove];
-    let (out, said, status) = attach(&[&unlink[..], &command[..]].concat());
-    assert!(status.success(), "{said}");
-    let end = format!("syscalls:sys_enter_unlinkat: pathname=\"{path}\"\n");
-    assert!(out.contains("] rm-") && out.ends_with(&end), "{out}");
-    assert_eq!(out.lines().count(), 1, "{out}");
-    assert_eq!(said, "attach: 1 record\n");
-
-    fs::write(&file, "").expect("a file");
-    let (out, ..) = attach(&[&unlink[..], &["--json"], &command[..]].concat());
-    let record: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!(record["fields"]["pathname"], *path);
-    assert_eq!(record["comm"], "rm");
-    assert_eq!(record["pid"], record["tid"]);
-
-    fs::write(&file, "").expect("a file");
-    let (out, ..) = attach(&[&unlink[..1], &["--pretty"], &command[..]].concat());
-    let end = format!("sys_unlinkat(dfd: -100, pathname: \"{path}\", flag: 0)\n");
-    assert!(out.ends_with(&end), "{out}");
-
-    let (out, said, _) = attach(&["--count", "syscalls:sys_enter_exit_group", "--", "true"]);
-    assert_eq!(
-        (out.as_str(), said.as_str()),
-        ("1  syscalls:sys_enter_exit_group\n", "")
-    );
-    let histogram = [
-        "--hist",
-        "error_code",
-        "syscalls:sys_enter_exit_group",
-        "--",
-    ];
-    let (out, said, _) = attach(&[&histogram[..], &["sh", "-c", "exit 5"]].concat());
-    assert!(
-        out.contains("[4, 7]") && out.lines().count() == 2,
-        "{out}{said}"
-    );
-    let (_, said, status) = attach(&["sched:sched_process_exec", "--", "/no/such/program"]);
-    assert!(said.contains("/no/such/program: No such file"), "{said}");
-    assert!(status.success());
-
-    let refused = |arguments: &[&str]| {
-        let (out, said, status) = attach(arguments);
-        assert!(!status.success() && out.is_empty(), "{out}");
-        said
-    };
-    assert_eq!(
-        refused(&["sched:sched_proces_exec"]),
-        "attach: no event sched:sched_proces_exec; did you mean sched:sched_process_exec?\n"
-    );
-    assert_eq!(
-        refused(&["sched:sched_process_exec", "--filter", "pid == -9999999999"]),
-        "attach: sched:sched_process_exec: pid is 32 bits, signed, and cannot be -9999999999\n"
-    );
-}
-
-/// Without the rights to, it is said which are missing.
-#[test]
-fn without_rights_it_is_said_which() {
-    let Some(_) = live() else { return };
-    // Root without what makes it so; it still reads tracefs, which is root's.
-    let output = Command::new("setpriv")
-        .args(["--bounding-set", "-bpf,-perfmon,-sys_admin,-sys_resource"])
-        .args(["--inh-caps", "-bpf,-perfmon,-sys_admin,-sys_resource", "--"])
-        .arg(example::example("attach"))
-        .args(["sched:sched_process_exec", "--duration", "0"])
-        .output();
-    let Ok(output) = output else {
-        return support::skip("there is no setpriv");
-    };
-    assert!(!output.status.success());
-    assert_eq!(
-        example::stderr(&output),
-        "attach: permission denied: making maps takes CAP_BPF and CAP_PERFMON \
-         (before Linux 5.8, CAP_SYS_ADMIN): run as root\n"
-    );
-}
-
-/// The class a program gets its name from, where the kernel's memory has the last
-/// word.
-#[test]
-fn classes_in_memory() {
-    let Some(kernel) = live() else {
-        return;
-    };
-    let names = kernel.events().expect("events");
-    let mut settled = 0;
-    for name in names.names() {
-        let context = kernel
-            .tracepoint(name)
-            .and_then(|event| event.context())
-            .expect("a context");
-        if let Evidence::Kernel(KernelSource::Memory) = context.evidence() {
-            let class = context.class().expect("a class");
-            assert!(
-                context.candidates().iter().any(|one| one == class),
-                "{name}"
-            );
-            settled += 1;
-        }
-    }
-    eprintln!("{settled} classes settled by the kernel's memory");
 }

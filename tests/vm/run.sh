@@ -74,7 +74,7 @@ for module in ata_piix sd_mod crc32c_generic ext4 "$@"; do add_module "$module";
 # Which tests, and how: arguments and environment as here; or something else.
 if [ -n "${VM_COMMAND:-}" ]; then printf '%s\n' "$VM_COMMAND" >"$root/etc/command"; fi
 {
-    echo "arguments='${VM_TESTS:-probe::}'"
+    echo "arguments='${VM_TESTS:-probe:: programs::attach:: ground_truth::running_kernel::}'"
     for name in TRACEPOINTS_ALL_EVENTS RUST_BACKTRACE; do
         if [ -n "${!name:-}" ]; then echo "export $name='${!name}'"; fi
     done

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::example;
-use crate::example::{stderr, stdout};
+use super::example;
+use super::example::{stderr, stdout};
 use crate::support;
 use serde_json::Value;
 

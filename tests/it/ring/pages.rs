@@ -1,0 +1,227 @@
+//! What is read of a page: each kind of entry, times, losses, and errors of damaged pages.
+
+use super::{HEADER_64, MACHINES, PageWriter, entries, layout};
+use tracepoints::ring::{Lost, PageLayout, PageLayoutError, RingError};
+use tracepoints::{ByteOrder, Machine};
+
+#[test]
+fn every_kind_of_entry() {
+    for machine in MACHINES {
+        let mut page = PageWriter::new(machine);
+        page.record(3, 0, 0x102)
+            // The length behind the header counts itself.
+            .header(0, 5)
+            .word(4 + 8)
+            .words(2, 7)
+            .header(30, 6)
+            .word(2)
+            .record(1, 1, 8)
+            // One given up, of which the time goes on.
+            .header(29, 10)
+            .word(8)
+            .word(0)
+            .record(1, 0, 9)
+            // One that took no time: the kernel writes 1.
+            .header(29, 1)
+            .word(4)
+            .record(1, 0, 10)
+            // The end, whatever comes.
+            .header(29, 0)
+            .record(1, 0, 11);
+        let long_after = 1005 + (2 << 27) + 7;
+        assert_eq!(
+            entries(machine, &page.page(1000, 0, &[])),
+            [
+                (1000, Some(0x102), 12),
+                (1005, Some(7), 8),
+                (long_after, Some(8), 4),
+                (long_after + 10, Some(9), 4),
+                (long_after + 10, Some(10), 4),
+            ]
+        );
+    }
+}
+
+/// Of absolute times the page knows the highest bits.
+#[test]
+fn absolute_times() {
+    for machine in MACHINES {
+        let at = |page_time: u64, written: u64| {
+            let mut page = PageWriter::new(machine);
+            page.header(31, (written & 0x7ff_ffff) as u32)
+                .word((written >> 27) as u32)
+                .record(1, 2, 1);
+            entries(machine, &page.page(page_time, 0, &[]))[0].0
+        };
+        // Below 2^59 ns, 18 years, a time may also go back.
+        assert_eq!(at(1 << 40, 5000), 5002);
+        let high = 3 << 59;
+        assert_eq!(at(high + 100, 5000), high + 5002);
+        // The low bits began anew since the page was.
+        assert_eq!(at(high + 6000, 5000), (4 << 59) + 5002);
+    }
+}
+
+#[test]
+fn lost_events_are_a_fact() {
+    for machine in MACHINES {
+        let layout = layout(machine.long_size() == 8);
+        let mut page = PageWriter::new(machine);
+        page.record(2, 0, 1);
+        let count = page.number(70_000, machine.long_size() as usize);
+        let lost = |bytes: &[u8]| {
+            layout
+                .page(bytes, machine.byte_order())
+                .map(|page| page.lost())
+        };
+        assert_eq!(lost(&page.page(0, 0, &[])), Ok(None));
+        let bytes = page.page(0, 3 << 30, &count);
+        assert_eq!(lost(&bytes), Ok(Some(Lost::Events(70_000))));
+        assert_eq!(entries(machine, &bytes).len(), 1);
+        assert_eq!(lost(&page.page(0, 1 << 31, &[])), Ok(Some(Lost::Unknown)));
+        // Adding 1 << 31, an int, to a long is subtracting it.
+        let sign = match machine.long_size() {
+            8 => u64::from(u32::MAX) << 32,
+            _ => 0,
+        };
+        let bytes = page.page(0, sign | 3 << 30, &count);
+        assert_eq!(lost(&bytes), Ok(Some(Lost::Events(70_000))));
+        assert_eq!(entries(machine, &bytes).len(), 1);
+
+        // No room for the count that is said to be there.
+        let mut full = PageWriter::new(machine);
+        let room = layout.page_size() - 8 - machine.long_size() as usize;
+        full.data.resize(room, 0);
+        assert!(matches!(
+            lost(&full.page(0, 1 << 31, &[])),
+            Ok(Some(Lost::Unknown))
+        ));
+        assert!(matches!(
+            lost(&full.page(0, 3 << 30, &[])),
+            Err(RingError::Overlong { .. })
+        ));
+    }
+}
+
+#[test]
+fn damaged_pages() {
+    let machine = Machine::new(ByteOrder::Little, true);
+    let read = |bytes: &[u8]| -> Vec<Result<u64, RingError>> {
+        layout(true)
+            .pages(bytes, ByteOrder::Little)
+            .flat_map(|page| match page {
+                Ok(page) => page
+                    .entries()
+                    .map(|entry| entry.map(|entry| entry.timestamp()))
+                    .collect(),
+                Err(error) => vec![Err(error)],
+            })
+            .collect()
+    };
+    let good = PageWriter::new(machine).record(1, 1, 1).page(10, 0, &[]);
+
+    // More used than there is room for; the next page is read all the same.
+    let mut overlong = good.clone();
+    overlong[8] = 113;
+    let error = RingError::Overlong {
+        offset: 0,
+        used: 113,
+        room: 112,
+    };
+    assert_eq!(
+        read(&[overlong, good.clone()].concat()),
+        [Err(error), Ok(11)]
+    );
+    let mut overlong = good.clone();
+    overlong[14] = 1;
+    assert!(matches!(
+        read(&overlong)[..],
+        [Err(RingError::Overlong { .. })]
+    ));
+
+    // A file that ends inside a page: what is used of it may be there.
+    let twice = [good.clone(), good.clone()].concat();
+    assert_eq!(read(&twice[..128 + 24]), [Ok(11), Ok(11)]);
+    let cut = |needed, length| {
+        Err(RingError::CutPage {
+            offset: 128,
+            needed,
+            length,
+        })
+    };
+    assert_eq!(read(&twice[..128 + 23]), [Ok(11), cut(24, 23)]);
+    assert_eq!(read(&twice[..128 + 1]), [Ok(11), cut(16, 1)]);
+    assert_eq!(read(&twice[..128]), [Ok(11)]);
+
+    // Records that end behind their page, or have no length.
+    let cut = |offset, needed, left| {
+        Err(RingError::CutRecord {
+            offset,
+            needed,
+            left,
+        })
+    };
+    let bad = |length| Err(RingError::BadLength { offset: 24, length });
+    for (header, behind, expected) in [
+        (5, &[][..], cut(24, 24, 4)),
+        (28, &[0; 4], cut(24, 116, 8 + 12)),
+        (0, &[], cut(24, 8, 4)),
+        (0, &[0], bad(0)),
+        (0, &[3], bad(3)),
+        (0, &[6, 0, 0], bad(6)),
+        (0, &[8], cut(24, 12, 8)),
+        (0, &[u32::MAX - 3], cut(24, u64::from(u32::MAX) + 1, 8)),
+        (29, &[], cut(24, 8, 4)),
+        (29, &[0], bad(0)),
+        (29, &[400], cut(24, 404, 8)),
+        (30, &[], cut(24, 8, 4)),
+        (31, &[], cut(24, 8, 4)),
+    ] {
+        let mut page = PageWriter::new(machine);
+        page.record(1, 1, 1).header(header, 2);
+        for word in behind {
+            page.word(*word);
+        }
+        let found = read(&page.page(10, 0, &[]));
+        let left = page.data.len() - 8;
+        let expected = match expected {
+            Err(RingError::CutRecord { offset, needed, .. }) => cut(offset, needed, left),
+            other => other,
+        };
+        assert_eq!(found, [Ok(11), expected], "{header} {behind:?}");
+    }
+    // A header cut off.
+    let mut page = PageWriter::new(machine);
+    page.record(1, 1, 1).data.extend([1, 2]);
+    assert_eq!(read(&page.page(10, 0, &[])), [Ok(11), cut(24, 4, 2)]);
+}
+
+#[test]
+fn layouts_no_kernel_has() {
+    for (from, to) in [
+        ("timestamp", "time"),
+        ("commit", "written"),
+        ("data", "bytes"),
+        ("offset:0;\tsize:8", "offset:0;\tsize:4"),
+        ("offset:8;\tsize:8", "offset:8;\tsize:2"),
+        ("offset:8;\tsize:8", "offset:4;\tsize:8"),
+        ("offset:16", "offset:12"),
+        ("size:112", "size:0"),
+        ("\tfield: char", "\tfield:char"),
+        ("signed:1;\n\tfield: int", "signed:2;\n\tfield: int"),
+    ] {
+        let text = HEADER_64.replace(from, to);
+        assert_ne!(text, HEADER_64);
+        let error = PageLayout::parse(&text).expect_err(to);
+        assert!(!error.to_string().is_empty());
+    }
+    assert_eq!(
+        PageLayout::parse(""),
+        Err(PageLayoutError::Missing { field: "timestamp" })
+    );
+    // As large as a file can say.
+    let huge = HEADER_64.replace("size:112", "size:4294967295");
+    let huge = PageLayout::parse(&huge).expect("a layout");
+    let pages: Vec<_> = huge.pages(&[0; 64], ByteOrder::Little).collect();
+    assert!(matches!(pages[..], [Ok(_)]));
+}
