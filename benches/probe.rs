@@ -61,7 +61,7 @@ mod live {
         println!("attach to one event                {one:>12.1?}  (at most 1 ms)");
         let patterns = ["sched:*".parse().expect("a pattern")];
         let names = kernel.select(&patterns).expect("events");
-        let events: Vec<Tracepoint<'_>> = names
+        let events: Vec<Tracepoint> = names
             .names()
             .iter()
             .map(|name| kernel.tracepoint(name).expect("an event"))

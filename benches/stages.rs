@@ -52,7 +52,7 @@ fn names(kernel: &Kernel) -> Vec<EventName> {
     kernel.events().expect("events").into_iter().collect()
 }
 
-fn tracepoints(kernel: &Kernel) -> Vec<Tracepoint<'_>> {
+fn tracepoints(kernel: &Kernel) -> Vec<Tracepoint> {
     let tracepoint = |name| kernel.tracepoint(name).expect("an event");
     names(kernel).iter().map(tracepoint).collect()
 }

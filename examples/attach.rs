@@ -133,11 +133,11 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-fn builder<'a>(
+fn builder(
     arguments: &Arguments,
-    events: &'a [Tracepoint<'a>],
+    events: &[Tracepoint],
     command: Option<&Suspended>,
-) -> ProbeBuilder<'a> {
+) -> ProbeBuilder {
     let mut builder = Probe::builder(events).data_limit(arguments.data);
     if let Some(fields) = &arguments.fields {
         builder = builder.fields(fields);

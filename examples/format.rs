@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
-use shared::Failure;
+use shared::{Failure, with_causes};
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
 use tracepoints::format::print::FieldPrint;
 use tracepoints::format::{Field, FieldKind};
 use tracepoints::{
-    Context, Error, EventName, EventPattern, Events, Evidence, Kernel, RawTracepoint, Slot,
-    Tracepoint,
+    Context, Error, EventName, EventPattern, Evidence, Kernel, Tracepoint, context::RawTracepoint,
+    kernel::Events, layout::Slot,
 };
 
 /// Shows a tracepoint's context struct, its sections and its fields.
@@ -88,7 +88,7 @@ struct FieldRow<'a> {
 }
 
 impl<'a> Description<'a> {
-    fn of(tracepoint: &'a Tracepoint<'_>) -> Result<Self, Error> {
+    fn of(tracepoint: &'a Tracepoint) -> Result<Self, Error> {
         let name = tracepoint.name();
         let format = tracepoint.format();
         let context = tracepoint.context()?;
@@ -146,16 +146,22 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     if let Some(emit) = arguments.emit {
         return write_emitted(kernel, &names, emit, out);
     }
+    let mut code = ExitCode::SUCCESS;
     for (index, name) in names.into_iter().enumerate() {
         let tracepoint = match kernel.tracepoint(&name) {
-            // Of a pattern's events, one may go meanwhile.
-            Err(error @ Error::EventGone { .. }) => {
-                eprintln!("format: {error}");
+            Ok(tracepoint) => tracepoint,
+            Err(error) => {
+                step_over(error, &mut code)?;
                 continue;
             }
-            tracepoint => tracepoint?,
         };
-        let description = Description::of(&tracepoint)?;
+        let description = match Description::of(&tracepoint) {
+            Ok(description) => description,
+            Err(error) => {
+                step_over(error, &mut code)?;
+                continue;
+            }
+        };
         if arguments.json {
             serde_json::to_writer(&mut *out, &description)?;
             writeln!(out)?;
@@ -166,7 +172,19 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
             write_text(&description, out)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+/// Reports an error that concerns one event alone, and returns any other.
+fn step_over(error: Error, code: &mut ExitCode) -> Result<(), Failure> {
+    match error {
+        // Of a pattern's events, one may go meanwhile.
+        Error::EventGone { .. } => {}
+        _ if error.is_of_one_event() => *code = ExitCode::FAILURE,
+        _ => return Err(error.into()),
+    }
+    eprintln!("format: {}", with_causes(&error));
+    Ok(())
 }
 
 /// The arguments of the tracepoints behind events, and of those without one.

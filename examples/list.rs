@@ -10,9 +10,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde::Serialize;
-use shared::Failure;
+use shared::{Failure, with_causes};
 use tracepoints::{
-    Context, Error, EventName, EventPattern, Events, Evidence, RawTracepoint, Tracepoint,
+    Context, Error, EventName, EventPattern, Evidence, Tracepoint, context::RawTracepoint,
+    kernel::Events,
 };
 
 /// Lists tracepoints with the struct an eBPF program attached to each gets.
@@ -79,7 +80,7 @@ impl BareRow {
 }
 
 impl<'a> Row<'a> {
-    fn of(name: &'a EventName, tracepoint: &Tracepoint<'_>, context: Context) -> Self {
+    fn of(name: &'a EventName, tracepoint: &Tracepoint, context: Context) -> Self {
         Self {
             category: name.category(),
             name: name.event(),
@@ -159,10 +160,8 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
             // A fact about a living kernel, and no failure of the list.
             Err(error @ Error::EventGone { .. }) => eprintln!("list: {error}"),
             // One bad file says nothing about the next; bad BTF and the like do.
-            Err(
-                error @ (Error::Format { .. } | Error::OtherEvent { .. } | Error::NotText { .. }),
-            ) => {
-                eprintln!("list: {error}");
+            Err(error) if error.is_of_one_event() => {
+                eprintln!("list: {}", with_causes(&error));
                 code = ExitCode::FAILURE;
             }
             Err(error) => return Err(error.into()),

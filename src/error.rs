@@ -17,11 +17,15 @@ pub enum Error {
         "tracefs is not mounted: mount it as root, `mount -t tracefs tracefs /sys/kernel/tracing`"
     )]
     NotMounted,
-    /// A file or directory is there, and this user may not read it.
-    #[error("permission denied: {}: run as root", shown(.path))]
-    PermissionDenied {
-        /// What may not be read.
+    /// A file or directory cannot be read.
+    #[error("cannot read {}", shown(.path))]
+    File {
+        /// The file or directory.
         path: PathBuf,
+        /// The event whose file it is; `None` for a file that many events need.
+        event: Option<EventName>,
+        /// Why not.
+        source: FileError,
     },
     /// A directory given as a captured kernel has no `tracing/` with events.
     #[error(
@@ -76,7 +80,7 @@ pub enum Error {
     #[error(transparent)]
     Name(#[from] NameError),
     /// A format file is not what a kernel writes.
-    #[error("{}: {source}", shown(.path))]
+    #[error("cannot parse {}", shown(.path))]
     Format {
         /// The file.
         path: PathBuf,
@@ -92,7 +96,7 @@ pub enum Error {
         found: String,
     },
     /// A BTF object cannot be read.
-    #[error("{}: {source}", shown(.path))]
+    #[error("cannot read the BTF in {}", shown(.path))]
     Btf {
         /// The object's file.
         path: PathBuf,
@@ -100,7 +104,7 @@ pub enum Error {
         source: BtfError,
     },
     /// A struct's types cannot be followed.
-    #[error("the context of {name} cannot be laid out: {source}")]
+    #[error("the context of {name} cannot be laid out")]
     Layout {
         /// The event.
         name: EventName,
@@ -140,7 +144,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The pages of the ring buffer are not what this crate can read.
-    #[error("{}: {source}", shown(.path))]
+    #[error("cannot read the page layout in {}", shown(.path))]
     PageLayout {
         /// The file that describes them.
         path: PathBuf,
@@ -180,67 +184,97 @@ pub enum Error {
         /// What the format file says.
         found: u32,
     },
-    /// A file is no UTF-8 text.
-    #[error("{} is not text: byte {offset} is no UTF-8", shown(.path))]
+}
+
+/// Why a file or a directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It is there, and this user may not read it.
+    #[error("permission denied: run as root")]
+    PermissionDenied,
+    /// It is not UTF-8 text.
+    #[error("not valid UTF-8 (byte {offset})")]
     NotText {
-        /// The file.
-        path: PathBuf,
-        /// Where the text ends, in bytes.
+        /// How many bytes before it are valid.
         offset: usize,
     },
-    /// A link stands where a file or a directory of a kernel should. In a captured
-    /// one links are not followed: they might lead out of it.
-    #[error("{} is a link, or behind one, and links are not followed: copy what it leads to in its place", shown(.path))]
-    Link {
-        /// The file or directory.
-        path: PathBuf,
-    },
-    /// What should be a file is a pipe, a device or a directory.
-    #[error("{} is no regular file", shown(.path))]
-    NotAFile {
-        /// What it is not.
-        path: PathBuf,
-    },
-    /// A file is larger than any kernel makes it.
-    #[error("{} is larger than {limit} bytes", shown(.path))]
+    /// It is a symbolic link, or lies behind one. In a captured kernel none is
+    /// followed, as it might lead out of the capture.
+    #[error(
+        "a symbolic link, which is not followed: copy the file or directory it leads to in its place"
+    )]
+    Link,
+    /// A pipe, a device or a directory stands where a file should.
+    #[error("not a regular file")]
+    NotAFile,
+    /// It is larger than any kernel makes it.
+    #[error("larger than {limit} bytes")]
     TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// How many bytes are read at most.
+        /// The largest it may be, in bytes.
         limit: u64,
     },
     /// Any other failure of the system.
-    #[error("{}: {source}", shown(.path))]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The failure.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 impl Error {
-    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => Self::PermissionDenied { path },
-            _ => Self::Io { path, source },
+    /// The failure to read a file that is not one event's.
+    pub(crate) fn file(path: impl Into<PathBuf>, source: impl Into<FileError>) -> Self {
+        Self::File {
+            path: path.into(),
+            event: None,
+            source: source.into(),
         }
     }
 
-    /// Whether it is what one file of an event is or holds, and so no matter to other
-    /// events.
-    pub(crate) fn is_of_its_file(&self) -> bool {
-        matches!(
-            self,
-            Self::Format { .. }
-                | Self::OtherEvent { .. }
-                | Self::NotText { .. }
-                | Self::TooLarge { .. }
-                | Self::NotAFile { .. }
-                | Self::Link { .. }
-        )
+    /// The same failure, of a file of this event.
+    pub(crate) fn of_event(mut self, name: &EventName) -> Self {
+        if let Self::File { event, .. } = &mut self {
+            *event = Some(name.clone());
+        }
+        self
     }
+
+    /// Whether the error concerns one event alone, so that a walk over many events can
+    /// report it and go on: a file of that event that cannot be read or is not what a
+    /// kernel writes, an event whose module was unloaded, a context that cannot be laid
+    /// out.
+    pub fn is_of_one_event(&self) -> bool {
+        match self {
+            Self::File { event, .. } => event.is_some(),
+            Self::EventGone { .. }
+            | Self::Format { .. }
+            | Self::OtherEvent { .. }
+            | Self::OtherEventId { .. }
+            | Self::Layout { .. }
+            | Self::NoStruct { .. }
+            | Self::Conflict { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// An error with its causes, in one line: for places that keep a text.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += ": ";
+        text += &error.to_string();
+        cause = error.source();
+    }
+    text
 }
 
 /// A path as a terminal may show it: a captured kernel's directories may have any

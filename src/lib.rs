@@ -20,10 +20,10 @@
 //! claimed: candidates are listed, and without BTF there is no name at all.
 //!
 //! [`format`](mod@format) reads and writes format files; [`emit`] writes
-//! contexts in C and Rust, and whole programs; [`RawTracepoint`] is what
-//! `raw_tp` and `tp_btf` programs get. [`ring`] reads pages of the ring buffer;
-//! [`EventsById`] knows which event a [`Record`] is of, whoever wrote it down, and
-//! [`TraceContext`] and [`Renderer`] show it as the kernel's `trace` file does.
+//! contexts in C and Rust, and whole programs; [`RawTracepoint`](context::RawTracepoint) is what
+//! `raw_tp` and `tp_btf` programs get. [`record::ring`] reads pages of the ring buffer;
+//! [`EventsById`](kernel::EventsById) knows which event a [`Record`] is of, whoever wrote it down, and
+//! [`TraceContext`](text::TraceContext) and [`Renderer`] show it as the kernel's `trace` file does.
 #![cfg_attr(
     all(feature = "probe", target_os = "linux"),
     doc = "[`probe`] attaches programs to events and hands out what happens."
@@ -43,40 +43,36 @@
 
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod bpf;
-mod btf;
-mod context;
+pub mod btf;
+pub mod context;
 pub mod emit;
 mod error;
 mod files;
-mod filter;
+pub mod filter;
 pub mod format;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-mod kernel;
-mod layout;
+pub mod kernel;
+pub mod layout;
 #[cfg(all(test, feature = "probe", target_os = "linux"))]
 mod live_test;
 mod machine;
-mod name;
+pub mod name;
 #[cfg(all(feature = "probe", target_os = "linux"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
 pub mod probe;
-mod record;
-mod text;
+pub mod record;
+pub mod text;
 
-pub use btf::BtfError;
-pub use context::{
-    Context, Evidence, FormatReason, KernelSource, RawArgument, RawTracepoint, SyscallVariant,
-};
-pub use error::Error;
-pub use files::{Events, RejectedLine};
-pub use filter::{BoundFilter, Filter, FilterError, Task};
-pub use kernel::{EventsById, Kernel, Tracepoint};
-pub use layout::{Difference, DifferenceKind, Layout, Slot};
+pub use context::{Context, Evidence};
+pub use error::{Error, FileError};
+pub use filter::Filter;
+pub use kernel::{Kernel, Tracepoint};
 pub use machine::{ByteOrder, Machine};
-pub use name::{EventName, EventPattern, NameError};
-pub use record::{Integers, Record, RecordError, Value, ring};
-pub use text::{Addresses, FlagColumns, Renderer, SyscallText, TaskNames, TraceContext};
+pub use name::{EventName, EventPattern};
+pub use record::{Record, Value};
+pub use text::Renderer;
 
 /// Stages of discovery that are no API, for the benches to measure alone.
 #[cfg(feature = "bench")]
@@ -87,8 +83,8 @@ pub mod stages {
     ///
     /// # Errors
     ///
-    /// [`BtfError`](crate::BtfError) where the object is not sound.
-    pub fn index_btf(bytes: Vec<u8>) -> Result<usize, crate::BtfError> {
+    /// [`BtfError`](crate::btf::BtfError) where the object is not sound.
+    pub fn index_btf(bytes: Vec<u8>) -> Result<usize, crate::btf::BtfError> {
         let object = crate::btf::Object::parse("vmlinux".to_owned(), bytes, None)?;
         Ok(object.index().event_names().count())
     }

@@ -12,8 +12,12 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tracepoints::ring::{Lost, PageLayout};
-use tracepoints::{ByteOrder, EventName, EventPattern, Events, FlagColumns, Kernel, TaskNames};
+use tracepoints::record::ring::{Lost, PageLayout};
+use tracepoints::{
+    ByteOrder, EventName, EventPattern, Kernel,
+    kernel::Events,
+    text::{FlagColumns, TaskNames},
+};
 
 use crate::print::Printer;
 use crate::shared::Failure;
@@ -49,7 +53,7 @@ pub(crate) fn trace(
     let legend = instance.read("trace")?;
     let columns = FlagColumns::of_legend(&legend).unwrap_or(kernel.flag_columns()?);
     let layout = PageLayout::parse(&instance.read("events/header_page")?);
-    let layout = layout.map_err(|error| Failure::Other(error.to_string()))?;
+    let layout = layout.map_err(|error| Failure::Other(crate::shared::with_causes(&error)))?;
     let mut buffers = instance.buffers(layout)?;
     instance.choose_processes(pids)?;
     instance.enable(&selected)?;

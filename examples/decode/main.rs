@@ -16,8 +16,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use print::Printer;
 use shared::Failure;
-use tracepoints::ring::{Entries, Entry, PageLayout, Pages};
-use tracepoints::{ByteOrder, EventPattern, Kernel, TaskNames};
+use tracepoints::record::ring::{Entries, Entry, PageLayout, Pages};
+use tracepoints::{ByteOrder, EventPattern, Kernel, text::TaskNames};
 
 /// Prints traced events as the kernel's trace file does.
 #[derive(Parser)]
@@ -203,6 +203,7 @@ fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
     match beside(files, "saved_cmdlines") {
         Some(text) => TaskNames::parse(&text),
         None => kernel.task_names().unwrap_or_else(|error| {
+            let error = shared::with_causes(&error);
             eprintln!("decode: names of processes are not known: {error}");
             TaskNames::default()
         }),
@@ -224,7 +225,7 @@ struct Stream<'a> {
     pages: Pages<'a>,
     entries: Option<Entries<'a>>,
     next: Option<Entry<'a>>,
-    lost: Option<tracepoints::ring::Lost>,
+    lost: Option<tracepoints::record::ring::Lost>,
     errors: usize,
 }
 

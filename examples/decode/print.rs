@@ -6,17 +6,19 @@ use std::io::Write;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use tracepoints::ring::Lost;
+use tracepoints::record::ring::Lost;
 use tracepoints::{
-    Addresses, EventName, EventPattern, EventsById, FlagColumns, Kernel, Record, RecordError,
-    Renderer, TaskNames, TraceContext,
+    EventName, EventPattern, Kernel, Record, Renderer,
+    kernel::EventsById,
+    record::RecordError,
+    text::{Addresses, FlagColumns, TaskNames, TraceContext},
 };
 
 use crate::shared::{Failure, Screen};
 
 pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
-    events: &'a EventsById<'a>,
+    events: &'a EventsById,
     columns: FlagColumns,
     pub(crate) names: TaskNames,
     pub(crate) addresses: Addresses,
@@ -69,7 +71,7 @@ struct LostRow {
 impl<'a> Printer<'a> {
     pub(crate) fn new(
         kernel: &'a Kernel,
-        events: &'a EventsById<'a>,
+        events: &'a EventsById,
         columns: FlagColumns,
         json: bool,
         out: &'a mut dyn Write,
@@ -96,7 +98,7 @@ impl<'a> Printer<'a> {
         let (event, record) = match self.events.record(bytes) {
             Ok(found) => found,
             Err(error) => {
-                self.failed(error.to_string());
+                self.failed(crate::shared::with_causes(&error));
                 return Ok(());
             }
         };

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
-use tracepoints::{Context, Error, Evidence, Kernel};
+use tracepoints::{Context, Error, Evidence, FileError, Kernel};
 
 /// The captured kernel shown where the live one cannot be read.
 const CAPTURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/6.18.15-x86_64");
@@ -24,7 +24,13 @@ fn open(program: &str, root: Option<&PathBuf>) -> Result<Kernel, Error> {
         return Kernel::at(root);
     }
     let error = match Kernel::live() {
-        Err(error @ (Error::NotMounted | Error::PermissionDenied { .. })) => error,
+        Err(
+            error @ (Error::NotMounted
+            | Error::File {
+                source: FileError::PermissionDenied,
+                ..
+            }),
+        ) => error,
         live => return live,
     };
     // A published crate comes without its fixtures.
@@ -32,18 +38,31 @@ fn open(program: &str, root: Option<&PathBuf>) -> Result<Kernel, Error> {
         return Err(error);
     };
     let command = std::env::args().map(quoted).collect::<Vec<_>>().join(" ");
-    let for_the_live_one = match error {
-        Error::PermissionDenied { .. } => format!("sudo {command}"),
+    let for_the_live_one = match &error {
+        Error::File {
+            source: FileError::PermissionDenied,
+            ..
+        } => format!("sudo {command}"),
         _ => format!("mount it and run {command} as root"),
     };
     eprintln!(
-        "{program}: {error}; showing an excerpt of the captured kernel {} instead, for the live one: {for_the_live_one}",
+        "{program}: {}; showing an excerpt of the captured kernel {} instead, for the live one: {for_the_live_one}",
+        with_causes(&error),
         Path::new(CAPTURED)
             .file_name()
             .unwrap_or_default()
             .display(),
     );
     Ok(captured)
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// An argument as a shell wants it.
@@ -83,7 +102,7 @@ pub(crate) fn run(
             ExitCode::FAILURE
         }
         Err(Failure::Tracepoints(error)) => {
-            eprintln!("{program}: {error}");
+            eprintln!("{program}: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
         Err(Failure::Other(message)) => {

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use libfuzzer_sys::fuzz_target;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
-use tracepoints::{Addresses, EventName, Kernel};
+use tracepoints::{EventName, Kernel, text::Addresses};
 use tracepoints_fuzz::{
     are_plain_lines, context_laws, format_laws, is_json, is_plain, layout_laws, parts, record_laws,
 };

@@ -6,10 +6,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tracepoints::ring::PageLayout;
-use tracepoints::{
-    Addresses, ByteOrder, EventName, FlagColumns, Kernel, Record, Renderer, TaskNames, TraceContext,
-};
+use tracepoints::record::ring::PageLayout;
+use tracepoints::{ByteOrder, EventName, Kernel, Record, Renderer, text::{Addresses, FlagColumns, TaskNames, TraceContext}};
 use tracepoints_fuzz::{fixture, fixture_text, is_plain, machine, record_laws, two_parts};
 
 const KERNEL: &str = "6.18.15-x86_64";

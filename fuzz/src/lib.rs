@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tracepoints::format::{Field, Format};
-use tracepoints::{Context, EventName, Evidence, Kernel, Layout, Machine, Record};
+use tracepoints::{Context, EventName, Evidence, Kernel, Machine, Record, layout::Layout};
 
 /// Stands between the parts of an input: no text has it, and a mutation of one part
 /// leaves the others what they are.

@@ -2,7 +2,7 @@
 
 use tracepoints::format::Format;
 use tracepoints::fuzzing::BtfObject;
-use tracepoints::{BtfError, EventName};
+use tracepoints::{EventName, btf::BtfError};
 
 use crate::{context_laws, is_json, is_plain, layout_laws};
 

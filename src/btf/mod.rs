@@ -1,7 +1,7 @@
 //! BTF objects of a kernel: vmlinux and its modules. Bytes in, values out.
 //!
-//! [`section`] checks an object once and reads it in place; [`index`] keeps what
-//! one pass over it finds about tracepoints, [`describe`] makes C of types. A test
+//! `section` checks an object once and reads it in place; `index` keeps what
+//! one pass over it finds about tracepoints, `describe` makes C of types. A test
 //! over every captured kernel holds them to the answers of `btf-rs`.
 
 mod bytes;

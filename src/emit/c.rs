@@ -113,7 +113,7 @@ impl CHeader {
     /// another type of the same name, when it is left as it was;
     /// [`Error::Layout`] if the types cannot be written in C; and those of
     /// [`Tracepoint::context`].
-    pub fn add(&mut self, tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
+    pub fn add(&mut self, tracepoint: &Tracepoint) -> Result<String, Error> {
         let emitted = Emitted::of(tracepoint)?;
         if self.options.preserve_access_index && emitted.context.struct_name().is_none() {
             return Err(Error::NoStruct {

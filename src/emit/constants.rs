@@ -26,7 +26,7 @@ use crate::kernel::Tracepoint;
 /// assert!(constants.contains("#define SCHED_SWITCH_PREV_STATE_D 0x2ULL\n"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn constants_c(tracepoint: &Tracepoint<'_>) -> Result<String, PrintFmtError> {
+pub fn constants_c(tracepoint: &Tracepoint) -> Result<String, PrintFmtError> {
     write(
         tracepoint,
         |name, value| format!("#define {name} {value:#x}ULL\n"),
@@ -39,7 +39,7 @@ pub fn constants_c(tracepoint: &Tracepoint<'_>) -> Result<String, PrintFmtError>
 /// # Errors
 ///
 /// As [`constants_c`].
-pub fn constants_rust(tracepoint: &Tracepoint<'_>) -> Result<String, PrintFmtError> {
+pub fn constants_rust(tracepoint: &Tracepoint) -> Result<String, PrintFmtError> {
     write(
         tracepoint,
         |name, value| format!("pub const {name}: u64 = {value:#x};\n"),
@@ -48,7 +48,7 @@ pub fn constants_rust(tracepoint: &Tracepoint<'_>) -> Result<String, PrintFmtErr
 }
 
 fn write(
-    tracepoint: &Tracepoint<'_>,
+    tracepoint: &Tracepoint,
     constant: impl Fn(&str, u64) -> String,
     comment: impl Fn(&str) -> String,
 ) -> Result<String, PrintFmtError> {

@@ -33,7 +33,7 @@ struct Emitted {
 }
 
 impl Emitted {
-    fn of(tracepoint: &Tracepoint<'_>) -> Result<Self, Error> {
+    fn of(tracepoint: &Tracepoint) -> Result<Self, Error> {
         let context = tracepoint.context()?;
         let layout = context.layout()?;
         check_names(&layout).map_err(|source| layout_error(tracepoint, source))?;
@@ -82,7 +82,7 @@ impl Emitted {
     }
 }
 
-fn layout_error(tracepoint: &Tracepoint<'_>, source: BtfError) -> Error {
+fn layout_error(tracepoint: &Tracepoint, source: BtfError) -> Error {
     Error::Layout {
         name: tracepoint.name().clone(),
         source,

@@ -95,7 +95,7 @@ impl RustModule {
     ///
     /// [`Error::Conflict`] if the module already has another type of the same
     /// name, when it is left as it was; and those of [`Tracepoint::context`].
-    pub fn add(&mut self, tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
+    pub fn add(&mut self, tracepoint: &Tracepoint) -> Result<String, Error> {
         let emitted = Emitted::of(tracepoint)?;
         let mut draft = Draft {
             known: &self.known,

@@ -17,7 +17,7 @@ const TEXT: u32 = 128;
 
 /// The fields the context has, and the names of those it has not.
 fn accesses<'a>(
-    tracepoint: &'a Tracepoint<'_>,
+    tracepoint: &'a Tracepoint,
     emitted: &Emitted,
 ) -> Result<(Vec<Access<'a>>, Vec<&'a str>), Error> {
     let mut accesses = Vec::new();
@@ -49,7 +49,7 @@ fn accesses<'a>(
 /// assert!(program.contains("(void *)ctx + (ctx->__data_loc_filename & 0xffff)"));
 /// # Ok::<(), tracepoints::Error>(())
 /// ```
-pub fn skeleton_c(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
+pub fn skeleton_c(tracepoint: &Tracepoint) -> Result<String, Error> {
     let emitted = Emitted::of(tracepoint)?;
     let mut header = CHeader::new(COptions::default());
     let struct_name = header.add(tracepoint)?;
@@ -88,7 +88,7 @@ pub fn skeleton_c(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
 /// # Errors
 ///
 /// Those of [`RustModule::add`].
-pub fn skeleton_rust(tracepoint: &Tracepoint<'_>) -> Result<String, Error> {
+pub fn skeleton_rust(tracepoint: &Tracepoint) -> Result<String, Error> {
     let emitted = Emitted::of(tracepoint)?;
     let mut module = RustModule::new();
     let struct_name = module.add(tracepoint)?;

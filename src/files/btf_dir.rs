@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::read::{self, Dir};
 use crate::btf::{self, Object};
-use crate::error::Error;
+use crate::error::{Error, FileError, with_causes};
 use crate::machine::ByteOrder;
 
 /// In bytes. Kernels' vmlinux has 3 to 10 MB, a module at most a few.
@@ -240,8 +240,14 @@ impl BtfDir {
                     is_lasting: false,
                 }),
                 Err(error) => Err(Unreadable {
-                    error: error.to_string(),
-                    is_lasting: !matches!(error, Error::Io { .. } | Error::PermissionDenied { .. }),
+                    is_lasting: !matches!(
+                        error,
+                        Error::File {
+                            source: FileError::Io(_) | FileError::PermissionDenied,
+                            ..
+                        }
+                    ),
+                    error: with_causes(&error),
                 }),
             }
         });
@@ -303,11 +309,11 @@ impl BtfDir {
         let entries = match self.path.read_dir() {
             Ok(entries) => entries,
             Err(error) if read::is_missing(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(Error::io(&self.path, error)),
+            Err(error) => return Err(Error::file(&self.path, error)),
         };
         let mut files = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| Error::io(&self.path, error))?;
+            let entry = entry.map_err(|error| Error::file(&self.path, error))?;
             // What has another character is no module's name, nor fit to print.
             let is_name = |name: &String| {
                 name != "vmlinux"
@@ -322,7 +328,7 @@ impl BtfDir {
                 Ok(file) => files.push((name, FileState::of(&file))),
                 // Unloaded just now.
                 Err(error) if read::is_missing(&error) => {}
-                Err(error) => return Err(Error::io(&entry.path(), error)),
+                Err(error) => return Err(Error::file(entry.path(), error)),
             }
         }
         files.sort_unstable_by(|a, b| a.0.cmp(&b.0));

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::btf::Bytes;
-use crate::error::Error;
+use crate::error::{Error, FileError};
 
 /// A directory, and how far the links in it are trusted.
 ///
@@ -408,7 +408,7 @@ fn outcome<T>(
 ) -> Result<Option<T>, Error> {
     match result {
         Ok(Some(read)) => Ok(Some(read)),
-        Ok(None) => Err(Error::NotAFile { path: path() }),
+        Ok(None) => Err(Error::file(path(), FileError::NotAFile)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(failed(path(), error)),
     }
@@ -416,21 +416,19 @@ fn outcome<T>(
 
 fn failed(path: PathBuf, error: io::Error) -> Error {
     match refused(&error) {
-        Some(Refused::Link) => Error::Link { path },
-        Some(Refused::NotAFile) => Error::NotAFile { path },
-        None => Error::io(&path, error),
+        Some(Refused::Link) => Error::file(path, FileError::Link),
+        Some(Refused::NotAFile) => Error::file(path, FileError::NotAFile),
+        None => Error::file(path, error),
     }
 }
 
 fn too_large(path: PathBuf, limit: u64) -> Error {
-    Error::TooLarge { path, limit }
+    Error::file(path, FileError::TooLarge { limit })
 }
 
 fn not_text(path: PathBuf, error: &Utf8Error) -> Error {
-    Error::NotText {
-        path,
-        offset: error.valid_up_to(),
-    }
+    let offset = error.valid_up_to();
+    Error::file(path, FileError::NotText { offset })
 }
 
 /// What of the path the failure says was refused: a link or a way out of the root,

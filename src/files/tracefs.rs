@@ -8,7 +8,7 @@ use walkdir::WalkDir;
 use super::listing::Events;
 use super::mount::Mount;
 use super::read::{self, Dir, Reader};
-use crate::error::Error;
+use crate::error::{Error, FileError};
 use crate::format::Format;
 use crate::name::EventName;
 use crate::record::ring::{self, PageLayout};
@@ -61,7 +61,7 @@ impl Tracefs {
             }
         }
         Err(match denied {
-            Some(path) => Error::PermissionDenied { path },
+            Some(path) => Error::file(path, FileError::PermissionDenied),
             None => Error::NotMounted,
         })
     }
@@ -75,7 +75,7 @@ impl Tracefs {
                 Ok(_) if dir.is_there()? => return Ok(Self::new(dir)),
                 Ok(_) => {}
                 Err(error) if read::is_missing(&error) => {}
-                Err(error) => return Err(Error::io(&root, error)),
+                Err(error) => return Err(Error::file(root, error)),
             }
         }
         // That there is no such directory is another thing to say.
@@ -83,7 +83,7 @@ impl Tracefs {
             Ok(_) => Err(Error::NotAKernel {
                 root: kernel_root.to_owned(),
             }),
-            Err(error) => Err(Error::io(kernel_root, error)),
+            Err(error) => Err(Error::file(kernel_root, error)),
         }
     }
 
@@ -140,7 +140,7 @@ impl Tracefs {
                     match error.into_io_error() {
                         // A module unloaded during the walk.
                         Some(source) if read::is_missing(&source) && path != events => continue,
-                        Some(source) => return Err(Error::io(&path, source)),
+                        Some(source) => return Err(Error::file(path, source)),
                         // A loop of links: no link is followed, so none comes.
                         None => continue,
                     }
@@ -192,7 +192,8 @@ impl Tracefs {
         // The kernel writes the print fmt in one piece, newlines included
         // (`f_show()` in `kernel/trace/trace_events.c`).
         let is_whole = |text: &str| text.ends_with('\n') && text.contains("\nprint fmt: ");
-        let Some(text) = reader.text(relative, FORMAT_LIMIT, is_whole)? else {
+        let text = reader.text(relative, FORMAT_LIMIT, is_whole);
+        let Some(text) = text.map_err(|error| error.of_event(name))? else {
             self.check_mounted()?;
             return Ok(None);
         };
@@ -272,7 +273,8 @@ impl Tracefs {
     /// The text of one of an event's small files, or `None` if it is not there.
     fn text(&self, name: &EventName, file: &str, limit: u64) -> Result<Option<String>, Error> {
         let file = format!("{}/{}/{file}", name.category(), name.event());
-        self.dir.sub("events").text(&file, limit)
+        let text = self.dir.sub("events").text(&file, limit);
+        text.map_err(|error| error.of_event(name))
     }
 
     fn file(&self, name: &EventName, file: &str) -> PathBuf {

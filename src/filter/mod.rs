@@ -29,7 +29,7 @@ const COMM: usize = 15;
 /// Nothing is converted silently: a number a field cannot hold is an error.
 ///
 /// ```
-/// use tracepoints::{Filter, Kernel, Task};
+/// use tracepoints::{Filter, Kernel, filter::Task};
 /// # use tracepoints::{Machine, Record};
 ///
 /// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;

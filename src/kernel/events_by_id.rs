@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use super::Kernel;
 use crate::error::Error;
-use crate::files::Tracefs;
 use crate::format::Format;
 use crate::machine::Machine;
 use crate::name::EventName;
@@ -32,8 +32,8 @@ use crate::record::Record;
 /// assert_eq!(record.value(comm)?.to_string(), "cat");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct EventsById<'k> {
-    tracefs: &'k Tracefs,
+pub struct EventsById {
+    kernel: Kernel,
     machine: Machine,
     /// At the place of its id, each event.
     events: Vec<Option<Event>>,
@@ -46,15 +46,16 @@ struct Event {
     format: OnceLock<Format>,
 }
 
-impl<'k> EventsById<'k> {
-    pub(crate) fn read(tracefs: &'k Tracefs, machine: Machine) -> Result<Self, Error> {
+impl EventsById {
+    pub(crate) fn read(kernel: Kernel, machine: Machine) -> Result<Self, Error> {
+        let tracefs = &kernel.inner.tracefs;
         let mut events: Vec<Option<Event>> = Vec::new();
         for name in tracefs.event_directories()? {
             let id = match tracefs.id(&name) {
                 // Gone since, or an id no record can carry.
                 Ok(id) => id.and_then(|id| u16::try_from(id).ok()),
                 // What is wrong with it matters where its records are read.
-                Err(error) if error.is_of_its_file() => continue,
+                Err(error) if error.is_of_one_event() => continue,
                 Err(error) => return Err(error),
             };
             let Some(id) = id.map(usize::from) else {
@@ -75,7 +76,7 @@ impl<'k> EventsById<'k> {
             }
         }
         Ok(Self {
-            tracefs,
+            kernel,
             machine,
             events,
         })
@@ -92,8 +93,7 @@ impl<'k> EventsById<'k> {
     ///
     /// [`Error::UnknownEventId`], [`Error::SharedEventId`] and
     /// [`Error::OtherEventId`]; [`Error::EventGone`], [`Error::Format`],
-    /// [`Error::OtherEvent`], [`Error::PermissionDenied`], [`Error::NotText`],
-    /// [`Error::TooLarge`], [`Error::NotAFile`], [`Error::Link`] and [`Error::Io`],
+    /// [`Error::OtherEvent`], [`Error::File`],
     /// about the format file.
     #[inline]
     pub fn event(&self, id: u16) -> Result<(&EventName, &Format), Error> {
@@ -121,8 +121,8 @@ impl<'k> EventsById<'k> {
                 second: rival.clone(),
             });
         }
-        let path = self.tracefs.format_path(name);
-        match self.tracefs.format(name)? {
+        let path = self.kernel.inner.tracefs.format_path(name);
+        match self.kernel.inner.tracefs.format(name)? {
             Some(format) if format.id() == u32::from(id) => {
                 Ok((name, event.format.get_or_init(|| format)))
             }
@@ -156,7 +156,7 @@ impl<'k> EventsById<'k> {
     }
 }
 
-impl fmt::Debug for EventsById<'_> {
+impl fmt::Debug for EventsById {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.events.iter().flatten().count();
         out.debug_struct("EventsById")

@@ -47,7 +47,7 @@ impl Kernel {
         // take another's home.
         let mut rivals = 0;
         for namesake in namesakes {
-            let format = self.tracefs.format(namesake)?.map(Arc::new);
+            let format = self.inner.tracefs.format(namesake)?.map(Arc::new);
             rivals +=
                 usize::from(format.is_some_and(|format| context::fits(namesake, &format, &found)));
             if rivals >= found.len() {
@@ -64,7 +64,7 @@ impl Kernel {
     /// defines, modules are asked too only if `shared`: if several categories
     /// have an event of the name.
     pub(super) fn homes_now(&self, event: &str, shared: bool) -> Result<Homes, Error> {
-        let Some(vmlinux) = self.btf.vmlinux()? else {
+        let Some(vmlinux) = self.inner.btf.vmlinux()? else {
             return Ok(Homes::None(FormatReason::NoBtf));
         };
         if vmlinux.index().has_event(event) && !shared {
@@ -73,17 +73,17 @@ impl Kernel {
         // A namesake's module may have been loaded since the modules were listed,
         // and so may this event's.
         if !shared {
-            let modules = self.btf.modules()?;
+            let modules = self.inner.btf.modules()?;
             let found = self.homes_in(event, &vmlinux, &modules);
             if let Homes::Found(objects) = &found
                 && objects
                     .iter()
-                    .all(|object| self.btf.is_loaded(object, &modules))
+                    .all(|object| self.inner.btf.is_loaded(object, &modules))
             {
                 return Ok(found);
             }
         }
-        Ok(self.homes_in(event, &vmlinux, &*self.btf.refreshed()?))
+        Ok(self.homes_in(event, &vmlinux, &*self.inner.btf.refreshed()?))
     }
 
     /// [`homes_now`](Self::homes_now) among these modules, whether or not others were
@@ -94,7 +94,7 @@ impl Kernel {
         shared: bool,
         modules: &Modules,
     ) -> Result<Homes, Error> {
-        let Some(vmlinux) = self.btf.vmlinux()? else {
+        let Some(vmlinux) = self.inner.btf.vmlinux()? else {
             return Ok(Homes::None(FormatReason::NoBtf));
         };
         if vmlinux.index().has_event(event) && !shared {
@@ -105,14 +105,14 @@ impl Kernel {
 
     /// The objects that define the event, of vmlinux and these modules.
     fn homes_in(&self, event: &str, vmlinux: &Arc<Object>, modules: &Modules) -> Homes {
-        let mut homes = self.btf.defining(event, vmlinux, modules).to_vec();
+        let mut homes = self.inner.btf.defining(event, vmlinux, modules).to_vec();
         if vmlinux.index().has_event(event) {
             homes.insert(0, Arc::clone(vmlinux));
         }
         if !homes.is_empty() {
             return Homes::Found(homes);
         }
-        let unreadable = self.btf.unreadable(vmlinux, modules);
+        let unreadable = self.inner.btf.unreadable(vmlinux, modules);
         Homes::None(match modules.is_empty() {
             true if vmlinux.index().event_names().next().is_none() => FormatReason::NoEventsInBtf,
             true => FormatReason::NoModuleBtf,

@@ -6,8 +6,9 @@ mod homes;
 mod sweep;
 mod tracepoint;
 
-use enumerators::{Enumerators, enumerators};
+pub use crate::files::{Events, RejectedLine};
 pub use events_by_id::EventsById;
+pub use sweep::Contexts;
 pub use tracepoint::Tracepoint;
 
 use std::collections::HashSet;
@@ -20,20 +21,17 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::bpf::memory::KernelMemory;
 use crate::btf::{BtfError, Object};
-use crate::context::RawTracepoint;
-use crate::context::{self, Context, FormatReason, Homes, KernelSays};
+use crate::context::{self, Context, FormatReason, Homes, KernelSays, RawTracepoint};
 use crate::error::Error;
-use crate::files::{BtfDir, Modules};
-use crate::files::{Dir, Reader};
-use crate::files::{Events, Listing, Tracefs};
+use crate::files::{BtfDir, Dir, Listing, Modules, Reader, Tracefs};
 use crate::format::Format;
 use crate::format::print::PrintFmtError;
-use crate::kernel::sweep::Sweep;
 use crate::machine::{ByteOrder, Machine};
 use crate::name::{EventName, EventPattern, near};
 use crate::record::ring::PageLayout;
-use crate::text::{Addresses, Renderer};
-use crate::text::{FlagColumns, TaskNames};
+use crate::text::{Addresses, FlagColumns, Renderer, TaskNames};
+use enumerators::{Enumerators, enumerators};
+use sweep::Sweep;
 
 /// A kernel to ask about its tracepoints: the running one, or one captured in a
 /// directory laid out like `/sys/kernel`, with `tracing/` and `btf/`.
@@ -56,8 +54,18 @@ use crate::text::{FlagColumns, TaskNames};
 /// assert_eq!(exit.evidence(), &Evidence::Template);
 /// # Ok::<(), tracepoints::Error>(())
 /// ```
-#[derive(Debug)]
+///
+/// Cloning is cheap: clones share all that was read.
+#[derive(Clone, Debug)]
 pub struct Kernel {
+    inner: Arc<Inner>,
+    /// As far as it is known without BTF.
+    byte_order: Option<ByteOrder>,
+}
+
+/// The state that clones of a [`Kernel`] share.
+#[derive(Debug)]
+struct Inner {
     tracefs: Tracefs,
     btf: BtfDir,
     is_live: bool,
@@ -67,8 +75,6 @@ pub struct Kernel {
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
-    /// As far as it is known without BTF.
-    byte_order: Option<ByteOrder>,
     /// As it was when last read; `None` before.
     listing: RwLock<Option<Arc<Listing>>>,
 }
@@ -80,17 +86,14 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Error::NotMounted`] and [`Error::PermissionDenied`]: tracefs is not
-    /// mounted, or is for root alone.
+    /// [`Error::NotMounted`] if tracefs is not mounted, and [`Error::File`] with
+    /// [`FileError::PermissionDenied`](crate::FileError::PermissionDenied) if it is for
+    /// root alone.
     pub fn live() -> Result<Self, Error> {
         // Without /proc the usual places are still looked at.
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let tracefs = Tracefs::find(Path::new("/"), &mountinfo)?;
         let kernel = Self::new(tracefs, Dir::live("/sys/kernel"));
-        let kernel = Self {
-            is_live: true,
-            ..kernel
-        };
         Ok(kernel.with_byte_order(ByteOrder::NATIVE))
     }
 
@@ -101,38 +104,40 @@ impl Kernel {
     /// # Errors
     ///
     /// [`Error::NotAKernel`] if `root` has no events,
-    /// [`Error::PermissionDenied`] if it may not be looked into, [`Error::Link`] if
-    /// its `tracing` is a link.
+    /// [`Error::File`] if it may not be looked into or its `tracing` is a link.
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
         let root = root.as_ref();
         Ok(Self::new(Tracefs::at(root)?, Dir::captured(root)))
     }
 
     fn new(tracefs: Tracefs, root: Dir) -> Self {
-        Self {
+        let inner = Inner {
             tracefs,
             btf: BtfDir::new(root.sub("btf")),
-            is_live: false,
+            is_live: root.is_live(),
             constants: OnceLock::new(),
             module_constants: OnceLock::new(),
             #[cfg(all(feature = "probe", target_os = "linux"))]
             memory: OnceLock::new(),
-            byte_order: None,
             listing: RwLock::new(None),
+        };
+        Self {
+            inner: Arc::new(inner),
+            byte_order: None,
         }
     }
 
     /// Whether it is the running one, which programs can be attached to.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(crate) fn is_live(&self) -> bool {
-        self.is_live
+        self.inner.is_live
     }
 
     /// What `dynamic_events` says: the events made at run time, one a line; nothing
     /// if the kernel has no such file.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(crate) fn dynamic_events(&self) -> String {
-        fs::read_to_string(self.tracefs.root().join("dynamic_events")).unwrap_or_default()
+        fs::read_to_string(self.inner.tracefs.root().join("dynamic_events")).unwrap_or_default()
     }
 
     /// Says in which order the kernel keeps the bytes of a number, where a captured
@@ -155,10 +160,11 @@ impl Kernel {
         let byte_order = match self.byte_order {
             Some(byte_order) => byte_order,
             None => self
+                .inner
                 .btf
                 .byte_order()?
                 .ok_or_else(|| Error::UnknownByteOrder {
-                    path: self.btf.path().join("vmlinux"),
+                    path: self.inner.btf.path().join("vmlinux"),
                 })?,
         };
         Ok(self.page_layout()?.machine(byte_order))
@@ -169,11 +175,9 @@ impl Kernel {
     /// # Errors
     ///
     /// [`Error::NoPageLayout`] if there is no such file, [`Error::PageLayout`] if
-    /// it is not what this crate knows; [`Error::PermissionDenied`],
-    /// [`Error::NotText`], [`Error::TooLarge`], [`Error::NotAFile`], [`Error::Link`]
-    /// and [`Error::Io`].
+    /// it is not what this crate knows; [`Error::File`].
     pub fn page_layout(&self) -> Result<PageLayout, Error> {
-        self.tracefs.page_layout()
+        self.inner.tracefs.page_layout()
     }
 
     /// Which letters its `trace` file shows of what a CPU was doing.
@@ -188,7 +192,7 @@ impl Kernel {
     pub fn flag_columns(&self) -> Result<FlagColumns, Error> {
         let has = |name: &str| -> Result<bool, Error> {
             let name: EventName = name.parse()?;
-            Ok(self.tracefs.has_format(&name))
+            Ok(self.inner.tracefs.has_format(&name))
         };
         // Excerpts of a kernel may have no events of ftrace's own.
         if !has("ftrace:print")? {
@@ -220,15 +224,15 @@ impl Kernel {
     /// The value of an enumerator of vmlinux', or else of a module's; `None` if there
     /// is none, or several.
     pub(crate) fn constant(&self, name: &str) -> Option<i64> {
-        let vmlinux = self.constants.get_or_init(|| {
-            let vmlinux = self.btf.vmlinux().ok().flatten();
+        let vmlinux = self.inner.constants.get_or_init(|| {
+            let vmlinux = self.inner.btf.vmlinux().ok().flatten();
             enumerators(vmlinux.as_slice())
         });
         if let Some(value) = vmlinux.as_ref()?.get(name) {
             return *value;
         }
-        let modules = self.module_constants.get_or_init(|| {
-            let objects = self.btf.objects().unwrap_or_default();
+        let modules = self.inner.module_constants.get_or_init(|| {
+            let objects = self.inner.btf.objects().unwrap_or_default();
             enumerators(objects.get(1..).unwrap_or_default())
         });
         modules.as_ref()?.get(name).copied().flatten()
@@ -240,14 +244,13 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`], [`Error::TooLarge`], [`Error::NotAFile`],
-    /// [`Error::Link`] and [`Error::Io`], about `printk_formats`.
+    /// [`Error::File`], about `printk_formats`.
     pub fn addresses(&self) -> Result<Addresses, Error> {
         let mut addresses = Addresses::new();
-        if let Some(strings) = self.tracefs.printk_formats()? {
+        if let Some(strings) = self.inner.tracefs.printk_formats()? {
             addresses = addresses.with_printk_formats(&strings);
         }
-        if self.is_live
+        if self.inner.is_live
             && let Ok(symbols) = fs::read("/proc/kallsyms")
         {
             addresses = addresses.with_kallsyms(&String::from_utf8_lossy(&symbols));
@@ -260,10 +263,9 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`], [`Error::TooLarge`], [`Error::NotAFile`],
-    /// [`Error::Link`] and [`Error::Io`], about that file.
+    /// [`Error::File`], about that file.
     pub fn task_names(&self) -> Result<TaskNames, Error> {
-        let text = self.tracefs.saved_cmdlines()?;
+        let text = self.inner.tracefs.saved_cmdlines()?;
         Ok(TaskNames::parse(&text.unwrap_or_default()))
     }
 
@@ -274,13 +276,13 @@ impl Kernel {
     /// Those of [`machine`](Self::machine) and of
     /// [`event_directories`](Self::event_directories), and those of reading an
     /// `id` file.
-    pub fn events_by_id(&self) -> Result<EventsById<'_>, Error> {
-        EventsById::read(&self.tracefs, self.machine()?)
+    pub fn events_by_id(&self) -> Result<EventsById, Error> {
+        EventsById::read(self.clone(), self.machine()?)
     }
 
     /// The directory of tracefs in use, such as `/sys/kernel/tracing`.
     pub fn tracefs(&self) -> &Path {
-        self.tracefs.root()
+        self.inner.tracefs.root()
     }
 
     /// The names of the events programs can be attached to, in the kernel's
@@ -288,10 +290,9 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`], [`Error::Io`], [`Error::NotText`] and
-    /// [`Error::TooLarge`], about that file.
+    /// [`Error::File`], about that file.
     pub fn events(&self) -> Result<Events, Error> {
-        let events = self.tracefs.events()?;
+        let events = self.inner.tracefs.events()?;
         self.remember(&events);
         Ok(events)
     }
@@ -302,9 +303,9 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`] and [`Error::Io`], about a directory.
+    /// [`Error::File`], about a directory.
     pub fn event_directories(&self) -> Result<Vec<EventName>, Error> {
-        self.tracefs.event_directories()
+        self.inner.tracefs.event_directories()
     }
 
     /// The events that match any of the patterns, in the kernel's order; all if
@@ -327,7 +328,7 @@ impl Kernel {
             }
             match pattern.as_name() {
                 Some(name) if unlisted.contains(&name) => {}
-                Some(name) if self.tracefs.has_format(&name) => unlisted.push(name),
+                Some(name) if self.inner.tracefs.has_format(&name) => unlisted.push(name),
                 Some(name) => return Err(no_such_event(name, &events)),
                 None => {
                     return Err(Error::NoMatch {
@@ -348,12 +349,10 @@ impl Kernel {
     ///
     /// [`Error::Name`] for what is no name; [`Error::NoSuchEvent`], with near
     /// names; [`Error::EventGone`]; [`Error::Format`] and
-    /// [`Error::OtherEvent`] for a bad format file; [`Error::PermissionDenied`],
-    /// [`Error::NotText`], [`Error::TooLarge`], [`Error::NotAFile`], [`Error::Link`]
-    /// and [`Error::Io`].
-    pub fn tracepoint(&self, name: impl AsRef<str>) -> Result<Tracepoint<'_>, Error> {
+    /// [`Error::OtherEvent`] for a bad format file; [`Error::File`].
+    pub fn tracepoint(&self, name: impl AsRef<str>) -> Result<Tracepoint, Error> {
         let name: EventName = name.as_ref().parse()?;
-        self.read_tracepoint(&name, self.tracefs.format(&name)?)
+        self.read_tracepoint(&name, self.inner.tracefs.format(&name)?)
     }
 
     /// Many events at once, each with its context, in the order of `names`: the
@@ -376,50 +375,49 @@ impl Kernel {
     /// # Errors
     ///
     /// About what all need: [`Error::Btf`] if vmlinux's BTF is not sound, those
-    /// of [`events`](Self::events), and [`Error::PermissionDenied`],
-    /// [`Error::NotAFile`], [`Error::Link`], [`Error::TooLarge`] and [`Error::Io`],
+    /// of [`events`](Self::events), and [`Error::File`],
     /// about BTF's files. About one event, those of [`tracepoint`](Self::tracepoint).
-    pub fn contexts(
-        &self,
-        names: &[EventName],
-    ) -> Result<impl Iterator<Item = Result<(Tracepoint<'_>, Context), Error>> + use<'_>, Error>
-    {
+    pub fn contexts(&self, names: &[EventName]) -> Result<Contexts, Error> {
         let listing = self.listing_for(names)?;
-        let modules = self.btf.refreshed()?;
+        let modules = self.inner.btf.refreshed()?;
         Sweep::new(self, names, listing, modules).run()
     }
 
     pub(crate) fn reader(&self) -> Reader {
-        self.tracefs.reader()
+        self.inner.tracefs.reader()
     }
 
     pub(crate) fn tracepoint_by(
         &self,
         reader: &mut Reader,
         name: &EventName,
-    ) -> Result<Tracepoint<'_>, Error> {
-        self.read_tracepoint(name, self.tracefs.format_by(reader, name)?)
+    ) -> Result<Tracepoint, Error> {
+        self.read_tracepoint(name, self.inner.tracefs.format_by(reader, name)?)
     }
 
     pub(crate) fn vmlinux(&self) -> Result<Option<Arc<Object>>, Error> {
-        self.btf.vmlinux()
+        self.inner.btf.vmlinux()
     }
 
     pub(crate) fn is_vmlinux_read(&self) -> bool {
-        self.btf.is_vmlinux_read()
+        self.inner.btf.is_vmlinux_read()
     }
 
     /// Like [`context`](Self::context), of one among many: what may have changed
     /// since `listing` and `modules` were read is not looked for.
     pub(crate) fn context_in(
         &self,
-        tracepoint: &Tracepoint<'_>,
+        tracepoint: &Tracepoint,
         listing: &Listing,
         modules: &Modules,
     ) -> Result<Context, Error> {
         let (name, format) = (tracepoint.name(), tracepoint.shared_format());
         if context::is_syscall(name) {
-            return Ok(context::resolve_syscall(name, format, self.btf.vmlinux()?));
+            return Ok(context::resolve_syscall(
+                name,
+                format,
+                self.inner.btf.vmlinux()?,
+            ));
         }
         let homes = self.homes_by(name, listing, |event, shared| {
             self.homes_among(event, shared, modules)
@@ -431,12 +429,12 @@ impl Kernel {
         &self,
         name: &EventName,
         format: Option<Format>,
-    ) -> Result<Tracepoint<'_>, Error> {
+    ) -> Result<Tracepoint, Error> {
         match format {
-            Some(format) => Ok(Tracepoint::new(self, name.clone(), format)),
+            Some(format) => Ok(Tracepoint::new(self.clone(), name.clone(), format)),
             None if self.listing_for(std::slice::from_ref(name))?.contains(name) => {
                 Err(Error::EventGone {
-                    path: self.tracefs.format_path(name),
+                    path: self.inner.tracefs.format_path(name),
                     name: name.clone(),
                 })
             }
@@ -450,13 +448,13 @@ impl Kernel {
     /// # Errors
     ///
     /// [`Error::NoBtf`]; [`Error::Btf`] if vmlinux's is not sound;
-    /// [`Error::PermissionDenied`], [`Error::TooLarge`] and [`Error::Io`].
+    /// [`Error::File`].
     pub fn btf_objects(&self) -> Result<Vec<String>, Error> {
-        if self.btf.vmlinux()?.is_none() {
+        if self.inner.btf.vmlinux()?.is_none() {
             return Err(self.no_btf());
         }
         let mut names = vec!["vmlinux".to_owned()];
-        names.extend(self.btf.module_names()?);
+        names.extend(self.inner.btf.module_names()?);
         Ok(names)
     }
 
@@ -489,7 +487,7 @@ impl Kernel {
     pub fn bare_tracepoints(&self) -> Result<Vec<RawTracepoint>, Error> {
         let events = self.events()?;
         let listed: HashSet<&str> = events.names().iter().map(EventName::event).collect();
-        let objects = self.btf.objects()?;
+        let objects = self.inner.btf.objects()?;
         if objects.is_empty() {
             return Err(self.no_btf());
         }
@@ -505,7 +503,7 @@ impl Kernel {
                 length += tracepoint.length();
                 if length > BARE_LIMIT {
                     return Err(Error::Btf {
-                        path: self.btf.path().join(object.name()),
+                        path: self.inner.btf.path().join(object.name()),
                         source: BtfError::Describe(format!(
                             "tracepoints without events come to over {BARE_LIMIT} bytes of C"
                         )),
@@ -521,7 +519,7 @@ impl Kernel {
     /// The tracepoint of this name that the object defines.
     pub(crate) fn raw(&self, name: &str, home: &Object) -> Result<RawTracepoint, Error> {
         let arguments = home.arguments(name).map_err(|source| Error::Btf {
-            path: self.btf.path().join(home.name()),
+            path: self.inner.btf.path().join(home.name()),
             source,
         })?;
         Ok(RawTracepoint::new(
@@ -533,14 +531,18 @@ impl Kernel {
 
     fn no_btf(&self) -> Error {
         Error::NoBtf {
-            path: self.btf.path().join("vmlinux"),
+            path: self.inner.btf.path().join("vmlinux"),
         }
     }
 
     /// Says which context a program attached to the event gets.
     pub(crate) fn context(&self, name: &EventName, format: &Arc<Format>) -> Result<Context, Error> {
         if context::is_syscall(name) {
-            return Ok(context::resolve_syscall(name, format, self.btf.vmlinux()?));
+            return Ok(context::resolve_syscall(
+                name,
+                format,
+                self.inner.btf.vmlinux()?,
+            ));
         }
         Ok(self.resolve(name, format, self.homes(name)?))
     }
@@ -548,7 +550,7 @@ impl Kernel {
     fn resolve(&self, name: &EventName, format: &Arc<Format>, homes: Homes) -> Context {
         let says = KernelSays {
             // A `btf_ids` file that cannot be read leaves the choice open.
-            type_id: &|| self.tracefs.context_type_id(name).ok().flatten(),
+            type_id: &|| self.inner.tracefs.context_type_id(name).ok().flatten(),
             class: &|candidates| self.class_in_memory(name, format.id(), candidates),
         };
         context::resolve(name, format, homes, &says)
@@ -557,14 +559,14 @@ impl Kernel {
     /// Which of the classes the running kernel's memory says the event has.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     fn class_in_memory(&self, name: &EventName, id: u32, candidates: &[String]) -> Option<String> {
-        if !self.is_live {
+        if !self.inner.is_live {
             return None;
         }
-        let memory = self.memory.get_or_init(|| {
-            let vmlinux = self.btf.vmlinux().ok()??;
+        let memory = self.inner.memory.get_or_init(|| {
+            let vmlinux = self.inner.btf.vmlinux().ok()??;
             KernelMemory::new(&vmlinux)
         });
-        let format = fs::File::open(self.tracefs.format_path(name)).ok()?;
+        let format = fs::File::open(self.inner.tracefs.format_path(name)).ok()?;
         memory.as_ref()?.class_of(format.as_fd(), id, candidates)
     }
 
@@ -584,19 +586,24 @@ impl Kernel {
         is_enough: impl Fn(&Listing) -> bool,
     ) -> Result<Arc<Listing>, Error> {
         let known = self
+            .inner
             .listing
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         match known.filter(|known| is_enough(known)) {
             Some(known) => Ok(known),
-            None => Ok(self.remember(&self.tracefs.events()?)),
+            None => Ok(self.remember(&self.inner.tracefs.events()?)),
         }
     }
 
     fn remember(&self, events: &Events) -> Arc<Listing> {
         let listing = Arc::new(Listing::new(events));
-        *self.listing.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
+        *self
+            .inner
+            .listing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
         listing
     }
 }

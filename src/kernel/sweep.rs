@@ -19,7 +19,28 @@ use crate::name::EventName;
 const CHUNK: usize = 32;
 
 /// An event and its context, or what failed for this one.
-pub(crate) type Found<'k> = Result<(Tracepoint<'k>, Context), Error>;
+type Found = Result<(Tracepoint, Context), Error>;
+
+/// Events with their contexts, in the order asked for: see
+/// [`Kernel::contexts`].
+#[derive(Debug)]
+pub struct Contexts {
+    found: std::vec::IntoIter<Found>,
+}
+
+impl Iterator for Contexts {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        self.found.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.found.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Contexts {}
 
 /// Events that follow each other, and the place of the first among all.
 type Chunk<T> = (usize, Vec<T>);
@@ -33,7 +54,7 @@ pub(crate) struct Sweep<'k, 'n> {
     /// The place of the first event that no thread has taken.
     next: AtomicUsize,
     /// Read before vmlinux's BTF was.
-    waiting: Mutex<Vec<Chunk<Result<Tracepoint<'k>, Error>>>>,
+    waiting: Mutex<Vec<Chunk<Result<Tracepoint, Error>>>>,
 }
 
 impl<'k, 'n> Sweep<'k, 'n> {
@@ -55,7 +76,7 @@ impl<'k, 'n> Sweep<'k, 'n> {
 
     /// All the events, in the order of `names`: an error if BTF, which all need,
     /// cannot be read.
-    pub(crate) fn run(&self) -> Result<impl Iterator<Item = Found<'k>> + use<'k>, Error> {
+    pub(crate) fn run(&self) -> Result<Contexts, Error> {
         let mut found = thread::scope(|scope| {
             let help = || self.work();
             let is_worth_it = self.names.len() > CHUNK;
@@ -75,12 +96,15 @@ impl<'k, 'n> Sweep<'k, 'n> {
             vmlinux.map(|_| found)
         })?;
         found.sort_unstable_by_key(|(start, _)| *start);
-        Ok(found.into_iter().flat_map(|(_, chunk)| chunk))
+        let found: Vec<Found> = found.into_iter().flat_map(|(_, chunk)| chunk).collect();
+        Ok(Contexts {
+            found: found.into_iter(),
+        })
     }
 
     /// What each thread does: reads formats, and resolves contexts once BTF is
     /// there.
-    fn work(&self) -> Vec<Chunk<Found<'k>>> {
+    fn work(&self) -> Vec<Chunk<Found>> {
         let mut reader = self.kernel.reader();
         let mut found = Vec::new();
         loop {
@@ -108,8 +132,8 @@ impl<'k, 'n> Sweep<'k, 'n> {
         }
     }
 
-    fn resolve(&self, read: Vec<Result<Tracepoint<'k>, Error>>) -> Vec<Found<'k>> {
-        let resolve = |read: Result<Tracepoint<'k>, Error>| {
+    fn resolve(&self, read: Vec<Result<Tracepoint, Error>>) -> Vec<Found> {
+        let resolve = |read: Result<Tracepoint, Error>| {
             let tracepoint = read?;
             let context = self
                 .kernel
@@ -119,7 +143,7 @@ impl<'k, 'n> Sweep<'k, 'n> {
         read.into_iter().map(resolve).collect()
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Chunk<Result<Tracepoint<'k>, Error>>>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Chunk<Result<Tracepoint, Error>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,16 +13,16 @@ use crate::name::EventName;
 
 /// One event of a [`Kernel`], with its format read.
 #[derive(Clone)]
-pub struct Tracepoint<'k> {
-    kernel: &'k Kernel,
+pub struct Tracepoint {
+    kernel: Kernel,
     name: EventName,
     format: Arc<Format>,
     /// What the print fmt says, read when first asked for.
     print: OnceLock<Arc<Result<PrintFmt, PrintFmtError>>>,
 }
 
-impl<'k> Tracepoint<'k> {
-    pub(crate) fn new(kernel: &'k Kernel, name: EventName, format: Format) -> Self {
+impl Tracepoint {
+    pub(crate) fn new(kernel: Kernel, name: EventName, format: Format) -> Self {
         Self {
             kernel,
             name,
@@ -32,8 +32,8 @@ impl<'k> Tracepoint<'k> {
     }
 
     #[cfg(all(feature = "probe", target_os = "linux"))]
-    pub(crate) fn kernel(&self) -> &'k Kernel {
-        self.kernel
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.kernel
     }
 
     /// The event's name.
@@ -61,8 +61,7 @@ impl<'k> Tracepoint<'k> {
     ///
     /// [`Error::Btf`] if vmlinux's BTF is not sound; those of
     /// [`Kernel::events`], which say whether the event's name is its alone; and
-    /// [`Error::PermissionDenied`], [`Error::NotAFile`], [`Error::TooLarge`] and
-    /// [`Error::Io`], about BTF's files. A kernel without BTF is no error: the
+    /// [`Error::File`], about BTF's files. A kernel without BTF is no error: the
     /// answer is then [`Evidence::Format`](crate::Evidence::Format).
     pub fn context(&self) -> Result<Context, Error> {
         self.kernel.context(&self.name, &self.format)
@@ -164,9 +163,7 @@ impl<'k> Tracepoint<'k> {
             }
             let other = match self.kernel.tracepoint(name.as_str()) {
                 Ok(other) => other.context()?,
-                // Its module was unloaded just now.
-                Err(Error::EventGone { .. }) => continue,
-                Err(error) if error.is_of_its_file() => continue,
+                Err(error) if error.is_of_one_event() => continue,
                 Err(error) => return Err(error),
             };
             if other.class() == Some(class) && other.home() == context.home() {
@@ -177,7 +174,7 @@ impl<'k> Tracepoint<'k> {
     }
 }
 
-impl fmt::Debug for Tracepoint<'_> {
+impl fmt::Debug for Tracepoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Tracepoint")
             .field("name", &self.name)

@@ -31,7 +31,7 @@ use pattern::strip_probe_type;
 /// let name: EventName = "tracepoint/sched/sched_switch".parse()?;
 /// assert_eq!((name.category(), name.event()), ("sched", "sched_switch"));
 /// assert_eq!(name.to_string(), "sched:sched_switch");
-/// # Ok::<(), tracepoints::NameError>(())
+/// # Ok::<(), tracepoints::name::NameError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventName {

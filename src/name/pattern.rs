@@ -32,7 +32,7 @@ pub(super) fn strip_probe_type(text: &str) -> (&str, char) {
 /// let pattern: EventPattern = "sched:*_exit".parse()?;
 /// assert!(pattern.matches(&"sched:sched_process_exit".parse()?));
 /// assert!(!pattern.matches(&"sched:sched_switch".parse()?));
-/// # Ok::<(), tracepoints::NameError>(())
+/// # Ok::<(), tracepoints::name::NameError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventPattern {

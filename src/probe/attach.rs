@@ -34,7 +34,7 @@ impl Attachments {
     /// still the one that the program was made for: ids are used again.
     pub(crate) fn attach(
         &mut self,
-        tracepoint: &Tracepoint<'_>,
+        tracepoint: &Tracepoint,
         program: &Program,
         cookie: u64,
     ) -> Result<(), ProbeError> {
@@ -133,7 +133,7 @@ fn close_at_once(mut files: Vec<OwnedFd>) {
 
 /// Whether the event of this name is still the one that was read: its id, its
 /// fields, all its format says.
-fn check_unchanged(tracepoint: &Tracepoint<'_>) -> Result<(), ProbeError> {
+fn check_unchanged(tracepoint: &Tracepoint) -> Result<(), ProbeError> {
     match tracepoint.kernel().tracepoint(tracepoint.name()) {
         Ok(now) if now.format() == tracepoint.format() => Ok(()),
         Ok(_) | Err(Error::EventGone { .. } | Error::NoSuchEvent { .. }) => {
@@ -215,7 +215,7 @@ fn first_cpu() -> u32 {
 
 /// What the event is, if no tracepoint program can be attached to it.
 pub(crate) fn unattachable(
-    tracepoint: &Tracepoint<'_>,
+    tracepoint: &Tracepoint,
     dynamic_events: &str,
 ) -> Option<UnattachableKind> {
     let name = tracepoint.name();
@@ -312,7 +312,7 @@ mod tests {
         asm.finish().expect("no jumps")
     }
 
-    fn attach(tracepoint: &Tracepoint<'_>) -> Result<(), ProbeError> {
+    fn attach(tracepoint: &Tracepoint) -> Result<(), ProbeError> {
         Attachments::default().attach(tracepoint, &nothing(), 0)
     }
 

@@ -22,8 +22,8 @@ use crate::name::EventName;
 /// What to attach to, what to keep and what to leave out: see [`Probe::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is attached yet"]
-pub struct ProbeBuilder<'a> {
-    pub(super) events: Vec<&'a Tracepoint<'a>>,
+pub struct ProbeBuilder {
+    pub(super) events: Vec<Tracepoint>,
     pub(super) fields: Option<Vec<String>>,
     pub(super) filter: Option<Filter>,
     pub(super) scope: TaskScope,
@@ -31,7 +31,7 @@ pub struct ProbeBuilder<'a> {
     pub(super) ring_size: u32,
 }
 
-impl<'a> ProbeBuilder<'a> {
+impl ProbeBuilder {
     /// Keeps these fields of each event, and no others. `pid`, `tid`, `comm` and
     /// `cpu` of an event that has no such field are those of the task, which every
     /// record has. Without this, all fields are kept that programs get.
@@ -215,7 +215,7 @@ impl<'a> ProbeBuilder<'a> {
         Ok(attached)
     }
 
-    fn check(&self, event: &Tracepoint<'_>, dynamic: &str) -> Result<(), ProbeError> {
+    fn check(&self, event: &Tracepoint, dynamic: &str) -> Result<(), ProbeError> {
         let name = || event.name().clone();
         if !event.kernel().is_live() {
             return Err(ProbeError::NotLive { event: name() });
@@ -232,7 +232,7 @@ impl<'a> ProbeBuilder<'a> {
     fn program(
         &self,
         index: usize,
-        event: &Tracepoint<'_>,
+        event: &Tracepoint,
         tasks: Tasks,
         action: &Action<'_>,
     ) -> Result<Program, ProbeError> {

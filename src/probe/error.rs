@@ -42,7 +42,7 @@ pub enum ProbeError {
         field: String,
     },
     /// The filter does not fit the event.
-    #[error("{event}: {source}")]
+    #[error("the filter does not fit {event}")]
     Filter {
         /// The event.
         event: EventName,
@@ -50,7 +50,7 @@ pub enum ProbeError {
         source: FilterError,
     },
     /// The event's print fmt is not understood.
-    #[error("{event}: {source}")]
+    #[error("the print fmt of {event} is not understood")]
     PrintFmt {
         /// The event.
         event: EventName,
@@ -123,7 +123,7 @@ pub enum ProbeError {
     #[error("too many open files: each event takes three; raise the limit (`ulimit -n`)")]
     TooManyFiles,
     /// The verifier rejects the program. That is an error of this crate's.
-    #[error("the kernel rejects the program for {event}: {source}; please report this\n{log}")]
+    #[error("the kernel rejects the program for {event}: please report this\n{log}")]
     Rejected {
         /// The event.
         event: EventName,
@@ -151,7 +151,7 @@ pub enum ProbeError {
     )]
     PidNamespace,
     /// Any other failure of the system.
-    #[error("{what}: {source}")]
+    #[error("{what} failed")]
     System {
         /// What was tried.
         what: String,

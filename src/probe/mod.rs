@@ -78,11 +78,9 @@ impl fmt::Debug for Probe {
 
 impl Probe {
     /// Begins a probe on these events of the running kernel.
-    pub fn builder<'a>(
-        tracepoints: impl IntoIterator<Item = &'a Tracepoint<'a>>,
-    ) -> ProbeBuilder<'a> {
+    pub fn builder<'a>(tracepoints: impl IntoIterator<Item = &'a Tracepoint>) -> ProbeBuilder {
         ProbeBuilder {
-            events: tracepoints.into_iter().collect(),
+            events: tracepoints.into_iter().cloned().collect(),
             fields: None,
             filter: None,
             scope: TaskScope::All,

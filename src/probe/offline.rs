@@ -194,19 +194,19 @@ fn task() -> Task {
 }
 
 /// An event, ready to be recorded.
-struct Recorder<'k> {
-    tracepoint: Tracepoint<'k>,
+struct Recorder {
+    tracepoint: Tracepoint,
     plans: Arc<[EventPlan]>,
     program: Program,
 }
 
-impl<'k> Recorder<'k> {
+impl Recorder {
     /// `None` for an event no program gets a context of.
-    fn new(kernel: &'k Kernel, name: &str) -> Option<Self> {
+    fn new(kernel: &Kernel, name: &str) -> Option<Self> {
         Self::with_limit(kernel, name, 64)
     }
 
-    fn with_limit(kernel: &'k Kernel, name: &str, data_limit: u32) -> Option<Self> {
+    fn with_limit(kernel: &Kernel, name: &str, data_limit: u32) -> Option<Self> {
         let tracepoint = kernel.tracepoint(name).expect("an event");
         let plan = EventPlan::new(&tracepoint, None, data_limit).expect("a plan");
         let plans: Arc<[EventPlan]> = vec![plan].into();
@@ -807,8 +807,7 @@ fn records_of_captured_kernels_are_kept() {
         let kernel = Kernel::at(&root).expect("a kernel");
         let layout = kernel.page_layout().expect("a layout");
         let events = kernel.events_by_id().expect("events");
-        let mut recorders: std::collections::HashMap<u16, Option<Recorder<'_>>> =
-            Default::default();
+        let mut recorders: std::collections::HashMap<u16, Option<Recorder>> = Default::default();
         let (mut records, mut values) = (0, 0);
         for file in ["cpu0.raw", "cpu1.raw"] {
             let bytes = fs::read(root.join("ring").join(file)).expect("pages");

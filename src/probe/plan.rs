@@ -91,7 +91,7 @@ pub(crate) enum Content {
 impl EventPlan {
     /// Keeps the fields named, or all the context has.
     pub(crate) fn new(
-        tracepoint: &Tracepoint<'_>,
+        tracepoint: &Tracepoint,
         wanted: Option<&[String]>,
         data_limit: u32,
     ) -> Result<Self, ProbeError> {

@@ -32,7 +32,7 @@ impl PrettyPrinter {
     /// [`ProbeError::PrintFmt`] if a print fmt is not understood, and
     /// [`ProbeError::Kernel`].
     pub fn new<'a>(
-        tracepoints: impl IntoIterator<Item = &'a Tracepoint<'a>>,
+        tracepoints: impl IntoIterator<Item = &'a Tracepoint>,
     ) -> Result<Self, ProbeError> {
         let mut events = HashMap::new();
         let mut addresses = None;

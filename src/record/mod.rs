@@ -31,7 +31,7 @@ use crate::machine::{Machine, until_nul};
 /// let values: Vec<String> = record
 ///     .fields()
 ///     .map(|(field, value)| Ok(format!("{}={}", field.name(), value?)))
-///     .collect::<Result<_, tracepoints::RecordError>>()?;
+///     .collect::<Result<_, tracepoints::record::RecordError>>()?;
 /// assert_eq!(values, ["path=a/b", "ret=-2"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

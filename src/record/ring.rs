@@ -10,7 +10,7 @@
 //!
 //! ```
 //! use tracepoints::ByteOrder;
-//! use tracepoints::ring::PageLayout;
+//! use tracepoints::record::ring::PageLayout;
 //!
 //! let layout = PageLayout::parse("\
 //! \tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;

@@ -31,7 +31,7 @@ use number::{Layout, WIDEST, write};
 /// `syscalls:*` have no use for their print fmt: see [`SyscallText`].
 ///
 /// ```
-/// use tracepoints::{Addresses, Kernel, Machine, Record, Renderer};
+/// use tracepoints::{Kernel, Machine, Record, Renderer, text::Addresses};
 ///
 /// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
 /// let exec = kernel.tracepoint("sched:sched_process_exec")?;

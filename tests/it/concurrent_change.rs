@@ -40,7 +40,7 @@ struct Truth {
 }
 
 impl Truth {
-    fn check(&self, tracepoint: &Tracepoint<'_>) {
+    fn check(&self, tracepoint: &Tracepoint) {
         let name = tracepoint.name().as_str();
         let text = tracepoint.format().to_string();
         assert!(self.formats[name].contains(&text), "{name}: {text}");
@@ -410,7 +410,7 @@ fn btf_that_shrinks_underneath() {
     let names = kernel.event_directories().expect("directories");
     let answers = || -> Vec<String> {
         let found = kernel.contexts(&names).expect("BTF");
-        let text = |found: Result<(Tracepoint<'_>, Context), Error>| {
+        let text = |found: Result<(Tracepoint, Context), Error>| {
             let (tracepoint, context) = found.expect("an event");
             let layout = context.layout().expect("a layout");
             format!(
@@ -469,7 +469,7 @@ fn tracefs_mounted_anew() {
         .to_vec();
     let answers = |kernel: &Kernel| -> Vec<String> {
         let found = kernel.contexts(&names).expect("BTF");
-        let text = |found: Result<(Tracepoint<'_>, Context), Error>| {
+        let text = |found: Result<(Tracepoint, Context), Error>| {
             let (tracepoint, context) = found.expect("an event");
             format!("{:?} {context:?}", tracepoint.format())
         };

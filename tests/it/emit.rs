@@ -15,7 +15,7 @@ use tracepoints::{Error, Kernel};
 fn batches<T: Clone + ToString>(
     kernel: &Kernel,
     empty: &T,
-    mut add: impl FnMut(&mut T, &tracepoints::Tracepoint<'_>) -> Result<String, Error>,
+    mut add: impl FnMut(&mut T, &tracepoints::Tracepoint) -> Result<String, Error>,
 ) -> (Vec<String>, usize) {
     let mut files = vec![empty.clone()];
     let mut added = 0;

@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::{Error, EventPattern, Kernel};
+use crate::support::with_causes;
+use tracepoints::{Error, EventPattern, FileError, Kernel};
 
 fn capture() -> Capture {
     let mut capture = Capture::new();
@@ -22,9 +23,7 @@ fn capture() -> Capture {
 fn message(capture: &Capture, name: &str) -> String {
     let kernel = capture.kernel();
     let error = kernel.tracepoint(name).expect_err("a failure");
-    error
-        .to_string()
-        .replace(&capture.root().display().to_string(), "ROOT")
+    with_causes(&error).replace(&capture.root().display().to_string(), "ROOT")
 }
 
 #[test]
@@ -40,7 +39,7 @@ fn a_directory_that_is_no_kernel() {
     let missing = empty.path().join("missing");
     let error = Kernel::at(&missing).expect_err("no directory");
     assert!(
-        matches!(&error, Error::Io { path, .. } if *path == missing),
+        matches!(&error, Error::File { path, source: FileError::Io(_), .. } if *path == missing),
         "{error}"
     );
 }
@@ -126,14 +125,14 @@ fn a_bad_format_file() {
     assert_eq!(
         message(&capture, "sched:sched_switch"),
         format!(
-            "{path}: line 9: expected `\\tfield:TYPE NAME;\\toffset:N;\\tsize:N;\\tsigned:0 or 1;` or an empty line, \
+            "cannot parse {path}: line 9: expected `\\tfield:TYPE NAME;\\toffset:N;\\tsize:N;\\tsigned:0 or 1;` or an empty line, \
              found \"\\tfield:int a;\\toffset:eight;\\tsize:4;\\tsigned:0;\""
         )
     );
     capture.file("sched:sched_switch", "format", "");
     assert_eq!(
         message(&capture, "sched:sched_switch"),
-        format!("{path}: line 1: expected `name: ` and the event's name, found \"\"")
+        format!("cannot parse {path}: line 1: expected `name: ` and the event's name, found \"\"")
     );
     capture.file(
         "sched:sched_switch",
@@ -147,12 +146,12 @@ fn a_bad_format_file() {
     capture.file("sched:sched_switch", "format", b"name: \xff\xfe\n");
     assert_eq!(
         message(&capture, "sched:sched_switch"),
-        format!("{path} is not text: byte 6 is no UTF-8")
+        format!("cannot read {path}: not valid UTF-8 (byte 6)")
     );
     capture.file("sched:sched_switch", "format", vec![b'a'; (1 << 20) + 1]);
     assert_eq!(
         message(&capture, "sched:sched_switch"),
-        format!("{path} is larger than 1048576 bytes")
+        format!("cannot read {path}: larger than 1048576 bytes")
     );
     // What is wrong with one is nothing to the others.
     assert!(
@@ -228,13 +227,51 @@ fn what_is_no_file() {
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.expect("mkfifo").success());
     };
-    assert_eq!(replace(&pipe), format!("{path_in_root} is no regular file"));
+    assert_eq!(
+        replace(&pipe),
+        format!("cannot read {path_in_root}: not a regular file")
+    );
     assert_eq!(
         replace(&|| std::os::unix::fs::symlink("/etc/passwd", &path).expect("a link")),
         format!(
-            "{path_in_root} is a link, or behind one, and links are not followed: copy what it leads to in its place"
+            "cannot read {path_in_root}: a symbolic link, which is not followed: copy the file or directory it leads to in its place"
         )
     );
+}
+
+/// A file of one event that cannot be read or parsed concerns that event alone.
+#[test]
+fn errors_of_one_event() {
+    let mut capture = capture();
+    let all = |capture: &Capture| {
+        let kernel = capture.kernel();
+        let names: Vec<_> = kernel.events().expect("events").into_iter().collect();
+        let found = kernel.contexts(&names).expect("no BTF to fail");
+        found.map(|found| found.map(drop)).collect::<Vec<_>>()
+    };
+    let path = capture.path("sched:sched_switch", "format");
+    let good = fs::read_to_string(&path).expect("a file");
+    for content in [
+        Vec::new(),
+        b"name: \xff\n".to_vec(),
+        vec![b'a'; (1 << 20) + 1],
+        good.replace("sched_switch", "sched_wakeup").into_bytes(),
+        good.replace("size:4", "size:four").into_bytes(),
+    ] {
+        capture.file("sched:sched_switch", "format", content);
+        let found = all(&capture);
+        let failed: Vec<_> = found
+            .iter()
+            .filter_map(|found| found.as_ref().err())
+            .collect();
+        assert_eq!((found.len(), failed.len()), (4, 1), "{failed:?}");
+        assert!(failed[0].is_of_one_event(), "{}", failed[0]);
+    }
+    // available_events is everybody's.
+    fs::remove_file(capture.root().join("tracing/available_events")).expect("it was there");
+    fs::create_dir(capture.root().join("tracing/available_events")).expect("a directory");
+    let error = capture.kernel().events().expect_err("a directory");
+    assert!(!error.is_of_one_event(), "{error}");
 }
 
 #[test]

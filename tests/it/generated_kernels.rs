@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tracepoints::emit::{CHeader, COptions, RustModule};
 use tracepoints::format::Format;
-use tracepoints::{EventName, Evidence, Kernel, Layout};
+use tracepoints::{EventName, Evidence, Kernel, layout::Layout};
 
 /// A field of a record, as its line says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support;
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::{DifferenceKind, Evidence, Kernel};
+use tracepoints::{Evidence, Kernel, layout::DifferenceKind};
 
 /// Declarators of every shape, as members of one context.
 #[test]

@@ -6,10 +6,12 @@ use std::fmt::Write;
 use crate::support;
 use crate::support::capture::Capture;
 use tracepoints::format::{FieldKind, Format};
-use tracepoints::ring::PageLayout;
+use tracepoints::record::ring::PageLayout;
 use tracepoints::{
-    ByteOrder, Evidence, Filter, FormatReason, Kernel, Machine, Record, Task, TaskNames,
-    TraceContext, Tracepoint,
+    ByteOrder, Evidence, Filter, Kernel, Machine, Record, Tracepoint,
+    context::FormatReason,
+    filter::Task,
+    text::{TaskNames, TraceContext},
 };
 
 /// Events of the captured kernels that are shown here, where they have them.
@@ -184,7 +186,7 @@ fn check_filters(format: &Format, record: &Record<'_>, values: &[(String, String
 }
 
 /// An event's context, its layout, and what a record of it on a page is read as.
-fn all_the_way(kernel: &Kernel, tracepoint: &Tracepoint<'_>, text: &mut String) {
+fn all_the_way(kernel: &Kernel, tracepoint: &Tracepoint, text: &mut String) {
     let name = tracepoint.name();
     let format = tracepoint.format();
     let machine = kernel.machine().expect("a machine");

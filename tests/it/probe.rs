@@ -21,7 +21,7 @@ use tracepoints::probe::{FieldValue, Probe, ProbeError, ProbeRecord, Unattachabl
 use tracepoints::{Error, Kernel, Tracepoint, Value};
 
 /// Events, of which those the kernel has not are named on stderr.
-fn events<'k>(kernel: &'k Kernel, names: &[&str]) -> Vec<Tracepoint<'k>> {
+fn events(kernel: &Kernel, names: &[&str]) -> Vec<Tracepoint> {
     let mut events = Vec::new();
     for name in names {
         match kernel.tracepoint(name) {
@@ -443,7 +443,7 @@ fn every_event_can_be_attached_to() {
     // Each takes three files.
     let at_once = limit.maximum.map_or(4096, |files| files as usize / 4);
     let names = kernel.events().expect("events");
-    let events: Vec<Tracepoint<'_>> = names
+    let events: Vec<Tracepoint> = names
         .names()
         .iter()
         .map(|name| kernel.tracepoint(name).expect("an event"))
@@ -743,6 +743,6 @@ fn slips_are_told() {
 }
 
 /// Linux 6.19 and later record what the pointers point at.
-fn kernel_has_values(event: &Tracepoint<'_>) -> bool {
+fn kernel_has_values(event: &Tracepoint) -> bool {
     event.format().field("__pathname_val").is_some()
 }

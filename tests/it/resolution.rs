@@ -3,7 +3,7 @@
 use crate::support;
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::{Context, Error, Evidence, FormatReason, Kernel};
+use tracepoints::{Context, Error, Evidence, Kernel, context::FormatReason};
 
 /// The types every kernel below has, and a class's two fields.
 struct Types {

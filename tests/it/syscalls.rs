@@ -3,7 +3,10 @@
 use crate::support;
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture, FieldLine};
-use tracepoints::{Context, Evidence, FormatReason, Kernel, SyscallVariant};
+use tracepoints::{
+    Context, Evidence, Kernel,
+    context::{FormatReason, SyscallVariant},
+};
 
 const LAZY: FieldLine<'_> = ("unsigned char common_preempt_lazy_count", 8, 1);
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::support;
-use tracepoints::{Evidence, FormatReason, Kernel};
+use tracepoints::{Evidence, Kernel, context::FormatReason};
 
 /// How many events have which evidence.
 type Counts = BTreeMap<&'static str, usize>;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 
 use crate::support;
-use tracepoints::{Error, Kernel, RawTracepoint};
+use tracepoints::{Error, Kernel, context::RawTracepoint};
 
 #[test]
 fn as_many_arguments_as_the_kernel_says() {

@@ -3,7 +3,7 @@
 use crate::support;
 use crate::support::kcore;
 use crate::support::live::live;
-use tracepoints::{Evidence, KernelSource};
+use tracepoints::{Evidence, context::KernelSource};
 
 /// Against the kernel's memory, read in another way than the crate does.
 #[test]

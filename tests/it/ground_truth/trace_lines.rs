@@ -6,7 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support;
-use tracepoints::{FlagColumns, Kernel, SyscallText, TaskNames, TraceContext};
+use tracepoints::{
+    Kernel,
+    text::{FlagColumns, SyscallText, TaskNames, TraceContext},
+};
 
 /// The lines of a `trace` file, by the CPU they are of.
 fn lines_by_cpu(trace: &str) -> BTreeMap<u32, Vec<&str>> {

@@ -82,7 +82,7 @@ fn attach_traces_a_command() {
     );
     assert_eq!(
         refused(&["sched:sched_process_exec", "--filter", "pid == -9999999999"]),
-        "attach: sched:sched_process_exec: pid is 32 bits, signed, and cannot be -9999999999\n"
+        "attach: the filter does not fit sched:sched_process_exec: pid is 32 bits, signed, and cannot be -9999999999\n"
     );
 }
 

@@ -3,7 +3,7 @@
 use super::example::{run, stderr, stdout};
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::{Error, RawTracepoint};
+use tracepoints::{Error, context::RawTracepoint};
 
 /// A tracepoint without an event, and one with; the functions that name their
 /// arguments are there for the one, and do not fit for the other.

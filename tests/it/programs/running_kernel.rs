@@ -157,7 +157,8 @@ fn without_root_permission_is_denied() {
     };
     // Whether the captured kernel can be read depends on where the crate lies.
     assert!(
-        stderr(&output).starts_with("list: permission denied: /sys/kernel/tracing: run as root"),
+        stderr(&output)
+            .starts_with("list: cannot read /sys/kernel/tracing: permission denied: run as root"),
         "{}",
         stderr(&output)
     );

@@ -7,7 +7,9 @@ use super::{MACHINES, PageWriter, entries, layout};
 use crate::support;
 use proptest::prelude::*;
 use tracepoints::{
-    ByteOrder, EventsById, FlagColumns, Kernel, SyscallText, TaskNames, TraceContext,
+    ByteOrder, Kernel,
+    kernel::EventsById,
+    text::{FlagColumns, SyscallText, TaskNames, TraceContext},
 };
 
 proptest! {
@@ -56,7 +58,7 @@ proptest! {
             let pages = fs::read(root.join("ring/cpu0.raw")).expect("pages");
             (Kernel::at(root).expect("a kernel"), pages)
         });
-        static EVENTS: LazyLock<EventsById<'static>> =
+        static EVENTS: LazyLock<EventsById> =
             LazyLock::new(|| KERNEL.0.events_by_id().expect("events"));
         let mut bytes = KERNEL.1.clone();
         for (at, byte) in damage {

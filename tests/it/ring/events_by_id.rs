@@ -5,6 +5,7 @@ use std::fs;
 use super::{HEADER_64, MACHINES};
 use crate::support;
 use crate::support::capture::{COMMON, Capture};
+use crate::support::with_causes;
 use tracepoints::{ByteOrder, Error, Kernel};
 
 #[test]
@@ -72,9 +73,7 @@ fn ids_and_pages_of_captures_that_lie() {
     fs::write(events.join("header_page"), HEADER_64.replace("commit", "x")).expect("a file");
     let error = machine(&capture).expect_err("no layout");
     assert!(
-        error
-            .to_string()
-            .ends_with("header_page: header_page has no field commit"),
+        with_causes(&error).ends_with("header_page: header_page has no field commit"),
         "{error}"
     );
     fs::write(events.join("header_page"), HEADER_64).expect("a file");
@@ -83,9 +82,7 @@ fn ids_and_pages_of_captures_that_lie() {
     let error = machine(&capture).expect_err("another header");
     assert!(matches!(error, Error::PageLayout { .. }));
     assert!(
-        error
-            .to_string()
-            .contains("header_event: line 1: expected "),
+        with_causes(&error).contains("header_event: line 1: expected "),
         "{error}"
     );
     fs::remove_file(events.join("header_event")).expect("it was there");

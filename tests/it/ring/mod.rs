@@ -4,7 +4,7 @@ mod any_bytes;
 mod events_by_id;
 mod pages;
 
-use tracepoints::ring::{Entry, PageLayout};
+use tracepoints::record::ring::{Entry, PageLayout};
 use tracepoints::{ByteOrder, Machine};
 
 const HEADER_64: &str = "\

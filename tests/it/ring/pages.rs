@@ -1,7 +1,7 @@
 //! What is read of a page: each kind of entry, times, losses, and errors of damaged pages.
 
 use super::{HEADER_64, MACHINES, PageWriter, entries, layout};
-use tracepoints::ring::{Lost, PageLayout, PageLayoutError, RingError};
+use tracepoints::record::ring::{Lost, PageLayout, PageLayoutError, RingError};
 use tracepoints::{ByteOrder, Machine};
 
 #[test]

@@ -11,3 +11,16 @@ pub(crate) mod live;
 #[cfg(target_os = "linux")]
 pub(crate) use kernels::test_name;
 pub(crate) use kernels::{corpus, fixture, fixtures, name, skip};
+
+/// An error and its causes, in one line, after a check that none repeats the next.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    for pair in causes.windows(2) {
+        assert!(
+            !pair[0].contains(&pair[1]),
+            "an error repeats its source: {pair:?}"
+        );
+    }
+    causes.join(": ")
+}

@@ -6,7 +6,7 @@ use super::{EVENTS, ask_all, many_classes, one_event, with_btf};
 use crate::support;
 use crate::support::btf::BtfWriter;
 use proptest::prelude::*;
-use tracepoints::{BtfError, Error};
+use tracepoints::{Error, btf::BtfError};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]

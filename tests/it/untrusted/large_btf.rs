@@ -6,8 +6,10 @@ use std::time::Instant;
 use super::{EVENTS, SOON, ask_all, many_classes, one_event, with_btf};
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture};
+use crate::support::with_causes;
 use tracepoints::{
-    Addresses, BtfError, ByteOrder, Error, Evidence, FormatReason, Machine, Record, Slot,
+    ByteOrder, Error, Evidence, Machine, Record, btf::BtfError, context::FormatReason,
+    layout::Slot, text::Addresses,
 };
 
 #[test]
@@ -173,7 +175,7 @@ fn tracepoints_without_events_that_share_a_long_argument() {
     let capture = with_btf(&[("vmlinux", &btf.bytes())]);
     let start = Instant::now();
     let error = capture.kernel().bare_tracepoints().expect_err("too much");
-    assert!(error.to_string().contains("bytes of C"), "{error}");
+    assert!(with_causes(&error).contains("bytes of C"), "{error}");
     assert!(start.elapsed() < SOON);
 }
 

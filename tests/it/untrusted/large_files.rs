@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{SOON, many_classes, one_event, sparse};
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::{ByteOrder, Error, EventName, Evidence, FormatReason};
+use tracepoints::{ByteOrder, Error, EventName, Evidence, FileError, context::FormatReason};
 
 #[test]
 fn files_of_two_gigabytes() {
@@ -17,7 +17,13 @@ fn files_of_two_gigabytes() {
         sparse(&events.root().join(file), SIZE);
     }
     let kernel = events.kernel();
-    assert!(matches!(kernel.events(), Err(Error::TooLarge { .. })));
+    assert!(matches!(
+        kernel.events(),
+        Err(Error::File {
+            source: FileError::TooLarge { .. },
+            ..
+        })
+    ));
     let named = one_event();
     for file in ["format", "id", "btf_ids"] {
         sparse(&named.path("sched:wake", file), SIZE);
@@ -29,7 +35,16 @@ fn files_of_two_gigabytes() {
     sparse(&named.root().join("btf/vmlinux"), SIZE);
     let kernel = named.kernel();
     let too_large = |result: Result<(), Error>| {
-        assert!(matches!(result, Err(Error::TooLarge { .. })), "{result:?}");
+        assert!(
+            matches!(
+                result,
+                Err(Error::File {
+                    source: FileError::TooLarge { .. },
+                    ..
+                })
+            ),
+            "{result:?}"
+        );
     };
     too_large(kernel.tracepoint("sched:wake").map(drop));
     too_large(kernel.btf_objects().map(drop));

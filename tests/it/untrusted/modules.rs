@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::one_event;
 use crate::support::btf::BtfWriter;
-use tracepoints::{Evidence, FormatReason};
+use tracepoints::{Evidence, context::FormatReason};
 
 #[test]
 fn of_many_modules_that_cannot_be_read_some_are_named() {

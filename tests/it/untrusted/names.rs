@@ -4,7 +4,7 @@ use std::fs;
 
 use super::one_event;
 use crate::support::btf::BtfWriter;
-use tracepoints::{BtfError, Error, Kernel};
+use tracepoints::{Error, Kernel, btf::BtfError};
 
 fn shows_no_control(error: &Error) {
     let text = error.to_string();

@@ -9,7 +9,7 @@ use super::{SOON, one_event, sparse};
 use crate::support;
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::{Error, Kernel};
+use tracepoints::{Error, FileError, Kernel};
 
 fn tracepoint_error(capture: &Capture) -> Error {
     let kernel = capture.kernel();
@@ -37,16 +37,52 @@ fn a_fifo() {
     let capture = one_event();
     replace(&capture.path("sched:wake", "format"), fifo);
     let error = tracepoint_error(&capture);
-    assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::NotAFile,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let root = capture.root();
     replace(&root.join("tracing/available_events"), fifo);
     let error = capture.kernel().events().expect_err("a FIFO");
-    assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::NotAFile,
+                ..
+            }
+        ),
+        "{error}"
+    );
     replace(&root.join("btf/vmlinux"), fifo);
     let error = capture.kernel().btf_objects().expect_err("a FIFO");
-    assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::NotAFile,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let error = capture.kernel().machine().expect_err("a FIFO");
-    assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::NotAFile,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(start.elapsed() < SOON);
 }
 
@@ -65,7 +101,16 @@ fn a_device() {
         return support::skip("making a device takes root");
     }
     let error = tracepoint_error(&capture);
-    assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::NotAFile,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let file = std::process::Command::new("cat").arg(&format).output();
     assert!(!file.expect("cat").status.success());
 }
@@ -111,13 +156,40 @@ fn saved_names_of_processes() {
     assert_eq!(kernel.task_names().expect("names").of(1), "init");
     replace(&file, fifo);
     let error = kernel.task_names().expect_err("a FIFO");
-    assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::NotAFile,
+                ..
+            }
+        ),
+        "{error}"
+    );
     replace(&file, |path| symlink("/etc/passwd", path).expect("a link"));
     let error = kernel.task_names().expect_err("a link");
-    assert!(matches!(error, Error::Link { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::Link,
+                ..
+            }
+        ),
+        "{error}"
+    );
     replace(&file, |path| sparse(path, 1 << 31));
     let error = kernel.task_names().expect_err("too large");
-    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::TooLarge { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -125,7 +197,13 @@ fn a_directory_in_place_of_a_file_and_a_file_of_a_directory() {
     let capture = one_event();
     let format = capture.path("sched:wake", "format");
     replace(&format, |path| fs::create_dir(path).expect("a directory"));
-    assert!(matches!(tracepoint_error(&capture), Error::NotAFile { .. }));
+    assert!(matches!(
+        tracepoint_error(&capture),
+        Error::File {
+            source: FileError::NotAFile,
+            ..
+        }
+    ));
     let event = format.parent().expect("a directory");
     replace(event, |path| {
         fs::write(path, "no directory").expect("a file")
@@ -165,7 +243,16 @@ fn links() {
             one
         });
         let error = error.expect_err(link);
-        assert!(matches!(error, Error::Link { .. }), "{link}: {error}");
+        assert!(
+            matches!(
+                error,
+                Error::File {
+                    source: FileError::Link,
+                    ..
+                }
+            ),
+            "{link}: {error}"
+        );
     }
 }
 
@@ -189,7 +276,13 @@ fn links_to_btf() {
             capture.kernel().machine().map(drop),
         ] {
             assert!(
-                matches!(result, Err(Error::Link { .. })),
+                matches!(
+                    result,
+                    Err(Error::File {
+                        source: FileError::Link,
+                        ..
+                    })
+                ),
                 "{link}: {result:?}"
             );
         }
@@ -212,7 +305,16 @@ fn links_that_lead_in_circles() {
         .kernel()
         .tracepoint("self:sched")
         .expect_err("a link");
-    assert!(matches!(error, Error::Link { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::File {
+                source: FileError::Link,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(start.elapsed() < SOON);
 }
 
