@@ -285,7 +285,7 @@ impl Run<'_> {
 
     fn losses(&mut self, losses: Losses) -> Result<(), Failure> {
         self.out.flush()?;
-        if losses.is_none() {
+        if losses.is_empty() {
             return Ok(());
         }
         let kinds = BTreeMap::from([

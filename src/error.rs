@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::btf::BtfError;
 use crate::format::FormatError;
+use crate::format::print::PrintFmtError;
 use crate::name::{EventName, NameError};
 use crate::record::ring::PageLayoutError;
 
@@ -110,6 +111,14 @@ pub enum Error {
         name: EventName,
         /// What is wrong with the types.
         source: BtfError,
+    },
+    /// The event's print fmt is not understood.
+    #[error("the print fmt of {name} is not understood")]
+    PrintFmt {
+        /// The event.
+        name: EventName,
+        /// Where, and why.
+        source: PrintFmtError,
     },
     /// The context has no struct of a known name, which CO-RE relocates by.
     #[error("the context of {name} has no struct to relocate by: {reason}")]
@@ -258,6 +267,7 @@ impl Error {
             | Self::OtherEvent { .. }
             | Self::OtherEventId { .. }
             | Self::Layout { .. }
+            | Self::PrintFmt { .. }
             | Self::NoStruct { .. }
             | Self::Conflict { .. } => true,
             _ => false,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::Kernel;
+use crate::kernel::Kernel;
 
 /// Set in the process that runs in a mount namespace with tracefs.
 const INSIDE: &str = "TRACEPOINTS_TEST_INSIDE";

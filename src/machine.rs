@@ -1,9 +1,9 @@
 //! The machine whose bytes are read: its byte order and the size of a `long`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// In which order a machine keeps the bytes of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ByteOrder {
     /// The lowest byte first: x86, arm64, riscv.
@@ -21,7 +21,7 @@ impl ByteOrder {
 }
 
 /// What of a machine the meaning of a record's bytes depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Machine {
     byte_order: ByteOrder,
     is_64_bit: bool,

@@ -78,7 +78,8 @@ impl KernelMemory {
         if sys::run(self.program.as_fd(), &mut context).ok()? != 0 {
             return None;
         }
-        let number = |at: i16| crate::Machine::NATIVE.unsigned(&context[at as usize..][..8]);
+        let number =
+            |at: i16| crate::machine::Machine::NATIVE.unsigned(&context[at as usize..][..8]);
         Some((number(exchange::FUNCTION), number(exchange::ADDRESS)))
     }
 }

@@ -41,7 +41,7 @@ impl Class {
 
 /// A tracepoint of the object: a `btf_trace_<event>`.
 #[derive(Clone, Debug)]
-struct Event {
+struct DefinedTracepoint {
     typedef: TypeId,
     /// `None` where the typedef leads to no prototype, or two typedefs differ.
     prototype: Option<Prototype>,
@@ -56,7 +56,7 @@ pub(crate) struct Index {
     /// Each class's prototype and place in `classes`, sorted.
     by_prototype: Vec<(Option<Prototype>, usize)>,
     prototypes: KnownPrototypes,
-    events: HashMap<Box<str>, Event>,
+    events: HashMap<Box<str>, DefinedTracepoint>,
     known_structs: Vec<(&'static str, TypeId)>,
     /// The functions whose parameters are named as a tracepoint's arguments are,
     /// each with its name's offset.
@@ -155,7 +155,8 @@ impl Collector {
             room: Room::of(section),
         };
         let target = |id| section.type_by_id(id)?.target();
-        let funcs: HashMap<&str, Event> = prototypes.by_name(&self.funcs, FUNC_PREFIX, target)?;
+        let funcs: HashMap<&str, DefinedTracepoint> =
+            prototypes.by_name(&self.funcs, FUNC_PREFIX, target)?;
         let event_target = |id| target(target(id)?);
         let events = prototypes.by_name(&self.typedefs, TYPEDEF_PREFIX, event_target)?;
         let mut classes = Vec::with_capacity(self.structs.len());
@@ -244,8 +245,8 @@ impl<'a> Prototypes<'a> {
         named: &[(u32, TypeId)],
         prefix: &str,
         prototype: impl Fn(TypeId) -> Option<TypeId>,
-    ) -> Result<HashMap<Name, Event>, BtfError> {
-        let mut found: HashMap<Name, Event> = HashMap::with_capacity(named.len());
+    ) -> Result<HashMap<Name, DefinedTracepoint>, BtfError> {
+        let mut found: HashMap<Name, DefinedTracepoint> = HashMap::with_capacity(named.len());
         for &(name, typedef) in named {
             let Some((_, name)) = self.name(name, prefix)? else {
                 continue;
@@ -254,7 +255,7 @@ impl<'a> Prototypes<'a> {
                 Some(id) => self.prototype(id)?,
                 None => None,
             };
-            let new = Event { typedef, prototype };
+            let new = DefinedTracepoint { typedef, prototype };
             found
                 .entry(name.into())
                 .and_modify(|known| {
@@ -349,7 +350,7 @@ impl<'a> Prototypes<'a> {
             return self.spell_number(b't', id);
         };
         match (ty.kind, ty.name()) {
-            // Defined, or only declared.
+            // DefinedTracepoint, or only declared.
             (Kind::Struct | Kind::Union | Kind::Fwd, name) if !name.is_empty() => {
                 self.spelled.push(b's');
                 self.spelled.extend(name);
@@ -425,7 +426,7 @@ impl Index {
 
     /// The events that may take these arguments, in no order.
     pub(crate) fn events_taking(&self, arguments: Option<Prototype>) -> impl Iterator<Item = &str> {
-        let may_take = move |event: &Event| {
+        let may_take = move |event: &DefinedTracepoint| {
             arguments.is_none() || event.prototype.is_none() || event.prototype == arguments
         };
         self.events

@@ -9,6 +9,7 @@ mod describe;
 mod error;
 mod index;
 mod kind;
+mod memory;
 mod section;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub(crate) use bytes::Bytes;
 pub use error::BtfError;
 pub(crate) use index::{Class, STRUCT_PREFIX};
+pub use memory::Btf;
 pub(crate) use section::{Member, Section, TypeId, byte_order};
 
 use crate::layout::Layout;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// How a [`Context`](super::Context) is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Evidence {
     /// Several classes fit, and the kernel itself says which.
@@ -33,7 +33,7 @@ pub enum Evidence {
 }
 
 /// Where the kernel itself says which class an event has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KernelSource {
     /// In the event's `btf_ids` file (Linux 7.3 and later).
@@ -47,7 +47,7 @@ pub enum KernelSource {
 }
 
 /// Why a context's layout is from the format file alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FormatReason {
     /// The kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`).
@@ -87,7 +87,7 @@ pub enum FormatReason {
 
 /// Which form the kernel's local `struct syscall_tp_t` has
 /// (`kernel/trace/trace_syscalls.c`), the context of `syscalls:*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SyscallVariant {
     /// `regs`, `unsigned long` number, arguments: up to Linux 6.5.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::btf::{BtfError, Object, STRUCT_PREFIX, TypeId};
+use crate::btf::{Btf, BtfError, Object, STRUCT_PREFIX, TypeId};
 use crate::error::Error;
 use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
@@ -60,6 +60,49 @@ struct ContextTypes {
 }
 
 impl Context {
+    /// Says which context a program attached to the event gets, from what is in memory
+    /// alone: the event's format and the BTF of the kernel's objects, vmlinux and any
+    /// modules. [`Tracepoint::context`](crate::Tracepoint::context) reads both, and
+    /// knows more: which events share a name, and the kernel's own word.
+    ///
+    /// Only objects that define the event count. Without any the answer is
+    /// [`Evidence::Format`].
+    ///
+    /// ```
+    /// use tracepoints::btf::Btf;
+    /// use tracepoints::format::Format;
+    /// use tracepoints::{Context, Evidence};
+    ///
+    /// # let root = "tests/fixtures/6.18.15-x86_64";
+    /// # let btf_bytes = std::fs::read(format!("{root}/btf/vmlinux"))?;
+    /// # let format_text = std::fs::read_to_string(
+    /// #     format!("{root}/tracing/events/sched/sched_process_free/format"))?;
+    /// let vmlinux = Btf::vmlinux(btf_bytes)?;
+    /// let format = Format::parse(&format_text)?;
+    /// let context = Context::resolve(&"sched:sched_process_free".parse()?, format, &[vmlinux]);
+    /// assert_eq!(context.struct_name(), Some("trace_event_raw_sched_process_template"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resolve(name: &EventName, format: impl Into<Arc<Format>>, objects: &[Btf]) -> Self {
+        let format = format.into();
+        let objects = objects.iter().map(Btf::object);
+        if is_syscall(name) {
+            let vmlinux = objects.into_iter().find(|object| object.base().is_none());
+            return resolve_syscall(name, &format, vmlinux.cloned());
+        }
+        let is_empty = objects.len() == 0;
+        let homes: Vec<Arc<Object>> = objects
+            .filter(|object| object.index().has_event(name.event()))
+            .cloned()
+            .collect();
+        let homes = match homes.is_empty() {
+            true if is_empty => Homes::None(FormatReason::NoBtf),
+            true => Homes::None(FormatReason::NoHome),
+            false => Homes::Found(homes),
+        };
+        resolve(name, &format, homes, &KernelSays::NOTHING)
+    }
+
     /// How the context is known.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::btf::Argument;
 
@@ -12,7 +12,7 @@ use crate::btf::Argument;
 ///
 /// A `raw_tp` program gets them as `u64 args[]` (`struct
 /// bpf_raw_tracepoint_args`), a `tp_btf` program with their types.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawTracepoint {
     name: String,
     home: String,
@@ -20,7 +20,7 @@ pub struct RawTracepoint {
 }
 
 /// One argument of a [`RawTracepoint`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawArgument {
     name: Option<String>,
     c_type: String,

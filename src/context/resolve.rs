@@ -25,7 +25,7 @@ pub(crate) struct KernelSays<'a> {
 }
 
 impl KernelSays<'_> {
-    const NOTHING: Self = Self {
+    pub(super) const NOTHING: Self = Self {
         type_id: &|| None,
         class: &|_| None,
     };

@@ -12,35 +12,36 @@ use crate::layout::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
 
 /// How C is emitted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct COptions {
-    /// Marks every struct `preserve_access_index`, so that libbpf relocates
-    /// reads to the kernel the program is loaded on (CO-RE).
-    pub preserve_access_index: bool,
-    /// Asserts the size of every context struct, and offset and size of each of
-    /// its members. Together with `preserve_access_index` they hold of 64-bit kernels
-    /// alone: those of others get their sizes when they are relocated.
-    pub assertions: bool,
-    /// Leaves out the types the context structs need: for a file that has them
-    /// from elsewhere.
-    pub contexts_only: bool,
+    preserve_access_index: bool,
+    assertions: bool,
+    contexts_only: bool,
 }
 
 impl COptions {
-    /// With every struct marked `preserve_access_index`, or not.
+    /// Marks every struct `preserve_access_index`, so that libbpf relocates reads to the
+    /// kernel the program is loaded on (CO-RE). Default: off.
+    #[must_use]
     pub fn preserve_access_index(mut self, yes: bool) -> Self {
         self.preserve_access_index = yes;
         self
     }
 
-    /// Without the types the context structs need, or with them.
+    /// Leaves out the types the context structs need: for a file that has them from
+    /// elsewhere. Default: off.
+    #[must_use]
     pub fn contexts_only(mut self, yes: bool) -> Self {
         self.contexts_only = yes;
         self
     }
 
-    /// With assertions, or not.
+    /// Asserts the size of every context struct, and the offset and size of each of its
+    /// members. Together with
+    /// [`preserve_access_index`](Self::preserve_access_index) the assertions hold on
+    /// 64-bit kernels alone: others get their sizes when they are relocated. Default:
+    /// off.
+    #[must_use]
     pub fn assertions(mut self, yes: bool) -> Self {
         self.assertions = yes;
         self

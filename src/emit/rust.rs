@@ -178,11 +178,11 @@ impl Draft<'_> {
         while let Some(slot) = slots.next() {
             if layout.is_union() {
                 let ty = self.rust_type(name, slot, largest_align)?;
-                fields.push(Line::of(slot, ty));
+                fields.push(MemberLine::of(slot, ty));
                 continue;
             }
             if slot.offset() > at {
-                fields.push(Line::gap(at, slot.offset()));
+                fields.push(MemberLine::gap(at, slot.offset()));
             }
             if slot.width().is_some() {
                 // Bitfields that share bytes are those bytes.
@@ -195,7 +195,7 @@ impl Draft<'_> {
                     end = end.max(next.end());
                     names.push(next.name());
                 }
-                fields.push(Line {
+                fields.push(MemberLine {
                     comment: Some(format!("Bitfields {}.", names.join(", "))),
                     name: format!("bits_{start}"),
                     ty: format!("[u8; {}]", end - start),
@@ -205,11 +205,11 @@ impl Draft<'_> {
                 continue;
             }
             let ty = self.rust_type(name, slot, largest_align)?;
-            fields.push(Line::of(slot, ty));
+            fields.push(MemberLine::of(slot, ty));
             at = slot.end();
         }
         if !layout.is_union() && at < layout.size() {
-            fields.push(Line::gap(at, layout.size()));
+            fields.push(MemberLine::gap(at, layout.size()));
         }
         let keyword = if layout.is_union() { "union" } else { "struct" };
         let mut text = String::from("\n");
@@ -217,7 +217,7 @@ impl Draft<'_> {
             text += &format!("/// {remark}.\n");
         }
         text += &format!("#[repr(C)]\n#[derive(Clone, Copy)]\npub {keyword} {name} {{\n");
-        for Line {
+        for MemberLine {
             comment, name, ty, ..
         } in &fields
         {
@@ -334,7 +334,7 @@ impl Draft<'_> {
 }
 
 /// One member.
-struct Line {
+struct MemberLine {
     comment: Option<String>,
     name: String,
     ty: String,
@@ -342,7 +342,7 @@ struct Line {
     place: Option<(u32, u32)>,
 }
 
-impl Line {
+impl MemberLine {
     fn of(slot: &Slot, ty: String) -> Self {
         // The C type, where the Rust type does not tell it.
         let told = matches!(

@@ -216,7 +216,7 @@ impl Access<'_> {
         let variable = self.variable();
         let member = slot.name();
         let offset = slot.offset();
-        // Writing to a String cannot fail.
+        // Writing to a `String` is infallible.
         let mut line = |line: String| {
             let _ = writeln!(text, "\t{line}");
         };
@@ -225,32 +225,7 @@ impl Access<'_> {
             format!("bpf_printk(\"{name}=%{conversion}\", {value});")
         };
         match self.read {
-            Read::Load | Read::Probe => {
-                let word = integer(slot.size(), false);
-                let c_type = integer(self.size, self.signed);
-                let is_pointer = self.is_pointer();
-                let from = match is_pointer {
-                    _ if self.is_number() => format!("*({word} *)((void *)ctx + {offset})"),
-                    true => format!("({c_type})ctx->{member}"),
-                    false => format!("ctx->{member}"),
-                };
-                if let Read::Load = self.read {
-                    line(format!("{c_type} {variable} = {from};"));
-                } else {
-                    // The whole word: where in it a value lies depends on the
-                    // machine's byte order.
-                    line(format!("{word} {variable}_word;"));
-                    line(format!(
-                        "bpf_probe_read_kernel(&{variable}_word, sizeof({variable}_word), (void *)ctx + {offset});"
-                    ));
-                    line(format!("{c_type} {variable} = {variable}_word;"));
-                }
-                line(match (is_pointer, self.signed) {
-                    (true, _) => print("llx", &format!("(unsigned long long){variable}")),
-                    (false, true) => print("lld", &format!("(long long){variable}")),
-                    (false, false) => print("llu", &format!("(unsigned long long){variable}")),
-                });
-            }
+            Read::Load | Read::Probe => self.write_c_number(&mut line),
             Read::Text => {
                 line(format!(
                     "bpf_probe_read_kernel_str(text, {}, ctx->{member});",
@@ -310,6 +285,40 @@ impl Access<'_> {
             }
         }
         text.push('\n');
+    }
+
+    /// Reads and prints an integer or a pointer.
+    fn write_c_number(&self, line: &mut dyn FnMut(String)) {
+        let slot = &self.slot;
+        let (name, member, offset) = (self.field.name(), slot.name(), slot.offset());
+        let variable = self.variable();
+        let word = integer(slot.size(), false);
+        let c_type = integer(self.size, self.signed);
+        let is_pointer = self.is_pointer();
+        let from = match is_pointer {
+            _ if self.is_number() => format!("*({word} *)((void *)ctx + {offset})"),
+            true => format!("({c_type})ctx->{member}"),
+            false => format!("ctx->{member}"),
+        };
+        if let Read::Load = self.read {
+            line(format!("{c_type} {variable} = {from};"));
+        } else {
+            // The whole word: where in it a value lies depends on the machine's byte
+            // order.
+            line(format!("{word} {variable}_word;"));
+            line(format!(
+                "bpf_probe_read_kernel(&{variable}_word, sizeof({variable}_word), (void *)ctx + {offset});"
+            ));
+            line(format!("{c_type} {variable} = {variable}_word;"));
+        }
+        let (conversion, promoted) = match (is_pointer, self.signed) {
+            (true, _) => ("llx", "unsigned long long"),
+            (false, true) => ("lld", "long long"),
+            (false, false) => ("llu", "unsigned long long"),
+        };
+        line(format!(
+            "bpf_printk(\"{name}=%{conversion}\", ({promoted}){variable});"
+        ));
     }
 
     fn write_rust(&self, text: &mut String, struct_name: &str) {

@@ -46,13 +46,13 @@ struct Opened {
 struct Module {
     name: String,
     file: FileState,
-    object: OnceLock<Result<Arc<Object>, Unreadable>>,
+    object: OnceLock<Result<Arc<Object>, BadModule>>,
 }
 
 /// What is wrong with a module's object, as text: the error itself is of a file nobody
 /// asked for.
 #[derive(Clone, Debug)]
-struct Unreadable {
+struct BadModule {
     error: String,
     /// Whether it is the file that is wrong, and will be the next time.
     is_lasting: bool,
@@ -215,7 +215,7 @@ impl BtfDir {
                         homes.push(Arc::clone(&object));
                     }
                 }
-                Err(Unreadable { error, .. }) if opened.unreadable.len() < MAX_UNREADABLE => {
+                Err(BadModule { error, .. }) if opened.unreadable.len() < MAX_UNREADABLE => {
                     opened.unreadable.push(error);
                 }
                 Err(_) => unnamed += 1,
@@ -227,7 +227,7 @@ impl BtfDir {
         opened
     }
 
-    fn module(&self, module: &Module, vmlinux: &Arc<Object>) -> Result<Arc<Object>, Unreadable> {
+    fn module(&self, module: &Module, vmlinux: &Arc<Object>) -> Result<Arc<Object>, BadModule> {
         if let Some(object) = module.object.get() {
             return object.clone();
         }
@@ -235,11 +235,11 @@ impl BtfDir {
         let object = module.object.get_or_init(|| {
             match self.read(&module.name, Some(Arc::clone(vmlinux))) {
                 Ok(Some(object)) => Ok(object),
-                Ok(None) => Err(Unreadable {
+                Ok(None) => Err(BadModule {
                     error: format!("{} was unloaded", module.name),
                     is_lasting: false,
                 }),
-                Err(error) => Err(Unreadable {
+                Err(error) => Err(BadModule {
                     is_lasting: !matches!(
                         error,
                         Error::File {

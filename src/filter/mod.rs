@@ -46,7 +46,7 @@ const COMM: usize = 15;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     text: String,
-    root: Node,
+    root: Condition,
 }
 
 /// The task that hits an event, as an eBPF program sees it.
@@ -148,10 +148,10 @@ fn listed(fields: &[String]) -> String {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Node {
-    And(Vec<Node>),
-    Or(Vec<Node>),
-    Not(Box<Node>),
+enum Condition {
+    And(Vec<Condition>),
+    Or(Vec<Condition>),
+    Not(Box<Condition>),
     Test(Test),
 }
 
@@ -160,17 +160,17 @@ struct Test {
     name: Name,
     mask: Option<u64>,
     comparison: Comparison,
-    literal: Literal,
+    literal: Constant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Name {
-    scope: Scope,
+    scope: Owner,
     word: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
+enum Owner {
     Event,
     Task,
     Either,
@@ -187,7 +187,7 @@ pub(crate) enum Comparison {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Literal {
+enum Constant {
     Number(i128),
     Text(String),
 }
@@ -303,15 +303,15 @@ impl BoundFilter<'_> {
     }
 }
 
-fn bind<'f>(node: &Node, format: &'f Format) -> Result<BoundNode<'f>, FilterError> {
-    let all = |nodes: &[Node]| -> Result<Vec<_>, _> {
+fn bind<'f>(node: &Condition, format: &'f Format) -> Result<BoundNode<'f>, FilterError> {
+    let all = |nodes: &[Condition]| -> Result<Vec<_>, _> {
         nodes.iter().map(|node| bind(node, format)).collect()
     };
     Ok(match node {
-        Node::And(nodes) => BoundNode::And(all(nodes)?),
-        Node::Or(nodes) => BoundNode::Or(all(nodes)?),
-        Node::Not(node) => BoundNode::Not(Box::new(bind(node, format)?)),
-        Node::Test(test) => bind_test(test, format)?,
+        Condition::And(nodes) => BoundNode::And(all(nodes)?),
+        Condition::Or(nodes) => BoundNode::Or(all(nodes)?),
+        Condition::Not(node) => BoundNode::Not(Box::new(bind(node, format)?)),
+        Condition::Test(test) => bind_test(test, format)?,
     })
 }
 
@@ -325,7 +325,7 @@ fn bind_test<'f>(test: &Test, format: &'f Format) -> Result<BoundNode<'f>, Filte
         with,
     };
     match (&test.literal, kind) {
-        (&Literal::Number(wanted), SubjectKind::Integer { size, signed }) => {
+        (&Constant::Number(wanted), SubjectKind::Integer { size, signed }) => {
             let number = match test.mask {
                 Some(_) => in_range(wanted, 8, false),
                 None => in_range(wanted, size, signed),
@@ -345,7 +345,7 @@ fn bind_test<'f>(test: &Test, format: &'f Format) -> Result<BoundNode<'f>, Filte
                 number,
             }))
         }
-        (Literal::Text(text), SubjectKind::Text { limit }) => {
+        (Constant::Text(text), SubjectKind::Text { limit }) => {
             let equal = match test.comparison {
                 Comparison::Eq => true,
                 Comparison::Ne => false,
@@ -366,8 +366,8 @@ fn bind_test<'f>(test: &Test, format: &'f Format) -> Result<BoundNode<'f>, Filte
                 text: text.clone().into_bytes(),
             }))
         }
-        (Literal::Number(_), _) => Err(incomparable("a number")),
-        (Literal::Text(_), _) => Err(incomparable("a string")),
+        (Constant::Number(_), _) => Err(incomparable("a number")),
+        (Constant::Text(_), _) => Err(incomparable("a string")),
     }
 }
 
@@ -375,9 +375,9 @@ fn subject<'f>(name: &Name, format: &'f Format) -> Result<Subject<'f>, FilterErr
     let mut fields = format.fields().iter();
     let field = fields.find(|field| field.name() == name.word);
     match (name.scope, field) {
-        (Scope::Event | Scope::Either, Some(field)) => return Ok(Subject::Field(field)),
-        (Scope::Event, None) => {}
-        (Scope::Task, _) | (Scope::Either, None) => match name.word.as_str() {
+        (Owner::Event | Owner::Either, Some(field)) => return Ok(Subject::Field(field)),
+        (Owner::Event, None) => {}
+        (Owner::Task, _) | (Owner::Either, None) => match name.word.as_str() {
             "pid" => return Ok(Subject::Pid),
             "tid" => return Ok(Subject::Tid),
             "comm" => return Ok(Subject::Comm),

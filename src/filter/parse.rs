@@ -9,7 +9,7 @@ use nom::multi::fold_many0;
 use nom::sequence::{delimited, preceded};
 use nom::{Finish, IResult, Parser};
 
-use super::{Comparison, FilterError, Literal, Name, Node, Scope, Test};
+use super::{Comparison, Condition, Constant, FilterError, Name, Owner, Test};
 
 /// How deep brackets and `!` may nest.
 const DEPTH: usize = 64;
@@ -17,7 +17,7 @@ const DEPTH: usize = 64;
 /// The longest text taken for a filter, in bytes.
 const LENGTH: usize = 4096;
 
-pub(super) fn filter(text: &str) -> Result<Node, FilterError> {
+pub(super) fn filter(text: &str) -> Result<Condition, FilterError> {
     if text.len() > LENGTH {
         return Err(FilterError::TooLong { limit: LENGTH });
     }
@@ -37,24 +37,24 @@ pub(super) fn filter(text: &str) -> Result<Node, FilterError> {
     }
 }
 
-fn alternatives(input: &str, depth: usize) -> IResult<&str, Node> {
+fn alternatives(input: &str, depth: usize) -> IResult<&str, Condition> {
     let (input, first) = conjunction(input, depth)?;
     let more = preceded(token("||"), cut(|input| conjunction(input, depth)));
-    joined(more, first, Node::Or).parse(input)
+    joined(more, first, Condition::Or).parse(input)
 }
 
-fn conjunction(input: &str, depth: usize) -> IResult<&str, Node> {
+fn conjunction(input: &str, depth: usize) -> IResult<&str, Condition> {
     let (input, first) = operand(input, depth)?;
     let more = preceded(token("&&"), cut(|input| operand(input, depth)));
-    joined(more, first, Node::And).parse(input)
+    joined(more, first, Condition::And).parse(input)
 }
 
 /// What follows the first operand; that alone if nothing does.
 fn joined<'i>(
-    more: impl Parser<&'i str, Output = Node, Error = Error<&'i str>>,
-    first: Node,
-    join: fn(Vec<Node>) -> Node,
-) -> impl Parser<&'i str, Output = Node, Error = Error<&'i str>> {
+    more: impl Parser<&'i str, Output = Condition, Error = Error<&'i str>>,
+    first: Condition,
+    join: fn(Vec<Condition>) -> Condition,
+) -> impl Parser<&'i str, Output = Condition, Error = Error<&'i str>> {
     let operands = fold_many0(
         more,
         move || vec![first.clone()],
@@ -69,7 +69,7 @@ fn joined<'i>(
     })
 }
 
-fn operand(input: &str, depth: usize) -> IResult<&str, Node> {
+fn operand(input: &str, depth: usize) -> IResult<&str, Condition> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(nom::Err::Failure(Error::new(input, ErrorKind::TooLarge)));
     };
@@ -81,9 +81,9 @@ fn operand(input: &str, depth: usize) -> IResult<&str, Node> {
         cut(token(")")),
     );
     let operand = alt((
-        map(negated, |node| Node::Not(Box::new(node))),
+        map(negated, |node| Condition::Not(Box::new(node))),
         bracketed,
-        map(test, Node::Test),
+        map(test, Condition::Test),
     ));
     let mut operand = (operand, multispace0);
     let (input, (node, _)) = operand.parse(input)?;
@@ -99,7 +99,7 @@ fn test(input: &str) -> IResult<&str, Test> {
     let (input, (name, mask, against)) = test.parse(input)?;
     let (comparison, literal) = match against {
         Some((comparison, _, literal)) => (comparison, literal),
-        None => (Comparison::Ne, Literal::Number(0)),
+        None => (Comparison::Ne, Constant::Number(0)),
     };
     let test = Test {
         name,
@@ -113,17 +113,17 @@ fn test(input: &str) -> IResult<&str, Test> {
 fn name(input: &str) -> IResult<&str, Name> {
     let (input, first) = word(input)?;
     let scope = match first {
-        "args" => Scope::Event,
-        "task" => Scope::Task,
-        _ => Scope::Either,
+        "args" => Owner::Event,
+        "task" => Owner::Task,
+        _ => Owner::Either,
     };
     let (input, second) = opt(preceded(char('.'), cut(word))).parse(input)?;
     let (scope, word) = match (scope, second) {
-        (Scope::Either, Some(_)) => {
+        (Owner::Either, Some(_)) => {
             return Err(nom::Err::Failure(Error::new(input, ErrorKind::Tag)));
         }
         (scope, Some(word)) => (scope, word),
-        (_, None) => (Scope::Either, first),
+        (_, None) => (Owner::Either, first),
     };
     let word = word.to_owned();
     Ok((input, Name { scope, word }))
@@ -148,12 +148,12 @@ fn comparison(input: &str) -> IResult<&str, Comparison> {
     .parse(input)
 }
 
-fn literal(input: &str) -> IResult<&str, Literal> {
+fn literal(input: &str) -> IResult<&str, Constant> {
     let negative = preceded((char('-'), multispace0), unsigned);
     alt((
-        map(negative, |value| Literal::Number(-i128::from(value))),
-        map(unsigned, |value| Literal::Number(i128::from(value))),
-        map(string, Literal::Text),
+        map(negative, |value| Constant::Number(-i128::from(value))),
+        map(unsigned, |value| Constant::Number(i128::from(value))),
+        map(string, Constant::Text),
     ))
     .parse(input)
 }

@@ -307,101 +307,113 @@ mod tests {
         Declaration::parse(text).unwrap_or_else(|| panic!("{text:?} is a declaration"))
     }
 
+    /// A declaration's text, type, name, array length, base type and pointer depth.
+    type Known = (
+        &'static str,
+        &'static str,
+        &'static str,
+        Option<&'static str>,
+        &'static str,
+        usize,
+    );
+
+    const KNOWN: &[Known] = &[
+        ("int common_pid", "int", "common_pid", None, "int", 0),
+        (
+            "const char * pathname",
+            "const char *",
+            "pathname",
+            None,
+            "char",
+            1,
+        ),
+        (
+            "const void *const ptr",
+            "const void *const",
+            "ptr",
+            None,
+            "void",
+            1,
+        ),
+        (
+            "struct iocb * * iocbpp",
+            "struct iocb * *",
+            "iocbpp",
+            None,
+            "struct iocb",
+            2,
+        ),
+        (
+            "char comm[TASK_COMM_LEN]",
+            "char",
+            "comm",
+            Some("TASK_COMM_LEN"),
+            "char",
+            0,
+        ),
+        (
+            "__u8 addr[(48) + 10]",
+            "__u8",
+            "addr",
+            Some("(48) + 10"),
+            "__u8",
+            0,
+        ),
+        (
+            "u32 m[(sizeof(struct x) / 32)]",
+            "u32",
+            "m",
+            Some("(sizeof(struct x) / 32)"),
+            "u32",
+            0,
+        ),
+        ("u8 t[a[2]]", "u8", "t", Some("a[2]"), "u8", 0),
+        ("struct irb irb", "struct irb", "irb", None, "struct irb", 0),
+        (
+            "__data_loc char[] name",
+            "__data_loc char[]",
+            "name",
+            Some(""),
+            "char",
+            0,
+        ),
+        (
+            "__rel_loc char name[]",
+            "__rel_loc char",
+            "name",
+            Some(""),
+            "char",
+            0,
+        ),
+        (
+            "__data_loc cpumask_t cpumask",
+            "__data_loc cpumask_t",
+            "cpumask",
+            None,
+            "cpumask_t",
+            0,
+        ),
+        (
+            "void __seg_gs * dev",
+            "void __seg_gs *",
+            "dev",
+            None,
+            "void",
+            1,
+        ),
+        (
+            "unsigned long long x",
+            "unsigned long long",
+            "x",
+            None,
+            "unsigned long long",
+            0,
+        ),
+    ];
+
     #[test]
     fn declarations_kernels_print() {
-        for (text, type_text, name, array, base, stars) in [
-            ("int common_pid", "int", "common_pid", None, "int", 0),
-            (
-                "const char * pathname",
-                "const char *",
-                "pathname",
-                None,
-                "char",
-                1,
-            ),
-            (
-                "const void *const ptr",
-                "const void *const",
-                "ptr",
-                None,
-                "void",
-                1,
-            ),
-            (
-                "struct iocb * * iocbpp",
-                "struct iocb * *",
-                "iocbpp",
-                None,
-                "struct iocb",
-                2,
-            ),
-            (
-                "char comm[TASK_COMM_LEN]",
-                "char",
-                "comm",
-                Some("TASK_COMM_LEN"),
-                "char",
-                0,
-            ),
-            (
-                "__u8 addr[(48) + 10]",
-                "__u8",
-                "addr",
-                Some("(48) + 10"),
-                "__u8",
-                0,
-            ),
-            (
-                "u32 m[(sizeof(struct x) / 32)]",
-                "u32",
-                "m",
-                Some("(sizeof(struct x) / 32)"),
-                "u32",
-                0,
-            ),
-            ("u8 t[a[2]]", "u8", "t", Some("a[2]"), "u8", 0),
-            ("struct irb irb", "struct irb", "irb", None, "struct irb", 0),
-            (
-                "__data_loc char[] name",
-                "__data_loc char[]",
-                "name",
-                Some(""),
-                "char",
-                0,
-            ),
-            (
-                "__rel_loc char name[]",
-                "__rel_loc char",
-                "name",
-                Some(""),
-                "char",
-                0,
-            ),
-            (
-                "__data_loc cpumask_t cpumask",
-                "__data_loc cpumask_t",
-                "cpumask",
-                None,
-                "cpumask_t",
-                0,
-            ),
-            (
-                "void __seg_gs * dev",
-                "void __seg_gs *",
-                "dev",
-                None,
-                "void",
-                1,
-            ),
-            (
-                "unsigned long long x",
-                "unsigned long long",
-                "x",
-                None,
-                "unsigned long long",
-                0,
-            ),
-        ] {
+        for &(text, type_text, name, array, base, stars) in KNOWN {
             let parsed = parse(text);
             assert_eq!(parsed.type_text(), type_text, "{text}");
             assert_eq!(parsed.name(), name, "{text}");

@@ -36,10 +36,10 @@ pub struct EventsById {
     kernel: Kernel,
     machine: Machine,
     /// At the place of its id, each event.
-    events: Vec<Option<Event>>,
+    events: Vec<Option<KnownEvent>>,
 }
 
-struct Event {
+struct KnownEvent {
     name: EventName,
     /// Another one of the same id.
     rival: Option<EventName>,
@@ -49,7 +49,7 @@ struct Event {
 impl EventsById {
     pub(crate) fn read(kernel: Kernel, machine: Machine) -> Result<Self, Error> {
         let tracefs = &kernel.inner.tracefs;
-        let mut events: Vec<Option<Event>> = Vec::new();
+        let mut events: Vec<Option<KnownEvent>> = Vec::new();
         for name in tracefs.event_directories()? {
             let id = match tracefs.id(&name) {
                 // Gone since, or an id no record can carry.
@@ -67,7 +67,7 @@ impl EventsById {
             match &mut events[id] {
                 Some(event) => event.rival = Some(name),
                 free => {
-                    *free = Some(Event {
+                    *free = Some(KnownEvent {
                         name,
                         rival: None,
                         format: OnceLock::new(),
@@ -111,7 +111,7 @@ impl EventsById {
     fn read_format<'a>(
         &self,
         id: u16,
-        event: &'a Event,
+        event: &'a KnownEvent,
     ) -> Result<(&'a EventName, &'a Format), Error> {
         let name = &event.name;
         if let Some(rival) = &event.rival {

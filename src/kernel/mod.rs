@@ -142,6 +142,7 @@ impl Kernel {
 
     /// Says in which order the kernel keeps the bytes of a number, where a captured
     /// one has no BTF that would tell. It is believed.
+    #[must_use]
     pub fn with_byte_order(mut self, byte_order: ByteOrder) -> Self {
         self.byte_order = Some(byte_order);
         self

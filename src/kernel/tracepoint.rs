@@ -10,6 +10,7 @@ use crate::format::Format;
 use crate::format::print::{FieldPrint, PrintFmt, PrintFmtError};
 use crate::kernel::Kernel;
 use crate::name::EventName;
+use crate::text::Renderer;
 
 /// One event of a [`Kernel`], with its format read.
 #[derive(Clone)]
@@ -77,6 +78,22 @@ impl Tracepoint {
         let print = self.print.get_or_init(|| self.format.print().into());
         let print = Result::as_ref(print).map_err(PrintFmtError::clone)?;
         Ok(print.field_with_constants(field, &|name| self.kernel.constant(name)))
+    }
+
+    /// Returns a renderer that prints records of the event as the kernel does, with
+    /// the enumerators that BTF knows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PrintFmt`] where the print fmt is not understood, and those of
+    /// [`Kernel::machine`].
+    pub fn renderer(&self) -> Result<Renderer, Error> {
+        let machine = self.kernel.machine()?;
+        let renderer = self.kernel.renderer(&self.name, &self.format, machine);
+        renderer.map_err(|source| Error::PrintFmt {
+            name: self.name.clone(),
+            source,
+        })
     }
 
     /// Whether `available_events` has the event. No program can be attached to

@@ -21,12 +21,12 @@ pub(crate) struct Wildcard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Any,
-    One(Class),
+    One(Brackets),
 }
 
 /// Which characters one may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Class {
+struct Brackets {
     /// From and to, both included.
     ranges: Vec<(char, char)>,
     is_negated: bool,
@@ -88,7 +88,7 @@ impl fmt::Display for Wildcard {
     }
 }
 
-impl Class {
+impl Brackets {
     fn has(&self, character: char) -> bool {
         let is_in = |(from, to): &(char, char)| (*from..=*to).contains(&character);
         self.ranges.iter().any(is_in) != self.is_negated
@@ -96,7 +96,7 @@ impl Class {
 }
 
 fn part(input: &str) -> IResult<&str, Part> {
-    let one = |ranges, is_negated| Part::One(Class { ranges, is_negated });
+    let one = |ranges, is_negated| Part::One(Brackets { ranges, is_negated });
     alt((
         value(Part::Any, many1(char('*'))),
         map(char('?'), move |_| one(Vec::new(), true)),
@@ -109,14 +109,14 @@ fn part(input: &str) -> IResult<&str, Part> {
 }
 
 /// `]` is one of the characters where it is the first of them.
-fn class(input: &str) -> IResult<&str, Class> {
+fn class(input: &str) -> IResult<&str, Brackets> {
     let first = range(anychar);
     let more = many0(range(none_of("]")));
     let mut class = delimited(char('['), (opt(char('!')), first, more), char(']'));
     let (rest, (negation, first, mut ranges)) = class.parse(input)?;
     ranges.push(first);
     let is_negated = negation.is_some();
-    Ok((rest, Class { ranges, is_negated }))
+    Ok((rest, Brackets { ranges, is_negated }))
 }
 
 /// A character, or all from one to another.

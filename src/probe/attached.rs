@@ -51,8 +51,8 @@ impl Attached {
     }
 }
 
-/// What a probe has not told, exactly counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+/// Exact counts of what a probe did not report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Losses {
     /// Records there was no space for in the ring buffer.
@@ -66,7 +66,7 @@ pub struct Losses {
 
 impl Losses {
     /// Whether nothing was lost.
-    pub fn is_none(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

@@ -47,7 +47,7 @@ pub use tally::{Bucket, Counter, Histogram};
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,25 +90,18 @@ impl Probe {
     }
 
     /// The records that are there, oldest first; it does not wait for more.
-    pub fn records(&mut self) -> impl Iterator<Item = ProbeRecord> {
-        std::iter::from_fn(|| {
-            loop {
-                let item = self.ring.next()?;
-                if let Some(record) = ProbeRecord::new(&self.plans, &item) {
-                    return Some(record);
-                }
-            }
-        })
+    pub fn records(&mut self) -> Records<'_> {
+        Records { probe: self }
     }
 
-    /// Waits until there are records, at most so long if a time is given. Says
-    /// whether there are.
+    /// Waits until there are records, or until the timeout ends, where one is given.
+    /// Returns whether there are records.
     ///
     /// # Errors
     ///
     /// [`ProbeError::System`].
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool, ProbeError> {
-        // A time nobody lives to see is for ever.
+        // An overflowing deadline means no deadline.
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -153,10 +146,36 @@ impl Probe {
     }
 }
 
+/// The records that are there, oldest first: see [`Probe::records`].
+#[derive(Debug)]
+pub struct Records<'p> {
+    probe: &'p mut Probe,
+}
+
+impl Iterator for Records<'_> {
+    type Item = ProbeRecord;
+
+    fn next(&mut self) -> Option<ProbeRecord> {
+        loop {
+            let item = self.probe.ring.next()?;
+            if let Some(record) = ProbeRecord::new(&self.probe.plans, &item) {
+                return Some(record);
+            }
+        }
+    }
+}
+
 /// Readable when there are records: for `poll`, epoll and event loops.
 impl AsFd for Probe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
+    }
+}
+
+/// For event loops that take the raw descriptor, such as tokio's `AsyncFd`.
+impl AsRawFd for Probe {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_fd().as_raw_fd()
     }
 }
 

@@ -483,7 +483,7 @@ impl Conditions<'_, '_> {
             let Some(load) = Size::of(size as u32) else {
                 return;
             };
-            let number = crate::Machine::NATIVE.unsigned(&rest[..size]);
+            let number = crate::machine::Machine::NATIVE.unsigned(&rest[..size]);
             self.asm.load(load, VALUE, Reg::Fp, TEXT + at as i16);
             self.asm.load_number(Reg::R1, number as i64);
             self.asm.jump_if_reg(Jump::Ne, VALUE, Reg::R1, unequal);

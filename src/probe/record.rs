@@ -78,7 +78,7 @@ impl ProbeRecord {
     }
 
     pub(super) fn context(&self) -> impl fmt::Display {
-        Context(self)
+        TaskAndTime(self)
     }
 
     pub(super) fn values(&self) -> impl fmt::Display {
@@ -148,9 +148,9 @@ impl fmt::Display for ProbeRecord {
 }
 
 /// When, where and to whom: `14313.836195 [001] rm-21976/21976 `.
-struct Context<'r>(&'r ProbeRecord);
+struct TaskAndTime<'r>(&'r ProbeRecord);
 
-impl fmt::Display for Context<'_> {
+impl fmt::Display for TaskAndTime<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let task = self.0.task();
         let microseconds = self.0.timestamp_ns() / 1000;
@@ -220,9 +220,9 @@ impl Serialize for ProbeRecord {
             true => record.skip_field("cut")?,
             false => record.serialize_field("cut", &cut)?,
         }
-        match Unreadable(self).errors().next() {
+        match UnreadableFields(self).errors().next() {
             None => record.skip_field("unreadable")?,
-            Some(_) => record.serialize_field("unreadable", &Unreadable(self))?,
+            Some(_) => record.serialize_field("unreadable", &UnreadableFields(self))?,
         }
         record.end()
     }
@@ -240,9 +240,9 @@ impl Serialize for Readable<'_> {
     }
 }
 
-struct Unreadable<'r>(&'r ProbeRecord);
+struct UnreadableFields<'r>(&'r ProbeRecord);
 
-impl<'r> Unreadable<'r> {
+impl<'r> UnreadableFields<'r> {
     fn errors(&self) -> impl Iterator<Item = (&'r str, i32)> + use<'r> {
         let fields = self.0.fields();
         fields.filter_map(|(name, value)| match value {
@@ -252,7 +252,7 @@ impl<'r> Unreadable<'r> {
     }
 }
 
-impl Serialize for Unreadable<'_> {
+impl Serialize for UnreadableFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.errors())
     }

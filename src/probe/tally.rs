@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::attached::{Attached, Losses};
 use super::error::ProbeError;
@@ -62,7 +62,7 @@ pub struct Histogram {
 }
 
 /// The values between two powers of two, and how often they were seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Bucket {
     /// The smallest value in it; `None` in the bucket of all negative ones.

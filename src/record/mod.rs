@@ -2,6 +2,7 @@
 
 pub mod ring;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -169,14 +170,35 @@ impl<'a> Record<'a> {
     }
 
     /// The event's own fields with their values, in the format's order.
-    pub fn fields(
-        &self,
-    ) -> impl Iterator<Item = (&'a Field, Result<Value<'a>, RecordError>)> + use<'a> {
-        let record = *self;
-        let fields = self.format.fields().iter();
-        fields.map(move |field| (field, record.value(field)))
+    pub fn fields(&self) -> Fields<'a> {
+        Fields {
+            record: *self,
+            fields: self.format.fields().iter(),
+        }
     }
 }
+
+/// The fields of a record with their values: see [`Record::fields`].
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    record: Record<'a>,
+    fields: std::slice::Iter<'a, Field>,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a Field, Result<Value<'a>, RecordError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let field = self.fields.next()?;
+        Some((field, self.record.value(field)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.fields.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Fields<'_> {}
 
 /// The value of one field.
 ///
@@ -224,7 +246,17 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number, of what is one. An unsigned one above `i64::MAX` is negative.
+    /// The text of a [`Value::Text`], bytes that are not UTF-8 replaced; `None` for any
+    /// other value.
+    pub fn text(&self) -> Option<Cow<'a, str>> {
+        match *self {
+            Self::Text(bytes) => Some(String::from_utf8_lossy(bytes)),
+            _ => None,
+        }
+    }
+
+    /// The number of an integer or a pointer; `None` for any other value. An unsigned
+    /// number above `i64::MAX` is negative.
     pub fn integer(&self) -> Option<i64> {
         match *self {
             Self::Signed(value) => Some(value),
@@ -255,15 +287,12 @@ impl<'a> Integers<'a> {
     }
 
     /// The numbers in order; unsigned ones above `i64::MAX` are negative.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = i64> + use<'a> {
-        let Self {
-            signed, machine, ..
-        } = *self;
-        let elements = self.bytes.chunks_exact(self.size as usize);
-        elements.map(move |bytes| match signed {
-            true => machine.signed(bytes),
-            false => machine.unsigned(bytes) as i64,
-        })
+    pub fn iter(&self) -> IntegersIter<'a> {
+        IntegersIter {
+            signed: self.signed,
+            machine: self.machine,
+            elements: self.bytes.chunks_exact(self.size as usize),
+        }
     }
 
     /// Whether the numbers are signed.
@@ -276,6 +305,41 @@ impl<'a> Integers<'a> {
         self.bytes
     }
 }
+
+impl<'a> IntoIterator for Integers<'a> {
+    type Item = i64;
+    type IntoIter = IntegersIter<'a>;
+
+    fn into_iter(self) -> IntegersIter<'a> {
+        self.iter()
+    }
+}
+
+/// The numbers of [`Integers`], in order: see [`Integers::iter`].
+#[derive(Clone, Debug)]
+pub struct IntegersIter<'a> {
+    signed: bool,
+    machine: Machine,
+    elements: std::slice::ChunksExact<'a, u8>,
+}
+
+impl Iterator for IntegersIter<'_> {
+    type Item = i64;
+
+    fn next(&mut self) -> Option<i64> {
+        let bytes = self.elements.next()?;
+        Some(match self.signed {
+            true => self.machine.signed(bytes),
+            false => self.machine.unsigned(bytes) as i64,
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.elements.size_hint()
+    }
+}
+
+impl ExactSizeIterator for IntegersIter<'_> {}
 
 impl fmt::Display for Value<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -43,19 +43,19 @@ use crate::machine::{ByteOrder, Machine};
 /// `header_page` of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLayout {
-    timestamp: Place,
-    commit: Place,
-    data: Place,
+    timestamp: HeaderField,
+    commit: HeaderField,
+    data: HeaderField,
 }
 
 /// A field's offset and size, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct HeaderField {
     offset: usize,
     size: usize,
 }
 
-impl Place {
+impl HeaderField {
     fn end(self) -> usize {
         self.offset.saturating_add(self.size)
     }
@@ -101,7 +101,7 @@ impl PageLayout {
         let place = |name, sizes: &[u32]| {
             let field = fields.iter().find(|field| field.name() == name);
             let field = field.ok_or(PageLayoutError::Missing { field: name })?;
-            let place = Place {
+            let place = HeaderField {
                 offset: field.offset() as usize,
                 size: field.size() as usize,
             };
@@ -171,7 +171,7 @@ impl PageLayout {
             needed,
             length: bytes.len(),
         };
-        let field = |place: Place| place.of(bytes).ok_or_else(|| cut(self.data.offset));
+        let field = |place: HeaderField| place.of(bytes).ok_or_else(|| cut(self.data.offset));
         let timestamp = machine.unsigned(field(self.timestamp)?);
         let commit = machine.unsigned(field(self.commit)?);
         let used = match commit & SIGN_OF_MISSED_EVENTS {
@@ -189,7 +189,7 @@ impl PageLayout {
                 });
             }
         };
-        let place = |offset: usize, size| Place {
+        let place = |offset: usize, size| HeaderField {
             offset: self.data.offset.saturating_add(offset),
             size,
         };

@@ -22,6 +22,7 @@ impl Addresses {
     /// Takes what `/proc/kallsyms` says: `address type name`, and `[module]` after a
     /// tab. Lines without an address, as others than root see them, are left out,
     /// and so are arm64's mapping symbols (`$x`).
+    #[must_use]
     pub fn with_kallsyms(mut self, text: &str) -> Self {
         for line in text.lines() {
             let mut words = line.splitn(3, ' ');
@@ -50,6 +51,7 @@ impl Addresses {
     }
 
     /// Takes what `printk_formats` says: `0xaddress : "string"`.
+    #[must_use]
     pub fn with_printk_formats(mut self, text: &str) -> Self {
         for line in text.lines() {
             let Some((address, string)) = line.split_once(" : ") else {

@@ -11,7 +11,7 @@ use crate::machine::{Machine, until_nul};
 
 /// What an expression comes to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'a> {
+pub(super) enum CValue<'a> {
     /// A number of this size in bytes and sign; its bits are extended to 64.
     Integer { bits: u64, size: u8, signed: bool },
     /// A pointer into the record, to elements of so many bytes.
@@ -525,7 +525,7 @@ impl Compiler<'_> {
                     machine: self.machine,
                 };
                 match self.node(value).evaluate(&nothing) {
-                    Value::Integer { bits, .. } => Some(Some((bits, name.text()))),
+                    CValue::Integer { bits, .. } => Some(Some((bits, name.text()))),
                     _ => None,
                 }
             })
@@ -555,26 +555,26 @@ pub(super) struct Scope<'a> {
 }
 
 /// A number of this size and sign, of these bits.
-fn integer<'a>(bits: u64, size: u8, signed: bool) -> Value<'a> {
+fn integer<'a>(bits: u64, size: u8, signed: bool) -> CValue<'a> {
     let unused = 64 - 8 * u32::from(size.clamp(1, 8));
     let bits = match signed {
         true => ((bits << unused) as i64 >> unused) as u64,
         false => bits << unused >> unused,
     };
-    Value::Integer { bits, size, signed }
+    CValue::Integer { bits, size, signed }
 }
 
-const SHORT: Value<'static> = Value::Unknown("the record is too short");
+const SHORT: CValue<'static> = CValue::Unknown("the record is too short");
 
 impl Node {
-    pub(super) fn evaluate<'a>(&'a self, scope: &Scope<'a>) -> Value<'a> {
+    pub(super) fn evaluate<'a>(&'a self, scope: &Scope<'a>) -> CValue<'a> {
         match self {
-            Self::Integer { bits, size, signed } => Value::Integer {
+            Self::Integer { bits, size, signed } => CValue::Integer {
                 bits: *bits,
                 size: *size,
                 signed: *signed,
             },
-            Self::Text(text) => Value::Text(text),
+            Self::Text(text) => CValue::Text(text),
             Self::Scalar {
                 offset,
                 size,
@@ -591,7 +591,7 @@ impl Node {
                 element,
                 signed,
             } => match scope.bytes.get(*offset..offset.saturating_add(*size)) {
-                Some(data) => Value::Bytes {
+                Some(data) => CValue::Bytes {
                     data,
                     element: *element,
                     signed: *signed,
@@ -603,7 +603,7 @@ impl Node {
                 element,
                 signed,
             } => match scope.bytes.get(*offset..) {
-                Some(data) => Value::Bytes {
+                Some(data) => CValue::Bytes {
                     data,
                     element: *element,
                     signed: *signed,
@@ -611,16 +611,16 @@ impl Node {
                 None => SHORT,
             },
             Self::Located(located) => match located.data(scope) {
-                Some(data) => Value::Bytes {
+                Some(data) => CValue::Bytes {
                     data,
                     element: located.element,
                     signed: located.signed,
                 },
-                None => Value::Unknown("outside of the record"),
+                None => CValue::Unknown("outside of the record"),
             },
             Self::LocatedLength(located) => match located.data(scope) {
                 Some(data) => integer(data.len() as u64, 4, true),
-                None => Value::Unknown("outside of the record"),
+                None => CValue::Unknown("outside of the record"),
             },
             Self::Unary(operator, operand) => unary(*operator, operand.evaluate(scope), scope),
             Self::Binary(operator, left, right) => binary(*operator, left, right, scope),
@@ -637,11 +637,11 @@ impl Node {
             Self::Index(array, index) => {
                 match add(array.evaluate(scope), index.evaluate(scope), false) {
                     Some(place) => dereference(place, scope.machine),
-                    None => Value::Unknown("an index of what is not in the record"),
+                    None => CValue::Unknown("an index of what is not in the record"),
                 }
             }
             Self::Swap(size, operand) => match operand.evaluate(scope) {
-                Value::Integer { bits, .. } => match size {
+                CValue::Integer { bits, .. } => match size {
                     2 => integer((bits as u16).swap_bytes().into(), 2, false),
                     4 => integer((bits as u32).swap_bytes().into(), 4, false),
                     _ => integer(bits.swap_bytes(), 8, false),
@@ -649,12 +649,12 @@ impl Node {
                 other => other,
             },
             Self::Choice(condition, yes, no) => match condition.evaluate(scope).is_true() {
-                Some(true) => Value::Text(yes),
-                Some(false) => Value::Text(no),
+                Some(true) => CValue::Text(yes),
+                Some(false) => CValue::Text(no),
                 None => condition.evaluate(scope),
             },
-            Self::Printed(_) => Value::Unknown("a list"),
-            Self::Unknown(text) => Value::Unknown(text),
+            Self::Printed(_) => CValue::Unknown("a list"),
+            Self::Unknown(text) => CValue::Unknown(text),
         }
     }
 
@@ -742,16 +742,16 @@ impl Located {
 }
 
 impl Cast {
-    fn of(self, value: Value<'_>) -> Value<'_> {
+    fn of(self, value: CValue<'_>) -> CValue<'_> {
         match (self, value) {
-            (Self::Integer { size, signed }, Value::Integer { bits, .. }) => {
+            (Self::Integer { size, signed }, CValue::Integer { bits, .. }) => {
                 integer(bits, size, signed)
             }
             (Self::Bool, value) => match value.is_true() {
                 Some(truth) => integer(truth.into(), 1, false),
                 None => value,
             },
-            (Self::Pointer { element, signed }, Value::Bytes { data, .. }) => Value::Bytes {
+            (Self::Pointer { element, signed }, CValue::Bytes { data, .. }) => CValue::Bytes {
                 data,
                 element,
                 signed,
@@ -761,7 +761,7 @@ impl Cast {
     }
 }
 
-impl<'a> Value<'a> {
+impl<'a> CValue<'a> {
     /// `None` of what is not known.
     fn is_true(self) -> Option<bool> {
         match self {
@@ -789,7 +789,7 @@ fn promoted(bits: u64, size: u8, signed: bool) -> (u64, u8, bool) {
     }
 }
 
-fn unary<'a>(operator: UnaryOperator, operand: Value<'a>, scope: &Scope<'a>) -> Value<'a> {
+fn unary<'a>(operator: UnaryOperator, operand: CValue<'a>, scope: &Scope<'a>) -> CValue<'a> {
     if operator == UnaryOperator::Not {
         return match operand.is_true() {
             Some(truth) => integer((!truth).into(), 4, true),
@@ -799,7 +799,7 @@ fn unary<'a>(operator: UnaryOperator, operand: Value<'a>, scope: &Scope<'a>) -> 
     if operator == UnaryOperator::Dereference {
         return dereference(operand, scope.machine);
     }
-    let Value::Integer { bits, size, signed } = operand else {
+    let CValue::Integer { bits, size, signed } = operand else {
         return operand;
     };
     let (bits, size, signed) = promoted(bits, size, signed);
@@ -810,9 +810,9 @@ fn unary<'a>(operator: UnaryOperator, operand: Value<'a>, scope: &Scope<'a>) -> 
     }
 }
 
-fn dereference(place: Value<'_>, machine: Machine) -> Value<'_> {
+fn dereference(place: CValue<'_>, machine: Machine) -> CValue<'_> {
     match place {
-        Value::Bytes {
+        CValue::Bytes {
             data,
             element,
             signed,
@@ -820,38 +820,38 @@ fn dereference(place: Value<'_>, machine: Machine) -> Value<'_> {
             Some(bytes) if matches!(element, 1 | 2 | 4 | 8) => {
                 integer(machine.unsigned(bytes), element as u8, signed)
             }
-            _ => Value::Unknown("outside of the record"),
+            _ => CValue::Unknown("outside of the record"),
         },
-        Value::Text(text) => integer(text.bytes().next().unwrap_or(0).into(), 1, true),
-        Value::Integer { .. } => Value::Unknown("what a pointer points at"),
+        CValue::Text(text) => integer(text.bytes().next().unwrap_or(0).into(), 1, true),
+        CValue::Integer { .. } => CValue::Unknown("what a pointer points at"),
         unknown => unknown,
     }
 }
 
 /// A pointer so many elements further, or back.
-fn add<'a>(pointer: Value<'a>, by: Value<'a>, back: bool) -> Option<Value<'a>> {
+fn add<'a>(pointer: CValue<'a>, by: CValue<'a>, back: bool) -> Option<CValue<'a>> {
     match (pointer, by) {
         (
-            Value::Bytes {
+            CValue::Bytes {
                 data,
                 element,
                 signed,
             },
-            Value::Integer { bits, .. },
+            CValue::Integer { bits, .. },
         ) => {
             let bytes = usize::try_from(bits).ok()?.checked_mul(element as usize)?;
             let data = match back {
                 false => data.get(bytes..)?,
                 true => data.get(..0).filter(|_| bytes == 0)?,
             };
-            Some(Value::Bytes {
+            Some(CValue::Bytes {
                 data,
                 element,
                 signed,
             })
         }
-        (Value::Text(text), Value::Integer { bits, .. }) if !back => {
-            Some(Value::Text(text.get(usize::try_from(bits).ok()?..)?))
+        (CValue::Text(text), CValue::Integer { bits, .. }) if !back => {
+            Some(CValue::Text(text.get(usize::try_from(bits).ok()?..)?))
         }
         _ => None,
     }
@@ -862,7 +862,7 @@ fn binary<'a>(
     left: &'a Node,
     right: &'a Node,
     scope: &Scope<'a>,
-) -> Value<'a> {
+) -> CValue<'a> {
     use BinaryOperator as B;
     let truth = |truth: bool| integer(truth.into(), 4, true);
     let left = left.evaluate(scope);
@@ -879,29 +879,39 @@ fn binary<'a>(
     let right = right.evaluate(scope);
     let (a, b) = match (left, right) {
         (
-            Value::Integer { bits, size, signed },
-            Value::Integer {
+            CValue::Integer { bits, size, signed },
+            CValue::Integer {
                 bits: b,
                 size: bs,
                 signed: bg,
             },
         ) => (promoted(bits, size, signed), promoted(b, bs, bg)),
-        (Value::Unknown(_), _) => return left,
-        (_, Value::Unknown(_)) => return right,
+        (CValue::Unknown(_), _) => return left,
+        (_, CValue::Unknown(_)) => return right,
         (pointer, by) if operator == B::Add => {
             let sum = add(pointer, by, false).or_else(|| add(by, pointer, false));
-            return sum.unwrap_or(Value::Unknown("outside of the record"));
+            return sum.unwrap_or(CValue::Unknown("outside of the record"));
         }
         // Pointers into the record are not 0, which is what they are compared with.
-        (Value::Integer { bits: 0, .. }, _) | (_, Value::Integer { bits: 0, .. }) => {
+        (CValue::Integer { bits: 0, .. }, _) | (_, CValue::Integer { bits: 0, .. }) => {
             return match operator {
                 B::Equal => truth(false),
                 B::NotEqual => truth(true),
-                _ => Value::Unknown("arithmetic of pointers"),
+                _ => CValue::Unknown("arithmetic of pointers"),
             };
         }
-        _ => return Value::Unknown("arithmetic of pointers"),
+        _ => return CValue::Unknown("arithmetic of pointers"),
     };
+    arithmetic(operator, a, b)
+}
+
+/// A promoted number: its bits, its size in bytes and whether it is signed.
+type Promoted = (u64, u8, bool);
+
+/// Arithmetic and comparison of numbers, in the type C converts both to.
+fn arithmetic<'a>(operator: BinaryOperator, a: Promoted, b: Promoted) -> CValue<'a> {
+    use BinaryOperator as B;
+    let truth = |truth: bool| integer(truth.into(), 4, true);
     if let B::ShiftLeft | B::ShiftRight = operator {
         // The type is the left operand's.
         let (bits, size, signed) = a;
@@ -913,7 +923,7 @@ fn binary<'a>(
         };
         return match shifted.filter(|_| by < 8 * u32::from(size)) {
             Some(bits) => integer(bits, size, signed),
-            None => Value::Unknown("a shift by more than there is"),
+            None => CValue::Unknown("a shift by more than there is"),
         };
     }
     // The larger type, and of two alike the unsigned one.
@@ -924,7 +934,7 @@ fn binary<'a>(
         std::cmp::Ordering::Less => b.2,
     };
     let convert = |bits| match integer(bits, size, signed) {
-        Value::Integer { bits, .. } => bits,
+        CValue::Integer { bits, .. } => bits,
         _ => 0,
     };
     let (x, y) = (convert(a.0), convert(b.0));
@@ -956,7 +966,7 @@ fn binary<'a>(
             };
             match quotient {
                 Some(bits) => bits,
-                None => return Value::Unknown("a division by zero"),
+                None => return CValue::Unknown("a division by zero"),
             }
         }
         B::LogicalOr | B::LogicalAnd | B::ShiftLeft | B::ShiftRight => 0,

@@ -16,8 +16,8 @@ use crate::format::print::{Conversion, Count, Length, Piece, PrintFmtError, piec
 use crate::machine::Machine;
 use crate::name::EventName;
 use crate::record::Record;
-use eval::{Compiler, Node, Printed, Scope, Value};
-use number::{Layout, WIDEST, write};
+use eval::{CValue, Compiler, Node, Printed, Scope};
+use number::{PrintfSpec, WIDEST, write};
 
 /// Prints one event's records as the kernel's `trace` file does: its print fmt,
 /// made ready once.
@@ -194,9 +194,9 @@ impl Printer<'_> {
         }
     }
 
-    fn unknown(&self, value: Value<'_>, out: &mut String) {
+    fn unknown(&self, value: CValue<'_>, out: &mut String) {
         match value {
-            Value::Unknown(text) => write(out, format_args!("<{text}>")),
+            CValue::Unknown(text) => write(out, format_args!("<{text}>")),
             _ => out.push_str("<of another type>"),
         }
     }
@@ -209,13 +209,13 @@ impl Printer<'_> {
         node: &Node,
         out: &mut String,
     ) {
-        let mut layout = Layout {
+        let mut layout = PrintfSpec {
             left: conversion.left,
             plus: conversion.plus,
             space: conversion.space,
             alternate: conversion.alternate,
             zero: conversion.zero,
-            ..Layout::default()
+            ..PrintfSpec::default()
         };
         if let Some(Count::Is(width)) = conversion.width {
             layout.width = width;
@@ -224,11 +224,11 @@ impl Printer<'_> {
             layout.precision = Some(precision);
         }
         // A negative width is that width to the left, a negative precision none.
-        if let Some(Value::Integer { bits, .. }) = width.map(|node| node.evaluate(&self.scope)) {
+        if let Some(CValue::Integer { bits, .. }) = width.map(|node| node.evaluate(&self.scope)) {
             layout.left |= (bits as i32) < 0;
             layout.width = (bits as i32).unsigned_abs() as usize;
         }
-        if let Some(Value::Integer { bits, .. }) = precision.map(|node| node.evaluate(&self.scope))
+        if let Some(CValue::Integer { bits, .. }) = precision.map(|node| node.evaluate(&self.scope))
         {
             layout.precision = usize::try_from(bits as i32).ok();
         }
@@ -241,22 +241,22 @@ impl Printer<'_> {
             _ => node.evaluate(&self.scope),
         };
         match (conversion.specifier, value) {
-            (_, Value::Unknown(_)) => self.unknown(value, out),
-            ('d' | 'i' | 'u' | 'x' | 'X' | 'o', Value::Integer { bits, .. }) => {
+            (_, CValue::Unknown(_)) => self.unknown(value, out),
+            ('d' | 'i' | 'u' | 'x' | 'X' | 'o', CValue::Integer { bits, .. }) => {
                 self.integer(conversion, layout, bits, out);
             }
-            ('c', Value::Integer { bits, .. }) => {
+            ('c', CValue::Integer { bits, .. }) => {
                 number::string(
                     out,
-                    Layout {
+                    PrintfSpec {
                         precision: None,
                         ..layout
                     },
                     &[bits as u8],
                 );
             }
-            ('s', Value::Integer { bits: 0, .. }) => number::string(out, layout, b"(null)"),
-            ('s', Value::Integer { bits, .. }) => match self.addresses.string(bits) {
+            ('s', CValue::Integer { bits: 0, .. }) => number::string(out, layout, b"(null)"),
+            ('s', CValue::Integer { bits, .. }) => match self.addresses.string(bits) {
                 Some(string) => number::string(out, layout, string.as_bytes()),
                 // Not in the record, and not a string that the kernel tells of.
                 None => write(out, format_args!("({bits:#x})")),
@@ -277,7 +277,7 @@ impl Printer<'_> {
         }
     }
 
-    fn integer(&self, conversion: &Conversion, layout: Layout, bits: u64, out: &mut String) {
+    fn integer(&self, conversion: &Conversion, layout: PrintfSpec, bits: u64, out: &mut String) {
         let size = match conversion.length {
             Length::Byte => 1,
             Length::Short => 2,
@@ -292,7 +292,7 @@ impl Printer<'_> {
             'd' | 'i' => number::number(out, layout, signed < 0, signed.unsigned_abs(), 10, false),
             'u' => number::number(
                 out,
-                Layout {
+                PrintfSpec {
                     plus: false,
                     space: false,
                     ..layout
@@ -308,7 +308,7 @@ impl Printer<'_> {
     }
 
     /// What a helper prints, which `%s` then pads like any string.
-    fn printed(&self, printed: &Printed, layout: Layout, out: &mut String) {
+    fn printed(&self, printed: &Printed, layout: PrintfSpec, out: &mut String) {
         let start = out.len();
         self.print(printed, out);
         let is_plain = layout.width == 0 && layout.precision.is_none();
@@ -330,7 +330,7 @@ impl Printer<'_> {
                 names,
                 is_long,
             } => {
-                let Value::Integer { bits, .. } = value.evaluate(&self.scope) else {
+                let CValue::Integer { bits, .. } = value.evaluate(&self.scope) else {
                     return self.unknown(value.evaluate(&self.scope), out);
                 };
                 // trace_print_flags_seq()
@@ -358,7 +358,7 @@ impl Printer<'_> {
                 names,
                 is_long,
             } => {
-                let Value::Integer { bits, .. } = value.evaluate(&self.scope) else {
+                let CValue::Integer { bits, .. } = value.evaluate(&self.scope) else {
                     return self.unknown(value.evaluate(&self.scope), out);
                 };
                 let bits = long(bits, *is_long);
@@ -376,7 +376,7 @@ impl Printer<'_> {
                 separated,
             } => {
                 let (data, length) = (data.evaluate(&self.scope), length.evaluate(&self.scope));
-                let (Value::Bytes { data, .. }, Value::Integer { bits, .. }) = (data, length)
+                let (CValue::Bytes { data, .. }, CValue::Integer { bits, .. }) = (data, length)
                 else {
                     return self.unknown(data, out);
                 };
@@ -395,7 +395,7 @@ impl Printer<'_> {
                 element,
             } => self.array(data, count.as_ref(), element, out),
             Printed::Bitmask { data } => match data.evaluate(&self.scope) {
-                Value::Bytes { data, .. } => {
+                CValue::Bytes { data, .. } => {
                     pointer::bits(out, data, 8 * data.len(), self.scope.machine);
                 }
                 other => self.unknown(other, out),
@@ -407,7 +407,8 @@ impl Printer<'_> {
     fn array(&self, data: &Node, count: Option<&Node>, element: &Node, out: &mut String) {
         let data = data.evaluate(&self.scope);
         let element = element.evaluate(&self.scope);
-        let (Value::Bytes { data, .. }, Value::Integer { bits: size, .. }) = (data, element) else {
+        let (CValue::Bytes { data, .. }, CValue::Integer { bits: size, .. }) = (data, element)
+        else {
             return self.unknown(data, out);
         };
         let size = match size {
@@ -416,7 +417,7 @@ impl Printer<'_> {
         };
         let data = match count.map(|count| count.evaluate(&self.scope)) {
             None => data,
-            Some(Value::Integer { bits, .. }) => {
+            Some(CValue::Integer { bits, .. }) => {
                 let length = usize::try_from(bits as i32)
                     .unwrap_or(0)
                     .saturating_mul(size);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// How a value is laid out: what a conversion says, widths resolved.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Layout {
+pub(super) struct PrintfSpec {
     pub(super) left: bool,
     pub(super) plus: bool,
     pub(super) space: bool,
@@ -23,7 +23,7 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// A number with its sign.
 pub(super) fn number(
     out: &mut String,
-    layout: Layout,
+    layout: PrintfSpec,
     negative: bool,
     value: u64,
     base: u64,
@@ -92,7 +92,7 @@ pub(super) fn number(
 }
 
 /// A string, at most as long as the precision says.
-pub(super) fn string(out: &mut String, layout: Layout, bytes: &[u8]) {
+pub(super) fn string(out: &mut String, layout: PrintfSpec, bytes: &[u8]) {
     let most = layout.precision.unwrap_or(usize::MAX);
     let bytes = &bytes[..bytes.len().min(most)];
     let padding = layout.width.min(WIDEST).saturating_sub(bytes.len());
@@ -128,7 +128,7 @@ pub(super) fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
-    fn shown(layout: Layout, negative: bool, value: u64, base: u64, upper: bool) -> String {
+    fn shown(layout: PrintfSpec, negative: bool, value: u64, base: u64, upper: bool) -> String {
         let mut out = String::new();
         number(&mut out, layout, negative, value, base, upper);
         out
@@ -136,21 +136,21 @@ mod tests {
 
     #[test]
     fn numbers() {
-        let plain = Layout::default();
-        let wide = |width| Layout { width, ..plain };
-        let zero = |width| Layout {
+        let plain = PrintfSpec::default();
+        let wide = |width| PrintfSpec { width, ..plain };
+        let zero = |width| PrintfSpec {
             zero: true,
             ..wide(width)
         };
-        let alternate = |layout| Layout {
+        let alternate = |layout| PrintfSpec {
             alternate: true,
             ..layout
         };
-        let left = |layout| Layout {
+        let left = |layout| PrintfSpec {
             left: true,
             ..layout
         };
-        let precise = |precision| Layout {
+        let precise = |precision| PrintfSpec {
             precision: Some(precision),
             ..plain
         };
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(shown(precise(4), false, 7, 16, false), "0007");
         assert_eq!(
             shown(
-                Layout {
+                PrintfSpec {
                     plus: true,
                     ..plain
                 },
@@ -186,7 +186,7 @@ mod tests {
         );
         assert_eq!(
             shown(
-                Layout {
+                PrintfSpec {
                     space: true,
                     ..plain
                 },
@@ -207,11 +207,11 @@ mod tests {
     fn strings() {
         let shown = |width, precision, left, text: &[u8]| {
             let mut out = String::new();
-            let layout = Layout {
+            let layout = PrintfSpec {
                 width,
                 precision,
                 left,
-                ..Layout::default()
+                ..PrintfSpec::default()
             };
             string(&mut out, layout, text);
             out

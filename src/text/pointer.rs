@@ -3,8 +3,8 @@
 use std::net::Ipv6Addr;
 
 use super::addresses::Addresses;
-use super::eval::Value;
-use super::number::{self, Layout, write};
+use super::eval::CValue;
+use super::number::{self, PrintfSpec, write};
 use crate::machine::{ByteOrder, Machine};
 
 /// Prints a pointer as its extension says. Data have to be in the record; where
@@ -12,17 +12,17 @@ use crate::machine::{ByteOrder, Machine};
 pub(super) fn pointer(
     out: &mut String,
     extension: &str,
-    layout: Layout,
-    value: Value<'_>,
+    layout: PrintfSpec,
+    value: CValue<'_>,
     machine: Machine,
     addresses: &Addresses,
 ) {
     let data = match value {
-        Value::Bytes { data, .. } => Some(data),
+        CValue::Bytes { data, .. } => Some(data),
         _ => None,
     };
     let address = match value {
-        Value::Integer { bits, .. } => bits,
+        CValue::Integer { bits, .. } => bits,
         _ => 0,
     };
     let (kind, options) = extension.split_at_checked(1).unwrap_or_default();
@@ -41,11 +41,11 @@ pub(super) fn pointer(
         // An address or a resource's start, by reference.
         ("a", Some(data)) => {
             let size = data.len().min(8);
-            let layout = Layout {
+            let layout = PrintfSpec {
                 alternate: true,
                 zero: true,
                 width: 2 + 2 * size,
-                ..Layout::default()
+                ..PrintfSpec::default()
             };
             number::number(out, layout, false, machine.unsigned(data), 16, false);
         }
@@ -67,10 +67,10 @@ pub(super) fn pointer(
 
 fn hex_address(out: &mut String, address: u64, machine: Machine, prefix: &str) {
     out.push_str(prefix);
-    let layout = Layout {
+    let layout = PrintfSpec {
         zero: true,
         width: 2 * machine.long_size() as usize,
-        ..Layout::default()
+        ..PrintfSpec::default()
     };
     number::number(out, layout, false, address, 16, false);
 }
@@ -351,14 +351,14 @@ mod tests {
 
     fn shown(extension: &str, width: usize, data: &[u8]) -> String {
         let mut out = String::new();
-        let value = Value::Bytes {
+        let value = CValue::Bytes {
             data,
             element: 1,
             signed: false,
         };
-        let layout = Layout {
+        let layout = PrintfSpec {
             width,
-            ..Layout::default()
+            ..PrintfSpec::default()
         };
         pointer(
             &mut out,
@@ -432,7 +432,7 @@ ffffffffc0000040 t end\t[module]
         let addresses = Addresses::new().with_kallsyms(kallsyms);
         let shown = |extension: &str, address: u64| {
             let mut out = String::new();
-            let value = Value::Integer {
+            let value = CValue::Integer {
                 bits: address,
                 size: 8,
                 signed: false,
@@ -440,7 +440,7 @@ ffffffffc0000040 t end\t[module]
             pointer(
                 &mut out,
                 extension,
-                Layout::default(),
+                PrintfSpec::default(),
                 value,
                 LITTLE,
                 &addresses,

@@ -1,5 +1,6 @@
 //! The tests of the library, in one program.
 
+mod house;
 mod support;
 
 mod concurrent_change;

@@ -175,7 +175,8 @@ pub enum Expression {
 }
 
 /// An operator before its operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum UnaryOperator {
     /// `!`
     Not,
@@ -205,7 +206,8 @@ impl UnaryOperator {
 }
 
 /// An operator between two operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 #[allow(missing_docs, reason = "C's own operators")]
 pub enum BinaryOperator {
     LogicalOr,

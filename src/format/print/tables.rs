@@ -1,12 +1,12 @@
 //! What a print fmt tells of a field besides how to print it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::conversion::{Conversion, Piece, pieces};
 use super::{Expression, PrintFmt};
 
 /// What a print fmt tells of a field's values.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FieldPrint {
     /// The names of its bits (`__print_flags`), in the order the kernel tries them.
@@ -23,7 +23,7 @@ pub struct FieldPrint {
 }
 
 /// A number and what the kernel calls it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NamedValue {
     /// The number, as 64 bits; `None` where the print fmt has but an enumerator's

@@ -1,0 +1,60 @@
+//! BTF that a program already has in memory.
+
+use std::sync::Arc;
+
+use super::{BtfError, Object};
+
+/// The BTF of one object, vmlinux or a module, from bytes in memory: for programs that
+/// have no file system to read, or have their kernels elsewhere.
+///
+/// [`Context::resolve`](crate::Context::resolve) answers from it and from a format
+/// file's text.
+///
+/// Cloning is cheap: clones share the bytes.
+#[derive(Clone, Debug)]
+pub struct Btf {
+    object: Arc<Object>,
+}
+
+impl Btf {
+    /// Reads vmlinux's BTF: the bytes of `/sys/kernel/btf/vmlinux`, of either byte
+    /// order.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError`] if the bytes are not sound BTF.
+    pub fn vmlinux(bytes: impl Into<Vec<u8>>) -> Result<Self, BtfError> {
+        Self::parse("vmlinux", bytes.into(), None)
+    }
+
+    /// Reads a module's split BTF: the bytes of `/sys/kernel/btf/<module>`, whose types
+    /// follow those of `vmlinux`.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError`] if the bytes are not sound BTF that goes with that of `vmlinux`.
+    pub fn module(name: &str, bytes: impl Into<Vec<u8>>, vmlinux: &Self) -> Result<Self, BtfError> {
+        Self::parse(name, bytes.into(), Some(Arc::clone(&vmlinux.object)))
+    }
+
+    fn parse(name: &str, bytes: Vec<u8>, base: Option<Arc<Object>>) -> Result<Self, BtfError> {
+        let object = Object::parse(name.to_owned(), bytes, base)?;
+        Ok(Self {
+            object: Arc::new(object),
+        })
+    }
+
+    /// `vmlinux`, or the module's name.
+    pub fn name(&self) -> &str {
+        self.object.name()
+    }
+
+    /// Whether the object defines a tracepoint of this name, given without a category.
+    pub fn defines(&self, event: &str) -> bool {
+        self.object.index().has_event(event)
+    }
+
+    pub(crate) fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+}
