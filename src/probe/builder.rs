@@ -41,14 +41,12 @@ impl ProbeBuilder {
     }
 
     /// Leaves out what the filter does not hold for, in the kernel.
-    #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = Some(filter);
         self
     }
 
     /// Only what happens in the threads of this process.
-    #[must_use]
     pub fn process(mut self, pid: u32) -> Self {
         self.scope = TaskScope::Process(pid);
         self
@@ -56,7 +54,6 @@ impl ProbeBuilder {
 
     /// Only what happens in the threads of this process and of its descendants,
     /// those that are there and those to come.
-    #[must_use]
     pub fn process_tree(mut self, pid: u32) -> Self {
         self.scope = TaskScope::Tree(pid);
         self
@@ -64,7 +61,6 @@ impl ProbeBuilder {
 
     /// Limits a kept string, array or dynamic data to this many bytes. Default: 256
     /// bytes.
-    #[must_use]
     pub fn data_limit(mut self, bytes: u32) -> Self {
         self.data_limit = bytes;
         self
@@ -72,7 +68,6 @@ impl ProbeBuilder {
 
     /// Sets the size of the ring buffer in bytes, for all CPUs together: a power of two
     /// and whole pages. Default: 1 MiB. Records that do not fit are lost and counted.
-    #[must_use]
     pub fn ring_size(mut self, bytes: u32) -> Self {
         self.ring_size = bytes;
         self
