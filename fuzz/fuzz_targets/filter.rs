@@ -6,7 +6,10 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tracepoints::format::Format;
-use tracepoints::{EventName, Filter, Record, filter::{FilterError, Task}};
+use tracepoints::{
+    EventName, Filter, Record,
+    filter::{FilterError, Task},
+};
 use tracepoints_fuzz::{fixture_events, is_plain, machine, two_parts};
 
 static EVENTS: LazyLock<Vec<(EventName, Format)>> =

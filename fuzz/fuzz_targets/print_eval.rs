@@ -4,7 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use tracepoints::format::Format;
-use tracepoints::{EventName, Record, Renderer, text::{Addresses, FlagColumns, TaskNames, TraceContext}};
+use tracepoints::{
+    EventName, Record, Renderer,
+    text::{Addresses, FlagColumns, TaskNames, TraceContext},
+};
 use tracepoints_fuzz::{machine, record_laws, two_parts};
 
 /// More than widths, precisions and what a record has can make of a print fmt.

@@ -7,7 +7,10 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tracepoints::record::ring::PageLayout;
-use tracepoints::{ByteOrder, EventName, Kernel, Record, Renderer, text::{Addresses, FlagColumns, TaskNames, TraceContext}};
+use tracepoints::{
+    ByteOrder, EventName, Kernel, Record, Renderer,
+    text::{Addresses, FlagColumns, TaskNames, TraceContext},
+};
 use tracepoints_fuzz::{fixture, fixture_text, is_plain, machine, record_laws, two_parts};
 
 const KERNEL: &str = "6.18.15-x86_64";
