@@ -305,7 +305,10 @@ fn write_text(description: &Description<'_>, out: &mut dyn Write) -> Result<(), 
     if let Some(class) = context.class() {
         writeln!(out, "  class     {class}")?;
     }
-    if matches!(context.evidence(), Evidence::Inferred | Evidence::Kernel(_)) {
+    if matches!(
+        context.evidence(),
+        Evidence::Inferred(_) | Evidence::Kernel(_)
+    ) {
         writeln!(out, "  fitting   {}", context.candidates().join(", "))?;
     }
     for (index, sibling) in description.siblings.iter().enumerate() {

@@ -192,7 +192,7 @@ pub(crate) fn struct_cell(context: &Context) -> String {
 /// not know.
 pub(crate) fn evidence_style(evidence: &Evidence) -> Style {
     match evidence {
-        Evidence::Inferred | Evidence::Ambiguous => AnsiColor::Yellow.on_default(),
+        Evidence::Inferred(_) | Evidence::Ambiguous => AnsiColor::Yellow.on_default(),
         Evidence::Format(_) => Style::new().dimmed(),
         _ => AnsiColor::Green.on_default(),
     }

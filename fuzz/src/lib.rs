@@ -201,8 +201,8 @@ pub fn context_laws(format: &Format, context: &Context) {
     let is_of_class = matches!(
         context.evidence(),
         Evidence::Named
-            | Evidence::Template
-            | Evidence::Inferred
+            | Evidence::Template(_)
+            | Evidence::Inferred(_)
             | Evidence::Kernel(_)
             | Evidence::Ambiguous
     );

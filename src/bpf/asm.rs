@@ -14,6 +14,7 @@ pub(crate) enum Reg {
     R2,
     R3,
     R4,
+    R5,
     /// The first that helpers keep.
     R6 = 6,
     R7,
@@ -78,7 +79,7 @@ pub(crate) enum Helper {
     ProbeReadKernelStr = 115,
     RingbufReserve = 131,
     RingbufSubmit = 132,
-    KallsymsLookupName = 179,
+    Snprintf = 165,
 }
 
 impl Helper {
@@ -97,7 +98,7 @@ impl Helper {
             Self::ProbeReadKernelStr => "probe_read_kernel_str",
             Self::RingbufReserve => "ringbuf_reserve",
             Self::RingbufSubmit => "ringbuf_submit",
-            Self::KallsymsLookupName => "kallsyms_lookup_name",
+            Self::Snprintf => "snprintf",
         }
     }
 }
@@ -133,6 +134,8 @@ const EXIT: u8 = 0x90;
 /// In an instruction's `src`: the number loaded is the descriptor of a map
 /// (`BPF_PSEUDO_MAP_FD`).
 const MAP_DESCRIPTOR: u8 = 1;
+/// The same of the map's first value, whose address is loaded (`BPF_PSEUDO_MAP_VALUE`).
+const MAP_VALUE: u8 = 2;
 
 impl Size {
     /// The size of this many bytes, if loads have it.
@@ -293,13 +296,16 @@ impl Assembler {
 
     /// The map of this file descriptor.
     pub(crate) fn load_map(&mut self, dst: Reg, descriptor: i32) {
-        self.emit(
-            LD | IMM | DOUBLE_WORD,
-            dst as u8,
-            MAP_DESCRIPTOR,
-            0,
-            descriptor,
-        );
+        self.load_of_map(dst, MAP_DESCRIPTOR, descriptor);
+    }
+
+    /// The address of the only value of an array of this file descriptor (Linux 5.2).
+    pub(crate) fn load_map_value(&mut self, dst: Reg, descriptor: i32) {
+        self.load_of_map(dst, MAP_VALUE, descriptor);
+    }
+
+    fn load_of_map(&mut self, dst: Reg, what: u8, descriptor: i32) {
+        self.emit(LD | IMM | DOUBLE_WORD, dst as u8, what, 0, descriptor);
         self.emit(0, 0, 0, 0, 0);
     }
 
@@ -376,6 +382,7 @@ impl fmt::Display for Program {
                 let high = lines.next().map_or(0, |(_, second)| second.imm);
                 match one.src {
                     MAP_DESCRIPTOR => writeln!(out, "r{} = map {}", one.dst, one.imm)?,
+                    MAP_VALUE => writeln!(out, "r{} = value of map {}", one.dst, one.imm)?,
                     _ => {
                         let value = (high as u64) << 32 | u64::from(one.imm as u32);
                         writeln!(out, "r{} = {value:#x}", one.dst)?;
@@ -451,7 +458,7 @@ impl fmt::Display for HelperNumber {
             Helper::ProbeReadKernelStr,
             Helper::RingbufReserve,
             Helper::RingbufSubmit,
-            Helper::KallsymsLookupName,
+            Helper::Snprintf,
         ];
         match KNOWN.iter().find(|helper| **helper as i32 == self.0) {
             Some(helper) => out.write_str(helper.name()),

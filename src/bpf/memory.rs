@@ -4,9 +4,10 @@
 //! The inode of an event's `format` file points at its `struct trace_event_call`,
 //! or at a `struct trace_event_file` that does, this at its class, and the class at
 //! its own function `trace_event_raw_event_<class>`. A program that a system call
-//! runs once follows these pointers and looks the function's symbol up; nothing is
-//! attached. It takes Linux 5.16 (`bpf_kallsyms_lookup_name`), and a process that
-//! may load programs and see addresses (`kptr_restrict`).
+//! runs once follows these pointers and has the function's name printed
+//! (`bpf_snprintf("%ps")`); nothing is attached. It takes Linux 5.14, where such
+//! programs begin, and a process with `CAP_BPF` and `CAP_PERFMON`. It need not be able
+//! to see addresses (`kptr_restrict`, `CAP_SYSLOG`): none leaves the kernel.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -22,66 +23,56 @@ pub(crate) struct KernelMemory {
 
 /// What the program gets and gives back: places in bytes.
 mod exchange {
-    /// A symbol's name, zeros after it.
+    /// The name of the class's function, with a NUL after it.
     pub(super) const NAME: i16 = 0;
     pub(super) const NAME_SIZE: usize = 256;
     /// The file descriptor of the event's `format`: 8 bytes.
     pub(super) const FILE: i16 = 256;
     /// The event's id: 8 bytes.
     pub(super) const ID: i16 = 264;
-    /// The address of the class's function: 8 bytes.
-    pub(super) const FUNCTION: i16 = 272;
-    /// The symbol's address: 8 bytes.
-    pub(super) const ADDRESS: i16 = 280;
-    pub(super) const SIZE: usize = 288;
+    pub(super) const SIZE: usize = 272;
 }
+
+/// What the class's function is called, up to the class.
+const FUNCTION_PREFIX: &str = "trace_event_raw_event_";
 
 impl KernelMemory {
     /// `None` where this kernel, or this process, cannot.
     pub(crate) fn new(vmlinux: &Object) -> Option<Self> {
-        let program = Offsets::of(vmlinux)?.program()?;
+        let offsets = Offsets::of(vmlinux)?;
+        let conversion = sys::constant_map(b"%ps\0", "tracepoints").ok()?;
+        let program = offsets.program(conversion.as_fd())?;
+        // The program keeps the map.
         let program = sys::load_program(ProgramType::Syscall, &program, "tracepoints", &mut []);
         Some(Self {
             program: program.ok()?,
         })
     }
 
-    /// Which of the classes is that of the event of this id, whose `format` file is
-    /// open; `None` if it is none of them for certain.
-    pub(crate) fn class_of(
-        &self,
-        format: BorrowedFd<'_>,
-        id: u32,
-        candidates: &[String],
-    ) -> Option<String> {
-        let is_class = |candidate: &&String| {
-            let function = self.look_up(format, id, &format!("trace_event_raw_event_{candidate}"));
-            function.is_some_and(|(function, symbol)| function == symbol && function != 0)
-        };
-        candidates.iter().find(is_class).cloned()
-    }
-
-    /// The addresses of the event's class's function and of the symbol.
-    fn look_up(&self, format: BorrowedFd<'_>, id: u32, symbol: &str) -> Option<(u64, u64)> {
-        // The last byte stays 0.
-        if symbol.len() >= exchange::NAME_SIZE {
-            return None;
-        }
+    /// The class of the event of this id, whose `format` file is open; `None` if its
+    /// function has no name that says it.
+    pub(crate) fn class_of(&self, format: BorrowedFd<'_>, id: u32) -> Option<String> {
         let mut context = [0; exchange::SIZE];
         let mut put = |at: i16, bytes: &[u8]| {
             context[at as usize..][..bytes.len()].copy_from_slice(bytes);
         };
-        put(exchange::NAME, symbol.as_bytes());
         put(exchange::FILE, &i64::from(format.as_raw_fd()).to_ne_bytes());
         put(exchange::ID, &u64::from(id).to_ne_bytes());
-        // The program returns 0 once it has written everything.
+        // The program returns 0 once it has written the whole name.
         if sys::run(self.program.as_fd(), &mut context).ok()? != 0 {
             return None;
         }
-        let number =
-            |at: i16| crate::machine::Machine::NATIVE.unsigned(&context[at as usize..][..8]);
-        Some((number(exchange::FUNCTION), number(exchange::ADDRESS)))
+        class_in(&context[exchange::NAME as usize..][..exchange::NAME_SIZE]).map(str::to_owned)
     }
+}
+
+/// The class in a function's name as `%ps` prints it: a module's follows in brackets, and
+/// a dot begins what compilers add (`.cfi_jt`).
+fn class_in(printed: &[u8]) -> Option<&str> {
+    let text = printed.split(|byte| *byte == 0).next()?;
+    let class = str::from_utf8(text).ok()?.strip_prefix(FUNCTION_PREFIX)?;
+    let class = class.split([' ', '.']).next()?;
+    (!class.is_empty()).then_some(class)
 }
 
 /// Where the structs of this kernel have what is followed, in bytes.
@@ -141,8 +132,11 @@ impl Offsets {
         })
     }
 
-    fn program(&self) -> Option<Program> {
+    /// The program; `conversion` is the map that holds `%ps`.
+    fn program(&self, conversion: BorrowedFd<'_>) -> Option<Program> {
         const NAME: i16 = -(exchange::NAME_SIZE as i16);
+        /// Where `bpf_snprintf` finds what to print.
+        const FUNCTION: i16 = NAME - 8;
         let mut asm = Assembler::default();
         let (found, out) = (asm.label(), asm.label());
         asm.mov_reg(CONTEXT, Reg::R1);
@@ -175,21 +169,29 @@ impl Offsets {
         asm.place(found);
         follow(&mut asm, POINTER, self.call_class, out);
         follow(&mut asm, POINTER, self.class_function, out);
-        asm.store(Size::B8, CONTEXT, exchange::FUNCTION, POINTER);
+        asm.store(Size::B8, Reg::Fp, FUNCTION, POINTER);
         for at in (0..exchange::NAME_SIZE as i16).step_by(8) {
-            asm.load(Size::B8, Reg::R1, CONTEXT, exchange::NAME + at);
-            asm.store(Size::B8, Reg::Fp, NAME + at, Reg::R1);
+            asm.store_imm(Size::B8, Reg::Fp, NAME + at, 0);
         }
-        const ADDRESS: i16 = NAME - 8;
-        asm.store_imm(Size::B8, Reg::Fp, ADDRESS, 0);
         asm.address(Reg::R1, Reg::Fp, NAME.into());
         asm.mov(Reg::R2, exchange::NAME_SIZE as i32);
-        asm.mov(Reg::R3, 0);
-        asm.address(Reg::R4, Reg::Fp, ADDRESS.into());
-        asm.call(Helper::KallsymsLookupName);
-        asm.jump_if(Jump::Ne, Reg::R0, 0, out);
-        asm.load(Size::B8, Reg::R1, Reg::Fp, ADDRESS);
-        asm.store(Size::B8, CONTEXT, exchange::ADDRESS, Reg::R1);
+        asm.load_map_value(Reg::R3, conversion.as_raw_fd());
+        asm.address(Reg::R4, Reg::Fp, FUNCTION.into());
+        asm.mov(Reg::R5, 8);
+        asm.call(Helper::Snprintf);
+        // The length of all there is to print, which may be more than was printed.
+        let printed = asm.label();
+        asm.mov_reg(Reg::R1, Reg::R0);
+        asm.mov(Reg::R0, 1);
+        asm.jump_if(Jump::SGt, Reg::R1, exchange::NAME_SIZE as i32, out);
+        asm.jump_if(Jump::SGe, Reg::R1, 1, printed);
+        asm.jump(out);
+        asm.place(printed);
+        for at in (0..exchange::NAME_SIZE as i16).step_by(8) {
+            asm.load(Size::B8, Reg::R1, Reg::Fp, NAME + at);
+            asm.store(Size::B8, CONTEXT, exchange::NAME + at, Reg::R1);
+        }
+        asm.mov(Reg::R0, 0);
         asm.place(out);
         asm.exit();
         asm.finish().ok()
@@ -235,4 +237,31 @@ fn member(section: &Section, id: TypeId, name: &[u8], depth: u32) -> Option<(u32
             let (offset, size) = self::member(section, inner, name, depth)?;
             Some((outer.bit_offset / 8 + offset, size))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_in_a_functions_name() {
+        for (printed, class) in [
+            (
+                &b"trace_event_raw_event_sched_switch\0\0"[..],
+                Some("sched_switch"),
+            ),
+            (
+                b"trace_event_raw_event_xfs_ag_class [xfs]\0",
+                Some("xfs_ag_class"),
+            ),
+            (b"trace_event_raw_event_clk.cfi_jt [mod]\0", Some("clk")),
+            (b"trace_event_raw_event_\0", None),
+            (b"perf_trace_sched_switch\0", None),
+            (b"0xffffffff81000000\0", None),
+            (b"\0trace_event_raw_event_x", None),
+            (b"trace_event_raw_event_\xff\0", None),
+        ] {
+            assert_eq!(class_in(printed), class);
+        }
+    }
 }

@@ -2,14 +2,14 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_int, c_ulong};
+use std::ffi::{CStr, c_char, c_int, c_ulong};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya_obj::generated::{
     PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr,
-    bpf_cmd, bpf_prog_info, bpf_prog_type, perf_event_attr,
+    bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type, perf_event_attr,
 };
 
 use super::asm::Program;
@@ -50,14 +50,7 @@ pub(crate) fn load_program(
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = (instructions.len() / 8) as u32;
     load.license = LICENSE.as_ptr() as u64;
-    // The kernel takes letters, digits, `_` and `.`, and at most 15.
-    let letters = name.bytes().map(|byte| match byte {
-        b'-' => b'_',
-        byte => byte,
-    });
-    for (to, letter) in load.prog_name.iter_mut().take(15).zip(letters) {
-        *to = letter as _;
-    }
+    load.prog_name = kernel_name(name);
     if !log.is_empty() {
         load.log_level = 1;
         load.log_size = log.len() as u32;
@@ -68,6 +61,49 @@ pub(crate) fn load_program(
     let descriptor = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) }?;
     // SAFETY: the kernel has just given it to us, and no one else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// A map of one value that no one can change any more, as the kernel wants of what
+/// `bpf_snprintf` prints by (Linux 5.2).
+pub(crate) fn constant_map(value: &[u8], name: &str) -> io::Result<OwnedFd> {
+    const ONLY_FOR_PROGRAMS_TO_READ: u32 = 1 << 7;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    attr.__bindgen_anon_1.key_size = size_of::<u32>() as u32;
+    attr.__bindgen_anon_1.value_size = value.len() as u32;
+    attr.__bindgen_anon_1.max_entries = 1;
+    attr.__bindgen_anon_1.map_flags = ONLY_FOR_PROGRAMS_TO_READ;
+    attr.__bindgen_anon_1.map_name = kernel_name(name);
+    // SAFETY: this command has no pointers in it.
+    let descriptor = unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us, and no one else has it.
+    let map = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let key = 0u32;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = (&raw const key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
+    // SAFETY: the key and the value have the sizes the map was made with, and outlive
+    // the call, which only reads them.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }?;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    // SAFETY: this command has no pointers in it.
+    unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr) }?;
+    Ok(map)
+}
+
+/// A name as the kernel takes it: letters, digits, `_` and `.`, at most 15 of them.
+fn kernel_name(name: &str) -> [c_char; 16] {
+    let letters = name.bytes().map(|byte| match byte {
+        b'-' => b'_',
+        byte => byte,
+    });
+    let mut kernel_name = [0; 16];
+    for (to, letter) in kernel_name.iter_mut().take(15).zip(letters) {
+        *to = letter as _;
+    }
+    kernel_name
 }
 
 /// Opens the event of this id for programs to be attached to: on one CPU, which is

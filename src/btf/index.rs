@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::error::BtfError;
 use super::kind::Kind;
@@ -26,11 +26,24 @@ pub(crate) struct Class {
     pub(crate) struct_id: TypeId,
     /// `None` where BTF has no `__bpf_trace_<name>`, or several that differ.
     prototype: Option<Prototype>,
+    /// The function `__bpf_trace_<name>`, or 0 where BTF has none, or several that
+    /// differ.
+    function: TypeId,
 }
 
 impl Class {
     pub(crate) fn name(&self) -> &str {
         &self.struct_name[STRUCT_PREFIX.len()..]
+    }
+
+    /// The `FUNC_PROTO` of `__bpf_trace_<name>`, where BTF has exactly one.
+    pub(crate) fn function_prototype(&self, section: &Section) -> Option<TypeId> {
+        section.type_by_id(self.function)?.target()
+    }
+
+    /// What its events take, as far as BTF says it.
+    pub(crate) fn prototype(&self) -> Option<Prototype> {
+        self.prototype
     }
 
     /// `trace_event_raw_<name>`, to be shared by the contexts of its events.
@@ -45,6 +58,8 @@ struct DefinedTracepoint {
     typedef: TypeId,
     /// `None` where the typedef leads to no prototype, or two typedefs differ.
     prototype: Option<Prototype>,
+    /// Whether all typedefs of the name lead to one `FUNC_PROTO`.
+    is_exact: bool,
 }
 
 /// The trace types of one object.
@@ -61,6 +76,10 @@ pub(crate) struct Index {
     /// The functions whose parameters are named as a tracepoint's arguments are,
     /// each with its name's offset.
     argument_functions: Vec<(u32, TypeId)>,
+    /// The offsets of the names of the functions `trace_raw_output_<name>`.
+    output_functions: Vec<u32>,
+    /// Made when first asked for: hardly any event needs them.
+    header_runs: OnceLock<HeaderRuns>,
 }
 
 /// Structs that are asked for by name.
@@ -85,6 +104,9 @@ const KNOWN_STRUCTS: [&str; 11] = [
 pub(crate) const STRUCT_PREFIX: &str = "trace_event_raw_";
 const TYPEDEF_PREFIX: &str = "btf_trace_";
 const FUNC_PREFIX: &str = "__bpf_trace_";
+/// The functions that print records: one for each class, and one for each event of
+/// `DEFINE_EVENT_PRINT`.
+const OUTPUT_PREFIX: &[u8] = b"trace_raw_output_";
 /// Functions with a tracepoint's arguments, and their names: the first since Linux
 /// 6.5.
 const ARGUMENT_PREFIXES: [&[u8]; 2] = [b"__probestub_", b"__traceiter_"];
@@ -97,6 +119,7 @@ pub(super) struct Collector {
     typedefs: Vec<(u32, TypeId)>,
     funcs: Vec<(u32, TypeId)>,
     argument_functions: Vec<(u32, TypeId)>,
+    output_functions: Vec<u32>,
     known_structs: Vec<(&'static str, TypeId)>,
 }
 
@@ -119,6 +142,7 @@ impl Collector {
                     self.argument_functions.push((name, id));
                 }
             }
+            Kind::Func if begin.starts_with(OUTPUT_PREFIX) => self.output_functions.push(name),
             Kind::Struct if begin.starts_with(STRUCT_PREFIX.as_bytes()) => {
                 self.structs.push((name, id));
             }
@@ -142,6 +166,7 @@ impl Collector {
             + self.typedefs.len()
             + self.funcs.len()
             + self.argument_functions.len()
+            + self.output_functions.len()
             + self.known_structs.len();
         if count > MAX_TYPES {
             return Err(BtfError::TooManyTracepoints { limit: MAX_TYPES });
@@ -168,6 +193,10 @@ impl Collector {
                 struct_name: struct_name.into(),
                 struct_id,
                 prototype: funcs.get(class).and_then(|func| func.prototype),
+                function: match funcs.get(class) {
+                    Some(func) if func.is_exact => func.typedef,
+                    _ => 0,
+                },
             });
         }
         classes.sort_unstable_by(|a, b| (a.name(), a.struct_id).cmp(&(b.name(), b.struct_id)));
@@ -181,6 +210,8 @@ impl Collector {
             events,
             known_structs: self.known_structs,
             argument_functions: self.argument_functions,
+            output_functions: self.output_functions,
+            header_runs: OnceLock::new(),
         })
     }
 }
@@ -251,17 +282,23 @@ impl<'a> Prototypes<'a> {
             let Some((_, name)) = self.name(name, prefix)? else {
                 continue;
             };
-            let prototype = match prototype(typedef) {
+            let prototype_id = prototype(typedef);
+            let coarse = match prototype_id {
                 Some(id) => self.prototype(id)?,
                 None => None,
             };
-            let new = DefinedTracepoint { typedef, prototype };
+            let new = DefinedTracepoint {
+                typedef,
+                prototype: coarse,
+                is_exact: true,
+            };
             found
                 .entry(name.into())
                 .and_modify(|known| {
                     if known.prototype != new.prototype {
                         known.prototype = None;
                     }
+                    known.is_exact &= prototype(known.typedef) == prototype_id;
                 })
                 .or_insert(new);
         }
@@ -350,7 +387,7 @@ impl<'a> Prototypes<'a> {
             return self.spell_number(b't', id);
         };
         match (ty.kind, ty.name()) {
-            // DefinedTracepoint, or only declared.
+            // Defined, or only declared.
             (Kind::Struct | Kind::Union | Kind::Fwd, name) if !name.is_empty() => {
                 self.spelled.push(b's');
                 self.spelled.extend(name);
@@ -392,6 +429,43 @@ impl Index {
     /// The arguments of an event; `None` where BTF does not say them.
     pub(crate) fn prototype_of(&self, event: &str) -> Option<Prototype> {
         self.events.get(event)?.prototype
+    }
+
+    /// The same as a `FUNC_PROTO` of the object or its base; `None` also where typedefs of
+    /// one name have several.
+    pub(crate) fn event_prototype(&self, section: &Section, event: &str) -> Option<TypeId> {
+        let event = self.events.get(event).filter(|event| event.is_exact)?;
+        let pointer = section.type_by_id(event.typedef)?.target()?;
+        section.type_by_id(pointer)?.target()
+    }
+
+    /// Whether the object has a function `trace_raw_output_<name>`.
+    pub(crate) fn has_output_function(&self, section: &Section, name: &str) -> bool {
+        let mut functions = self.output_functions.iter();
+        functions.any(|at| section.is_name(*at, [OUTPUT_PREFIX, name.as_bytes()]))
+    }
+
+    fn header_runs(&self, section: &Section) -> &HeaderRuns {
+        self.header_runs.get_or_init(|| {
+            let name = |id| section.type_by_id(id).map(|ty| ty.name_offset());
+            let classes = self.classes.iter().flat_map(|class| name(class.struct_id));
+            let events = self.events.values().flat_map(|event| name(event.typedef));
+            HeaderRuns::of(section.first_name(), classes, events)
+        })
+    }
+
+    /// The number of the header run a class of this object is in; `None` where the
+    /// object's own strings do not have its name.
+    pub(crate) fn header_run_of_class(&self, section: &Section, class: &Class) -> Option<usize> {
+        let name = section.type_by_id(class.struct_id)?.name_offset();
+        self.header_runs(section).run_at(name)
+    }
+
+    /// The same of an event this object defines.
+    pub(crate) fn header_run_of_event(&self, section: &Section, event: &str) -> Option<usize> {
+        let typedef = self.event_typedef(event)?;
+        let name = section.type_by_id(typedef)?.name_offset();
+        self.header_runs(section).run_at(name)
     }
 
     /// The classes of this name: none, one, or very rarely more.
@@ -453,5 +527,54 @@ impl Index {
         known
             .filter(move |(known, _)| *known == name)
             .map(|(_, id)| *id)
+    }
+}
+
+/// The runs in which an object's strings name classes and events.
+///
+/// A compiler writes down all types of a source file in the order it meets them, and
+/// `include/trace/define_trace.h` reads a header of events over and over: first for the
+/// structs of all its classes, then, in `bpf_probe.h`, for the typedefs of all its
+/// events. pahole keeps that order in the strings, and the sorting of types by name
+/// (Linux 7.3) leaves strings alone. So names follow each other in runs: the classes of
+/// a header, then its events, then the classes of the next.
+#[derive(Debug)]
+struct HeaderRuns {
+    /// Where each run's first class's name is, sorted.
+    starts: Vec<u32>,
+    /// Names at smaller offsets are the base's, and in no run of this object's.
+    first_name: u32,
+}
+
+impl HeaderRuns {
+    fn of(
+        first_name: u32,
+        classes: impl Iterator<Item = u32>,
+        events: impl Iterator<Item = u32>,
+    ) -> Self {
+        // One number for an offset and which of the two it is of: quick to sort.
+        let key = |at, is_class| u64::from(at) << 1 | u64::from(is_class);
+        let classes = classes.map(|at: u32| key(at, true));
+        let mut names: Vec<u64> = classes.chain(events.map(|at| key(at, false))).collect();
+        names.sort_unstable();
+        let mut starts = Vec::new();
+        let mut was_class = false;
+        for name in names {
+            let (at, is_class) = ((name >> 1) as u32, name & 1 == 1);
+            if at < first_name {
+                continue;
+            }
+            if is_class && !was_class {
+                starts.push(at);
+            }
+            was_class = is_class;
+        }
+        Self { starts, first_name }
+    }
+
+    /// The number of the run this name is in.
+    fn run_at(&self, name: u32) -> Option<usize> {
+        let number = self.starts.partition_point(|start| *start <= name);
+        (name >= self.first_name).then_some(number)
     }
 }

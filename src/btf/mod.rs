@@ -5,6 +5,7 @@
 //! over every captured kernel holds them to the answers of `btf-rs`.
 
 mod bytes;
+mod compatible;
 mod describe;
 mod error;
 mod index;
@@ -15,10 +16,12 @@ mod section;
 use std::sync::Arc;
 
 pub(crate) use bytes::Bytes;
+pub(crate) use compatible::{EnumRule, IntegerWords, are_compatible};
 pub use error::BtfError;
 pub(crate) use index::{Class, STRUCT_PREFIX};
+pub(crate) use kind::Kind;
 pub use memory::Btf;
-pub(crate) use section::{Member, Section, TypeId, byte_order};
+pub(crate) use section::{Member, Section, Type, TypeId, byte_order};
 
 use crate::layout::Layout;
 use crate::layout::ctype::CType;

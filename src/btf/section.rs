@@ -355,6 +355,11 @@ impl Section {
         self.pointer_size
     }
 
+    /// Names at smaller offsets are the base's.
+    pub(super) fn first_name(&self) -> u32 {
+        self.first_name
+    }
+
     fn end_name(&self) -> u32 {
         self.first_name.saturating_add(self.strings_len as u32)
     }
@@ -369,6 +374,11 @@ impl<'a> Type<'a> {
     /// The type's name; empty for an anonymous one.
     pub(crate) fn name(&self) -> &'a [u8] {
         self.section.name(self.name).unwrap_or_default()
+    }
+
+    /// Its offset in BTF's strings.
+    pub(super) fn name_offset(&self) -> u32 {
+        self.name
     }
 
     /// The size a struct, union, int, enum or float states, in bytes.

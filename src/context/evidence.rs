@@ -2,28 +2,31 @@
 
 use std::fmt;
 
+use super::classes::CapturedFrom;
+use super::rules::Proof;
+
 /// How a [`Context`](super::Context) is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Evidence {
-    /// Several classes fit, and the kernel itself says which.
+    /// Several classes fit, none of them excluded by a [`Rule`](super::Rule), and the
+    /// kernel itself says which.
     Kernel(KernelSource),
     /// The object that defines the event has a `trace_event_raw_<event>`, and
     /// its layout agrees with the format file.
     Named,
-    /// One event class alone of the object that defines the event has this
-    /// layout and takes these arguments.
-    Template,
-    /// Several classes have this layout and take these arguments, and all but
-    /// this one are the own class of an event of their name. Most likely right,
-    /// but an inference: [`Context::candidates`](super::Context::candidates) holds them all.
-    Inferred,
+    /// Of the event classes of the object that defines the event, one alone has this
+    /// layout, takes these arguments and is excluded by no [`Rule`](super::Rule).
+    Template(Proof),
+    /// Several classes fit, none of them excluded, and something short of a proof speaks
+    /// for this one: [`Context::candidates`](super::Context::candidates) holds them all.
+    Inferred(Inference),
     /// An event of `syscalls:*`, whose context is neither its record nor always
     /// `trace_event_raw_sys_enter`: the struct whose arguments, or whose return
     /// value, are where the kernel's own `struct syscall_tp_t` has them.
     Syscall(SyscallVariant),
-    /// Several classes have this layout and take these arguments, and nothing
-    /// here tells which is the event's: [`Context::candidates`](super::Context::candidates) holds them all.
+    /// Several classes fit, none of them excluded, and nothing here tells which is the
+    /// event's: [`Context::candidates`](super::Context::candidates) holds them all.
     /// Their offsets are the same, so that reading through any is right on this
     /// kernel.
     Ambiguous,
@@ -38,12 +41,27 @@ pub enum Evidence {
 pub enum KernelSource {
     /// In the event's `btf_ids` file (Linux 7.3 and later).
     BtfIds,
-    /// In its memory, where the event's `struct trace_event_call` points at its
-    /// class, and this at the class's own functions: of the running kernel, with the
-    /// feature `probe`, on Linux 5.16 and later, for a process that may load eBPF
-    /// programs and see the kernel's addresses (`kernel.kptr_restrict`). Asked last,
-    /// where the answer would be [`Ambiguous`](Evidence::Ambiguous).
+    /// In its memory, where the event's `struct trace_event_call` points at its class, and
+    /// this at the class's own function `trace_event_raw_event_<class>`: of the running
+    /// kernel, with the feature `probe`, on Linux 5.14 and later, for a process with
+    /// `CAP_BPF` and `CAP_PERFMON`, whatever `kernel.kptr_restrict` says.
     Memory,
+    /// In the file `tracing/classes` of a captured kernel, written down when it was
+    /// captured.
+    Capture(CapturedFrom),
+}
+
+/// What speaks for a class without proving it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Inference {
+    /// R: of the classes that fit it is the only one whose name stands in BTF's strings
+    /// in the run of the event's header. That is the order compilers met the types in;
+    /// it counts only if every event of the object whose class is proven is in the run of
+    /// its class.
+    HeaderRun,
+    /// U: all the other classes that fit have an event of their own name.
+    OnlyTemplate,
 }
 
 /// Why a context's layout is from the format file alone.
@@ -108,11 +126,19 @@ impl Evidence {
         match self {
             Self::Kernel(_) => "kernel",
             Self::Named => "named",
-            Self::Template => "template",
-            Self::Inferred => "inferred",
+            Self::Template(_) => "template",
+            Self::Inferred(_) => "inferred",
             Self::Syscall(_) => "syscall",
             Self::Ambiguous => "ambiguous",
             Self::Format(_) => "format",
+        }
+    }
+
+    /// The rules that prove a [`Template`](Self::Template); `None` of anything else.
+    pub fn because(&self) -> Option<Proof> {
+        match self {
+            Self::Template(proof) => Some(*proof),
+            _ => None,
         }
     }
 }
@@ -121,17 +147,45 @@ impl Evidence {
 impl fmt::Display for Evidence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kernel(KernelSource::BtfIds) => out.write_str("the kernel's own btf_ids file says which of the classes that fit"),
-            Self::Kernel(KernelSource::Memory) => out.write_str("the kernel's memory says which of the classes that fit"),
-            Self::Named => out.write_str("the struct of the event's own name, and its layout agrees with the format file"),
-            Self::Template => out.write_str("the one event class with this layout and these arguments"),
-            Self::Inferred => out.write_str(
-                "several classes fit, and all but this one are the own class of an event: an inference, not a proof",
+            Self::Kernel(source) => write!(out, "{source} says which of the classes that fit"),
+            Self::Named => out.write_str(
+                "the struct of the event's own name, and its layout agrees with the format file",
             ),
-            Self::Syscall(variant) => write!(out, "its values lie where the kernel's syscall_tp_t has them ({variant})"),
-            Self::Ambiguous => out.write_str("several classes have this layout and these arguments; their offsets are the same"),
+            Self::Template(proof) => proof.fmt(out),
+            Self::Inferred(how) => write!(
+                out,
+                "several classes fit, and {how}: an inference, not a proof"
+            ),
+            Self::Syscall(variant) => write!(
+                out,
+                "its values lie where the kernel's syscall_tp_t has them ({variant})"
+            ),
+            Self::Ambiguous => out.write_str(
+                "several classes have this layout and these arguments; their offsets are the same",
+            ),
             Self::Format(reason) => write!(out, "layout from the format file: {reason}"),
         }
+    }
+}
+
+/// As a sentence begins: `the kernel's memory`.
+impl fmt::Display for KernelSource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BtfIds => out.write_str("the kernel's own btf_ids file"),
+            Self::Memory => out.write_str("the kernel's memory"),
+            Self::Capture(from) => write!(out, "the capture's classes file, from {from},"),
+        }
+    }
+}
+
+/// As a sentence ends: `all others are the own class of an event`.
+impl fmt::Display for Inference {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::HeaderRun => "BTF names this one alone with the events of its header",
+            Self::OnlyTemplate => "all but this one are the own class of an event",
+        })
     }
 }
 

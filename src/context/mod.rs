@@ -2,24 +2,32 @@
 //! known: where a format file and BTF meet.
 
 pub(crate) mod access;
+mod classes;
 mod evidence;
 mod raw;
 mod resolve;
+mod rules;
+mod spelled;
 mod syscall;
+mod undecided;
 
-pub use evidence::{Evidence, FormatReason, KernelSource, SyscallVariant};
-
+pub(crate) use classes::CapturedClasses;
+pub use classes::CapturedFrom;
+pub use evidence::{Evidence, FormatReason, Inference, KernelSource, SyscallVariant};
 pub use raw::{RawArgument, RawTracepoint};
-pub(crate) use resolve::{Homes, KernelSays, fits, is_probe_event, resolve};
+pub(crate) use resolve::{Homes, fits, is_probe_event, resolve, resolve_alone};
+pub(crate) use rules::Witness;
+pub use rules::{Proof, Rule};
 use syscall::{SYSCALL_NUMBER, SyscallStruct};
 pub(crate) use syscall::{is_syscall, resolve_syscall};
+pub(crate) use undecided::{KernelSays, Silence, Undecided, is_in_header_run};
 
 use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::btf::{Btf, BtfError, Object, STRUCT_PREFIX, TypeId};
+use crate::btf::{Btf, BtfError, Class, Object, STRUCT_PREFIX, TypeId};
 use crate::error::Error;
 use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
@@ -100,7 +108,7 @@ impl Context {
             true => Homes::None(FormatReason::NoHome),
             false => Homes::Found(homes),
         };
-        resolve(name, &format, homes, &KernelSays::NOTHING)
+        resolve(name, &format, homes, &Silence)
     }
 
     /// How the context is known.
@@ -249,6 +257,31 @@ impl Context {
             |field: &Field| field.kind().is_dynamic() || field.name() == SYSCALL_NUMBER;
         let fields = self.format.fields().iter();
         Format::layout_of(fields.filter(|field| !(self.is_syscall && may_differ(field))))
+    }
+
+    /// The context of a class's struct.
+    fn of_class(
+        name: &EventName,
+        format: &Arc<Format>,
+        evidence: Evidence,
+        object: &Arc<Object>,
+        class: &Class,
+    ) -> Self {
+        Self {
+            name: name.clone(),
+            evidence,
+            format: Arc::clone(format),
+            is_syscall: false,
+            home: Some(Arc::clone(object)),
+            is_home_known: true,
+            types: Some(ContextTypes {
+                struct_name: Some(Arc::clone(class.struct_name())),
+                has_class: true,
+                layout_of: class.struct_id,
+                syscall: None,
+            }),
+            candidates: Vec::new(),
+        }
     }
 
     fn from_format(name: &EventName, format: &Arc<Format>, reason: FormatReason) -> Self {

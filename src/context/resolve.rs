@@ -1,9 +1,57 @@
 //! Which class an event has.
+//!
+//! An event's **home** is the object, vmlinux or a module, whose BTF has the typedef
+//! `btf_trace_<event>`. BTF of Linux 5.4 has no such typedefs, and names no class: a
+//! struct of the event's name may be of a module's namesake. In the home, in this order:
+//!
+//! 1. `trace_event_raw_<event>`, if its layout agrees with the format file:
+//!    [`Named`](Evidence::Named).
+//! 2. The classes with that layout that take the event's arguments. Exactly one:
+//!    [`Template`](Evidence::Template).
+//! 3. Several: the [`rules`](super::rules) exclude what cannot be. If one is left, it is
+//!    proven: `Template` too. If none is, the files contradict each other, and the
+//!    classes of step 2 remain, none of them proven.
+//! 4. What the kernel says, if it is one of those left: the event's `btf_ids` file
+//!    (Linux 7.3), the running kernel's memory, or a capture's `classes` file:
+//!    [`Kernel`](Evidence::Kernel). It can only choose among equal layouts.
+//! 5. Two inferences, [`Inferred`](Evidence::Inferred): the class in the event's header
+//!    run, and the only class that is no event's own. Right every time on the captured
+//!    kernels, and still no proof.
+//! 6. Otherwise [`Ambiguous`](Evidence::Ambiguous). All candidates have the same offsets.
+//!
+//! **Layouts agree** if the struct's members are the record's fields, in order, each of
+//! its name, offset and size, common fields included, and nothing else. Types are
+//! compared by a rule alone: the format file has the source's spelling, BTF the
+//! compiler's.
+//!
+//! **Arguments agree** at first as calls can tell them apart, not by type id.
+//! `DEFINE_EVENT` repeats the arguments its class has, and may spell them otherwise: on
+//! 6.18 the events `xfs:xfs_fsmap_{low,high}_linear_key` say `uint64_t` where their class
+//! says `xfs_fsblock_t`, and `xfs:xfs_quota_expiry_range` says `long long` for `time64_t`.
+//! Comparing ids ruled out the true class of four events and left none. So typedefs and
+//! a parameter's own qualifiers are looked through, an enum counts as an integer of its
+//! size, and structs are told apart by name. Where this is looser than C it leaves one
+//! candidate more, which a rule may exclude; were it stricter it could leave one too few,
+//! and a wrong answer.
+//!
+//! **A module's candidates are vmlinux's too.** pahole leaves out of split BTF what the
+//! base has to the letter: a class that both define stands in vmlinux's BTF alone.
+//!
+//! **Several homes.** Two modules may each define an event of one name (the drivers of
+//! one family do). If several categories have an event of a name, every object is
+//! asked. If each answer is proven and all name one class, that is the class, of no
+//! known home; else it is ambiguous among all. If fewer objects define it than events of
+//! the name could be theirs, nothing is claimed. A kprobe named like the tracepoint
+//! beside it fits no class, and takes no home.
+//!
+//! Nothing here does I/O: what takes other files is asked of [`KernelSays`].
 
 use std::sync::Arc;
 
-use super::{Context, ContextTypes, Evidence, FormatReason, KernelSource};
-use crate::btf::{Class, Member, Object, Section, TypeId};
+use super::rules::Proof;
+use super::undecided::{Candidate, KernelSays, Silence, Undecided};
+use super::{Context, Evidence, FormatReason};
+use crate::btf::{Class, Member, Object, Section, Type, TypeId};
 use crate::format::{Field, Format};
 use crate::name::EventName;
 
@@ -15,59 +63,59 @@ pub(crate) enum Homes {
     None(FormatReason),
 }
 
-/// What the kernel itself says of an event's class; asked only where BTF and
-/// layout leave a choice.
-pub(crate) struct KernelSays<'a> {
-    /// The struct's id, from the event's `btf_ids` file.
-    pub(crate) type_id: &'a dyn Fn() -> Option<TypeId>,
-    /// Which of several classes it is, from the kernel's memory; asked last.
-    pub(crate) class: &'a dyn Fn(&[String]) -> Option<String>,
-}
-
-impl KernelSays<'_> {
-    pub(super) const NOTHING: Self = Self {
-        type_id: &|| None,
-        class: &|_| None,
-    };
-}
-
 /// Says which context a program attached to the event gets.
 pub(crate) fn resolve(
     name: &EventName,
     format: &Arc<Format>,
     homes: Homes,
-    kernel_says: &KernelSays<'_>,
+    kernel_says: &dyn KernelSays,
 ) -> Context {
+    match resolve_alone(name, format, homes) {
+        Ok(context) => context,
+        Err(undecided) => undecided.decide(format, kernel_says),
+    }
+}
+
+/// The same as far as the event's own format and BTF tell.
+pub(crate) fn resolve_alone(
+    name: &EventName,
+    format: &Arc<Format>,
+    homes: Homes,
+) -> Result<Context, Undecided> {
     let homes = match homes {
         _ if is_probe_event(format) => {
-            return Context::from_format(name, format, FormatReason::ProbeEvent);
+            return Ok(Context::from_format(name, format, FormatReason::ProbeEvent));
         }
         Homes::Found(homes) => homes,
-        Homes::None(reason) => return Context::from_format(name, format, reason),
+        Homes::None(reason) => return Ok(Context::from_format(name, format, reason)),
     };
-    let mut fits: Vec<Context> = homes
+    if let [home] = &*homes {
+        return match in_home(name, format, home) {
+            None => Ok(not_in(name, format, &homes)),
+            Some(Ok(context)) => Ok(context),
+            Some(Err(undecided)) => Err(undecided),
+        };
+    }
+    // Modules' ids overlap, and events of one name have one name's files: what the
+    // kernel says is no answer where the home is not known.
+    let decided = |found: Result<Context, Undecided>| {
+        found.unwrap_or_else(|undecided| undecided.decide(format, &Silence))
+    };
+    let fits = homes
         .iter()
-        .filter_map(|home| {
-            // Modules' ids overlap: an id tells nothing where the home is not known.
-            let says = match homes.len() {
-                1 => kernel_says,
-                _ => &KernelSays::NOTHING,
-            };
-            in_home(name, format, home, says)
-        })
-        .collect();
-    match fits.len() {
-        0 => {
-            let home = homes
-                .iter()
-                .map(|home| home.name())
-                .collect::<Vec<_>>()
-                .join(", ");
-            Context::from_format(name, format, FormatReason::NotInHome { home })
-        }
+        .filter_map(|home| in_home(name, format, home).map(decided));
+    let mut fits: Vec<Context> = fits.collect();
+    Ok(match fits.len() {
+        0 => not_in(name, format, &homes),
         1 => fits.remove(0),
         _ => of_several_homes(fits),
-    }
+    })
+}
+
+fn not_in(name: &EventName, format: &Arc<Format>, homes: &[Arc<Object>]) -> Context {
+    let homes: Vec<&str> = homes.iter().map(|home| home.name()).collect();
+    let home = homes.join(", ");
+    Context::from_format(name, format, FormatReason::NotInHome { home })
 }
 
 /// Whether the event was made by writing to `kprobe_events`, `uprobe_events` or
@@ -82,7 +130,7 @@ pub(crate) fn is_probe_event(format: &Format) -> bool {
 pub(crate) fn fits(name: &EventName, format: &Arc<Format>, homes: &[Arc<Object>]) -> bool {
     homes
         .iter()
-        .any(|home| in_home(name, format, home, &KernelSays::NOTHING).is_some())
+        .any(|home| in_home(name, format, home).is_some())
 }
 
 /// Several objects define an event of this name, and each has a class that
@@ -94,7 +142,7 @@ fn of_several_homes(mut fits: Vec<Context>) -> Context {
         context.class() == class
             && matches!(
                 context.evidence,
-                Evidence::Named | Evidence::Template | Evidence::Kernel(_)
+                Evidence::Named | Evidence::Template(_) | Evidence::Kernel(_)
             )
     });
     let mut candidates: Vec<String> = fits
@@ -116,106 +164,51 @@ fn of_several_homes(mut fits: Vec<Context>) -> Context {
 }
 
 /// Kernels have at most some ten classes of one layout.
-const MAX_CANDIDATES: usize = 256;
+pub(super) const MAX_CANDIDATES: usize = 256;
 
-/// A class that fits, and the object whose BTF has its struct.
-struct Candidate<'a> {
-    object: &'a Arc<Object>,
-    class: &'a Class,
-}
-
-/// The context if this object is the event's home; `None` if no class fits.
+/// What one home knows: a context; or that several classes fit; `None` if none does.
 fn in_home(
     name: &EventName,
     format: &Arc<Format>,
     home: &Arc<Object>,
-    kernel_says: &KernelSays<'_>,
-) -> Option<Context> {
+) -> Option<Result<Context, Undecided>> {
     let event = name.event();
     let index = home.index();
     let fits = |class: &&Class| agrees(format, home, class.struct_id);
-    let answer = |evidence, candidate: &Candidate<'_>, candidates| Context {
-        name: name.clone(),
-        evidence,
-        format: Arc::clone(format),
-        is_syscall: false,
-        home: Some(Arc::clone(candidate.object)),
-        is_home_known: true,
-        types: Some(ContextTypes {
-            struct_name: Some(Arc::clone(candidate.class.struct_name())),
-            has_class: true,
-            layout_of: candidate.class.struct_id,
-            syscall: None,
-        }),
-        candidates,
-    };
     if let Some(class) = index.classes_named(event).iter().find(fits) {
-        let own = Candidate {
-            object: home,
-            class,
-        };
-        return Some(answer(Evidence::Named, &own, Vec::new()));
+        let own = Context::of_class(name, format, Evidence::Named, home, class);
+        return Some(Ok(own));
     }
     // A class that vmlinux has too, to the letter, is left out of a module's BTF.
     let arguments = index.prototype_of(event);
-    let mut candidates: Vec<Candidate<'_>> = std::iter::once(home)
+    let mut candidates: Vec<(&Arc<Object>, &Class)> = std::iter::once(home)
         .chain(home.base())
         .flat_map(|object| {
             let classes = object.index().classes_taking(arguments).filter(fits);
-            classes.map(move |class| Candidate { object, class })
+            classes.map(move |class| (object, class))
         })
         .take(MAX_CANDIDATES + 1)
         .collect();
     if candidates.len() > MAX_CANDIDATES {
         let home = home.name().to_owned();
         let reason = FormatReason::TooManyClasses { home };
-        return Some(Context::from_format(name, format, reason));
+        return Some(Ok(Context::from_format(name, format, reason)));
     }
-    let order = |candidate: &Candidate<'_>| {
-        let is_base = !Arc::ptr_eq(candidate.object, home);
-        (is_base, candidate.class.struct_id)
-    };
-    candidates.sort_by(|a, b| {
-        let by_name = a.class.name().cmp(b.class.name());
-        by_name.then_with(|| order(a).cmp(&order(b)))
+    candidates.sort_by_key(|(object, class)| {
+        let is_base = !Arc::ptr_eq(object, home);
+        (class.name(), is_base, class.struct_id)
     });
-    let (first, rest) = candidates.split_first()?;
-    if rest
-        .iter()
-        .all(|other| other.class.name() == first.class.name())
-    {
-        return Some(answer(Evidence::Template, first, Vec::new()));
+    let ((object, first), rest) = candidates.split_first()?;
+    if rest.iter().all(|(_, other)| other.name() == first.name()) {
+        let evidence = Evidence::Template(Proof::default());
+        return Some(Ok(Context::of_class(name, format, evidence, object, first)));
     }
-    let names = candidates
-        .iter()
-        .map(|candidate| candidate.class.name().to_owned());
-    let mut names: Vec<String> = names.collect();
-    names.dedup();
-    if let Some(id) = (kernel_says.type_id)()
-        && let Some(said) = candidates
-            .iter()
-            .find(|candidate| candidate.class.struct_id == id)
-    {
-        return Some(answer(Evidence::Kernel(KernelSource::BtfIds), said, names));
-    }
-    let is_own = |class: &Class| {
-        let mut objects = std::iter::once(home).chain(home.base());
-        objects.any(|object| object.index().has_event(class.name()))
+    let owned = |(object, class): &(&Arc<Object>, &Class)| Candidate {
+        object: Arc::clone(object),
+        class: Class::clone(class),
     };
-    let mut templates = candidates
-        .iter()
-        .filter(|candidate| !is_own(candidate.class));
-    if let (Some(template), None) = (templates.next(), templates.next()) {
-        return Some(answer(Evidence::Inferred, template, names));
-    }
-    if let Some(class) = (kernel_says.class)(&names)
-        && let Some(said) = candidates
-            .iter()
-            .find(|candidate| candidate.class.name() == class)
-    {
-        return Some(answer(Evidence::Kernel(KernelSource::Memory), said, names));
-    }
-    Some(answer(Evidence::Ambiguous, first, names))
+    let candidates = candidates.iter().map(owned).collect();
+    Some(Err(Undecided::new(name, home, candidates)))
 }
 
 /// Whether a struct has just the members the format file says the record has,
@@ -223,16 +216,16 @@ fn in_home(
 ///
 /// Its first member is `struct trace_entry ent`, the common fields; its last the
 /// empty array `__data`, where dynamic fields' bytes begin.
-fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool {
+pub(super) fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool {
     let section = home.section();
     let Some(ty) = section.type_by_id(struct_id) else {
         return false;
     };
-    let mut members = ty.members();
-    let Some((_, entry)) = members.next().and_then(|ent| section.resolve(ent.type_id)) else {
+    let entry = ty.members().next();
+    let Some((_, entry)) = entry.and_then(|ent| section.resolve(ent.type_id)) else {
         return false;
     };
-    let own = members.filter(|member| !member.is_named([b"__data", b""]));
+    let own = own_members(ty);
     pairwise(format.common_fields(), entry.members(), |field, member| {
         let name = field.name().as_bytes().strip_prefix(b"common_");
         name.is_some_and(|name| member.is_named([b"", name])) && same_place(field, member, section)
@@ -240,6 +233,12 @@ fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool {
         let prefix = field.kind().member_prefix().as_bytes();
         member.is_named([prefix, field.name().as_bytes()]) && same_place(field, member, section)
     })
+}
+
+/// The members that are the event's own fields, in order.
+pub(super) fn own_members(ty: Type<'_>) -> impl Iterator<Item = Member<'_>> {
+    let members = ty.members().skip(1);
+    members.filter(|member| !member.is_named([b"__data", b""]))
 }
 
 fn same_place(field: &Field, member: &Member<'_>, section: &Section) -> bool {

@@ -45,7 +45,7 @@ impl Emitted {
         };
         let event = identifier(tracepoint.name().event());
         let (struct_name, remark) = match (context.struct_name(), context.evidence()) {
-            (Some(name), Evidence::Inferred) => (
+            (Some(name), Evidence::Inferred(_)) => (
                 name.to_owned(),
                 Some(format!(
                     "inferred, one of: {}",

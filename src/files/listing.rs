@@ -168,6 +168,12 @@ impl Listing {
         first.into_iter().chain(others.into_iter().flatten())
     }
 
+    /// The event of this name, if one category alone has one.
+    pub(crate) fn only(&self, event: &str) -> Option<&EventName> {
+        let mut named = self.of_name(event);
+        named.next().filter(|_| named.next().is_none())
+    }
+
     pub(crate) fn contains(&self, name: &EventName) -> bool {
         let lookup = self.lookup();
         let first = lookup.first.get_key_value(name.event());

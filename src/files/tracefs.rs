@@ -264,6 +264,13 @@ impl Tracefs {
         self.lossy_text("saved_cmdlines", LIMIT)
     }
 
+    /// What a capture's `classes` says; `None` if there is no such file.
+    pub(crate) fn classes(&self) -> Result<Option<String>, Error> {
+        /// Some 60 bytes an event.
+        const LIMIT: u64 = 4 << 20;
+        self.lossy_text("classes", LIMIT)
+    }
+
     /// The text of a file in which others than the kernel have words of their own.
     fn lossy_text(&self, file: &str, limit: u64) -> Result<Option<String>, Error> {
         let bytes = self.dir.bytes(file, limit)?;

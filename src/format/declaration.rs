@@ -130,7 +130,7 @@ impl Declaration {
     }
 
     /// The type's tokens, left to right.
-    fn tokens(&self) -> impl Iterator<Item = Token<'_>> {
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token<'_>> {
         let mut rest = self.type_text();
         std::iter::from_fn(move || {
             rest = rest.trim_start();
@@ -178,8 +178,9 @@ fn is_printable(text: &str) -> bool {
     plain || !text.contains(|c: char| c == ';' || c.is_control())
 }
 
+/// A token of a type as a declaration spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
+pub(crate) enum Token<'a> {
     Word(&'a str),
     Star,
     /// `__attribute__((…))`, whole.
@@ -266,7 +267,7 @@ fn is_qualifier(word: &str) -> bool {
     matches!(word, "const" | "volatile" | "restrict" | DATA_LOC | REL_LOC) || is_address_space(word)
 }
 
-fn is_address_space(word: &str) -> bool {
+pub(crate) fn is_address_space(word: &str) -> bool {
     matches!(
         word,
         "__user" | "__rcu" | "__percpu" | "__iomem" | "__kernel" | "__seg_gs" | "__seg_fs"

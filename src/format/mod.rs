@@ -15,7 +15,7 @@ mod parse;
 pub mod print;
 
 pub use declaration::Declaration;
-pub(crate) use declaration::is_identifier;
+pub(crate) use declaration::{Token, is_address_space, is_identifier};
 pub use field::{Field, FieldKind};
 pub use parse::FormatError;
 pub(crate) use parse::page_header;

@@ -1,5 +1,6 @@
 //! A kernel, live or captured: where everything starts.
 
+mod answers;
 mod enumerators;
 mod events_by_id;
 mod homes;
@@ -21,7 +22,9 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::bpf::memory::KernelMemory;
 use crate::btf::{BtfError, Object};
-use crate::context::{self, Context, FormatReason, Homes, KernelSays, RawTracepoint};
+use crate::context::{
+    self, CapturedClasses, Context, FormatReason, Homes, RawTracepoint, Undecided,
+};
 use crate::error::Error;
 use crate::files::{BtfDir, Dir, Listing, Modules, Reader, Tracefs};
 use crate::format::Format;
@@ -30,6 +33,7 @@ use crate::machine::{ByteOrder, Machine};
 use crate::name::{EventName, EventPattern, near};
 use crate::record::ring::PageLayout;
 use crate::text::{Addresses, FlagColumns, Renderer, TaskNames};
+use answers::{Answers, KnownAnswers, ReadFormats};
 use enumerators::{Enumerators, enumerators};
 use sweep::Sweep;
 
@@ -51,7 +55,7 @@ use sweep::Sweep;
 /// let kernel = Kernel::at("tests/fixtures/6.1.192-rt-x86_64")?;
 /// let exit = kernel.tracepoint("sched:sched_process_exit")?.context()?;
 /// assert_eq!(exit.struct_name(), Some("trace_event_raw_sched_process_template"));
-/// assert_eq!(exit.evidence(), &Evidence::Template);
+/// assert!(matches!(exit.evidence(), Evidence::Template(_)));
 /// # Ok::<(), tracepoints::Error>(())
 /// ```
 ///
@@ -75,6 +79,9 @@ struct Inner {
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
+    answers: KnownAnswers,
+    /// A capture's file, read when first needed.
+    classes: OnceLock<CapturedClasses>,
     /// As it was when last read; `None` before.
     listing: RwLock<Option<Arc<Listing>>>,
 }
@@ -119,6 +126,8 @@ impl Kernel {
             module_constants: OnceLock::new(),
             #[cfg(all(feature = "probe", target_os = "linux"))]
             memory: OnceLock::new(),
+            answers: KnownAnswers::default(),
+            classes: OnceLock::new(),
             listing: RwLock::new(None),
         };
         Self {
@@ -405,25 +414,44 @@ impl Kernel {
     }
 
     /// Like [`context`](Self::context), of one among many: what may have changed
-    /// since `listing` and `modules` were read is not looked for.
+    /// since `listing` and `modules` were read is not looked for. `Err` inside where
+    /// that takes more than the event's own format.
     pub(crate) fn context_in(
         &self,
         tracepoint: &Tracepoint,
         listing: &Listing,
         modules: &Modules,
-    ) -> Result<Context, Error> {
+    ) -> Result<Result<Context, Undecided>, Error> {
         let (name, format) = (tracepoint.name(), tracepoint.shared_format());
         if context::is_syscall(name) {
-            return Ok(context::resolve_syscall(
-                name,
-                format,
-                self.inner.btf.vmlinux()?,
-            ));
+            let vmlinux = self.inner.btf.vmlinux()?;
+            return Ok(Ok(context::resolve_syscall(name, format, vmlinux)));
         }
         let homes = self.homes_by(name, listing, |event, shared| {
             self.homes_among(event, shared, modules)
         })?;
-        Ok(self.resolve(name, format, homes))
+        Ok(context::resolve_alone(name, format, homes))
+    }
+
+    /// What [`context_in`](Self::context_in) left open.
+    fn decide(
+        &self,
+        undecided: &Undecided,
+        tracepoint: &Tracepoint,
+        listing: &Arc<Listing>,
+        modules: &Modules,
+        formats: &ReadFormats<'_>,
+    ) -> Context {
+        let answers = Answers {
+            kernel: self,
+            name: tracepoint.name(),
+            id: tracepoint.id(),
+            listing,
+            modules: Some(modules),
+            formats: Some(formats),
+            may_ask_runs: true,
+        };
+        undecided.decide(tracepoint.shared_format(), &answers)
     }
 
     fn read_tracepoint(
@@ -545,21 +573,25 @@ impl Kernel {
                 self.inner.btf.vmlinux()?,
             ));
         }
-        Ok(self.resolve(name, format, self.homes(name)?))
-    }
-
-    fn resolve(&self, name: &EventName, format: &Arc<Format>, homes: Homes) -> Context {
-        let says = KernelSays {
-            // A `btf_ids` file that cannot be read leaves the choice open.
-            type_id: &|| self.inner.tracefs.context_type_id(name).ok().flatten(),
-            class: &|candidates| self.class_in_memory(name, format.id(), candidates),
+        let listing = self.listing_for(std::slice::from_ref(name))?;
+        let homes = self.homes_by(name, &listing, |event, shared| {
+            self.homes_now(event, shared)
+        })?;
+        let answers = Answers {
+            kernel: self,
+            name,
+            id: format.id(),
+            listing: &listing,
+            modules: None,
+            formats: None,
+            may_ask_runs: true,
         };
-        context::resolve(name, format, homes, &says)
+        Ok(context::resolve(name, format, homes, &answers))
     }
 
-    /// Which of the classes the running kernel's memory says the event has.
+    /// The class the running kernel's memory says the event has.
     #[cfg(all(feature = "probe", target_os = "linux"))]
-    fn class_in_memory(&self, name: &EventName, id: u32, candidates: &[String]) -> Option<String> {
+    fn class_in_memory(&self, name: &EventName, id: u32) -> Option<String> {
         if !self.inner.is_live {
             return None;
         }
@@ -568,11 +600,11 @@ impl Kernel {
             KernelMemory::new(&vmlinux)
         });
         let format = fs::File::open(self.inner.tracefs.format_path(name)).ok()?;
-        memory.as_ref()?.class_of(format.as_fd(), id, candidates)
+        memory.as_ref()?.class_of(format.as_fd(), id)
     }
 
     #[cfg(not(all(feature = "probe", target_os = "linux")))]
-    fn class_in_memory(&self, _: &EventName, _: u32, _: &[String]) -> Option<String> {
+    fn class_in_memory(&self, _: &EventName, _: u32) -> Option<String> {
         None
     }
 
@@ -622,7 +654,6 @@ fn no_such_event(name: EventName, events: &Events) -> Error {
 #[cfg(all(test, feature = "probe", target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::context::Evidence;
 
     /// What BTF proves, the kernel's memory has to say too. In a mount namespace
     /// with tracefs, where that takes one.
@@ -632,7 +663,7 @@ mod tests {
         let Some(kernel) = crate::live_test::kernel(TEST) else {
             return;
         };
-        let (mut agreed, mut inferred) = (0, 0);
+        let mut agreed = 0;
         let names: Vec<EventName> = kernel.events().expect("events").into_iter().collect();
         let at_once = kernel.contexts(&names).expect("BTF");
         for (name, at_once) in names.iter().zip(at_once) {
@@ -645,24 +676,15 @@ mod tests {
             let Some(class) = context.class() else {
                 continue;
             };
-            // Any other class of the kernel's must not do.
-            let candidates = [
-                "sched_switch_".to_owned(),
-                "clock".to_owned(),
-                class.to_owned(),
-            ];
-            let said = kernel.class_in_memory(name, tracepoint.id(), &candidates);
+            let said = kernel.class_in_memory(name, tracepoint.id());
             if said.is_none() && agreed == 0 {
                 return eprintln!("SKIPPED {TEST}: this kernel's memory cannot be read");
             }
-            let wrong_id = kernel.class_in_memory(name, tracepoint.id() + 1, &candidates);
+            let wrong_id = kernel.class_in_memory(name, tracepoint.id() + 1);
             assert_eq!(wrong_id, None, "{name}");
-            match context.evidence() {
-                Evidence::Inferred => inferred += usize::from(said.as_deref() == Some(class)),
-                _ => assert_eq!(said.as_deref(), Some(class), "{name}"),
-            }
+            assert_eq!(said.as_deref(), Some(class), "{name}");
             agreed += 1;
         }
-        eprintln!("{agreed} classes in memory are BTF's, {inferred} of them inferred");
+        eprintln!("{agreed} classes in memory are those resolved");
     }
 }

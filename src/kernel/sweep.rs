@@ -1,12 +1,14 @@
 //! Many events at once, by two threads: of listing a kernel most of the time is
 //! the kernel's, and it takes it once for each format file.
 
+use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
-use crate::context::Context;
+use super::answers::ReadFormats;
+use crate::context::{Context, Silence, Undecided};
 use crate::error::Error;
 use crate::files::Listing;
 use crate::files::Modules;
@@ -20,6 +22,9 @@ const CHUNK: usize = 32;
 
 /// An event and its context, or what failed for this one.
 type Found = Result<(Tracepoint, Context), Error>;
+
+/// The same, before what takes other events' formats was decided.
+type Half = Result<(Tracepoint, Result<Context, Undecided>), Error>;
 
 /// Events with their contexts, in the order asked for: see
 /// [`Kernel::contexts`].
@@ -96,15 +101,44 @@ impl<'k, 'n> Sweep<'k, 'n> {
             vmlinux.map(|_| found)
         })?;
         found.sort_unstable_by_key(|(start, _)| *start);
-        let found: Vec<Found> = found.into_iter().flat_map(|(_, chunk)| chunk).collect();
+        let found: Vec<Half> = found.into_iter().flat_map(|(_, chunk)| chunk).collect();
         Ok(Contexts {
-            found: found.into_iter(),
+            found: self.decide(found).into_iter(),
         })
+    }
+
+    /// Decides what is open still: a few in a hundred, by the formats of all.
+    fn decide(&self, found: Vec<Half>) -> Vec<Found> {
+        let read = found.iter().flatten();
+        let is_open = read.clone().any(|(_, context)| context.is_err());
+        let formats: ReadFormats<'_> = match is_open {
+            true => read
+                .clone()
+                .map(|(tracepoint, _)| (tracepoint.name(), tracepoint.shared_format()))
+                .collect(),
+            false => ReadFormats::new(),
+        };
+        let (listing, modules) = (&self.listing, &self.modules);
+        let decide = |(tracepoint, context): &(Tracepoint, Result<Context, Undecided>)| {
+            let undecided = context.as_ref().err()?;
+            let kernel = self.kernel;
+            Some(kernel.decide(undecided, tracepoint, listing, modules, &formats))
+        };
+        let mut decided: VecDeque<Context> = read.filter_map(decide).collect();
+        let close = |half: Half| {
+            let (tracepoint, context) = half?;
+            let context = context.unwrap_or_else(|undecided| {
+                let decided = decided.pop_front();
+                decided.unwrap_or_else(|| undecided.decide(tracepoint.shared_format(), &Silence))
+            });
+            Ok((tracepoint, context))
+        };
+        found.into_iter().map(close).collect()
     }
 
     /// What each thread does: reads formats, and resolves contexts once BTF is
     /// there.
-    fn work(&self) -> Vec<Chunk<Found>> {
+    fn work(&self) -> Vec<Chunk<Half>> {
         let mut reader = self.kernel.reader();
         let mut found = Vec::new();
         loop {
@@ -132,7 +166,7 @@ impl<'k, 'n> Sweep<'k, 'n> {
         }
     }
 
-    fn resolve(&self, read: Vec<Result<Tracepoint, Error>>) -> Vec<Found> {
+    fn resolve(&self, read: Vec<Result<Tracepoint, Error>>) -> Vec<Half> {
         let resolve = |read: Result<Tracepoint, Error>| {
             let tracepoint = read?;
             let context = self

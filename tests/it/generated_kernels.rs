@@ -220,7 +220,7 @@ fn sizes_and_gaps_of_every_fixture_sum_up() {
             count += 2;
         }
     }
-    assert_eq!(count, 2 * 566);
+    assert_eq!(count, 2 * 568);
 }
 
 proptest! {

@@ -1,0 +1,171 @@
+//! The file `tracing/classes` of a captured kernel: which class each event has, written
+//! down while the kernel could still be asked.
+//!
+//! One line an event, of four words with a tab between them: `category:event`, the
+//! event's id, the class, and where that is from (`btf_ids`, `memory`, `kcore`,
+//! `image`). Captures are untrusted input, and a file may be of another boot: a line
+//! counts only if the id is the event's, and the class one that fits.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::name::EventName;
+
+/// Where a line of `tracing/classes` has a class from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CapturedFrom {
+    /// The event's `btf_ids` file.
+    BtfIds,
+    /// The kernel's memory, read by a program.
+    Memory,
+    /// The kernel's memory, read through `/proc/kcore`.
+    Kcore,
+    /// The files the kernel and its modules were loaded from.
+    Image,
+}
+
+impl CapturedFrom {
+    const ALL: [Self; 4] = [Self::BtfIds, Self::Memory, Self::Kcore, Self::Image];
+}
+
+/// The word in the file: `btf_ids`, `memory`, `kcore`, `image`.
+impl fmt::Display for CapturedFrom {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::BtfIds => "btf_ids",
+            Self::Memory => "memory",
+            Self::Kcore => "kcore",
+            Self::Image => "image",
+        })
+    }
+}
+
+/// A line of `tracing/classes`. [`Display`](fmt::Display) writes it without the newline,
+/// and [`FromStr`] reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClassLine {
+    pub(crate) event: EventName,
+    pub(crate) id: u32,
+    pub(crate) class: String,
+    pub(crate) from: CapturedFrom,
+}
+
+impl fmt::Display for ClassLine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            event,
+            id,
+            class,
+            from,
+        } = self;
+        write!(out, "{event}\t{id}\t{class}\t{from}")
+    }
+}
+
+impl FromStr for ClassLine {
+    type Err = ();
+
+    fn from_str(line: &str) -> Result<Self, ()> {
+        let words: Vec<&str> = line.split('\t').collect();
+        let [event, id, class, from] = words[..] else {
+            return Err(());
+        };
+        let from = CapturedFrom::ALL
+            .into_iter()
+            .find(|known| known.to_string() == from);
+        Ok(Self {
+            event: event.parse().map_err(drop)?,
+            id: id.parse().map_err(drop)?,
+            class: class.to_owned(),
+            from: from.ok_or(())?,
+        })
+    }
+}
+
+/// What `tracing/classes` says.
+#[derive(Debug, Default)]
+pub(crate) struct CapturedClasses {
+    /// `None` for an event that lines contradict each other about.
+    by_event: HashMap<EventName, Option<ClassLine>>,
+}
+
+impl CapturedClasses {
+    /// Lines of another form say nothing.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut by_event: HashMap<EventName, Option<ClassLine>> = HashMap::new();
+        for line in text.lines().flat_map(ClassLine::from_str) {
+            match by_event.entry(line.event.clone()) {
+                Entry::Vacant(entry) => drop(entry.insert(Some(line))),
+                Entry::Occupied(mut entry) => {
+                    let known = entry.get().as_ref();
+                    let agrees = known
+                        .is_some_and(|known| (known.id, &known.class) == (line.id, &line.class));
+                    if !agrees {
+                        entry.insert(None);
+                    }
+                }
+            }
+        }
+        Self { by_event }
+    }
+
+    /// The class of an event of this id.
+    pub(crate) fn class_of(&self, event: &EventName, id: u32) -> Option<(String, CapturedFrom)> {
+        let line = self.by_event.get(event)?.as_ref()?;
+        (line.id == id).then(|| (line.class.clone(), line.from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_as_it_is_written() {
+        for from in CapturedFrom::ALL {
+            let line = ClassLine {
+                event: "sched:sched_process_exit".parse().expect("a name"),
+                id: 317,
+                class: "sched_process_template".to_owned(),
+                from,
+            };
+            assert_eq!(line.to_string().parse(), Ok(line));
+        }
+    }
+
+    #[test]
+    fn lines_of_another_form_say_nothing() {
+        let classes = CapturedClasses::parse(
+            "a:one\t1\tc\tmemory\n\
+             a:two\t2\tc\tguess\n\
+             a:three\t3\tc\n\
+             a:four\t4\tc\tmemory\tmore\n\
+             a:five\tx\tc\tmemory\n\
+             six\t6\tc\tmemory\n\
+             a:seven 7 c memory\n\
+             a:eight\t8\tc\tkcore\n\
+             a:eight\t8\td\tmemory\n\
+             a:nine\t9\tc\tkcore\n\
+             a:nine\t9\tc\timage\n",
+        );
+        let class_of = |event: &str, id| classes.class_of(&event.parse().expect("a name"), id);
+        let class = |from| Some(("c".to_owned(), from));
+        assert_eq!(class_of("a:one", 1), class(CapturedFrom::Memory));
+        assert_eq!(class_of("a:one", 2), None);
+        for (event, id) in [
+            ("a:two", 2),
+            ("a:three", 3),
+            ("a:four", 4),
+            ("a:five", 5),
+            ("a:six", 6),
+            ("a:seven", 7),
+            ("a:eight", 8),
+        ] {
+            assert_eq!(class_of(event, id), None, "{event}");
+        }
+        assert_eq!(class_of("a:nine", 9), class(CapturedFrom::Kcore));
+    }
+}

@@ -1,0 +1,330 @@
+//! An event that several classes fit: the rules, the kernel's own word, and inference.
+
+use std::sync::Arc;
+
+use super::resolve::{Homes, MAX_CANDIDATES, agrees, resolve_alone};
+use super::rules::{self, Proof, Rule, Witness};
+use super::{CapturedFrom, Context, Evidence, Inference, KernelSource};
+use crate::btf::{Class, Object, TypeId};
+use crate::format::Format;
+use crate::name::EventName;
+
+/// What resolution asks of the kernel beside an event's format and BTF: only where BTF
+/// and layout leave several classes, and then in this order.
+pub(crate) trait KernelSays {
+    /// The event of this name that the object defines, if no other category has one of
+    /// that name, and no other object defines one.
+    fn witness(&self, event: &str, object: &Arc<Object>) -> Option<Witness>;
+
+    /// The struct's id, from the event's `btf_ids` file.
+    fn type_id(&self) -> Option<TypeId>;
+
+    /// The class's name in the running kernel's memory.
+    fn class_in_memory(&self) -> Option<String>;
+
+    /// The class's name in a capture's `classes` file, and where that is from.
+    fn captured_class(&self) -> Option<(String, CapturedFrom)>;
+
+    /// Whether every event the object defines whose class is proven is in the header run
+    /// of its class.
+    fn obeys_header_runs(&self, object: &Arc<Object>) -> bool;
+}
+
+/// A kernel that says nothing.
+pub(crate) struct Silence;
+
+impl KernelSays for Silence {
+    fn witness(&self, _: &str, _: &Arc<Object>) -> Option<Witness> {
+        None
+    }
+
+    fn type_id(&self) -> Option<TypeId> {
+        None
+    }
+
+    fn class_in_memory(&self) -> Option<String> {
+        None
+    }
+
+    fn captured_class(&self) -> Option<(String, CapturedFrom)> {
+        None
+    }
+
+    fn obeys_header_runs(&self, _: &Arc<Object>) -> bool {
+        false
+    }
+}
+
+/// A class that fits, and the object whose BTF has its struct.
+pub(super) struct Candidate {
+    pub(super) object: Arc<Object>,
+    pub(super) class: Class,
+}
+
+/// An event that several classes of its home fit.
+pub(crate) struct Undecided {
+    name: EventName,
+    home: Arc<Object>,
+    /// By name, the home's before its base's.
+    candidates: Vec<Candidate>,
+}
+
+impl Undecided {
+    /// `candidates` by name, the home's before its base's.
+    pub(super) fn new(name: &EventName, home: &Arc<Object>, candidates: Vec<Candidate>) -> Self {
+        Self {
+            name: name.clone(),
+            home: Arc::clone(home),
+            candidates,
+        }
+    }
+
+    /// Decides by the rules, then by the kernel's own word, then by inference.
+    pub(crate) fn decide(&self, format: &Arc<Format>, kernel_says: &dyn KernelSays) -> Context {
+        let answer = |evidence, candidate: &Candidate, candidates| Context {
+            candidates,
+            ..Context::of_class(
+                &self.name,
+                format,
+                evidence,
+                &candidate.object,
+                &candidate.class,
+            )
+        };
+        let all: Vec<&Candidate> = self.candidates.iter().collect();
+        let (left, proof) = self.exclude(all, format, kernel_says);
+        if let Some(proof) = proof {
+            return answer(Evidence::Template(proof), left[0], Vec::new());
+        }
+        let mut names: Vec<String> = left
+            .iter()
+            .map(|candidate| candidate.class.name().to_owned())
+            .collect();
+        names.dedup();
+        let said = self.said_by_kernel(&left, kernel_says);
+        if let Some((said, source)) = said {
+            return answer(Evidence::Kernel(source), said, names);
+        }
+        match self.infer(&left, kernel_says) {
+            Some((inferred, how)) => answer(Evidence::Inferred(how), inferred, names),
+            None => answer(Evidence::Ambiguous, left[0], names),
+        }
+    }
+
+    /// Whether the rules prove that the event is of this class.
+    fn is_proven_of(&self, class: &Class, format: &Format, kernel_says: &dyn KernelSays) -> bool {
+        let all = self.candidates.iter().collect();
+        let (left, proof) = self.exclude(all, format, kernel_says);
+        proof.is_some() && left[0].class.name() == class.name()
+    }
+
+    /// The candidates no rule excludes, and the proof if they are of one name.
+    ///
+    /// If the rules leave none, the format file and BTF contradict each other: then they
+    /// prove nothing.
+    fn exclude<'a>(
+        &self,
+        all: Vec<&'a Candidate>,
+        format: &Format,
+        kernel_says: &dyn KernelSays,
+    ) -> (Vec<&'a Candidate>, Option<Proof>) {
+        let mut proof = Proof::default();
+        let keep = |proof: &mut Proof, rule: Option<Rule>| {
+            rule.into_iter().for_each(|rule| proof.add(rule));
+            rule.is_none()
+        };
+        let mut left = all.clone();
+        left.retain(|candidate| keep(&mut proof, self.by_types(format, candidate)));
+        if left.is_empty() {
+            return (all, None);
+        }
+        if !is_one_class(&left) {
+            let by_types = left.clone();
+            left.retain(|candidate| {
+                let rule = self.by_witness(format, candidate, kernel_says);
+                keep(&mut proof, rule)
+            });
+            if left.is_empty() {
+                return (by_types, None);
+            }
+        }
+        let is_proven = is_one_class(&left);
+        (left, is_proven.then_some(proof))
+    }
+
+    /// The rule that excludes the class by what BTF and the event's own format say.
+    fn by_types(&self, format: &Format, candidate: &Candidate) -> Option<Rule> {
+        let (home, class) = (&self.home, &candidate.class);
+        if rules::has_other_field_types(format, home, class) {
+            Some(Rule::FieldType)
+        } else if rules::cannot_take_arguments(home, self.name.event(), class) {
+            Some(Rule::Prototype)
+        } else {
+            None
+        }
+    }
+
+    /// The rule that excludes the class by the event of its name.
+    fn by_witness(
+        &self,
+        format: &Format,
+        candidate: &Candidate,
+        kernel_says: &dyn KernelSays,
+    ) -> Option<Rule> {
+        let (home, object) = (&self.home, &candidate.object);
+        if !Arc::ptr_eq(home, object) {
+            let witness = event_of_class(candidate, kernel_says)?;
+            return rules::is_of_other_category(&self.name, &witness).then_some(Rule::Category);
+        }
+        let witness = &witness_of(candidate, kernel_says)?;
+        if rules::is_of_other_category(&self.name, witness) {
+            Some(Rule::Category)
+        } else if rules::has_other_field_lines(format, witness) {
+            Some(Rule::FieldText)
+        } else if rules::cannot_share_function(home, self.name.event(), witness) {
+            Some(Rule::SiblingPrototype)
+        } else if rules::has_other_print_fmt(&self.name, format, home, witness) {
+            Some(Rule::PrintFmt)
+        } else {
+            None
+        }
+    }
+
+    fn said_by_kernel<'a>(
+        &self,
+        left: &[&'a Candidate],
+        kernel_says: &dyn KernelSays,
+    ) -> Option<(&'a Candidate, KernelSource)> {
+        let find = |is_it: &dyn Fn(&Class) -> bool| {
+            let mut left = left.iter().copied();
+            left.find(|candidate| is_it(&candidate.class))
+        };
+        if let Some(id) = kernel_says.type_id()
+            && let Some(said) = find(&|class| class.struct_id == id)
+        {
+            return Some((said, KernelSource::BtfIds));
+        }
+        if let Some(name) = kernel_says.class_in_memory()
+            && let Some(said) = find(&|class| class.name() == name)
+        {
+            return Some((said, KernelSource::Memory));
+        }
+        let (name, from) = kernel_says.captured_class()?;
+        Some((
+            find(&|class| class.name() == name)?,
+            KernelSource::Capture(from),
+        ))
+    }
+
+    /// R, then U.
+    fn infer<'a>(
+        &self,
+        left: &[&'a Candidate],
+        kernel_says: &dyn KernelSays,
+    ) -> Option<(&'a Candidate, Inference)> {
+        if let Some(inferred) = self.in_header_run(left)
+            && kernel_says.obeys_header_runs(&self.home)
+        {
+            return Some((inferred, Inference::HeaderRun));
+        }
+        let is_own = |class: &Class| {
+            let mut objects = std::iter::once(&self.home).chain(self.home.base());
+            objects.any(|object| object.index().has_event(class.name()))
+        };
+        let mut templates = left
+            .iter()
+            .copied()
+            .filter(|candidate| !is_own(&candidate.class));
+        match (templates.next(), templates.next()) {
+            (Some(template), None) => Some((template, Inference::OnlyTemplate)),
+            _ => None,
+        }
+    }
+
+    /// The one candidate in the event's header run.
+    fn in_header_run<'a>(&self, left: &[&'a Candidate]) -> Option<&'a Candidate> {
+        let (index, section) = (self.home.index(), self.home.section());
+        let run = index.header_run_of_event(section, self.name.event())?;
+        let mut inside = Vec::new();
+        for candidate in left {
+            // A name among the base's strings may also be one of this object's classes.
+            if !Arc::ptr_eq(&candidate.object, &self.home) {
+                return None;
+            }
+            if index.header_run_of_class(section, &candidate.class)? == run {
+                inside.push(*candidate);
+            }
+        }
+        is_one_class(&inside).then(|| inside[0])
+    }
+}
+
+/// Whether a proven event's class, of the object that defines it, is in its header run.
+pub(crate) fn is_in_header_run(context: &Context, object: &Arc<Object>) -> bool {
+    let (index, section) = (object.index(), object.section());
+    let is_proven = matches!(
+        context.evidence,
+        Evidence::Named | Evidence::Template(_) | Evidence::Kernel(_)
+    );
+    let (Some(home), Some(types)) = (&context.home, &context.types) else {
+        return true;
+    };
+    if !is_proven || !Arc::ptr_eq(home, object) {
+        return true;
+    }
+    let Some(class) = context.class() else {
+        return true;
+    };
+    let mut classes = index.classes_named(class).iter();
+    let Some(class) = classes.find(|class| class.struct_id == types.layout_of) else {
+        return true;
+    };
+    let runs = index
+        .header_run_of_event(section, context.name.event())
+        .zip(index.header_run_of_class(section, class));
+    runs.is_none_or(|(event, class)| event == class)
+}
+
+/// Whether there is a class, and all are of its name.
+fn is_one_class(candidates: &[&Candidate]) -> bool {
+    candidates.split_first().is_some_and(|(first, rest)| {
+        let name = first.class.name();
+        rest.iter().all(|other| other.class.name() == name)
+    })
+}
+
+/// The witness of a class, if it surely is of that class: one struct alone has its name,
+/// and its format has the struct's layout.
+fn witness_of(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Witness> {
+    let Candidate { object, class } = candidate;
+    let index = object.index();
+    let is_only = index.classes_named(class.name()).len() == 1;
+    if !is_only || !index.has_event(class.name()) {
+        return None;
+    }
+    let witness = kernel_says.witness(class.name(), object)?;
+    agrees(&witness.format, object, class.struct_id).then_some(witness)
+}
+
+/// An event that is proven to be of a class of vmlinux's, which an event of a module fits.
+///
+/// Of which name it is says nothing here: it is asked for its category alone, and all
+/// events of a class have that of the header the class stands in.
+fn event_of_class(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Witness> {
+    let Candidate { object, class } = candidate;
+    let arguments = Some(class.prototype()?);
+    let mut events: Vec<&str> = object.index().events_taking(arguments).collect();
+    events.sort_unstable();
+    let is_of_class = |witness: &Witness| {
+        let home = Homes::Found(vec![Arc::clone(object)]);
+        match resolve_alone(&witness.name, &witness.format, home) {
+            Ok(context) => context.class() == Some(class.name()),
+            // No object is below vmlinux: this does not come here again.
+            Err(undecided) => undecided.is_proven_of(class, &witness.format, kernel_says),
+        }
+    };
+    events.iter().take(MAX_CANDIDATES).find_map(|event| {
+        let witness = kernel_says.witness(event, object);
+        witness.filter(is_of_class)
+    })
+}

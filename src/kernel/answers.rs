@@ -1,0 +1,169 @@
+//! What a kernel adds to an event's format and BTF where these leave several classes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Kernel;
+use crate::btf::{Object, TypeId};
+use crate::context::{self, CapturedClasses, CapturedFrom, Homes, KernelSays, Witness};
+use crate::error::Error;
+use crate::files::{Listing, Modules};
+use crate::format::Format;
+use crate::name::EventName;
+
+/// Formats that a sweep has read, by their events.
+pub(super) type ReadFormats<'a> = HashMap<&'a EventName, &'a Arc<Format>>;
+
+/// What was found out about classes, kept as BTF is.
+#[derive(Debug, Default)]
+pub(super) struct KnownAnswers {
+    /// The formats of events that are witnesses of their classes.
+    witnesses: Mutex<HashMap<EventName, Arc<Format>>>,
+    header_runs: Mutex<HeaderRunVerdicts>,
+}
+
+/// Which objects' proven events are all in the header runs of their classes.
+#[derive(Debug, Default)]
+struct HeaderRunVerdicts {
+    /// The events they were, when it was found out.
+    listing: Option<Arc<Listing>>,
+    by_object: HashMap<String, bool>,
+}
+
+impl HeaderRunVerdicts {
+    /// The verdicts about these events.
+    fn about(&mut self, listing: &Arc<Listing>) -> &mut HashMap<String, bool> {
+        let is_same = self
+            .listing
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, listing) || known.names() == listing.names());
+        if !is_same {
+            self.by_object.clear();
+        }
+        self.listing = Some(Arc::clone(listing));
+        &mut self.by_object
+    }
+}
+
+/// What the kernel says of one event.
+pub(super) struct Answers<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) name: &'a EventName,
+    /// The event's.
+    pub(super) id: u32,
+    pub(super) listing: &'a Arc<Listing>,
+    /// The modules of a sweep; those there are now if `None`.
+    pub(super) modules: Option<&'a Modules>,
+    pub(super) formats: Option<&'a ReadFormats<'a>>,
+    /// Whether header runs may be asked for: not where they are checked.
+    pub(super) may_ask_runs: bool,
+}
+
+impl Answers<'_> {
+    /// The one object that defines the event of this name, which no other category has.
+    fn is_only_home(&self, event: &str, object: &Arc<Object>) -> bool {
+        let homes = match self.modules {
+            Some(modules) => self.kernel.homes_among(event, false, modules),
+            None => self.kernel.homes_now(event, false),
+        };
+        matches!(homes, Ok(Homes::Found(homes)) if matches!(&*homes, [home] if Arc::ptr_eq(home, object)))
+    }
+
+    fn read(&self, name: &EventName) -> Option<Arc<Format>> {
+        if let Some(format) = self.formats.and_then(|formats| formats.get(name)) {
+            return Some(Arc::clone(format));
+        }
+        // A format that cannot be read is that event's trouble.
+        let format: Result<Option<Format>, Error> = self.kernel.inner.tracefs.format(name);
+        format.ok().flatten().map(Arc::new)
+    }
+
+    /// Whether each event the object defines whose class is proven is in its header run.
+    fn check_header_runs(&self, object: &Arc<Object>) -> bool {
+        let is_in_run = |name: &EventName| {
+            let Some(format) = self.read(name) else {
+                return true;
+            };
+            let answers = Answers {
+                name,
+                id: format.id(),
+                may_ask_runs: false,
+                ..*self
+            };
+            let homes = Homes::Found(vec![Arc::clone(object)]);
+            let context = context::resolve(name, &format, homes, &answers);
+            context::is_in_header_run(&context, object)
+        };
+        let names = self.listing.names().iter();
+        let defined = names.filter(|name| {
+            object.index().has_event(name.event())
+                && self.listing.only(name.event()) == Some(name)
+                && self.is_only_home(name.event(), object)
+        });
+        defined.into_iter().all(is_in_run)
+    }
+}
+
+impl KernelSays for Answers<'_> {
+    fn witness(&self, event: &str, object: &Arc<Object>) -> Option<Witness> {
+        let name = self.listing.only(event)?;
+        if !self.is_only_home(event, object) {
+            return None;
+        }
+        let known = lock(&self.kernel.inner.answers.witnesses)
+            .get(name)
+            .cloned();
+        let format = match known {
+            Some(format) => format,
+            None => {
+                let format = self.read(name)?;
+                let mut witnesses = lock(&self.kernel.inner.answers.witnesses);
+                Arc::clone(witnesses.entry(name.clone()).or_insert(format))
+            }
+        };
+        Some(Witness {
+            name: name.clone(),
+            format,
+        })
+    }
+
+    fn type_id(&self) -> Option<TypeId> {
+        // A `btf_ids` file that cannot be read leaves the choice open.
+        self.kernel.inner.tracefs.context_type_id(self.name).ok()?
+    }
+
+    fn class_in_memory(&self) -> Option<String> {
+        self.kernel.class_in_memory(self.name, self.id)
+    }
+
+    fn captured_class(&self) -> Option<(String, CapturedFrom)> {
+        // As one that cannot be read does.
+        let classes = self.kernel.inner.classes.get_or_init(|| {
+            let text = self.kernel.inner.tracefs.classes().ok().flatten();
+            CapturedClasses::parse(&text.unwrap_or_default())
+        });
+        classes.class_of(self.name, self.id)
+    }
+
+    fn obeys_header_runs(&self, object: &Arc<Object>) -> bool {
+        if !self.may_ask_runs {
+            return false;
+        }
+        let verdicts = &self.kernel.inner.answers.header_runs;
+        let known = lock(verdicts)
+            .about(self.listing)
+            .get(object.name())
+            .copied();
+        known.unwrap_or_else(|| {
+            let verdict = self.check_header_runs(object);
+            let mut verdicts = lock(verdicts);
+            let verdicts = verdicts.about(self.listing);
+            verdicts.insert(object.name().to_owned(), verdict);
+            verdict
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
