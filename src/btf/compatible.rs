@@ -3,6 +3,8 @@
 //! Everything here errs to one side: `false` only where no C compiler the kernel is
 //! built with would take one type for the other.
 
+use std::cell::Cell;
+
 use super::kind::Kind;
 use super::section::{MAX_CHAIN, Section, Type, TypeId};
 
@@ -20,6 +22,10 @@ pub(crate) enum EnumRule {
 /// How deep pointers to functions that take pointers to functions are followed.
 const MAX_DEPTH: u32 = 16;
 
+/// How many pairs of types are compared: functions of functions could make more of few
+/// bytes than any machine can count. Kernels' prototypes take some thirty.
+const MAX_PAIRS: u32 = 4096;
+
 /// Whether two function prototypes are compatible types (C11 6.7.6.3, paragraph 15): as
 /// many parameters, and each compatible with its opposite but for its own qualifiers.
 ///
@@ -29,7 +35,12 @@ const MAX_DEPTH: u32 = 16;
 /// `long long`, `void *` for `T *`, `T *` for `const T *`, one enum for another, `bool`
 /// for `u8`. What they take: a typedef for what it is of, and an enum for its integer.
 pub(crate) fn are_compatible(section: &Section, a: TypeId, b: TypeId, enums: EnumRule) -> bool {
-    let compared = Compared { section, enums };
+    let pairs_left = Cell::new(MAX_PAIRS);
+    let compared = Compared {
+        section,
+        enums,
+        pairs_left,
+    };
     match (section.type_by_id(a), section.type_by_id(b)) {
         (Some(a), Some(b)) => compared.prototypes(a, b, 0),
         _ => true,
@@ -39,6 +50,7 @@ pub(crate) fn are_compatible(section: &Section, a: TypeId, b: TypeId, enums: Enu
 struct Compared<'a> {
     section: &'a Section,
     enums: EnumRule,
+    pairs_left: Cell<u32>,
 }
 
 /// A type behind its typedefs and qualifiers.
@@ -85,7 +97,9 @@ impl<'a> Compared<'a> {
     }
 
     fn bare_types(&self, a: &Bare<'_>, b: &Bare<'_>, depth: u32) -> bool {
-        if a.id == b.id || depth > MAX_DEPTH {
+        let pairs_left = self.pairs_left.get();
+        self.pairs_left.set(pairs_left.saturating_sub(1));
+        if a.id == b.id || depth > MAX_DEPTH || pairs_left == 0 {
             return true;
         }
         let (Some(a), Some(b)) = (a.ty, b.ty) else {

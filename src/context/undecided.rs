@@ -61,6 +61,10 @@ pub(super) struct Candidate {
     pub(super) class: Class,
 }
 
+/// With more candidates than that no event of the base's classes is looked for: it takes
+/// many formats, and kernels have some ten candidates at most.
+const MAX_OF_BASE: usize = 32;
+
 /// An event that several classes of its home fit.
 pub(crate) struct Undecided {
     name: EventName,
@@ -173,6 +177,9 @@ impl Undecided {
     ) -> Option<Rule> {
         let (home, object) = (&self.home, &candidate.object);
         if !Arc::ptr_eq(home, object) {
+            if self.candidates.len() > MAX_OF_BASE {
+                return None;
+            }
             let witness = event_of_class(candidate, kernel_says)?;
             return rules::is_of_other_category(&self.name, &witness).then_some(Rule::Category);
         }

@@ -167,3 +167,49 @@ impl KernelSays for Answers<'_> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// What the header run is an inference from: on every captured kernel, of every event
+    /// whose class the kernel's memory told, proven or not.
+    #[test]
+    fn every_class_is_in_its_events_header_run() {
+        let Some(corpus) = std::env::var_os("TRACEPOINTS_CORPUS") else {
+            eprintln!("SKIPPED: TRACEPOINTS_CORPUS names no directory of whole captured kernels");
+            return;
+        };
+        for entry in Path::new(&corpus).read_dir().expect("a directory") {
+            let root = entry.expect("an entry").path();
+            let Ok(truth) = fs::read_to_string(root.join("truth/class.tsv")) else {
+                continue;
+            };
+            let kernel = Kernel::at(&root).expect("a kernel");
+            let mut compared = 0;
+            for row in truth.lines() {
+                let (event, class) = row.split_once('\t').expect("two words");
+                let (_, event) = event.split_once(':').expect("a name");
+                let Ok(Homes::Found(homes)) = kernel.homes_now(event, false) else {
+                    continue;
+                };
+                let [home] = &*homes else { continue };
+                let (index, section) = (home.index(), home.section());
+                let [class] = index.classes_named(class) else {
+                    continue;
+                };
+                let of_class = index.header_run_of_class(section, class);
+                let of_event = index.header_run_of_event(section, event);
+                if let (Some(of_class), Some(of_event)) = (of_class, of_event) {
+                    assert_eq!(of_class, of_event, "{}: {row}", root.display());
+                    compared += 1;
+                }
+            }
+            println!("{}: {compared} events", root.display());
+            assert!(compared > 300 || !root.join("btf/vmlinux").exists());
+        }
+    }
+}

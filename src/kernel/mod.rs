@@ -106,7 +106,10 @@ impl Kernel {
 
     /// A kernel captured in `root`, laid out like `/sys/kernel`:
     /// `tracing/available_events`, `tracing/events/<category>/<event>/format`
-    /// and, if the kernel had BTF, `btf/vmlinux` and `btf/<module>`.
+    /// and, if the kernel had BTF, `btf/vmlinux` and `btf/<module>`. A capture may also say
+    /// which class an event has, where BTF leaves several: `tracing/classes`, a line
+    /// `<category>:<event>`, id, class and one of `btf_ids`, `memory`, `kcore`, `image`,
+    /// with tabs between.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 mod house;
 mod support;
 
+mod class_rules;
 mod concurrent_change;
 mod dependencies;
 mod emit;

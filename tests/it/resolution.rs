@@ -6,17 +6,17 @@ use crate::support::capture::{COMMON, Capture};
 use tracepoints::{Context, Error, Evidence, Kernel, context::FormatReason};
 
 /// The types every kernel below has, and a class's two fields.
-struct Types {
-    btf: BtfWriter,
-    int: u32,
-    unsigned: u32,
-    void_pointer: u32,
-    entry: u32,
-    data: u32,
+pub(crate) struct Types {
+    pub(crate) btf: BtfWriter,
+    pub(crate) int: u32,
+    pub(crate) unsigned: u32,
+    pub(crate) void_pointer: u32,
+    pub(crate) entry: u32,
+    pub(crate) data: u32,
 }
 
 impl Types {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut btf = BtfWriter::new(false);
         btf.int("long int", 8, true);
         let int = btf.int("int", 4, true);
@@ -43,7 +43,7 @@ impl Types {
     }
 
     /// The types a module adds to these.
-    fn module(&self) -> Self {
+    pub(crate) fn module(&self) -> Self {
         Self {
             btf: BtfWriter::split(&self.btf),
             ..*self
@@ -52,7 +52,7 @@ impl Types {
 
     /// A class with the fields `a`, at 8, and `__data_loc_b`, at 12, whose
     /// events take these arguments.
-    fn class(&mut self, name: &str, arguments: &[u32]) -> u32 {
+    pub(crate) fn class(&mut self, name: &str, arguments: &[u32]) -> u32 {
         let members = [
             ("ent", self.entry, 0),
             ("a", self.int, 8),
@@ -63,7 +63,7 @@ impl Types {
         self.btf.event_class(name, 16, &members, &parameters)
     }
 
-    fn event(&mut self, name: &str, arguments: &[u32]) {
+    pub(crate) fn event(&mut self, name: &str, arguments: &[u32]) {
         let parameters = [&[self.void_pointer], arguments].concat();
         self.btf.event(name, &parameters);
     }
@@ -80,7 +80,7 @@ fn add_events(capture: &mut Capture, names: &[&str]) {
     }
 }
 
-fn capture(types: &Types, names: &[&str]) -> Capture {
+pub(crate) fn capture(types: &Types, names: &[&str]) -> Capture {
     let mut capture = Capture::new();
     add_events(&mut capture, names);
     capture.btf("vmlinux", &types.btf.bytes());

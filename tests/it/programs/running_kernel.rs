@@ -164,6 +164,56 @@ fn without_root_permission_is_denied() {
     );
 }
 
+/// The kernel's memory says every class BTF does not prove to a process that may load
+/// programs, read memory with them and enter tracefs, and that sees no kernel address.
+#[test]
+fn classes_from_memory_take_no_addresses() {
+    // A place from where any user may run the program.
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let list = dir.path().join("list");
+    fs::copy(example::example("list"), &list).expect("a copy");
+    let script = |capabilities: &str| {
+        let sets = ["inh-caps", "ambient-caps", "bounding-set"];
+        let sets = sets
+            .map(|set| format!("--{set}=-all,{capabilities}"))
+            .join(" ");
+        format!(
+            "{MOUNT}exec setpriv --reuid 65534 --regid 65534 --clear-groups {sets} '{}' --json",
+            list.display()
+        )
+    };
+    let evidence = |capabilities: &str| {
+        let output = in_namespace(&script(capabilities))?;
+        assert!(output.status.success(), "{}", stderr(&output));
+        let rows = stdout(&output).lines().map(|row| {
+            let row: Value = serde_json::from_str(row).expect("JSON");
+            row["context"]["evidence"]
+                .as_str()
+                .expect("a word")
+                .to_owned()
+        });
+        Some(rows.collect::<Vec<String>>())
+    };
+    let Some(offline) = evidence("+dac_read_search") else {
+        return;
+    };
+    let count =
+        |evidence: &[String], word: &str| evidence.iter().filter(|one| *one == word).count();
+    let is_open = count(&offline, "ambiguous") + count(&offline, "inferred");
+    assert_eq!(count(&offline, "kernel"), 0);
+    let asked = evidence("+bpf,+perfmon,+dac_read_search").expect("as before");
+    // Nothing to decide, or a kernel without programs that a system call runs.
+    if count(&asked, "kernel") == 0 {
+        return support::skip(&format!(
+            "{is_open} events open, and this kernel cannot be asked"
+        ));
+    }
+    assert_eq!(count(&asked, "kernel"), is_open);
+    assert_eq!(count(&asked, "ambiguous") + count(&asked, "inferred"), 0);
+    eprintln!("{is_open} events that BTF leaves open are settled without CAP_SYSLOG");
+}
+
 /// Starts a process that waits, traces it with `decode --live` and with an instance
 /// of the script's own, and lets it go. `$END` ends `decode`; what it printed, what
 /// the kernel did and what `decode` said come out, parted by `==`.

@@ -97,6 +97,14 @@ impl BtfWriter {
         self.add("", 10, 0, of)
     }
 
+    pub(crate) fn volatile(&mut self, of: u32) -> u32 {
+        self.add("", 9, 0, of)
+    }
+
+    pub(crate) fn type_tag(&mut self, name: &str, of: u32) -> u32 {
+        self.add(name, 18, 0, of)
+    }
+
     pub(crate) fn prototype(&mut self, parameters: &[u32]) -> u32 {
         self.prototype_returning(0, parameters)
     }
