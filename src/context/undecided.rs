@@ -317,6 +317,10 @@ fn witness_of(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Wit
 ///
 /// Of which name it is says nothing here: it is asked for its category alone, and all
 /// events of a class have that of the header the class stands in.
+///
+/// What this takes for granted: no module has, in a header of another category, a class of
+/// its own by the name of one of vmlinux's and with the same members to the letter. Of such
+/// a class split BTF would keep nothing. On no captured kernel has that made a class wrong.
 fn event_of_class(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Witness> {
     let Candidate { object, class } = candidate;
     let arguments = Some(class.prototype()?);
