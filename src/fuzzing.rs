@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::btf::{BtfError, Object};
 use crate::context::RawTracepoint;
-use crate::context::{self, Context, FormatReason, Homes, KernelSays};
+use crate::context::{self, Context, FormatReason, Homes, Silence};
 use crate::files::Events;
 use crate::format::Format;
 use crate::layout::Layout;
@@ -101,10 +101,6 @@ impl BtfObject {
             true => Homes::Found(vec![home]),
             false => Homes::None(FormatReason::NoHome),
         };
-        let nothing = KernelSays {
-            type_id: &|| None,
-            class: &|_| None,
-        };
-        context::resolve(name, &format, homes, &nothing)
+        context::resolve(name, &format, homes, &Silence)
     }
 }
