@@ -15,13 +15,13 @@ use super::asm::{Alu, Assembler, Helper, Jump, Label, Program, Reg, Size};
 use super::sys::{self, ProgramType};
 use crate::btf::{Object, Section, TypeId};
 
-/// What reads the kernel's memory.
+/// A program that reads the kernel's memory.
 #[derive(Debug)]
 pub(crate) struct KernelMemory {
     program: OwnedFd,
 }
 
-/// What the program gets and gives back: places in bytes.
+/// The program's context, its input and its output: offsets in bytes.
 mod exchange {
     /// The name of the class's function, with a NUL after it.
     pub(super) const NAME: i16 = 0;
@@ -33,7 +33,7 @@ mod exchange {
     pub(super) const SIZE: usize = 272;
 }
 
-/// What the class's function is called, up to the class.
+/// The beginning of the class's function's name; the class follows.
 const FUNCTION_PREFIX: &str = "trace_event_raw_event_";
 
 impl KernelMemory {

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use super::kind::Kind;
 use super::section::{MAX_CHAIN, Section, Type, TypeId};
 
-/// What an enum is compatible with, beside itself.
+/// The types an enum is compatible with, beside itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EnumRule {
     /// The integer it is an enum of: C11 6.7.2.2. Which integer of its size that is
@@ -210,7 +210,7 @@ impl IntegerWords {
         longs: 0,
     };
 
-    /// `None` where a word is none of an integer's, and where there is no word.
+    /// `None` if there are no words, or one that does not spell an integer type.
     pub(crate) fn of<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut integer = Self::default();
         let (mut is_signed, mut count) = (false, 0);

@@ -41,7 +41,7 @@ impl Class {
         section.type_by_id(self.function)?.target()
     }
 
-    /// What its events take, as far as BTF says it.
+    /// The prototype of its events, where BTF has it.
     pub(crate) fn prototype(&self) -> Option<Prototype> {
         self.prototype
     }

@@ -85,7 +85,7 @@ impl FromStr for ClassLine {
     }
 }
 
-/// What `tracing/classes` says.
+/// The content of `tracing/classes`.
 #[derive(Debug, Default)]
 pub(crate) struct CapturedClasses {
     /// `None` for an event that lines contradict each other about.

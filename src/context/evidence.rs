@@ -120,6 +120,11 @@ pub enum SyscallVariant {
 }
 
 impl Evidence {
+    /// Whether the evidence proves the event's class. An inference does not.
+    pub(crate) fn is_proof(&self) -> bool {
+        matches!(self, Self::Named | Self::Template(_) | Self::Kernel(_))
+    }
+
     /// The word `list` and JSON use: `kernel`, `named`, `template`,
     /// `inferred`, `syscall`, `ambiguous` or `format`.
     pub fn as_str(&self) -> &'static str {

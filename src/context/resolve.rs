@@ -138,13 +138,9 @@ pub(crate) fn fits(name: &EventName, format: &Arc<Format>, homes: &[Arc<Object>]
 /// the home is.
 fn of_several_homes(mut fits: Vec<Context>) -> Context {
     let class = fits[0].class();
-    let agreed = fits.iter().all(|context| {
-        context.class() == class
-            && matches!(
-                context.evidence,
-                Evidence::Named | Evidence::Template(_) | Evidence::Kernel(_)
-            )
-    });
+    let agreed = fits
+        .iter()
+        .all(|context| context.class() == class && context.evidence.is_proof());
     let mut candidates: Vec<String> = fits
         .iter()
         .flat_map(|context| {

@@ -59,7 +59,7 @@ impl Rule {
     ];
 }
 
-/// What of the excluded class rules it out: `field types`, `print fmt`.
+/// Writes the part of the excluded class that rules it out: `field types`, `print fmt`.
 impl fmt::Display for Rule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.pad(match self {

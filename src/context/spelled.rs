@@ -19,7 +19,7 @@ struct Qualifiers {
     is_volatile: bool,
 }
 
-/// What pointers and qualifiers are added to.
+/// The type that pointers and qualifiers are added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Base<'a> {
     Void,
@@ -32,8 +32,8 @@ enum Base<'a> {
 
 /// Whether the member's type is surely another than the one the declaration spells.
 ///
-/// What cannot be read (`typeof(…)`, a pointer to a function) says nothing, and neither
-/// does a dynamic field: its member is a `u32`, whatever the field is of. Of an array,
+/// Spellings that cannot be read (`typeof(…)`, a pointer to a function) say nothing, and
+/// neither does a dynamic field: its member is a `u32`, whatever the field is of. Of an array,
 /// elements are compared.
 pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member: TypeId) -> bool {
     let Some(spelled) = Spelled::of(declaration) else {
@@ -125,7 +125,7 @@ impl<'a> Base<'a> {
 
     fn may_be(self, id: TypeId, ty: Option<Type<'_>>) -> bool {
         let Some(ty) = ty else {
-            // An id that is no type's says nothing.
+            // An id without a type says nothing.
             return id != 0 || self == Self::Void;
         };
         let is_named = |name: &str| ty.name() == name.as_bytes();

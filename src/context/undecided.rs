@@ -9,8 +9,8 @@ use crate::btf::{Class, Object, TypeId};
 use crate::format::Format;
 use crate::name::EventName;
 
-/// What resolution asks of the kernel beside an event's format and BTF: only where BTF
-/// and layout leave several classes, and then in this order.
+/// Questions that resolution puts to the kernel, beside an event's format and BTF: only
+/// where BTF and layout leave several classes, and then in this order.
 pub(crate) trait KernelSays {
     /// The event of this name that the object defines, if no other category has one of
     /// that name, and no other object defines one.
@@ -269,14 +269,10 @@ impl Undecided {
 /// Whether a proven event's class, of the object that defines it, is in its header run.
 pub(crate) fn is_in_header_run(context: &Context, object: &Arc<Object>) -> bool {
     let (index, section) = (object.index(), object.section());
-    let is_proven = matches!(
-        context.evidence,
-        Evidence::Named | Evidence::Template(_) | Evidence::Kernel(_)
-    );
     let (Some(home), Some(types)) = (&context.home, &context.types) else {
         return true;
     };
-    if !is_proven || !Arc::ptr_eq(home, object) {
+    if !context.evidence.is_proof() || !Arc::ptr_eq(home, object) {
         return true;
     }
     let Some(class) = context.class() else {
@@ -318,7 +314,7 @@ fn witness_of(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Wit
 /// Of which name it is says nothing here: it is asked for its category alone, and all
 /// events of a class have that of the header the class stands in.
 ///
-/// What this takes for granted: no module has, in a header of another category, a class of
+/// This assumes that no module has, in a header of another category, a class of
 /// its own by the name of one of vmlinux's and with the same members to the letter. Of such
 /// a class split BTF would keep nothing. On no captured kernel has that made a class wrong.
 fn event_of_class(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Witness> {

@@ -15,7 +15,7 @@ pub struct Events {
     rejected: Vec<RejectedLine>,
 }
 
-/// A line of `available_events` that is no event name.
+/// A line of `available_events` that is not an event name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RejectedLine {

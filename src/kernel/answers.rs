@@ -1,4 +1,4 @@
-//! What a kernel adds to an event's format and BTF where these leave several classes.
+//! The kernel's answers about an event whose format and BTF leave several classes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::name::EventName;
 /// Formats that a sweep has read, by their events.
 pub(super) type ReadFormats<'a> = HashMap<&'a EventName, &'a Arc<Format>>;
 
-/// What was found out about classes, kept as BTF is.
+/// Answers that were found before, kept as long as BTF is.
 #[derive(Debug, Default)]
 pub(super) struct KnownAnswers {
     /// The formats of events that are witnesses of their classes.
@@ -45,7 +45,7 @@ impl HeaderRunVerdicts {
     }
 }
 
-/// What the kernel says of one event.
+/// The kernel's answers about one event.
 pub(super) struct Answers<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) name: &'a EventName,
@@ -175,8 +175,8 @@ mod tests {
 
     use super::*;
 
-    /// What the header run is an inference from: on every captured kernel, of every event
-    /// whose class the kernel's memory told, proven or not.
+    /// The law that the header run infers from: it holds on every captured kernel for every
+    /// event whose class the kernel's memory gave, proven or not.
     #[test]
     fn every_class_is_in_its_events_header_run() {
         let Some(corpus) = std::env::var_os("TRACEPOINTS_CORPUS") else {

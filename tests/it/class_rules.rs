@@ -8,7 +8,7 @@ use crate::support::capture::{COMMON, Capture};
 use tracepoints::context::{CapturedFrom, Inference, KernelSource, Rule};
 use tracepoints::{Context, Evidence};
 
-/// What proves the context's class: `template`, by these rules.
+/// The rules that prove the context's class, if its evidence is `template`.
 fn rules(context: &Context) -> Option<Vec<Rule>> {
     Some(context.evidence().because()?.rules().collect())
 }
@@ -127,7 +127,7 @@ fn a_field_of_another_type_excludes_a_class() {
         let u8_type = t.btf.typedef("u8", byte);
         [t.btf.array(u8_type, 4), t.btf.array(byte, 4)]
     });
-    // What stands in the bracket, and where an array's elements are arrays again.
+    // The text in the brackets does not count, nor whether elements are arrays themselves.
     proven("int a[SIZE]", 8, |t| {
         let row = t.btf.array(t.int, 1);
         [t.btf.array(row, 2), t.btf.array(t.unsigned, 2)]
@@ -147,7 +147,7 @@ fn a_field_of_another_type_excludes_a_class() {
         [t.btf.pointer(char), t.btf.pointer(t.int)]
     });
 
-    // What says nothing.
+    // Fields that say nothing.
     let open = |declaration, size, make: fn(&mut Types) -> [u32; 2]| {
         let context = between(declaration, size, make);
         assert_eq!(context.evidence(), &Evidence::Ambiguous, "{declaration}");
@@ -453,7 +453,7 @@ fn the_class_in_the_run_of_the_events_header_is_inferred() {
     let names = [&names[..], &["x:event"]].concat();
     let context = capture(&types, &names).context("x:red_event");
     assert_eq!(context.evidence(), &Evidence::Ambiguous);
-    // What no event proves does not count.
+    // Only events that are listed are checked.
     let context = capture(&types, &names[..2]).context("x:red_event");
     assert_eq!(
         context.evidence(),

@@ -12,8 +12,8 @@ use walkdir::WalkDir;
 /// A room, a folder or a file right below `src/`, and the rooms it imports.
 type Picture = BTreeMap<String, BTreeSet<String>>;
 
-/// What holds the rooms together and is none itself: the crate's own head, and what is
-/// compiled for tests and fuzzing alone.
+/// Files that are not rooms: the crate's head, and those compiled for tests and fuzzing
+/// alone.
 const NOT_ROOMS: [&str; 3] = ["lib", "fuzzing", "live_test"];
 
 /// Imports that must never be, whatever the floors: the two parsers meet in `context`.
