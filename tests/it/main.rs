@@ -16,7 +16,6 @@ mod other_architectures;
 mod print_fmts;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod probe;
-mod programs;
 mod raw_tracepoints;
 mod resolution;
 mod ring;

@@ -1,0 +1,183 @@
+//! Printing: to stdout, styled on terminals alone; to stderr, where a reader that has
+//! gone is no failure; and what went wrong.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
+use tracepoints::{Context, Error, Evidence};
+
+/// Prints a line to stderr, behind the command's name. A closed stderr is not an error:
+/// `eprintln!` panics there.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        $crate::output::write_to_stderr(format_args!("tracepoints: {}\n", format_args!($($argument)*)))
+    };
+}
+pub(crate) use say;
+
+/// Prints a line to stderr as it is.
+macro_rules! note {
+    ($($argument:tt)*) => {
+        $crate::output::write_to_stderr(format_args!("{}\n", format_args!($($argument)*)))
+    };
+}
+pub(crate) use note;
+
+pub(crate) fn write_to_stderr(line: fmt::Arguments<'_>) {
+    // Whole lines: those of several processes do not mix.
+    let _ = io::stderr().write_all(line.to_string().as_bytes());
+}
+
+/// Runs a subcommand that prints to stdout. Reports on stderr what failed, and nothing
+/// where the reader of stdout has gone. `has_styles`: whether `main` prints styles, to be
+/// stripped where stdout is no terminal.
+pub(crate) fn run(
+    has_styles: bool,
+    main: impl FnOnce(&mut dyn Write) -> Result<ExitCode, Failure>,
+) -> ExitCode {
+    let stdout = io::stdout().lock();
+    // Stripping styles looks at every byte: only where there are any.
+    let mut out: Box<dyn Write> = match has_styles {
+        true => Box::new(BufWriter::new(AutoStream::auto(stdout))),
+        false => Box::new(BufWriter::with_capacity(1 << 16, stdout)),
+    };
+    let result = main(&mut *out).and_then(|code| {
+        out.flush()?;
+        Ok(code)
+    });
+    match result {
+        Ok(code) => code,
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            say!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Text of a trace as it may be printed: a process can give itself any name, and on
+/// a terminal control characters are commands. Elsewhere they stay as they are.
+pub(crate) struct Screen {
+    is_terminal: bool,
+}
+
+impl Screen {
+    pub(crate) fn of_stdout() -> Self {
+        Self {
+            is_terminal: io::stdout().is_terminal(),
+        }
+    }
+
+    pub(crate) fn show<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+        if !self.is_terminal || !text.contains(control) {
+            return Cow::Borrowed(text);
+        }
+        let mut shown = String::with_capacity(text.len() + 16);
+        for c in text.chars() {
+            match control(c) {
+                true => shown.extend(c.escape_default()),
+                false => shown.push(c),
+            }
+        }
+        Cow::Owned(shown)
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    causes.join(": ")
+}
+
+/// Reports an error that concerns one event alone, and returns any other.
+pub(crate) fn step_over(error: Error, code: &mut ExitCode) -> Result<(), Failure> {
+    match error {
+        // Of a living kernel's events, one may go meanwhile: no failure.
+        Error::EventGone { .. } => {}
+        _ if error.is_of_one_event() => *code = ExitCode::FAILURE,
+        _ => return Err(error.into()),
+    }
+    say!("{}", with_causes(&error));
+    Ok(())
+}
+
+/// Why a subcommand ended early.
+pub(crate) enum Failure {
+    /// The library failed.
+    Tracepoints(Box<dyn std::error::Error>),
+    /// Stdout cannot be written.
+    Output(io::Error),
+    /// The command itself failed; a sentence.
+    Other(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tracepoints(error) => f.write_str(&with_causes(&**error)),
+            Self::Output(error) => write!(f, "standard output: {error}"),
+            Self::Other(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Tracepoints(Box::new(error))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl From<tracepoints::probe::ProbeError> for Failure {
+    fn from(error: tracepoints::probe::ProbeError) -> Self {
+        Self::Tracepoints(Box::new(error))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Output(error.into())
+    }
+}
+
+/// The struct as a cell of a table: `trace_event_raw_{clock,power_domain}`
+/// where it may be one of several, `-` where there is none.
+pub(crate) fn struct_cell(context: &Context) -> String {
+    match (context.struct_name(), context.evidence()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Evidence::Ambiguous) => {
+            format!("trace_event_raw_{{{}}}", context.candidates().join(","))
+        }
+        (None, _) => "-".to_owned(),
+    }
+}
+
+/// Green for what is proven, yellow for what is not, faint for what BTF does
+/// not know.
+pub(crate) fn evidence_style(evidence: &Evidence) -> Style {
+    match evidence {
+        Evidence::Inferred(_) | Evidence::Ambiguous => AnsiColor::Yellow.on_default(),
+        Evidence::Format(_) => Style::new().dimmed(),
+        _ => AnsiColor::Green.on_default(),
+    }
+}
+
+/// `1 event`, `2 events`, `3 classes`.
+pub(crate) fn plural(count: impl Into<u64>, word: &str, ending: &str) -> String {
+    let count = count.into();
+    format!("{count} {word}{}", if count == 1 { "" } else { ending })
+}
