@@ -1,6 +1,7 @@
 //! A kernel, live or captured: where everything starts.
 
 mod answers;
+mod by_btf;
 mod enumerators;
 mod events_by_id;
 mod homes;
@@ -8,6 +9,7 @@ mod sweep;
 mod tracepoint;
 
 pub use crate::files::{Events, RejectedLine};
+pub use by_btf::{BtfKernel, BtfTracepoint};
 pub use events_by_id::EventsById;
 pub use sweep::Contexts;
 pub use tracepoint::Tracepoint;
