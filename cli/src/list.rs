@@ -11,8 +11,10 @@ use tracepoints::context::RawTracepoint;
 use tracepoints::kernel::Events;
 use tracepoints::{Context, EventName, EventPattern, Evidence, Tracepoint};
 
+use crate::by_btf;
 use crate::kernel::KernelChoice;
-use crate::output::{self, Failure, note, plural, say};
+use crate::output::{self, Failure, JsonRows, note, plural, say};
+use crate::select::select;
 
 /// List tracepoints, each with the struct an eBPF program attached to it gets
 #[derive(Args)]
@@ -114,6 +116,11 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    if arguments.raw
+        && let Some(kernel) = arguments.kernel.btf_alone()
+    {
+        return by_btf::list(&kernel, &arguments.patterns, arguments.json, out);
+    }
     let chosen = arguments.kernel.open(|kernel| kernel)?;
     let kernel = chosen.kernel;
     let mut patterns = arguments.patterns.clone();
@@ -138,7 +145,7 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
     let only_bare = patterns.is_empty() && !arguments.patterns.is_empty();
     let events = match only_bare {
         true => Events::default(),
-        false => kernel.select(&patterns)?,
+        false => select(kernel, &patterns)?,
     };
     for rejected in events.rejected() {
         say!(
@@ -172,8 +179,9 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
         }
     }
     if arguments.json {
-        write_json(&rows, out)?;
-        write_json(&bare, out)?;
+        let mut json = JsonRows::of(&chosen.identity)?;
+        rows.iter().try_for_each(|row| json.write(row, out))?;
+        bare.iter().try_for_each(|row| json.write(row, out))?;
     } else {
         write_columns(&rows, &bare, out)?;
     }
@@ -187,20 +195,6 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
     };
     note!("{}{and_bare}", summary(&rows));
     Ok(code)
-}
-
-/// One object a line.
-fn write_json(rows: &[impl Serialize], out: &mut dyn Write) -> Result<(), Failure> {
-    // An object is written in some thirty pieces: that they go through no `dyn`
-    // halves what it costs.
-    let mut line = Vec::new();
-    for row in rows {
-        line.clear();
-        serde_json::to_writer(&mut line, row)?;
-        line.push(b'\n');
-        out.write_all(&line)?;
-    }
-    Ok(())
 }
 
 fn write_columns(rows: &[Row<'_>], bare: &[BareRow], out: &mut dyn Write) -> Result<(), Failure> {

@@ -3,12 +3,15 @@
 
 #[cfg(target_os = "linux")]
 mod attach;
+mod by_btf;
 mod decode;
 mod format;
 mod generate;
 mod kernel;
 mod list;
 mod output;
+mod row;
+mod select;
 
 use std::process::ExitCode;
 
@@ -43,8 +46,11 @@ enum Subcommands {
 
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
-    if let Some(code) = attach::command::main_of_child() {
-        return code;
+    {
+        let child = attach::command::main_of_child().or_else(decode::instance::main_of_remover);
+        if let Some(code) = child {
+            return code;
+        }
     }
     match Cli::parse().command {
         Subcommands::List(arguments) => list::main(&arguments),

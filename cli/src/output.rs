@@ -8,7 +8,10 @@ use std::process::ExitCode;
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 use tracepoints::{Context, Error, Evidence};
+
+use crate::kernel::Identity;
 
 /// Prints a line to stderr, behind the command's name. A closed stderr is not an error:
 /// `eprintln!` panics there.
@@ -56,7 +59,81 @@ pub(crate) fn run(
         }
         Err(failure) => {
             say!("{failure}");
-            ExitCode::FAILURE
+            match failure {
+                #[cfg(target_os = "linux")]
+                Failure::Status { code, .. } => ExitCode::from(code),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Rows of JSON, one a line, each of which names the kernel it is about.
+pub(crate) struct JsonRows {
+    /// `,"kernel":{…}}` and a newline.
+    end: Vec<u8>,
+    line: Vec<u8>,
+}
+
+impl JsonRows {
+    pub(crate) fn of(kernel: &Identity) -> Result<Self, Failure> {
+        let mut end = b",\"kernel\":".to_vec();
+        serde_json::to_writer(&mut end, kernel)?;
+        end.extend(b"}\n");
+        let line = Vec::new();
+        Ok(Self { end, line })
+    }
+
+    /// `None` where text is wanted instead.
+    pub(crate) fn where_wanted(
+        is_wanted: bool,
+        kernel: &Identity,
+    ) -> Result<Option<Self>, Failure> {
+        is_wanted.then(|| Self::of(kernel)).transpose()
+    }
+
+    /// Writes a row, which must be an object that is not empty.
+    pub(crate) fn write(
+        &mut self,
+        row: &impl Serialize,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        // An object is written in some thirty pieces: without `dyn` between them that
+        // takes half the time.
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, row)?;
+        self.line.pop();
+        self.line.extend(&self.end);
+        out.write_all(&self.line)?;
+        Ok(())
+    }
+}
+
+/// What is being done, where that takes long, on a terminal alone.
+pub(crate) struct Progress {
+    is_shown: bool,
+}
+
+impl Progress {
+    /// So many of a thing take long.
+    const LONG: usize = 100;
+
+    pub(crate) fn new(what: &str, count: usize) -> Self {
+        let is_shown = count >= Self::LONG && io::stderr().is_terminal();
+        if is_shown {
+            write_to_stderr(format_args!("{what}…"));
+        }
+        Self { is_shown }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn end(self) {}
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_shown {
+            write_to_stderr(format_args!("\r\x1b[K"));
         }
     }
 }
@@ -117,6 +194,9 @@ pub(crate) enum Failure {
     Output(io::Error),
     /// The command itself failed; a sentence.
     Other(String),
+    /// The same, with a status of its own.
+    #[cfg(target_os = "linux")]
+    Status { code: u8, message: String },
 }
 
 impl fmt::Display for Failure {
@@ -125,6 +205,8 @@ impl fmt::Display for Failure {
             Self::Tracepoints(error) => f.write_str(&with_causes(&**error)),
             Self::Output(error) => write!(f, "standard output: {error}"),
             Self::Other(message) => f.write_str(message),
+            #[cfg(target_os = "linux")]
+            Self::Status { message, .. } => f.write_str(message),
         }
     }
 }

@@ -206,6 +206,15 @@ impl Filter {
         })
     }
 
+    /// The filter that holds where both do.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            text: format!("({}) && ({})", self.text, other.text),
+            root: Condition::And(vec![self.root, other.root]),
+        }
+    }
+
     /// The filter for one event: its names are the event's fields, and its numbers
     /// such as they can be.
     ///

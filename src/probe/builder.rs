@@ -1,5 +1,6 @@
 //! How a probe is asked for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aya::maps::{IterableMap, Map, MapData, PerCpuArray, RingBuf};
@@ -26,9 +27,20 @@ pub struct ProbeBuilder {
     pub(super) events: Vec<Tracepoint>,
     pub(super) fields: Option<Vec<String>>,
     pub(super) filter: Option<Filter>,
+    /// What is wanted of some events alone.
+    pub(super) of_event: BTreeMap<EventName, OfEvent>,
     pub(super) scope: TaskScope,
     pub(super) data_limit: u32,
     pub(super) ring_size: u32,
+}
+
+/// What is wanted of one event alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfEvent {
+    /// In place of the builder's.
+    fields: Option<Vec<String>>,
+    /// Besides the builder's.
+    filter: Option<Filter>,
 }
 
 impl ProbeBuilder {
@@ -44,6 +56,42 @@ impl ProbeBuilder {
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = Some(filter);
         self
+    }
+
+    /// Keeps these fields of one event, in place of those [`fields`](Self::fields) names.
+    /// An event that is not among the builder's is ignored.
+    pub fn fields_of<S: Into<String>>(
+        mut self,
+        event: &EventName,
+        names: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let of_event = self.of_event.entry(event.clone()).or_default();
+        of_event.fields = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Leaves out of one event what this filter does not hold for, besides what
+    /// [`filter`](Self::filter) leaves out. An event that is not among the builder's is
+    /// ignored.
+    pub fn filter_of(mut self, event: &EventName, filter: Filter) -> Self {
+        self.of_event.entry(event.clone()).or_default().filter = Some(filter);
+        self
+    }
+
+    fn wanted_of(&self, event: &EventName) -> Option<&[String]> {
+        let own = self
+            .of_event
+            .get(event)
+            .and_then(|own| own.fields.as_deref());
+        own.or(self.fields.as_deref())
+    }
+
+    fn condition_of(&self, event: &EventName) -> Option<Filter> {
+        let own = self.of_event.get(event).and_then(|own| own.filter.clone());
+        match (self.filter.clone(), own) {
+            (Some(all), Some(own)) => Some(all.and(own)),
+            (all, own) => all.or(own),
+        }
     }
 
     /// Only what happens in the threads of this process.
@@ -84,7 +132,7 @@ impl ProbeBuilder {
         let plans = self
             .events
             .iter()
-            .map(|tp| EventPlan::new(tp, self.fields.as_deref(), self.data_limit));
+            .map(|tp| EventPlan::new(tp, self.wanted_of(tp.name()), self.data_limit));
         let plans: Arc<[EventPlan]> = plans.collect::<Result<Vec<_>, _>>()?.into();
         if !self.ring_size.is_power_of_two() {
             return Err(ProbeError::RingSize {
@@ -236,7 +284,8 @@ impl ProbeBuilder {
         action: &Action<'_>,
     ) -> Result<Program, ProbeError> {
         let name = || event.name().clone();
-        let bound = match &self.filter {
+        let filter = self.condition_of(event.name());
+        let bound = match &filter {
             None => None,
             Some(filter) => {
                 let bound = filter.bind(event.format());

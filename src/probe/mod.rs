@@ -45,6 +45,7 @@ pub use pretty::PrettyPrinter;
 pub use record::{FieldValue, ProbeRecord};
 pub use tally::{Bucket, Counter, Histogram};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -83,6 +84,7 @@ impl Probe {
             events: tracepoints.into_iter().cloned().collect(),
             fields: None,
             filter: None,
+            of_event: BTreeMap::new(),
             scope: TaskScope::All,
             data_limit: 256,
             ring_size: 1 << 20,

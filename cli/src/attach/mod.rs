@@ -1,31 +1,38 @@
-//! Attaches a probe to tracepoints of the running kernel and prints what happens:
-//! records, counts, or a histogram of a field.
+//! `attach`: what happens at tracepoints of the running kernel.
 
 pub(crate) mod command;
+mod lines;
+mod run;
+mod tally;
+mod target;
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::process::{Child, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Args;
-use command::Suspended;
+use clap::{Args, ValueEnum};
 use rustix::process::{self, Resource, Rlimit};
-use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use tracepoints::probe::{Bucket, Counter, Histogram, Losses, PrettyPrinter, Probe, ProbeBuilder};
+use tracepoints::kernel::Events;
+use tracepoints::probe::{Probe, ProbeBuilder};
 use tracepoints::{EventPattern, Filter, Kernel, Tracepoint};
 
-use crate::kernel::live_failure;
-use crate::output::{self, Failure, Screen, plural, say};
+use crate::kernel::{Identity, live_failure};
+use crate::output::{self, Failure, JsonRows, Progress, plural, say};
+use crate::row::LossesRow;
+use crate::select::select;
+use command::Suspended;
+use lines::Lines;
+use run::Run;
+use target::Target;
 
 /// Trace what happens at tracepoints of the running kernel: records, counts, histograms
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Trace only the threads of this process
+    /// Trace only the threads of this process, until it ends
     #[arg(long, short, value_name = "PID", conflicts_with = "command")]
     pid: Option<u32>,
     /// With --pid: trace its descendants, too
@@ -43,12 +50,27 @@ pub(crate) struct Arguments {
     /// Only count the values of an integer field by powers of two
     #[arg(long, short = 'H', value_name = "FIELD", conflicts_with = "count")]
     hist: Option<String>,
+    /// With --count or --hist: print what has been counted every so many seconds, too
+    #[arg(long, short, value_name = "SECONDS", value_parser = interval)]
+    interval: Option<Duration>,
+    /// With --count: print the N events that happened most
+    #[arg(long, value_name = "N", requires = "count")]
+    top: Option<usize>,
     /// Print one JSON object a line
     #[arg(long, short)]
     json: bool,
+    /// Write to this file what is traced, apart from what the command prints
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Print in the kernel's own words: flags, enums and functions by their names
-    #[arg(long, short = 'P', conflicts_with_all = ["json", "fields", "count", "hist"])]
+    #[arg(long, short = 'P', conflicts_with_all = ["fields", "count", "hist"])]
     pretty: bool,
+    /// How to print times
+    #[arg(long, short, value_name = "HOW", default_value = "boot")]
+    time: Time,
+    /// Print how long each system call took, where both of its events are traced
+    #[arg(long, short = 'T')]
+    durations: bool,
     /// End after so many seconds
     #[arg(long, short, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
@@ -58,20 +80,37 @@ pub(crate) struct Arguments {
     /// Print at most so many bytes of a string or of data
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     data: u32,
-    /// Which events: syscalls:sys_enter_unlinkat, sched:*, …
-    #[arg(value_name = "EVENT", required = true)]
-    events: Vec<EventPattern>,
+    /// Which events, and what of each: syscalls:sys_enter_unlinkat, sched:*,
+    /// syscalls:sys_exit_openat{ret}/ret < 0/
+    #[arg(value_name = "EVENT[{FIELD,…}][/FILTER/]", required = true)]
+    events: Vec<Target>,
     /// Run this command, trace it and its descendants, and end with it
     #[arg(last = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    command: Vec<OsString>,
+}
+
+/// How times are printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Time {
+    /// Seconds since the kernel booted
+    Boot,
+    /// The time of day
+    Wall,
+    /// Seconds since the record before
+    Delta,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   tracepoints attach syscalls:sys_enter_unlinkat --fields pid,comm,pathname -- rm file
   tracepoints attach sched:sched_process_exec --duration 10
-  tracepoints attach 'syscalls:sys_enter_*' --count --pid 1234
-  tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file";
+  tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
+  tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
+  tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file
+
+Exit status: of COMMAND, where there is one: 128 + N where signal N ended it, 127 where it
+cannot be found, 126 where it cannot be run; 0 where --duration or --max ended it. Else 0,
+1 where something failed, 2 for wrong arguments.";
 
 /// `0.5`, `10`.
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -79,59 +118,93 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+fn interval(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("longer than 0".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
-    output::run(false, |out| attach(arguments, out))
+    output::run(false, |out| {
+        let Some(path) = &arguments.output else {
+            return attach(arguments, out);
+        };
+        let failed = |error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()));
+        let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+        let code = attach(arguments, &mut file)?;
+        file.flush().map_err(failed)?;
+        Ok(code)
+    })
 }
 
 fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let stopped = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stopped))?;
-    }
+    let mut run = Run::new(arguments.duration, arguments.pid)?;
     raise_file_limit();
     let kernel = Kernel::live().map_err(live_failure)?;
-    let names = kernel.select(&arguments.events)?;
-    let events = names
-        .names()
+    let patterns: Vec<EventPattern> = arguments
+        .events
         .iter()
-        .map(|name| kernel.tracepoint(name))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|target| target.pattern.clone())
+        .collect();
+    let names = select(&kernel, &patterns)?;
+    let events = tracepoints(&kernel, &names)?;
     let command = Suspended::start(&arguments.command)?;
-    let builder = builder(arguments, &events, command.as_ref());
-    let mut run = Run {
-        json: arguments.json,
-        pretty: None,
-        max: arguments.max,
-        end: arguments
-            .duration
-            .and_then(|duration| Instant::now().checked_add(duration)),
-        stopped,
-        command: None,
-        out,
-    };
-    if arguments.count {
-        let counter = builder.count()?;
-        run.begin(command, events.len())?;
-        run.until_end()?;
-        run.counts(&counter)?;
-        run.losses(counter.losses()?)?;
-    } else if let Some(field) = &arguments.hist {
-        let histogram = builder.histogram(field)?;
-        run.begin(command, events.len())?;
-        run.until_end()?;
-        run.histograms(&histogram, field)?;
-        run.losses(histogram.losses()?)?;
-    } else {
-        if arguments.pretty {
-            run.pretty = Some(PrettyPrinter::new(&events)?);
-        }
-        let mut probe = builder.attach()?;
-        run.begin(command, events.len())?;
-        let count = run.records(&mut probe)?;
-        say!("{}", plural(count, "record", "s"));
-        run.losses(probe.losses()?)?;
+    if let Some(pid) = arguments.pid
+        && cfg!(target_pointer_width = "64")
+        && names
+            .names()
+            .iter()
+            .any(|name| name.category() == "syscalls")
+        && run::is_compat(pid)
+    {
+        say!(
+            "process {pid} is of 32 bits, whose system calls syscalls:* do not see; \
+             raw_syscalls:* do, by number"
+        );
     }
-    Ok(ExitCode::SUCCESS)
+    let mut json = JsonRows::where_wanted(arguments.json, &Identity::live())?;
+    let builder = builder(arguments, &events, command.as_ref());
+    let progress = Progress::new(
+        &format!("attaching to {} events", events.len()),
+        events.len(),
+    );
+    let losses = if arguments.count || arguments.hist.is_some() {
+        let tally = tally::Tally::attach(&builder, arguments.hist.as_deref(), arguments.top)
+            .map_err(|error| explained(error, arguments))?;
+        progress.end();
+        run.begin(command, events.len())?;
+        let interval = arguments.interval;
+        run.until_end(interval, || tally.print(&mut json, interval.is_some(), out))?;
+        tally.print(&mut json, interval.is_some(), out)?;
+        tally.losses()?
+    } else {
+        let mut probe = builder
+            .attach()
+            .map_err(|error| explained(error, arguments))?;
+        progress.end();
+        let mut lines = Lines::new(arguments, &events, json.as_mut())?;
+        run.begin(command, events.len())?;
+        let count = lines.print(&mut probe, &mut run, out)?;
+        out.flush()?;
+        say!("{}", plural(count, "record", "s"));
+        probe.losses()?
+    };
+    let losses = run::losses(&losses);
+    if let Some(json) = &mut json
+        && !losses.is_empty()
+    {
+        let losses = losses.clone();
+        json.write(&LossesRow { losses }, out)?;
+    }
+    run::report(&losses, out)?;
+    Ok(run.finish())
+}
+
+fn tracepoints(kernel: &Kernel, names: &Events) -> Result<Vec<Tracepoint>, Failure> {
+    let names = names.names().iter();
+    let found = names.map(|name| kernel.tracepoint(name));
+    Ok(found.collect::<Result<_, _>>()?)
 }
 
 fn builder(
@@ -146,6 +219,18 @@ fn builder(
     if let Some(filter) = &arguments.filter {
         builder = builder.filter(filter.clone());
     }
+    // What is said last of an event counts.
+    for target in &arguments.events {
+        let names = events.iter().map(Tracepoint::name);
+        for name in names.filter(|name| target.pattern.matches(name)) {
+            if let Some(fields) = &target.fields {
+                builder = builder.fields_of(name, fields);
+            }
+            if let Some(filter) = &target.filter {
+                builder = builder.filter_of(name, filter.clone());
+            }
+        }
+    }
     match (arguments.pid, command.and_then(Suspended::pid)) {
         (_, Some(command)) => builder.process_tree(command),
         (Some(pid), None) if arguments.children => builder.process_tree(pid),
@@ -154,160 +239,25 @@ fn builder(
     }
 }
 
-/// What goes on while the programs are attached.
-struct Run<'a> {
-    json: bool,
-    pretty: Option<PrettyPrinter>,
-    max: Option<u64>,
-    end: Option<Instant>,
-    stopped: Arc<AtomicBool>,
-    command: Option<Child>,
-    out: &'a mut dyn Write,
-}
-
-impl Run<'_> {
-    fn begin(&mut self, command: Option<Suspended>, events: usize) -> Result<(), Failure> {
-        match command {
-            Some(command) => self.command = command.resume()?,
-            None => say!(
-                "attached to {}, Ctrl-C ends",
-                plural(events as u64, "event", "s")
-            ),
-        }
-        Ok(())
-    }
-
-    fn is_over(&mut self) -> Result<bool, Failure> {
-        if self.stopped.load(Ordering::Relaxed) || self.end.is_some_and(|end| Instant::now() >= end)
-        {
-            return Ok(true);
-        }
-        match &mut self.command {
-            Some(command) => Ok(command.try_wait()?.is_some()),
-            None => Ok(false),
-        }
-    }
-
-    /// How long to wait before looking again.
-    fn pause(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_millis(50);
-        match self.end {
-            Some(end) => end.saturating_duration_since(Instant::now()).min(LONGEST),
-            None => LONGEST,
-        }
-    }
-
-    fn until_end(&mut self) -> Result<(), Failure> {
-        while !self.is_over()? {
-            std::thread::sleep(self.pause());
-        }
-        Ok(())
-    }
-
-    fn records(&mut self, probe: &mut Probe) -> Result<u64, Failure> {
-        let mut count = 0;
-        let mut line = String::new();
-        let screen = Screen::of_stdout();
-        loop {
-            // Asked first: what happened before the end is still to be read.
-            let over = self.is_over()?;
-            for record in probe.records() {
-                if self.max.is_some_and(|max| count >= max) {
-                    return Ok(count);
-                }
-                match &self.pretty {
-                    _ if self.json => serde_json::to_writer(&mut *self.out, &record)?,
-                    None => write!(self.out, "{record}")?,
-                    Some(pretty) => {
-                        line.clear();
-                        pretty.print(&record, &mut line);
-                        write!(self.out, "{}", screen.show(&line))?;
-                    }
-                }
-                writeln!(self.out)?;
-                count += 1;
-            }
-            self.out.flush()?;
-            if over || self.max.is_some_and(|max| count >= max) {
-                return Ok(count);
-            }
-            probe.wait(Some(self.pause()))?;
-        }
-    }
-
-    fn counts(&mut self, counter: &Counter) -> Result<(), Failure> {
-        let mut counts = counter.counts()?;
-        counts.sort_by_key(|(event, count)| (std::cmp::Reverse(*count), (*event).clone()));
-        let all = counts.len();
-        if !self.json && all > 1 {
-            counts.retain(|(_, count)| *count > 0);
-        }
-        let silent = all - counts.len();
-        let width = counts.iter().map(|(_, count)| count.to_string().len());
-        let width = width.max().unwrap_or(0);
-        for (event, count) in counts {
-            match self.json {
-                true => writeln!(self.out, "{}", json!({"event": event, "count": count}))?,
-                false => writeln!(self.out, "{count:>width$}  {event}")?,
-            }
-        }
-        if silent > 0 {
-            let events = plural(silent as u64, "event", "s");
-            say!("{events} did not happen");
-        }
-        Ok(())
-    }
-
-    fn histograms(&mut self, histogram: &Histogram, field: &str) -> Result<(), Failure> {
-        for (event, buckets) in histogram.buckets()? {
-            if self.json {
-                let line = json!({"event": event, "field": field, "buckets": buckets});
-                writeln!(self.out, "{line}")?;
-                continue;
-            }
-            writeln!(self.out, "{event} {field}")?;
-            let most = buckets.iter().map(|bucket| bucket.count).max().unwrap_or(0);
-            for bucket in buckets {
-                /// How long the longest bar is.
-                const BAR: u64 = 40;
-                let bar = "@".repeat((bucket.count * BAR).div_ceil(most.max(1)) as usize);
-                writeln!(
-                    self.out,
-                    "  {:<24} {:>10} |{bar:<40}|",
-                    values(&bucket),
-                    bucket.count
-                )?;
-            }
-        }
-        Ok(())
-    }
-
-    fn losses(&mut self, losses: Losses) -> Result<(), Failure> {
-        self.out.flush()?;
-        if losses.is_empty() {
-            return Ok(());
-        }
-        let kinds = BTreeMap::from([
-            ("records lost, the ring buffer was full", losses.full),
-            (
-                "events skipped, another program ran on the CPU",
-                losses.skipped,
-            ),
-            ("tasks that could not be followed", losses.untracked_tasks),
-        ]);
-        for (kind, count) in kinds.iter().filter(|(_, count)| **count > 0) {
-            say!("{count} {kind}");
-        }
-        Ok(())
-    }
-}
-
-/// `[16, 31]`: what lies between two powers of two.
-fn values(bucket: &Bucket) -> String {
-    match bucket.values() {
-        None => "(.., 0)".to_owned(),
-        Some(values) if values.start() == values.end() => format!("[{}]", values.start()),
-        Some(values) => format!("[{}, {}]", values.start(), values.end()),
+/// The error, and what many stumble over.
+fn explained(error: tracepoints::probe::ProbeError, arguments: &Arguments) -> Failure {
+    let of_targets = arguments.events.iter().flat_map(|target| {
+        let fields = target.fields.iter().flatten().cloned();
+        fields.chain(target.filter.iter().map(Filter::to_string))
+    });
+    let fields = arguments.fields.iter().flatten().cloned();
+    let filter = arguments.filter.iter().map(Filter::to_string);
+    let mut words = fields
+        .chain(filter)
+        .chain(arguments.hist.clone())
+        .chain(of_targets);
+    let failure = Failure::from(error);
+    match words.any(|word| word.contains("common_")) {
+        true => Failure::Other(format!(
+            "{failure}\n  common_* fields are in the kernel's records only: a program gets a \
+             pointer of the kernel's in their place; the task's are pid, tid, comm and cpu"
+        )),
+        false => failure,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,17 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracepoints::record::ring::{Lost, PageLayout};
 use tracepoints::{
-    ByteOrder, EventName, EventPattern, Kernel,
-    kernel::Events,
+    ByteOrder, EventPattern, Kernel,
     text::{FlagColumns, TaskNames},
 };
 
+use super::instance::{Instance, about};
 use super::print::Printer;
-use crate::output::{Failure, say, with_causes};
+use crate::kernel::{Identity, live_failure};
+use crate::output::{Failure, JsonRows, say, with_causes};
+use crate::select::select;
 
 /// How long to wait where nothing came.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,8 +38,8 @@ pub(crate) fn trace(
         .map(|pattern| pattern.parse())
         .collect::<Result<_, _>>()
         .map_err(tracepoints::Error::Name)?;
-    let kernel = Kernel::live()?;
-    let selected = kernel.select(&patterns)?;
+    let kernel = Kernel::live().map_err(live_failure)?;
+    let selected = select(&kernel, &patterns)?;
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
 
@@ -56,6 +56,8 @@ pub(crate) fn trace(
     let layout = layout.map_err(|error| Failure::Other(with_causes(&error)))?;
     let mut buffers = instance.buffers(layout)?;
     instance.choose_processes(pids)?;
+    // For `pid`, which JSON has; not all kernels know it.
+    let _ = instance.write("options/record-tgid", "1");
     instance.enable(&selected)?;
     say!(
         "tracing {} in {}; Ctrl-C ends it",
@@ -66,6 +68,8 @@ pub(crate) fn trace(
         instance.path.display()
     );
 
+    let is_json = json;
+    let json = JsonRows::where_wanted(is_json, &Identity::live())?;
     let mut printer = Printer::new(&kernel, &events, columns, json, out);
     printer.addresses = kernel.addresses()?;
     let mut queue = Queue::default();
@@ -92,6 +96,9 @@ pub(crate) fn trace(
         let ready = queue.ready(if is_last { None } else { Some(limit) });
         if !ready.is_empty() {
             printer.names = saved_names(kernel.tracefs());
+            if is_json {
+                printer.processes = super::saved_processes(&kernel);
+            }
         }
         for event in ready {
             printer.lost(event.cpu, event.lost)?;
@@ -186,7 +193,7 @@ impl Queue {
 }
 
 /// One CPU's part of the ring buffer.
-struct Buffer {
+pub(super) struct Buffer {
     cpu: u32,
     path: PathBuf,
     file: File,
@@ -197,6 +204,21 @@ struct Buffer {
 }
 
 impl Buffer {
+    pub(super) fn new(cpu: u32, path: PathBuf, file: File, page_size: usize) -> Self {
+        Self {
+            cpu,
+            path,
+            file,
+            page: vec![0; page_size],
+            lost: None,
+            last: 0,
+        }
+    }
+
+    pub(super) fn cpu(&self) -> u32 {
+        self.cpu
+    }
+
     /// Reads the next page; whether there is one.
     fn fill(&mut self) -> Result<bool, Failure> {
         loop {
@@ -216,112 +238,4 @@ impl Buffer {
             }
         }
     }
-}
-
-/// An instance of tracefs: a ring buffer with events of its own. It is gone when
-/// this is dropped.
-struct Instance {
-    path: PathBuf,
-    is_there: bool,
-}
-
-impl Instance {
-    fn make(tracefs: &Path) -> Result<Self, Failure> {
-        let name = format!("decode-{}", std::process::id());
-        let path = tracefs.join("instances").join(name);
-        fs::create_dir(&path).map_err(|error| about(&path, error))?;
-        Ok(Self {
-            path,
-            is_there: true,
-        })
-    }
-
-    fn read(&self, file: &str) -> Result<String, Failure> {
-        let path = self.path.join(file);
-        // The kernel gives header_page whole or cut off, but never in parts.
-        let mut text = String::with_capacity(1 << 16);
-        let read = File::open(&path).and_then(|mut file| file.read_to_string(&mut text));
-        read.map_err(|error| about(&path, error))?;
-        Ok(text)
-    }
-
-    fn write(&self, file: &str, text: &str) -> Result<(), Failure> {
-        let path = self.path.join(file);
-        // What is not there cannot be made, and is not to be.
-        let file = File::options().write(true).open(&path);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| about(&path, error))
-    }
-
-    /// Chooses whose events are traced: those of these processes and what they
-    /// start, or of all but this program, whose printing would be traced and
-    /// printed without end.
-    fn choose_processes(&self, pids: &[u32]) -> Result<(), Failure> {
-        if !pids.is_empty() {
-            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-            self.write("options/event-fork", "1")?;
-            return self.write("set_event_pid", &pids.join(" "));
-        }
-        // Linux 5.8 and later.
-        let file = "set_event_notrace_pid";
-        match self.path.join(file).exists() {
-            true => self.write(file, &std::process::id().to_string()),
-            false => Ok(()),
-        }
-    }
-
-    fn enable(&self, events: &Events) -> Result<(), Failure> {
-        let file = |name: &EventName| format!("events/{}/{}/enable", name.category(), name.event());
-        events
-            .into_iter()
-            .try_for_each(|name| self.write(&file(name), "1"))
-    }
-
-    fn buffers(&self, layout: PageLayout) -> Result<Vec<Buffer>, Failure> {
-        let dir = self.path.join("per_cpu");
-        let entries = fs::read_dir(&dir).map_err(|error| about(&dir, error))?;
-        let mut buffers = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|error| about(&dir, error))?;
-            let name = entry.file_name();
-            let Some(cpu) = super::cpu_of(Path::new(&name)) else {
-                continue;
-            };
-            let path = entry.path().join("trace_pipe_raw");
-            let file = File::options()
-                .read(true)
-                .custom_flags(OFlags::NONBLOCK.bits() as i32)
-                .open(&path);
-            buffers.push(Buffer {
-                cpu,
-                file: file.map_err(|error| about(&path, error))?,
-                path,
-                page: vec![0; layout.page_size()],
-                lost: None,
-                last: 0,
-            });
-        }
-        buffers.sort_by_key(|buffer| buffer.cpu);
-        Ok(buffers)
-    }
-
-    /// Removes it, saying so where that cannot be.
-    fn remove(mut self) -> Result<(), Failure> {
-        self.is_there = false;
-        fs::remove_dir(&self.path).map_err(|error| about(&self.path, error))
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        if self.is_there
-            && let Err(error) = fs::remove_dir(&self.path)
-        {
-            say!("{}: {error}", self.path.display());
-        }
-    }
-}
-
-fn about(path: &Path, error: io::Error) -> Failure {
-    Failure::Other(format!("{}: {error}", path.display()))
 }

@@ -2,9 +2,12 @@
 //! `trace_pipe_raw`, or those of the running kernel as they come.
 
 #[cfg(target_os = "linux")]
+pub(crate) mod instance;
+#[cfg(target_os = "linux")]
 mod live;
 mod print;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +20,7 @@ use tracepoints::text::TaskNames;
 use tracepoints::{ByteOrder, EventPattern, Kernel};
 
 use crate::kernel::KernelChoice;
-use crate::output::{self, Failure, say, with_causes};
+use crate::output::{self, Failure, JsonRows, say, with_causes};
 
 /// Print what the kernel traced, as its own trace file does
 #[derive(Args)]
@@ -147,8 +150,13 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     };
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
-    let mut printer = Printer::new(kernel, &events, kernel.flag_columns()?, arguments.json, out);
+    let json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
+    let mut printer = Printer::new(kernel, &events, kernel.flag_columns()?, json, out);
     printer.names = saved_names(kernel, &files);
+    printer.processes = match beside(&files, "saved_tgids") {
+        Some(text) => processes(&text),
+        None => saved_processes(kernel),
+    };
     printer.addresses = kernel.addresses()?;
     if let Some(path) = &arguments.kallsyms {
         let symbols = fs::read(path)
@@ -205,6 +213,21 @@ fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
             TaskNames::default()
         }),
     }
+}
+
+/// Which process each thread is of, from the kernel's tracefs.
+fn saved_processes(kernel: &Kernel) -> HashMap<i32, u32> {
+    let text = fs::read(kernel.tracefs().join("saved_tgids")).unwrap_or_default();
+    processes(&String::from_utf8_lossy(&text))
+}
+
+/// Reads the text of `saved_tgids`: a thread and its process on each line.
+fn processes(saved_tgids: &str) -> HashMap<i32, u32> {
+    let entry = |line: &str| {
+        let (tid, pid) = line.split_once(' ')?;
+        Some((tid.parse().ok()?, pid.trim().parse().ok()?))
+    };
+    saved_tgids.lines().filter_map(entry).collect()
 }
 
 /// A file that was saved with the pages.

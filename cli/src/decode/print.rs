@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::Write;
 
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
 use tracepoints::record::ring::Lost;
 use tracepoints::{
     EventName, EventPattern, Kernel, Record, Renderer,
@@ -14,7 +12,8 @@ use tracepoints::{
     text::{Addresses, FlagColumns, TaskNames, TraceContext},
 };
 
-use crate::output::{Failure, Screen, say, with_causes};
+use crate::output::{Failure, JsonRows, Screen, say, with_causes};
+use crate::row::{AddressFields, EventRow, FieldMap, LossesRow, LostRow};
 
 pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
@@ -26,7 +25,13 @@ pub(crate) struct Printer<'a> {
     renderers: HashMap<u32, Option<Renderer>>,
     /// Which events to print; all without any.
     pub(crate) only: Vec<EventPattern>,
-    json: bool,
+    json: Option<JsonRows>,
+    address_fields: AddressFields,
+    /// Which process a thread is of, where the kernel saved it.
+    pub(crate) processes: HashMap<i32, u32>,
+    /// How many events were lost, as far as the kernel says it.
+    lost: u64,
+    is_any_lost: bool,
     out: &'a mut dyn Write,
     screen: Screen,
     text: String,
@@ -35,45 +40,12 @@ pub(crate) struct Printer<'a> {
     failures: BTreeMap<String, usize>,
 }
 
-/// A line as JSON.
-#[derive(Serialize)]
-struct Row<'a> {
-    /// Nanoseconds.
-    timestamp: u64,
-    cpu: u32,
-    pid: i32,
-    command: &'a str,
-    flags: String,
-    event: &'a EventName,
-    fields: Fields<'a>,
-    text: &'a str,
-}
-
-struct Fields<'a>(Record<'a>);
-
-impl Serialize for Fields<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (field, value) in self.0.fields() {
-            map.serialize_entry(field.name(), &value.ok())?;
-        }
-        map.end()
-    }
-}
-
-#[derive(Serialize)]
-struct LostRow {
-    cpu: u32,
-    /// How many, where the kernel says it.
-    lost: Option<u64>,
-}
-
 impl<'a> Printer<'a> {
     pub(crate) fn new(
         kernel: &'a Kernel,
         events: &'a EventsById,
         columns: FlagColumns,
-        json: bool,
+        json: Option<JsonRows>,
         out: &'a mut dyn Write,
     ) -> Self {
         Self {
@@ -85,6 +57,10 @@ impl<'a> Printer<'a> {
             renderers: HashMap::new(),
             only: Vec::new(),
             json,
+            address_fields: AddressFields::default(),
+            processes: HashMap::new(),
+            lost: 0,
+            is_any_lost: false,
             out,
             screen: Screen::of_stdout(),
             text: String::new(),
@@ -126,7 +102,7 @@ impl<'a> Printer<'a> {
                 return Ok(());
             }
         };
-        if !self.json {
+        let Some(json) = &mut self.json else {
             let text = &self.text;
             self.line.clear();
             let _ = match has_own_form(event) {
@@ -135,20 +111,32 @@ impl<'a> Printer<'a> {
             };
             writeln!(self.out, "{}", self.screen.show(&self.line))?;
             return Ok(());
-        }
-        let row = Row {
-            timestamp,
-            cpu,
-            pid: context.pid(),
-            command: context.command(),
-            flags: context.flags().to_string(),
-            event,
-            fields: Fields(record),
-            text: &self.text,
         };
-        serde_json::to_writer(&mut *self.out, &row)?;
-        writeln!(self.out)?;
-        Ok(())
+        let tid = context.pid();
+        let is_known = |comm: &&str| !matches!(*comm, "<...>" | "<XXX>");
+        let values = record.fields();
+        let row = EventRow {
+            timestamp_ns: timestamp,
+            cpu,
+            pid: match tid {
+                0 => Some(0),
+                tid => self.processes.get(&tid).copied(),
+            },
+            tid: tid as u32,
+            comm: Some(context.command()).filter(is_known),
+            event,
+            fields: FieldMap {
+                values: values
+                    .map(|(field, value)| (field.name(), value.ok()))
+                    .collect(),
+                addresses: self.address_fields.of(event, record.format()),
+            },
+            cut: Vec::new(),
+            unreadable: BTreeMap::new(),
+            flags: Some(context.flags().to_string()),
+            text: Some(&self.text),
+        };
+        json.write(&row, self.out)
     }
 
     fn failed(&mut self, why: String) {
@@ -162,13 +150,12 @@ impl<'a> Printer<'a> {
             Some(Lost::Events(count)) => Some(count),
             Some(_) => None,
         };
-        match (self.json, count) {
-            (true, lost) => {
-                serde_json::to_writer(&mut *self.out, &LostRow { cpu, lost })?;
-                writeln!(self.out)?;
-            }
-            (false, Some(count)) => writeln!(self.out, "CPU:{cpu} [LOST {count} EVENTS]")?,
-            (false, None) => writeln!(self.out, "CPU:{cpu} [LOST EVENTS]")?,
+        self.is_any_lost = true;
+        self.lost += count.unwrap_or(0);
+        match (&mut self.json, count) {
+            (Some(json), lost) => json.write(&LostRow { cpu, lost }, self.out)?,
+            (None, Some(count)) => writeln!(self.out, "CPU:{cpu} [LOST {count} EVENTS]")?,
+            (None, None) => writeln!(self.out, "CPU:{cpu} [LOST EVENTS]")?,
         }
         Ok(())
     }
@@ -179,6 +166,12 @@ impl<'a> Printer<'a> {
 
     /// Says what could not be printed; whether there was any.
     pub(crate) fn finish(&mut self) -> Result<bool, Failure> {
+        if self.is_any_lost
+            && let Some(json) = &mut self.json
+        {
+            let losses = BTreeMap::from([("events", self.lost)]);
+            json.write(&LossesRow { losses }, self.out)?;
+        }
         self.flush()?;
         for (why, count) in &self.failures {
             let records = if *count == 1 { "record" } else { "records" };

@@ -16,8 +16,10 @@ use tracepoints::{
     kernel::Events, layout::Slot,
 };
 
-use crate::kernel::KernelChoice;
-use crate::output::{self, Failure, say};
+use crate::by_btf;
+use crate::kernel::{Chosen, KernelChoice};
+use crate::output::{self, Failure, JsonRows, say};
+use crate::select::select;
 
 /// Show all that is known of a tracepoint: its context struct, sections and fields
 #[derive(Args)]
@@ -29,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(long, short)]
     json: bool,
     /// Show the arguments raw_tp and tp_btf programs get
-    #[arg(long, conflicts_with_all = ["json", "emit"])]
+    #[arg(long, conflicts_with = "emit")]
     raw: bool,
     /// Print source text to paste instead
     #[arg(long, short, value_name = "WHAT", conflicts_with = "json")]
@@ -144,21 +146,30 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    if arguments.raw
+        && let Some(kernel) = arguments.kernel.btf_alone()
+    {
+        return by_btf::format(&kernel, &arguments.patterns, arguments.json, out);
+    }
     let chosen = arguments.kernel.open(|kernel| kernel)?;
     let kernel = chosen.kernel;
+    let mut json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
     if arguments.raw {
-        return write_raw(kernel, &arguments.patterns, out);
+        return write_raw(kernel, &arguments.patterns, json.as_mut(), out);
     }
-    let names = kernel.select(&arguments.patterns)?;
+    let names = select(kernel, &arguments.patterns)?;
     if let Some(emit) = arguments.emit {
-        return write_emitted(kernel, &names, emit, out);
+        return write_emitted(&chosen, &names, emit, out);
     }
     let mut code = ExitCode::SUCCESS;
     let mut is_first = true;
     for name in &names {
         let described = kernel.tracepoint(name).and_then(|tracepoint| {
             let description = Description::of(&tracepoint)?;
-            Ok(write(&description, arguments.json, &mut is_first, out))
+            Ok(match &mut json {
+                Some(json) => json.write(&description, out),
+                None => write_text(&description, &mut is_first, out),
+            })
         });
         match described {
             Ok(written) => written?,
@@ -168,17 +179,11 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     Ok(code)
 }
 
-fn write(
+fn write_text(
     description: &Description<'_>,
-    json: bool,
     is_first: &mut bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    if json {
-        serde_json::to_writer(&mut *out, description)?;
-        writeln!(out)?;
-        return Ok(());
-    }
     if !std::mem::take(is_first) {
         writeln!(out)?;
     }
@@ -189,25 +194,36 @@ fn write(
 fn write_raw(
     kernel: &Kernel,
     patterns: &[EventPattern],
+    mut json: Option<&mut JsonRows>,
     out: &mut dyn Write,
 ) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    let mut write = |raw: &RawTracepoint, out: &mut dyn Write| match &mut json {
+        Some(json) => json.write(raw, out),
+        None => write_raw_tracepoint(raw, out),
+    };
     for pattern in patterns {
         // A tracepoint without an event has a name, and no category.
         if let Ok(raw) = kernel.raw_tracepoint(&pattern.to_string()) {
-            write_raw_tracepoint(&raw, out)?;
+            write(&raw, out)?;
             continue;
         }
-        for name in &kernel.select(std::slice::from_ref(pattern))? {
-            match kernel.tracepoint(name)?.raw()? {
-                Some(raw) => write_raw_tracepoint(&raw, out)?,
-                None => say!("{name}: BTF has no raw tracepoint behind it"),
+        for name in &select(kernel, std::slice::from_ref(pattern))? {
+            let raw = kernel.tracepoint(name).and_then(|event| event.raw());
+            match raw {
+                Ok(Some(raw)) => write(&raw, out)?,
+                Ok(None) => say!("{name}: BTF has no raw tracepoint behind it"),
+                Err(error) => output::step_over(error, &mut code)?,
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
-fn write_raw_tracepoint(raw: &RawTracepoint, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn write_raw_tracepoint(
+    raw: &RawTracepoint,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let [raw_tp, tp_btf] = raw.sections();
     writeln!(out, "{raw}")?;
     writeln!(out, "  home  {}", raw.home())?;
@@ -222,7 +238,7 @@ fn write_raw_tracepoint(raw: &RawTracepoint, out: &mut dyn Write) -> Result<(), 
 
 /// The events' contexts as source text.
 fn write_emitted(
-    kernel: &Kernel,
+    chosen: &Chosen,
     names: &Events,
     what: Emit,
     out: &mut dyn Write,
@@ -234,8 +250,9 @@ fn write_emitted(
     });
     let mut module = RustModule::new();
     let mut constants = String::new();
+    let mut json = JsonRows::of(&chosen.identity)?;
     for name in names {
-        let tracepoint = kernel.tracepoint(name)?;
+        let tracepoint = chosen.kernel.tracepoint(name)?;
         match what {
             Emit::C | Emit::Core => {
                 header.add(&tracepoint)?;
@@ -250,9 +267,9 @@ fn write_emitted(
             Emit::Json => {
                 let context = tracepoint.context()?;
                 let layout = context.layout()?;
-                let line =
+                let row =
                     serde_json::json!({ "event": name, "context": context, "layout": layout });
-                writeln!(out, "{line}")?;
+                json.write(&row, out)?;
             }
         }
     }

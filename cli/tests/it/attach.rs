@@ -69,7 +69,7 @@ fn attach_traces_a_command() {
     );
     let (_, said, status) = attach(&["sched:sched_process_exec", "--", "/no/such/program"]);
     assert!(said.contains("/no/such/program: No such file"), "{said}");
-    assert!(status.success());
+    assert_eq!(status.code(), Some(127));
 
     let refused = |arguments: &[&str]| {
         let (out, said, status) = attach(arguments);

@@ -19,9 +19,12 @@ pub(crate) fn tracepoints(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a subcommand on a captured kernel.
+/// Runs a subcommand on a captured kernel; a fixture is named as below the repository.
 pub(crate) fn run(subcommand: &str, root: &Path, arguments: &[&str]) -> Output {
+    let repository = crate::support::repository();
     let mut command = tracepoints(&[subcommand]);
+    let root = root.strip_prefix(repository).unwrap_or(root);
+    command.current_dir(repository);
     command.arg("--root").arg(root).args(arguments);
     command.output().expect("it runs")
 }

@@ -82,7 +82,9 @@ fn list_as_json_is_one_object_a_line() {
             r#"{"event":"sched:sched_process_exit","category":"sched","name":"sched_process_exit","id":305,"#,
             r#""section":"tracepoint/sched/sched_process_exit","context":{"#,
             r#""struct":"trace_event_raw_sched_process_exit","class":"sched_process_exit","#,
-            r#""evidence":"named","home":"vmlinux","candidates":[]}}"#,
+            r#""evidence":"named","home":"vmlinux","candidates":[]},"#,
+            r#""kernel":{"release":"6.18.15+deb13-cloud-amd64","architecture":"x86_64","#,
+            r#""source":"tests/fixtures/6.18.15-x86_64"}}"#,
             "\n"
         )
     );

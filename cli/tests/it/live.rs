@@ -126,8 +126,9 @@ fn without_tracefs_it_says_what_to_do() {
     assert_eq!(stdout(&output), "");
     assert_eq!(
         stderr(&output),
-        "tracepoints: tracefs is not mounted: mount it as root, `mount -t tracefs tracefs /sys/kernel/tracing`, \
-        or use --demo to look at the captured kernel that comes with this command\n"
+        "tracepoints: tracefs is not mounted: mount it as root, `mount -t tracefs tracefs /sys/kernel/tracing`\n  \
+        list --raw and format --raw show what everyone may read, the kernel's BTF; \
+        --demo shows the captured kernel that comes with this command\n"
     );
 }
 
@@ -229,7 +230,7 @@ wait $traced
 eval "$END"
 status=0; wait $decode || status=$?
 cat printed; echo ==; cat $own/trace; echo ==; cat said
-[ ! -e $T/instances/decode-$decode ]
+[ ! -e $T/instances/tracepoints-decode-$decode ]
 exit $status
 "#;
 
@@ -311,7 +312,7 @@ head=$!
 until grep -q 'Ctrl-C ends it' said; do sleep 0.05; done
 until ! kill -0 $decode 2> gone; do cat /proc/version > version; sleep 0.05; done
 wait $decode; wait $head
-[ ! -e /sys/kernel/tracing/instances/decode-$decode ]",
+[ ! -e /sys/kernel/tracing/instances/tracepoints-decode-$decode ]",
         dir.path().display()
     );
     let Some(output) = in_namespace(&script) else {
@@ -328,7 +329,7 @@ fn decode_of_what_cannot_be_traced() {
         "{MOUNT}for event in ftrace:print sched:sched_swich; do
 \"$TRACEPOINTS\" decode --live $event & decode=$!
 wait $decode && exit 3
-[ ! -e /sys/kernel/tracing/instances/decode-$decode ]
+[ ! -e /sys/kernel/tracing/instances/tracepoints-decode-$decode ]
 done"
     );
     let Some(output) = in_namespace(&script) else {

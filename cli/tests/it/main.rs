@@ -18,5 +18,10 @@ mod generated;
 mod list_format;
 #[cfg(target_os = "linux")]
 mod live;
+#[cfg(target_os = "linux")]
+mod processes;
 mod raw;
 mod readme;
+mod schema;
+#[cfg(target_os = "linux")]
+mod unprivileged;
