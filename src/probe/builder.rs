@@ -8,6 +8,7 @@ use aya_obj::generated::bpf_map_type;
 
 use super::attach::{Attachments, unattachable};
 use super::attached::Attached;
+use super::constants;
 use super::error::ProbeError;
 use super::plan::{EventPlan, Keep};
 use super::program::{self, Action, BUCKETS, Tasks};
@@ -288,7 +289,9 @@ impl ProbeBuilder {
         let bound = match &filter {
             None => None,
             Some(filter) => {
-                let bound = filter.bind(event.format());
+                let names_of = |field: &str| event.field_print(field).unwrap_or_default();
+                let constant = |field: &str, name: &str| constants::value(event, field, name);
+                let bound = filter.bind_with(event.format(), &names_of, &constant);
                 Some(bound.map_err(|source| ProbeError::Filter {
                     event: name(),
                     source,

@@ -16,7 +16,7 @@ pub enum ProbeError {
     #[error(transparent)]
     Kernel(Error),
     /// The event has no field of this name.
-    #[error("{event} has no field {field}; it has {}", .fields.join(", "))]
+    #[error("{event} has no field {field}; it has {}, and the task has pid, tid, comm and cpu", .fields.join(", "))]
     NoField {
         /// The event.
         event: EventName,

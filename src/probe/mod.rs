@@ -28,6 +28,7 @@
 mod attach;
 mod attached;
 mod builder;
+mod constants;
 mod error;
 #[cfg(test)]
 mod offline;

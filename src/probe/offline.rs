@@ -13,6 +13,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::constants;
 use super::plan::EventPlan;
 use super::program::{self, Action, BUCKETS, Tasks};
 use super::{FieldValue, PrettyPrinter, ProbeRecord};
@@ -669,6 +670,114 @@ fn is_comparable(field: &Field, format: &Format) -> bool {
         // The strings of a system call are the record's alone.
         _ => field.is_text() && !is_syscall(format),
     }
+}
+
+/// Whether a program with this filter lets this record pass; it is the same in userspace.
+fn passes(tracepoint: &Tracepoint, bytes: &[u8], text: &str) -> bool {
+    let format = tracepoint.format();
+    let record = Record::new(format, bytes, Machine::NATIVE);
+    let filter = Filter::parse(text).expect(text);
+    let names_of = |field: &str| tracepoint.field_print(field).expect("a print fmt");
+    let constant = |field: &str, name: &str| constants::value(tracepoint, field, name);
+    let bound = filter.bind_with(format, &names_of, &constant).expect(text);
+    let context = tracepoint.context().expect("a context");
+    let accesses: Vec<Access<'_>> = Access::of_fields(format, &context)
+        .expect("accesses")
+        .into_iter()
+        .filter_map(|(_, access)| access)
+        .collect();
+    let filter = Some((bound.root(), &*accesses));
+    let action = Action::Count { counts: COUNTS };
+    let program = program::on_event(0, Tasks::All, filter, &action).expect("a program");
+    in_world(|world| {
+        world.counts = vec![0];
+        world.task = Some(task());
+    });
+    run(&program, &mut context_of(&record, &accesses));
+    let passed = in_world(|world| world.counts[0]) == 1;
+    assert_eq!(
+        bound.matches(&record, &task()),
+        Ok(passed),
+        "{text}\n{program}"
+    );
+    passed
+}
+
+#[test]
+fn names_elements_and_fields_in_the_kernel() {
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let event = |name: &str| kernel.tracepoint(name).expect("an event");
+    let number = |bytes: &mut Vec<u8>, at: usize, value: i64| {
+        bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    };
+    // long id, unsigned long args[6].
+    let mut enter = vec![0; 64];
+    number(&mut enter, 8, 3);
+    number(&mut enter, 16, 0o101);
+    number(&mut enter, 24, -1);
+    for (text, expected) in [
+        ("args[0] & O_CREAT", true),
+        ("args[0] & (O_CREAT | O_EXCL) == 64", true),
+        ("args[0] & O_EXCL", false),
+        ("args[1] == 0xffffffffffffffff && args[5] == 0", true),
+        ("id in (1, 2, 3)", true),
+        ("id in (1, 2)", false),
+    ] {
+        assert_eq!(
+            passes(&event("raw_syscalls:sys_enter"), &enter, text),
+            expected,
+            "{text}"
+        );
+    }
+    // int __syscall_nr, and words: dfd, pathname, flag.
+    let mut unlink = vec![0; 48];
+    number(&mut unlink, 16, -100);
+    number(&mut unlink, 32, 0x200);
+    for (text, expected) in [
+        ("dfd == AT_FDCWD && flag == AT_REMOVEDIR", true),
+        ("args[0] == -100 && args[2] & AT_REMOVEDIR", true),
+        ("args[2] > args[0] && flag != dfd", true),
+    ] {
+        assert_eq!(
+            passes(&event("syscalls:sys_enter_unlinkat"), &unlink, text),
+            expected,
+            "{text}"
+        );
+    }
+    let mut exit = vec![0; 24];
+    number(&mut exit, 16, -2);
+    let exits = event("syscalls:sys_exit_unlinkat");
+    assert!(passes(&exits, &exit, "ret == -ENOENT"));
+    assert!(!passes(&exits, &exit, "ret in (-EPERM, -EACCES)"));
+    // char prev_comm[16], pid_t prev_pid, int prev_prio, long prev_state, char next_comm[16].
+    let mut switch = vec![0; 64];
+    switch[8..13].copy_from_slice(b"sleep");
+    switch[24..28].copy_from_slice(&7_i32.to_ne_bytes());
+    switch[28..32].copy_from_slice(&120_i32.to_ne_bytes());
+    number(&mut switch, 32, 2);
+    let switches = event("sched:sched_switch");
+    for (text, expected) in [
+        ("prev_comm ~ \"sl*\"", true),
+        ("prev_comm ~ \"sleep*\" && prev_comm ~ \"sleep\"", true),
+        ("prev_comm ~ \"sleeps*\" || prev_comm ~ \"slee\"", false),
+        ("!(prev_comm ~ \"s*\")", false),
+        ("prev_pid < prev_prio", true),
+        ("prev_state > prev_pid", false),
+    ] {
+        assert_eq!(passes(&switches, &switch, text), expected, "{text}");
+    }
+    // __data_loc char[] filename.
+    let mut exec = vec![0; 40];
+    exec[8..12].copy_from_slice(&(9 << 16 | 20_u32).to_ne_bytes());
+    exec[20..29].copy_from_slice(b"/bin/cat\0");
+    let execs = event("sched:sched_process_exec");
+    assert!(passes(&execs, &exec, "filename ~ \"/bin/*\""));
+    assert!(passes(&execs, &exec, "filename ~ \"/bin/cat*\""));
+    assert!(!passes(
+        &execs,
+        &exec,
+        "filename ~ \"/bin/cat/*\" || filename ~ \"/sbin/*\""
+    ));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use super::plan::{EventPlan, Keep, KeptField, Source, header};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use crate::context::access::{Access, Read};
-use crate::filter::{BoundNode, Comparison, IntegerTest, Subject, TextTest};
+use crate::filter::{
+    BoundNode, Comparison, FieldsTest, IntegerSubject, IntegerTest, Subject, TextTest,
+};
 
 /// The context, all through a program.
 const CONTEXT: Reg = Reg::R6;
@@ -353,34 +355,61 @@ impl Conditions<'_, '_> {
                 self.node(last, then, otherwise, next);
             }
             BoundNode::Integer(test) => self.integer(test, then, otherwise, next),
+            BoundNode::Fields(test) => self.fields(test, then, otherwise, next),
             BoundNode::Text(test) => self.text(test, then, otherwise, next),
         }
     }
 
     fn access(&self, subject: Subject<'_>) -> Option<&Access<'_>> {
         match subject {
-            Subject::Field(field) => self.accesses.iter().find(|access| access.field == field),
+            Subject::Field(field) | Subject::Element { field, .. } => {
+                self.accesses.iter().find(|access| access.field == field)
+            }
             _ => None,
         }
     }
 
-    fn integer(&mut self, test: &IntegerTest<'_>, then: Label, otherwise: Label, next: Next) {
+    /// `dst` = the value, as 64 bits.
+    fn value(&mut self, value: &IntegerSubject<'_>, dst: Reg) {
         let mut word = 8;
-        if let Some(access) = self.access(test.subject) {
-            let source = Source::of(access);
+        if let Some(access) = self.access(value.subject) {
+            let mut source = Source::of(access);
+            if let Subject::Element { offset, size, .. } = value.subject {
+                source.offset += offset;
+                source.size = size;
+                source.is_loadable = false;
+            }
             word = source.size;
-            load(self.asm, source, VALUE);
+            load(self.asm, source, dst);
         } else {
-            match test.subject {
+            match value.subject {
                 Subject::Cpu => self.asm.call(Helper::GetSmpProcessorId),
+                Subject::Uid | Subject::Gid => self.asm.call(Helper::GetCurrentUidGid),
+                Subject::Cgroup => self.asm.call(Helper::GetCurrentCgroupId),
                 _ => self.asm.call(Helper::GetCurrentPidTgid),
             }
-            if test.subject == Subject::Pid {
+            // The process in the high half, and the group.
+            if matches!(value.subject, Subject::Pid | Subject::Gid) {
                 self.asm.alu(Alu::Rsh, Reg::R0, 32);
             }
-            self.asm.mov_reg(VALUE, Reg::R0);
+            self.asm.mov_reg(dst, Reg::R0);
         }
-        narrow(self.asm, VALUE, word, test.size, test.signed);
+        narrow(self.asm, dst, word, value.size, value.signed);
+    }
+
+    fn fields(&mut self, test: &FieldsTest<'_>, then: Label, otherwise: Label, next: Next) {
+        self.value(&test.left, VALUE);
+        self.value(&test.right, SECOND);
+        let (jump, opposite) = jumps(test.comparison, test.is_order_signed());
+        let (jump, to) = match next {
+            Next::Then => (opposite, otherwise),
+            Next::Otherwise => (jump, then),
+        };
+        self.asm.jump_if_reg(jump, VALUE, SECOND, to);
+    }
+
+    fn integer(&mut self, test: &IntegerTest<'_>, then: Label, otherwise: Label, next: Next) {
+        self.value(&test.value, VALUE);
         if let Some(mask) = test.mask {
             self.asm.load_number(Reg::R1, mask as i64);
             self.asm.alu_reg(Alu::And, VALUE, Reg::R1);
@@ -407,6 +436,7 @@ impl Conditions<'_, '_> {
             false => (otherwise, then),
         };
         let is_equal_next = (next == Next::Then) == test.equal;
+        let is_prefix = test.is_prefix;
         // What the string has to be in front of the first zero, in whole words.
         let length = test.text.len() as u32;
         let space = (length + 1).next_multiple_of(8).min(TEXT_SPACE);
@@ -423,7 +453,7 @@ impl Conditions<'_, '_> {
                 self.asm.mov(Reg::R2, 16);
                 self.asm.call(Helper::GetCurrentComm);
                 // Behind the NUL there may be the end of a longer name.
-                self.compare(&test.text, unequal);
+                self.compare(&test.text, is_prefix, unequal);
             }
             Some((Read::Text, source)) => {
                 // An array that is full has no NUL.
@@ -438,7 +468,7 @@ impl Conditions<'_, '_> {
                 self.asm.mov(Reg::R2, copied as i32);
                 self.asm.address(Reg::R3, CONTEXT, source.offset as i32);
                 self.asm.call(Helper::ProbeReadKernel);
-                self.compare(&test.text, unequal);
+                self.compare(&test.text, is_prefix, unequal);
             }
             Some((Read::Located { relative, .. }, source)) => {
                 locate(self.asm, source, relative);
@@ -453,7 +483,7 @@ impl Conditions<'_, '_> {
                 self.asm.mov_reg(Reg::R3, CONTEXT);
                 self.asm.alu_reg(Alu::Add, Reg::R3, VALUE);
                 self.asm.call(Helper::ProbeReadKernel);
-                self.compare(&test.text, unequal);
+                self.compare(&test.text, is_prefix, unequal);
             }
             Some((_, source)) => {
                 load(self.asm, source, Reg::R3);
@@ -461,9 +491,10 @@ impl Conditions<'_, '_> {
                 // One byte more, for a longer string to be told from this.
                 self.asm.mov(Reg::R2, length as i32 + 2);
                 self.asm.call(Helper::ProbeReadUserStr);
-                self.asm
-                    .jump_if(Jump::Ne, Reg::R0, length as i32 + 1, unequal);
-                self.compare(&test.text, unequal);
+                // Of one that begins so, no more than that and a NUL.
+                let jump = if is_prefix { Jump::SLt } else { Jump::Ne };
+                self.asm.jump_if(jump, Reg::R0, length as i32 + 1, unequal);
+                self.compare(&test.text, is_prefix, unequal);
             }
         }
         if !is_equal_next {
@@ -471,10 +502,12 @@ impl Conditions<'_, '_> {
         }
     }
 
-    /// Jumps if the bytes at `TEXT` are not these and a NUL.
-    fn compare(&mut self, text: &[u8], unequal: Label) {
+    /// Jumps if the bytes at `TEXT` are not these and, of a whole string, a NUL.
+    fn compare(&mut self, text: &[u8], is_prefix: bool, unequal: Label) {
         let mut wanted = text.to_vec();
-        wanted.push(0);
+        if !is_prefix {
+            wanted.push(0);
+        }
         let mut at = 0;
         while at < wanted.len() {
             let rest = &wanted[at..];

@@ -107,3 +107,177 @@ fn without_rights_it_is_said_which() {
          (before Linux 5.8, CAP_SYS_ADMIN): run as root\n"
     );
 }
+
+/// Fields and filters of each event alone, with names of values.
+#[test]
+fn events_with_fields_and_filters_of_their_own() {
+    let Some(_) = live() else { return };
+    let attach = |arguments: &[&str]| {
+        let output = tracepoints(&["attach"])
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        (
+            stdout(&output).to_owned(),
+            stderr(&output).to_owned(),
+            output.status.code(),
+        )
+    };
+    let command = ["--", "cat", "/no/such/file", "/dev/null"];
+    let events = [
+        "syscalls:sys_enter_openat{filename}/filename ~ \"/no/*\" || filename == \"/dev/null\"/",
+        "syscalls:sys_exit_openat/ret == -ENOENT/",
+        "sched:sched_process_exec{}",
+    ];
+    let (out, said, status) = attach(&[&events[..], &command[..]].concat());
+    assert_eq!(status, Some(1), "{said}");
+    let count = |what: &str| out.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(
+        count("sys_enter_openat: filename=\"/no/such/file\"\n".trim_end()),
+        1,
+        "{out}"
+    );
+    assert_eq!(
+        count("sys_enter_openat: filename=\"/dev/null\""),
+        1,
+        "{out}"
+    );
+    assert_eq!(count("sys_enter_openat"), 2, "{out}");
+    assert!(count("sys_exit_openat") >= 1, "{out}");
+    assert_eq!(count("ret=-2 ENOENT"), count("sys_exit_openat"), "{out}");
+    assert!(
+        out.lines()
+            .any(|line| line.ends_with("sched:sched_process_exec:")),
+        "{out}"
+    );
+
+    let uid = rustix::process::getuid().as_raw();
+    let filter = format!("flags & (O_WRONLY | O_CREAT) == O_WRONLY && uid == {uid} && cgroup > 0");
+    let shell = [
+        "--",
+        "sh",
+        "-c",
+        "echo > /dev/null; read x < /dev/null; true",
+    ];
+    let (out, said, _) = attach(
+        &[
+            &["syscalls:sys_enter_openat", "--filter", &filter][..],
+            &shell,
+        ]
+        .concat(),
+    );
+    // The shell creates what it writes to.
+    assert_eq!(out, "", "{said}");
+    let filter = filter
+        .replace("== O_WRONLY", "== (0x41)")
+        .replace("(0x41)", "65");
+    let (out, said, _) = attach(
+        &[
+            &["syscalls:sys_enter_openat", "--filter", &filter][..],
+            &shell,
+        ]
+        .concat(),
+    );
+    assert_eq!(out.lines().count(), 1, "{out}{said}");
+
+    for (arguments, message) in [
+        (
+            &["--filter", "flags = 1"][..],
+            "= in column 7 compares nothing, use ==",
+        ),
+        (
+            &["--filter", "flags & O_NONE"],
+            "flags has no value called O_NONE",
+        ),
+        (
+            &["--filter", "common_pid == 1"],
+            "common_* fields are in the kernel's records only",
+        ),
+        (
+            &["--fields", "nothing"],
+            "and the task has pid, tid, comm and cpu",
+        ),
+    ] {
+        let (out, said, _) = attach(&[&["syscalls:sys_enter_openat"][..], arguments].concat());
+        assert!(out.is_empty() && said.contains(message), "{said}");
+    }
+}
+
+#[test]
+fn times_and_durations() {
+    let Some(_) = live() else { return };
+    let attach = |arguments: &[&str]| {
+        let output = tracepoints(&[
+            "attach",
+            "syscalls:sys_*_nanosleep",
+            "syscalls:sys_*_clock_nanosleep",
+        ])
+        .args(arguments)
+        .args(["--", "sleep", "0.02"])
+        .output()
+        .expect("it runs");
+        stdout(&output).to_owned()
+    };
+    let out = attach(&["--durations", "--time", "delta"]);
+    let exit = out.lines().last().expect("two lines");
+    let (delta, _) = exit.split_once(' ').expect("a time");
+    let duration = exit
+        .split_once(" <")
+        .and_then(|(_, rest)| rest.strip_suffix('>'));
+    let (delta, duration): (f64, f64) = (
+        delta.parse().expect("a number"),
+        duration.expect("a duration").parse().expect("a number"),
+    );
+    assert!(
+        (0.02..5.0).contains(&duration) && (delta - duration).abs() < 1e-5,
+        "{out}"
+    );
+    let out = attach(&["--time", "wall"]);
+    let (time, _) = out.split_once(' ').expect("a time");
+    assert_eq!(time.len(), "12:34:56.123456".len(), "{out}");
+    let now = Command::new("date").arg("+%H:").output().expect("date");
+    let earlier = Command::new("date")
+        .args(["-d", "-1 min", "+%H:"])
+        .output()
+        .expect("date");
+    assert!(
+        time.starts_with(stdout(&now).trim()) || time.starts_with(stdout(&earlier).trim()),
+        "{time}"
+    );
+}
+
+#[test]
+fn counts_at_intervals() {
+    let Some(_) = live() else { return };
+    let output = tracepoints(&[
+        "attach",
+        "syscalls:sys_enter_*",
+        "--count",
+        "--top",
+        "2",
+        "--interval",
+        "0.2",
+    ])
+    .args([
+        "--json",
+        "-o",
+        "/dev/stdout",
+        "--",
+        "sh",
+        "-c",
+        "for i in 1 2 3; do sleep 0.3; done",
+    ])
+    .output()
+    .expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let rows: Vec<serde_json::Value> = stdout(&output)
+        .lines()
+        .map(|row| serde_json::from_str(row).expect("JSON"))
+        .collect();
+    assert!(rows.len() >= 6 && rows.len().is_multiple_of(2), "{rows:?}");
+    let counts: Vec<u64> = rows
+        .iter()
+        .filter_map(|row| row["count"].as_u64())
+        .collect();
+    assert!(counts.last() > counts.get(1), "{counts:?}");
+}
