@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aya::maps::{IterableMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{IterableMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_obj::generated::bpf_map_type;
 
 use super::attach::{Attachments, unattachable};
 use super::attached::Attached;
 use super::constants;
 use super::error::ProbeError;
+use super::group::{GROUPS, GroupMap, GroupPlan, Groups};
 use super::plan::{EventPlan, Keep};
 use super::program::{self, Action, BUCKETS, Tasks};
 use super::tally::{Counter, Histogram};
@@ -219,6 +220,51 @@ impl ProbeBuilder {
             }
         })?;
         Ok(Histogram::new(self.names(), attached))
+    }
+
+    /// Attaches to all events, and counts in the kernel how often each happens with the
+    /// same values of these fields, or of the task's `pid`, `tid`, `comm` and `cpu`, which
+    /// are `task.pid` and so on where the event has fields of these names. Where a field
+    /// is to be measured, also what its values come to. There are at most 10,240 groups.
+    ///
+    /// ```no_run
+    /// # use tracepoints::{Kernel, probe::Probe};
+    /// let kernel = Kernel::live()?;
+    /// let read = kernel.tracepoint("syscalls:sys_exit_read")?;
+    /// let by_command = Probe::builder([&read]).group_by(&["comm"], Some("ret"))?;
+    /// std::thread::sleep(std::time::Duration::from_secs(1));
+    /// for group in by_command.groups()? {
+    ///     println!("{}: {} reads", group.key[0], group.count);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::NoKey`], [`ProbeError::LongKey`], [`ProbeError::NoInteger`] and those
+    /// of [`attach`](Self::attach).
+    pub fn group_by(
+        &self,
+        fields: &[impl AsRef<str>],
+        measured: Option<&str>,
+    ) -> Result<Groups, ProbeError> {
+        let by: Vec<String> = fields
+            .iter()
+            .map(|field| field.as_ref().to_owned())
+            .collect();
+        let plans = self
+            .events
+            .iter()
+            .map(|event| GroupPlan::new(event, &by, measured));
+        let plans = plans.collect::<Result<Vec<_>, _>>()?;
+        let map: GroupMap = map_with_memory(|| PerCpuHashMap::create(GROUPS, 0))?;
+        let descriptor = descriptor(map.map());
+        let attached = self.attach_programs(self.events.len(), |index, lost| Action::Group {
+            plan: &plans[index],
+            map: descriptor,
+            lost,
+        })?;
+        Ok(Groups::new(attached, map, plans))
     }
 
     fn names(&self) -> Vec<EventName> {

@@ -30,6 +30,8 @@ mod attached;
 mod builder;
 mod constants;
 mod error;
+mod group;
+mod grouping;
 #[cfg(test)]
 mod offline;
 mod plan;
@@ -42,6 +44,7 @@ mod tasks;
 pub use attached::Losses;
 pub use builder::ProbeBuilder;
 pub use error::{ProbeError, UnattachableKind};
+pub use group::{Group, GroupValue, Groups, Summary};
 pub use pretty::PrettyPrinter;
 pub use record::{FieldValue, ProbeRecord};
 pub use tally::{Bucket, Counter, Histogram};

@@ -1,5 +1,7 @@
 //! The programs a probe is made of: instructions from plans and filters.
 
+use super::group::GroupPlan;
+use super::grouping::count_in_group;
 use super::plan::{EventPlan, Keep, KeptField, Source, header};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use crate::context::access::{Access, Read};
@@ -8,17 +10,17 @@ use crate::filter::{
 };
 
 /// The context, all through a program.
-const CONTEXT: Reg = Reg::R6;
+pub(super) const CONTEXT: Reg = Reg::R6;
 /// The record in the ring buffer, once it is reserved.
 const RECORD: Reg = Reg::R7;
 /// A value at hand; helpers keep it.
-const VALUE: Reg = Reg::R8;
+pub(super) const VALUE: Reg = Reg::R8;
 /// A second one.
-const SECOND: Reg = Reg::R9;
+pub(super) const SECOND: Reg = Reg::R9;
 
 // What lies on the stack, as offsets from its end.
 const WORD: i16 = -8;
-const KEY: i16 = -16;
+pub(super) const KEY: i16 = -16;
 const TEXT: i16 = -96;
 /// How many bytes there are at `TEXT`.
 const TEXT_SPACE: u32 = 80;
@@ -45,6 +47,12 @@ pub(crate) enum Action<'a> {
         /// Bytes and sign of the value.
         size: u32,
         signed: bool,
+    },
+    /// Counts by what fields hold; in `lost`, what there is no space for.
+    Group {
+        plan: &'a GroupPlan,
+        map: i32,
+        lost: i32,
     },
 }
 
@@ -116,6 +124,9 @@ pub(crate) fn on_event(
             asm.store(Size::B4, Reg::Fp, KEY, SECOND);
             count(&mut asm, *counts, out);
         }
+        Action::Group { plan, map, lost } => {
+            count_in_group(&mut asm, plan, index, (*map, *lost), out);
+        }
     }
     asm.place(out);
     asm.mov(Reg::R0, 0);
@@ -185,7 +196,7 @@ fn only_tasks(asm: &mut Assembler, tasks: Tasks, out: Label) {
 ///
 /// It takes no atomic instruction: the kernel runs one tracing program at a time
 /// on a CPU (`bpf_prog_active` in `trace_call_bpf()`, `kernel/trace/bpf_trace.c`).
-fn count(asm: &mut Assembler, map: i32, out: Label) {
+pub(super) fn count(asm: &mut Assembler, map: i32, out: Label) {
     asm.load_map(Reg::R1, map);
     asm.address(Reg::R2, Reg::Fp, KEY.into());
     asm.call(Helper::MapLookupElem);
@@ -273,7 +284,7 @@ fn write_field(asm: &mut Assembler, field: &KeptField) {
 }
 
 /// `VALUE` = the offset of dynamic data from the context, `SECOND` = their length.
-fn locate(asm: &mut Assembler, source: Source, relative: bool) {
+pub(super) fn locate(asm: &mut Assembler, source: Source, relative: bool) {
     load(asm, source, VALUE);
     asm.mov_reg(SECOND, VALUE);
     asm.alu(Alu::Rsh, SECOND, 16);
@@ -284,7 +295,7 @@ fn locate(asm: &mut Assembler, source: Source, relative: bool) {
 }
 
 /// `dst` = the word, by a load where that is legal. Uses `R1` to `R5`.
-fn load(asm: &mut Assembler, source: Source, dst: Reg) {
+pub(super) fn load(asm: &mut Assembler, source: Source, dst: Reg) {
     let Some(size) = Size::of(source.size) else {
         return asm.mov(dst, 0);
     };
@@ -299,7 +310,7 @@ fn load(asm: &mut Assembler, source: Source, dst: Reg) {
 }
 
 /// The low `size` bytes of a word alone, as a number of this sign.
-fn narrow(asm: &mut Assembler, reg: Reg, word: u32, size: u32, signed: bool) {
+pub(super) fn narrow(asm: &mut Assembler, reg: Reg, word: u32, size: u32, signed: bool) {
     let unused = 64 - 8 * size.min(8) as i32;
     // Loads fill with zeros.
     if unused == 0 || (size == word && !signed) {

@@ -47,14 +47,24 @@ pub(crate) struct Arguments {
     /// Only count, and print the counts at the end
     #[arg(long, short)]
     count: bool,
+    /// Only count, by what these fields hold: pid, tid, comm, cpu, or the event's own
+    #[arg(long, short, value_name = "FIELD", value_delimiter = ',')]
+    by: Option<Vec<String>>,
+    /// Only add up an integer field: its sum, average, least and greatest value
+    #[arg(long, short, value_name = "FIELD")]
+    stats: Option<String>,
     /// Only count the values of an integer field by powers of two
-    #[arg(long, short = 'H', value_name = "FIELD", conflicts_with = "count")]
+    #[arg(long, short = 'H', value_name = "FIELD", conflicts_with_all = ["count", "by", "stats"])]
     hist: Option<String>,
-    /// With --count or --hist: print what has been counted every so many seconds, too
+    /// Only count the values of an integer field by steps of one size
+    #[arg(long, value_name = "FIELD:STEP", value_parser = linear)]
+    #[arg(conflicts_with_all = ["count", "by", "stats", "hist"])]
+    lhist: Option<(String, u64)>,
+    /// With what only counts: print it every so many seconds, too
     #[arg(long, short, value_name = "SECONDS", value_parser = interval)]
     interval: Option<Duration>,
-    /// With --count: print the N events that happened most
-    #[arg(long, value_name = "N", requires = "count")]
+    /// With --count or --by: print the N that happened most
+    #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// Print one JSON object a line
     #[arg(long, short)]
@@ -63,7 +73,7 @@ pub(crate) struct Arguments {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print in the kernel's own words: flags, enums and functions by their names
-    #[arg(long, short = 'P', conflicts_with_all = ["fields", "count", "hist"])]
+    #[arg(long, short = 'P', conflicts_with_all = ["fields", "count", "hist", "by", "stats", "lhist"])]
     pretty: bool,
     /// How to print times
     #[arg(long, short, value_name = "HOW", default_value = "boot")]
@@ -75,7 +85,7 @@ pub(crate) struct Arguments {
     #[arg(long, short, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
     /// End after so many records
-    #[arg(long, short = 'n', value_name = "N", conflicts_with_all = ["count", "hist"])]
+    #[arg(long, short = 'n', value_name = "N", conflicts_with_all = ["count", "hist", "by", "stats", "lhist"])]
     max: Option<u64>,
     /// Print at most so many bytes of a string or of data
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
@@ -106,11 +116,21 @@ Examples:
   tracepoints attach sched:sched_process_exec --duration 10
   tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
+  tracepoints attach syscalls:sys_exit_read --by comm --stats ret --interval 1
   tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file
 
 Exit status: of COMMAND, where there is one: 128 + N where signal N ended it, 127 where it
 cannot be found, 126 where it cannot be run; 0 where --duration or --max ended it. Else 0,
 1 where something failed, 2 for wrong arguments.";
+
+/// `ret:100`.
+fn linear(text: &str) -> Result<(String, u64), String> {
+    let (field, step) = text.rsplit_once(':').ok_or("FIELD:STEP")?;
+    match step.parse() {
+        Ok(0) | Err(_) => Err("the step is a number from 1 on".to_owned()),
+        Ok(step) => Ok((field.to_owned(), step)),
+    }
+}
 
 /// `0.5`, `10`.
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -169,15 +189,14 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         &format!("attaching to {} events", events.len()),
         events.len(),
     );
-    let losses = if arguments.count || arguments.hist.is_some() {
-        let tally = tally::Tally::attach(&builder, arguments.hist.as_deref(), arguments.top)
-            .map_err(|error| explained(error, arguments))?;
+    let (losses, full) = if let Some(tally) = tally::Tally::attach(&builder, arguments) {
+        let tally = tally.map_err(|error| explained(error, arguments))?;
         progress.end();
         run.begin(command, events.len())?;
         let interval = arguments.interval;
         run.until_end(interval, || tally.print(&mut json, interval.is_some(), out))?;
         tally.print(&mut json, interval.is_some(), out)?;
-        tally.losses()?
+        (tally.losses()?, "groups")
     } else {
         let mut probe = builder
             .attach()
@@ -188,9 +207,9 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         let count = lines.print(&mut probe, &mut run, out)?;
         out.flush()?;
         say!("{}", plural(count, "record", "s"));
-        probe.losses()?
+        (probe.losses()?, "records")
     };
-    let losses = run::losses(&losses);
+    let losses = run::losses(&losses, full);
     if let Some(json) = &mut json
         && !losses.is_empty()
     {

@@ -151,10 +151,10 @@ pub(super) fn is_compat(pid: u32) -> bool {
     read.is_ok() && start.starts_with(b"\x7fELF") && start[CLASS] == CLASS_32
 }
 
-/// What was lost, by what it is.
-pub(super) fn losses(losses: &Losses) -> BTreeMap<&'static str, u64> {
+/// What was lost, by what it is; `full` is what there was no space for.
+pub(super) fn losses(losses: &Losses, full: &'static str) -> BTreeMap<&'static str, u64> {
     let all = [
-        ("records", losses.full),
+        (full, losses.full),
         ("events", losses.skipped),
         ("tasks", losses.untracked_tasks),
     ];
@@ -170,6 +170,7 @@ pub(super) fn report(
     for (kind, count) in losses {
         let why = match *kind {
             "records" => "records lost, the ring buffer was full",
+            "groups" => "events not counted, there are as many groups as can be",
             "events" => "events skipped, another program ran on the CPU",
             _ => "tasks that could not be followed",
         };

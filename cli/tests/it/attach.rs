@@ -281,3 +281,78 @@ fn counts_at_intervals() {
         .collect();
     assert!(counts.last() > counts.get(1), "{counts:?}");
 }
+
+/// Counted by the kernel in groups, against records of the same.
+#[test]
+fn groups_and_sums() {
+    let Some(_) = live() else { return };
+    let attach = |arguments: &[&str]| {
+        let script =
+            "for i in 1 2 3; do cat /proc/version /no/such/file; done > /dev/null 2>&1; true";
+        let output = tracepoints(&["attach", "--json"])
+            .args(arguments)
+            .args(["--", "sh", "-c", script])
+            .output()
+            .expect("it runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let rows = stdout(&output).lines();
+        rows.map(|row| serde_json::from_str(row).expect("JSON"))
+            .collect::<Vec<serde_json::Value>>()
+    };
+    let of_cat = |rows: &[serde_json::Value]| -> Vec<i64> {
+        let rows = rows.iter().filter(|row| row["comm"] == "cat");
+        rows.filter_map(|row| row["fields"]["ret"].as_i64())
+            .collect()
+    };
+    let returned = of_cat(&attach(&["syscalls:sys_exit_openat"]));
+    assert!(returned.len() >= 6, "{returned:?}");
+    let groups = attach(&["syscalls:sys_exit_openat", "--by", "comm", "--stats", "ret"]);
+    let group = groups
+        .iter()
+        .find(|row| row["by"]["comm"] == "cat")
+        .expect("cat");
+    assert_eq!(group["count"], returned.len());
+    assert_eq!(group["min"], returned.iter().copied().min().expect("one"));
+    assert_eq!(group["max"], returned.iter().copied().max().expect("one"));
+    assert_eq!(group["sum"], returned.iter().sum::<i64>());
+
+    // A user's string, a string elsewhere in the record, one in it, numbers, and the task.
+    let groups = attach(&[
+        "syscalls:sys_enter_openat",
+        "--by",
+        "comm,filename",
+        "--filter",
+        "filename ~ \"/no/*\"",
+    ]);
+    assert_eq!(groups.len(), 1, "{groups:?}");
+    assert_eq!(
+        (&groups[0]["count"], &groups[0]["by"]["filename"]),
+        (&3.into(), &"/no/such/file".into())
+    );
+    let groups = attach(&["sched:sched_process_exec", "--by", "filename,cpu"]);
+    let cats = groups.iter().filter(|row| {
+        row["by"]["filename"]
+            .as_str()
+            .is_some_and(|name| name.ends_with("/cat"))
+    });
+    assert_eq!(cats.filter_map(|row| row["count"].as_u64()).sum::<u64>(), 3);
+    let groups = attach(&["task:task_rename", "--by", "oldcomm,newcomm"]);
+    let renamed = groups
+        .iter()
+        .find(|row| row["by"]["newcomm"] == "cat")
+        .expect("cat");
+    assert_eq!(
+        (&renamed["by"]["oldcomm"], &renamed["count"]),
+        (&"sh".into(), &3.into())
+    );
+
+    let steps = attach(&["syscalls:sys_exit_openat", "--lhist", "ret:10"]);
+    let counted: u64 = steps[0]["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .filter_map(|step| step["count"].as_u64())
+        .sum();
+    let all = attach(&["syscalls:sys_exit_openat", "--count"]);
+    assert_eq!(all[0]["count"], counted);
+}

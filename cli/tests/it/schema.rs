@@ -135,6 +135,22 @@ fn the_running_kernel() {
         2
     );
     attach(&[&["--hist", "ret", "syscalls:sys_exit_read"][..], &command].concat());
+    let row = &attach(
+        &[
+            &["--by", "comm,filename", "sched:sched_process_exec"][..],
+            &command,
+        ]
+        .concat(),
+    )[0];
+    assert!(row["by"]["filename"].is_string());
+    attach(&[&["--stats", "ret", "syscalls:sys_exit_read"][..], &command].concat());
+    attach(
+        &[
+            &["--lhist", "ret:100", "syscalls:sys_exit_read"][..],
+            &command,
+        ]
+        .concat(),
+    );
     // A program that opens files faster than records of 4000 bytes can be printed.
     let many = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); read x < /dev/null; done; true";
     let wide = [
