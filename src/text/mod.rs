@@ -4,6 +4,7 @@ mod addresses;
 mod eval;
 mod line;
 mod number;
+mod output;
 mod pointer;
 mod syscall;
 
@@ -18,6 +19,7 @@ use crate::name::EventName;
 use crate::record::Record;
 use eval::{CValue, Compiler, Node, Printed, Scope};
 use number::{PrintfSpec, WIDEST, write};
+use output::Output;
 
 /// Prints one event's records as the kernel's `trace` file does: its print fmt,
 /// made ready once.
@@ -130,7 +132,23 @@ impl Renderer {
 
     /// Appends a record's text. The record has to be of the format and the machine
     /// the renderer was made for.
+    ///
+    /// What is not UTF-8 is replaced; [`render_bytes`](Self::render_bytes) keeps it.
     pub fn render(&self, record: &Record<'_>, addresses: &Addresses, out: &mut String) {
+        let mut bytes = Vec::with_capacity(256);
+        self.render_bytes(record, addresses, &mut bytes);
+        out.push_str(&String::from_utf8_lossy(&bytes));
+    }
+
+    /// Appends a record's text as the kernel prints it, byte for byte: names of
+    /// processes and files need not be UTF-8.
+    pub fn render_bytes(&self, record: &Record<'_>, addresses: &Addresses, out: &mut Vec<u8>) {
+        let mut text = Output::after(std::mem::take(out));
+        self.write(record, addresses, &mut text);
+        *out = text.into_bytes();
+    }
+
+    fn write(&self, record: &Record<'_>, addresses: &Addresses, out: &mut Output) {
         let scope = Scope {
             bytes: record.bytes(),
             machine: self.machine,
@@ -178,7 +196,7 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn steps(&self, steps: &[Step], out: &mut String) {
+    fn steps(&self, steps: &[Step], out: &mut Output) {
         for step in steps {
             match step {
                 Step::Text(text) => out.push_str(text),
@@ -194,7 +212,7 @@ impl Printer<'_> {
         }
     }
 
-    fn unknown(&self, value: CValue<'_>, out: &mut String) {
+    fn unknown(&self, value: CValue<'_>, out: &mut Output) {
         match value {
             CValue::Unknown(text) => write(out, format_args!("<{text}>")),
             _ => out.push_str("<of another type>"),
@@ -207,7 +225,7 @@ impl Printer<'_> {
         width: Option<&Node>,
         precision: Option<&Node>,
         node: &Node,
-        out: &mut String,
+        out: &mut Output,
     ) {
         let mut layout = PrintfSpec {
             left: conversion.left,
@@ -277,7 +295,7 @@ impl Printer<'_> {
         }
     }
 
-    fn integer(&self, conversion: &Conversion, layout: PrintfSpec, bits: u64, out: &mut String) {
+    fn integer(&self, conversion: &Conversion, layout: PrintfSpec, bits: u64, out: &mut Output) {
         let size = match conversion.length {
             Length::Byte => 1,
             Length::Short => 2,
@@ -308,17 +326,17 @@ impl Printer<'_> {
     }
 
     /// What a helper prints, which `%s` then pads like any string.
-    fn printed(&self, printed: &Printed, layout: PrintfSpec, out: &mut String) {
+    fn printed(&self, printed: &Printed, layout: PrintfSpec, out: &mut Output) {
         let start = out.len();
         self.print(printed, out);
         let is_plain = layout.width == 0 && layout.precision.is_none();
         if !is_plain {
             let text = out.split_off(start);
-            number::string(out, layout, text.as_bytes());
+            number::string(out, layout, &text);
         }
     }
 
-    fn print(&self, printed: &Printed, out: &mut String) {
+    fn print(&self, printed: &Printed, out: &mut Output) {
         let long = |bits: u64, is_long: bool| match is_long && self.scope.machine.long_size() == 4 {
             true => bits & 0xffff_ffff,
             false => bits,
@@ -404,7 +422,7 @@ impl Printer<'_> {
     }
 
     /// `trace_print_array_seq()`.
-    fn array(&self, data: &Node, count: Option<&Node>, element: &Node, out: &mut String) {
+    fn array(&self, data: &Node, count: Option<&Node>, element: &Node, out: &mut Output) {
         let data = data.evaluate(&self.scope);
         let element = element.evaluate(&self.scope);
         let (CValue::Bytes { data, .. }, CValue::Integer { bits: size, .. }) = (data, element)

@@ -1,0 +1,66 @@
+//! Text as the kernel writes it.
+
+use std::fmt;
+
+/// Bytes that are text, of which what processes call themselves and their files need
+/// not be UTF-8.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Output(Vec<u8>);
+
+impl Output {
+    /// Appends to bytes.
+    pub(super) fn after(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    #[inline]
+    pub(super) fn push_str(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    #[inline]
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, character: char) {
+        match character.is_ascii() {
+            true => self.0.push(character as u8),
+            false => self.push_str(character.encode_utf8(&mut [0; 4])),
+        }
+    }
+
+    pub(super) fn pad(&mut self, with: u8, count: usize) {
+        self.0.resize(self.0.len().saturating_add(count), with);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes off what is behind this length.
+    pub(super) fn split_off(&mut self, length: usize) -> Vec<u8> {
+        self.0.split_off(length)
+    }
+}
+
+/// Writing never fails.
+impl fmt::Write for Output {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push_str(text);
+        Ok(())
+    }
+}
+
+/// With what is not UTF-8 replaced.
+#[cfg(test)]
+impl fmt::Display for Output {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
