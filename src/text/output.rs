@@ -39,6 +39,31 @@ impl Output {
         self.0.resize(self.0.len().saturating_add(count), with);
     }
 
+    /// Appends the names of the bits, and what has none as a number
+    /// (`trace_print_flags_seq()`).
+    pub(super) fn flags<'n>(
+        &mut self,
+        mut bits: u64,
+        delimiter: &str,
+        names: impl IntoIterator<Item = (u64, &'n str)>,
+    ) {
+        let mut separator = "";
+        for (flag, name) in names {
+            if bits == 0 {
+                break;
+            }
+            if bits & flag == flag {
+                self.push_str(separator);
+                self.push_str(name);
+                separator = delimiter;
+                bits &= !flag;
+            }
+        }
+        if bits != 0 {
+            let _ = fmt::Write::write_fmt(self, format_args!("{separator}{bits:#x}"));
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
