@@ -36,6 +36,15 @@ fn known(base_type: &str) -> Known {
     })
 }
 
+/// What the name of a type tells of its size and sign.
+#[cfg(test)]
+pub(crate) fn known_argument_type(name: &str) -> Option<ArgumentType> {
+    match known(name) {
+        Known::Integer(argument) => Some(argument),
+        Known::Word | Known::No => None,
+    }
+}
+
 impl Format {
     /// Which side of a system call the event of this name and format is.
     pub(crate) fn syscall_side(&self, name: &EventName) -> Option<SyscallSide> {
@@ -57,7 +66,7 @@ impl Format {
         let is_syscall = self.has_syscall_shape();
         for field in &mut self.fields {
             let declaration = field.declaration();
-            if field.kind() != FieldKind::Scalar || declaration.pointer_depth() > 0 {
+            if field.kind() != FieldKind::Scalar || declaration.text().contains(['*', '[']) {
                 continue;
             }
             let base_type = declaration.base_type();

@@ -16,6 +16,8 @@ mod parse;
 pub mod print;
 
 pub(crate) use argument::ArgumentType;
+#[cfg(test)]
+pub(crate) use argument::known_argument_type;
 pub use declaration::Declaration;
 pub(crate) use declaration::is_identifier;
 pub use field::{Field, FieldKind};

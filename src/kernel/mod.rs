@@ -80,6 +80,9 @@ struct Inner {
     module_constants: OnceLock<Option<Enumerators>>,
     /// Typedefs and enums of vmlinux, read when first needed.
     named_types: OnceLock<Option<NamedTypes>>,
+    /// What `proc/version` says.
+    version: OnceLock<Option<KernelVersion>>,
+    syscall_style: OnceLock<SyscallStyle>,
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
@@ -130,6 +133,8 @@ impl Kernel {
             constants: OnceLock::new(),
             module_constants: OnceLock::new(),
             named_types: OnceLock::new(),
+            version: OnceLock::new(),
+            syscall_style: OnceLock::new(),
             #[cfg(all(feature = "probe", target_os = "linux"))]
             memory: OnceLock::new(),
             listing: RwLock::new(None),
@@ -203,9 +208,13 @@ impl Kernel {
     /// [`Error::File`], about that file.
     pub fn version(&self) -> Result<Option<KernelVersion>, Error> {
         const LIMIT: u64 = 4096;
+        if let Some(version) = self.inner.version.get() {
+            return Ok(*version);
+        }
         let text = self.inner.proc.bytes("version", LIMIT)?;
         let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
-        Ok(text.and_then(|text| text.parse().ok()))
+        let version = text.and_then(|text| text.parse().ok());
+        Ok(*self.inner.version.get_or_init(|| version))
     }
 
     /// Which letters its `trace` file shows of what a CPU was doing.
@@ -266,7 +275,7 @@ impl Kernel {
     /// [`version`](Self::version) says. One of unknown version is taken for one before
     /// 6.18 where it shows four letters ([`FlagColumns::Four`]), else for a later one.
     fn syscall_style(&self) -> SyscallStyle {
-        match self.version() {
+        let style = || match self.version() {
             Ok(Some(version)) => SyscallStyle::of_version(version),
             _ => match self.flag_columns() {
                 Ok(FlagColumns::Four | FlagColumns::FiveWhole | FlagColumns::SevenWhole) => {
@@ -274,7 +283,8 @@ impl Kernel {
                 }
                 _ => SyscallStyle::Prefixed,
             },
-        }
+        };
+        *self.inner.syscall_style.get_or_init(style)
     }
 
     /// What prints records of an event of this kernel: see [`Renderer`]. Enumerators
@@ -363,7 +373,12 @@ impl Kernel {
         }
         /// Kernels with all their modules have up to 300 MB, most only 10 to 20.
         const LIMIT: u64 = 512 << 20;
-        if let Ok(Some(symbols)) = self.inner.proc.bytes("kallsyms", LIMIT) {
+        let symbols = match self.inner.proc.bytes("kallsyms", LIMIT) {
+            // The running kernel need not show them.
+            Err(_) if self.inner.is_live => None,
+            symbols => symbols?,
+        };
+        if let Some(symbols) = symbols {
             addresses = addresses.with_kallsyms(&String::from_utf8_lossy(&symbols));
         }
         Ok(addresses)

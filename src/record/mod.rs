@@ -110,23 +110,40 @@ impl<'a> Record<'a> {
         let start = field.offset() as usize;
         let end = start.checked_add(field.size() as usize);
         end.and_then(|end| self.bytes.get(start..end))
-            .ok_or_else(|| RecordError::Short {
-                field: field.name().to_owned(),
-                offset: field.offset(),
-                end: u64::from(field.offset()) + u64::from(field.size()),
-                length: self.bytes.len(),
-            })
+            .ok_or_else(|| self.short(field))
+    }
+
+    fn short(&self, field: &Field) -> RecordError {
+        RecordError::Short {
+            field: field.name().to_owned(),
+            offset: field.offset(),
+            end: u64::from(field.offset()) + u64::from(field.size()),
+            length: self.bytes.len(),
+        }
+    }
+
+    /// Whether it is the callers of `ftrace:kernel_stack`, of which a record has as
+    /// many as there are, though the format says 8.
+    fn is_stack(&self, field: &Field) -> bool {
+        field.kind() == FieldKind::Array
+            && field.name() == "caller"
+            && self.format.name() == "kernel_stack"
     }
 
     /// The data of a dynamic field, wherever in the record they are; of an array
-    /// of no size, as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), the
-    /// rest of the record; the bytes of any other field.
+    /// of no size, as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), and of
+    /// the callers of `ftrace:kernel_stack` the rest of the record; the bytes of any
+    /// other field.
     ///
     /// # Errors
     ///
     /// [`RecordError::Short`] and [`RecordError::Outside`].
     #[inline]
     pub fn data(&self, field: &Field) -> Result<&'a [u8], RecordError> {
+        if self.is_stack(field) {
+            let rest = self.bytes.get(field.offset() as usize..);
+            return rest.ok_or_else(|| self.short(field));
+        }
         let raw = self.raw(field)?;
         if !field.kind().is_dynamic() {
             return Ok(match field.is_rest() {

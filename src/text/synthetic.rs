@@ -50,10 +50,12 @@ impl SyntheticText {
         let fields = format.fields();
         let ends = fields.iter().skip(1).map(Field::offset).chain([u32::MAX]);
         let shaped = fields.iter().zip(ends).map(|(field, end)| {
+            // Kernels before 5.17 have the bracket in the type: `char[16] comm`.
+            let is_text = field.is_text() || field.declaration().type_text().contains("char[");
             let shape = match field.kind() {
-                FieldKind::DataLoc if field.is_text() => SyntheticShape::LocatedText,
+                FieldKind::DataLoc if is_text => SyntheticShape::LocatedText,
                 FieldKind::DataLoc => SyntheticShape::Stack,
-                _ if field.is_text() => SyntheticShape::Text(end),
+                _ if is_text => SyntheticShape::Text(end),
                 FieldKind::Scalar => SyntheticShape::Number(numeral(field)),
                 _ => return None,
             };

@@ -44,8 +44,9 @@ impl SyscallStyle {
                 let number = number.split([')', ' ']).next()?;
                 match number.strip_prefix("0x") {
                     Some(_) => Some(Self::Prefixed),
-                    // What begins with 0 is an octal mode.
-                    None if number.len() < 2 || number.starts_with('0') => None,
+                    // Both styles have digits; what begins with 0 is an octal mode.
+                    None if number.starts_with('0') => None,
+                    None if matches!(number.as_bytes(), [b'0'..=b'9']) => None,
                     None => {
                         let is_hex = number.bytes().all(|byte| byte.is_ascii_hexdigit());
                         is_hex.then_some(Self::Bare)
@@ -369,5 +370,54 @@ mod tests {
         let event: EventName = "raw_syscalls:sys_exit".parse().expect("a name");
         let other = SyscallText::new(&event, Record::new(&exit, &bytes, MACHINE));
         assert!(matches!(other, Ok(None)));
+    }
+
+    #[test]
+    fn styles() {
+        let number = "\tfield:int nr;\toffset:8;\tsize:4;\tsigned:1;\n";
+        let arguments = "\tfield:aio_context_t ctx_id;\toffset:16;\tsize:8;\tsigned:0;\n\
+            \tfield:long nr;\toffset:24;\tsize:8;\tsigned:0;\n";
+        let format = format("", &[number, arguments].concat(), "\"\"");
+        let mut bytes = vec![0; 32];
+        bytes[16] = 0xab;
+        bytes[24] = 9;
+        let event: EventName = "syscalls:sys_enter_io_submit".parse().expect("a name");
+        let text = SyscallText::new(&event, Record::new(&format, &bytes, MACHINE));
+        let text = text.expect("whole").expect("a system call");
+        // The second `nr` is an argument.
+        assert_eq!(text.to_string(), "sys_io_submit(ctx_id: 0xab, nr: 9)");
+        let bare = text.with_style(SyscallStyle::Bare);
+        assert_eq!(bare.to_string(), "sys_io_submit(ctx_id: ab, nr: 9)");
+
+        let of_version =
+            |major, minor, patch| SyscallStyle::of_version(KernelVersion::new(major, minor, patch));
+        assert_eq!(of_version(6, 17, 13), SyscallStyle::Bare);
+        assert_eq!(of_version(6, 18, 0), SyscallStyle::Prefixed);
+
+        let of_trace = |text: &str| {
+            let line = "             cat-1       [000] .....     1.000000: ";
+            let lines = ["# tracer: nop", "sys_read(fd: 3)", text];
+            SyscallStyle::of_trace(&lines.map(|text| format!("{line}{text}\n")).concat())
+        };
+        for (text, style) in [
+            ("sys_dup2(oldfd: 5, newfd: 1)", None),
+            ("sys_dup2(oldfd: b, newfd: 1)", Some(SyscallStyle::Bare)),
+            ("sys_dup2(oldfd: 1f, newfd: 1)", Some(SyscallStyle::Bare)),
+            ("sys_dup2(oldfd: 10, newfd: 1)", Some(SyscallStyle::Bare)),
+            (
+                "sys_dup2(oldfd: 0x1f, newfd: 1)",
+                Some(SyscallStyle::Prefixed),
+            ),
+            (
+                "sys_unlink(pathname: 0x10 \"b: ff\")",
+                Some(SyscallStyle::Prefixed),
+            ),
+            // Numbers in decimal, an octal mode.
+            ("sys_openat(dfd: 18, filename: 99 \"x\", mode: 0644)", None),
+            ("sys_exit -> 0x0", None),
+            ("other: f(x: ff)", None),
+        ] {
+            assert_eq!(of_trace(text), style, "{text}");
+        }
     }
 }
