@@ -54,17 +54,17 @@ impl Format {
     /// Whether it is the format of a system call's event, whose category a format
     /// file does not say.
     pub(crate) fn has_syscall_shape(&self) -> bool {
-        let name = format!("syscalls:{}", self.name()).parse();
-        name.is_ok_and(|name| self.syscall_side(&name).is_some())
+        let first = self.fields().first().map(Field::name);
+        SyscallSide::of_event(self.name(), first).is_some()
     }
 
     /// Finds the types of a system call's arguments, `typedefs` being asked for those
     /// that names alone do not tell: it gets `old_uid_t` or `enum pid_type`.
-    ///
-    /// Only an argument has more room in a record than its type takes.
     pub(crate) fn find_argument_types(&mut self, typedefs: &dyn Fn(&str) -> Option<ArgumentType>) {
-        let is_syscall = self.has_syscall_shape();
-        for field in &mut self.fields {
+        if !self.has_syscall_shape() {
+            return;
+        }
+        for field in self.fields.iter_mut().skip(self.common_count + 1) {
             let declaration = field.declaration();
             if field.kind() != FieldKind::Scalar || declaration.text().contains(['*', '[']) {
                 continue;
@@ -72,8 +72,8 @@ impl Format {
             let base_type = declaration.base_type();
             let argument = match known(&base_type) {
                 Known::Integer(argument) => Some(argument),
-                Known::No if is_syscall => typedefs(&base_type),
-                Known::No | Known::Word => None,
+                Known::Word => None,
+                Known::No => typedefs(&base_type),
             };
             field.set_argument(argument.filter(|(size, _)| *size < field.size()));
         }
@@ -125,7 +125,7 @@ mod tests {
             format("sys_enter_x"),
             [int, int, half, None, None, Some((4, false)), half, None]
         );
-        // Another event's types are looked up for no argument.
-        assert_eq!(format("x"), [int, int, half, None, None, None, None, None]);
+        // Another event has no arguments, whatever room its fields have.
+        assert_eq!(format("x"), [None; 8]);
     }
 }

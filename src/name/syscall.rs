@@ -19,7 +19,15 @@ impl SyscallSide {
     /// any that whoever makes them chooses, under any name. Only the kernel's own
     /// (`kernel/trace/trace_syscalls.c`) begin with the system call's number.
     pub(crate) fn of(name: &EventName, first_field: Option<&str>) -> Option<Self> {
-        let side = Self::and_call(name)?.0;
+        match name.category() {
+            "syscalls" => Self::of_event(name.event(), first_field),
+            _ => None,
+        }
+    }
+
+    /// The side where the category is not known, as in a format file.
+    pub(crate) fn of_event(event: &str, first_field: Option<&str>) -> Option<Self> {
+        let (side, _) = split(event)?;
         first_field.is_some_and(is_syscall_number).then_some(side)
     }
 
@@ -28,11 +36,14 @@ impl SyscallSide {
         if name.category() != "syscalls" {
             return None;
         }
-        let event = name.event();
-        match event.strip_prefix("sys_enter_") {
-            Some(call) => Some((Self::Enter, call)),
-            None => Some((Self::Exit, event.strip_prefix("sys_exit_")?)),
-        }
+        split(name.event())
+    }
+}
+
+fn split(event: &str) -> Option<(SyscallSide, &str)> {
+    match event.strip_prefix("sys_enter_") {
+        Some(call) => Some((SyscallSide::Enter, call)),
+        None => Some((SyscallSide::Exit, event.strip_prefix("sys_exit_")?)),
     }
 }
 
