@@ -61,8 +61,8 @@ impl TraceStyle {
         Self { clock, ..self }
     }
 
-    /// As a kernel of this version: before Linux 5.9 pids have 5 columns, not 7, and
-    /// before 6.13 no letter tells of lazy preemption.
+    /// As a kernel of this version: before Linux 5.9 (and 5.8.14, 5.4.70) pids have 5
+    /// columns, not 7, and before 6.13 no letter tells of lazy preemption.
     #[must_use]
     pub fn with_version(self, version: KernelVersion) -> Self {
         Self {
@@ -72,10 +72,14 @@ impl TraceStyle {
     }
 
     fn pid_width(self) -> usize {
-        match self.version {
-            Some(version) if version < KernelVersion::new(5, 9, 0) => 5,
-            _ => 7,
+        const fn version(major: u32, minor: u32, patch: u32) -> KernelVersion {
+            KernelVersion::new(major, minor, patch)
         }
+        // Commit 795d6379a47b, which two stable series have too.
+        let is_narrow = self.version.is_some_and(|own| {
+            own < version(5, 4, 70) || (version(5, 5, 0)..version(5, 8, 14)).contains(&own)
+        });
+        if is_narrow { 5 } else { 7 }
     }
 }
 
@@ -290,12 +294,22 @@ mod tests {
             line(&unknown, style),
             b"               \xff-7       (-------) [000] .....           42: "
         );
-        // Before Linux 5.9.
-        let old = TraceStyle::new(FlagColumns::Four).with_version(KernelVersion::new(4, 19, 0));
-        assert_eq!(
-            line(&unknown, old),
-            b"               \xff-7     (-----) [000] ....     0.000000: "
-        );
+        let old = |major, minor, patch| {
+            let style = TraceStyle::new(FlagColumns::Four);
+            style.with_version(KernelVersion::new(major, minor, patch))
+        };
+        for style in [old(4, 19, 0), old(5, 4, 69), old(5, 8, 13)] {
+            assert_eq!(
+                line(&unknown, style),
+                b"               \xff-7     (-----) [000] ....     0.000000: "
+            );
+        }
+        for style in [old(5, 4, 70), old(5, 8, 14), old(5, 9, 0)] {
+            assert_eq!(
+                line(&unknown, style),
+                b"               \xff-7       (-------) [000] ....     0.000000: "
+            );
+        }
     }
 
     #[test]
