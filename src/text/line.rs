@@ -7,6 +7,7 @@ use super::flags::{FlagColumns, Flags, common};
 use super::output::Output;
 use super::tasks::TaskNames;
 use super::version::KernelVersion;
+use crate::format::Format;
 use crate::record::{Record, RecordError};
 
 /// What a buffer's times count: what its file `trace_clock` says.
@@ -92,7 +93,9 @@ impl From<FlagColumns> for TraceStyle {
 /// What `trace` has before an event's text: command, pid, CPU, flags and time
 /// (`trace_print_context()` in the kernel's `kernel/trace/trace_output.c`).
 ///
-/// [`Display`](fmt::Display) writes `           cat-4711    [001] d..2.    98.157458: `.
+/// [`Display`](fmt::Display) writes `           cat-4711    [001] d..2.    98.157458: `,
+/// and of records of a remote (`remotes/<name>`: a hypervisor), whose format has no
+/// common field but `common_type`, `[001]`, a tab and `   98.157458: `.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceContext<'a> {
     names: &'a TaskNames,
@@ -101,6 +104,7 @@ pub struct TraceContext<'a> {
     flags: Flags,
     style: TraceStyle,
     timestamp: u64,
+    is_remote: bool,
 }
 
 impl<'a> TraceContext<'a> {
@@ -125,6 +129,7 @@ impl<'a> TraceContext<'a> {
             flags: Flags::of(record, style.columns, style.version)?,
             style,
             timestamp,
+            is_remote: is_remote(record.format()),
         })
     }
 
@@ -167,11 +172,26 @@ impl<'a> TraceContext<'a> {
         }
     }
 
+    /// Whether it is of a remote: a hypervisor, say, whose records have no process.
+    pub(super) fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
     pub(super) fn write(&self, out: &mut Output) {
+        if self.is_remote {
+            return self.write_remote(out);
+        }
         let name = self.names.bytes_of(self.pid);
         out.pad(b' ', 16_usize.saturating_sub(name.len()));
         out.push_bytes(name);
         self.write_rest(out);
+    }
+
+    /// `trace_remote_iter_print_event()`, which does not round.
+    fn write_remote(&self, out: &mut Output) {
+        let micros = self.timestamp / 1000;
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        let _ = write!(out, "[{:03}]\t{seconds:5}.{micros:06}: ", self.cpu);
     }
 
     /// What follows the command's name.
@@ -196,6 +216,12 @@ impl fmt::Display for TraceContext<'_> {
         self.write(&mut text);
         out.write_str(&String::from_utf8_lossy(&text.into_bytes()))
     }
+}
+
+/// Whether records of this format are a remote's (`remotes/<name>` of tracefs): they
+/// have no common field but the event's id.
+fn is_remote(format: &Format) -> bool {
+    matches!(format.common_fields(), [field] if field.name() == "common_type")
 }
 
 /// `trace_print_time()`
@@ -225,7 +251,6 @@ pub(super) fn seconds(nanoseconds: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Format;
     use crate::machine::{ByteOrder, Machine};
 
     const MACHINE: Machine = Machine::new(ByteOrder::Little, true);

@@ -263,7 +263,7 @@ impl Renderer {
         }
         if self.has_name() {
             text.push_str(self.event.event());
-            text.push_str(": ");
+            text.push_str(if context.is_remote() { " " } else { ": " });
         }
         let scene = Scene {
             addresses,
@@ -271,6 +271,10 @@ impl Renderer {
             version: self.version,
         };
         let written = self.write(record, &scene, &mut text);
+        if context.is_remote() {
+            // Of events without fields nothing follows the name.
+            text.trim_spaces();
+        }
         text.push('\n');
         *out = text.into_bytes();
         if written.is_err() {

@@ -64,6 +64,12 @@ impl Output {
         }
     }
 
+    /// Takes off the spaces at the end.
+    pub(super) fn trim_spaces(&mut self) {
+        let end = self.0.iter().rposition(|byte| *byte != b' ');
+        self.0.truncate(end.map_or(0, |end| end + 1));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -4,8 +4,9 @@ use std::fs;
 
 use super::{Bytes, LITTLE, format};
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::text::TraceContext;
-use tracepoints::{ByteOrder, Record};
+use tracepoints::format::Format;
+use tracepoints::text::{Addresses, FlagColumns, TaskNames, TraceContext};
+use tracepoints::{ByteOrder, EventName, Record, Renderer};
 
 /// What else texts depend on, a kernel knows: its version, symbols, events made at run
 /// time, names of flags.
@@ -101,4 +102,36 @@ fn what_a_captured_kernel_knows() {
         .fields()
         .map(|(_, value)| value.expect("whole").to_string());
     assert_eq!(values.collect::<Vec<_>>(), ["2", "31", "-5"]);
+}
+
+/// Records of a hypervisor have no process, and their lines no colon after the name.
+#[test]
+fn records_of_a_remote() {
+    let line = |own: &str, print_fmt: &str, bytes: &[u8]| {
+        let text = format!(
+            "name: host_smc\nID: 3\nformat:\n\
+            \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
+            {own}\nprint fmt: {print_fmt}\n"
+        );
+        let format = Format::parse(&text).expect("a format");
+        let name: EventName = "hypervisor:host_smc".parse().expect("a name");
+        let renderer = Renderer::new(&name, &format, LITTLE).expect("a print fmt");
+        let record = Record::new(&format, bytes, LITTLE);
+        let names = TaskNames::default();
+        let style = FlagColumns::Five;
+        let context = TraceContext::new(&record, 2, 1_234_567_999, &names, style).expect("whole");
+        let mut line = Vec::new();
+        let written = renderer.write_line(&record, &context, &Addresses::new(), &mut line);
+        written.expect("a whole record");
+        String::from_utf8(line).expect("text")
+    };
+    let id = "\tfield:u64 id;\toffset:2;\tsize:8;\tsigned:0;\n";
+    assert_eq!(
+        line(id, "\"id=%llu\", REC->id", &[3, 0, 5, 0, 0, 0, 0, 0, 0, 0]),
+        "[002]\t    1.234567: host_smc id=5\n"
+    );
+    assert_eq!(
+        line("", "\" \"", &[3, 0]),
+        "[002]\t    1.234567: host_smc\n"
+    );
 }
