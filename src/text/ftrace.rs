@@ -1,6 +1,9 @@
 //! The events of ftrace's own (`ftrace:*`), which the kernel prints by code and not by
 //! their print fmts: `kernel/trace/trace_output.c`, and those of tracers
 //! (`trace_mmiotrace.c`, `trace_branch.c`, `trace_functions_graph.c`).
+//!
+//! It is a list, a method for each of the kernel's functions, and so longer than other
+//! files.
 
 use std::fmt::Write;
 
