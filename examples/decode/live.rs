@@ -16,7 +16,7 @@ use tracepoints::record::ring::{Lost, PageLayout};
 use tracepoints::{
     ByteOrder, EventName, EventPattern, Kernel,
     kernel::Events,
-    text::{FlagColumns, TaskNames},
+    text::{FlagColumns, TaskNames, TraceClock, TraceStyle},
 };
 
 use crate::print::Printer;
@@ -51,7 +51,15 @@ pub(crate) fn trace(
     }
     let instance = Instance::make(kernel.tracefs())?;
     let legend = instance.read("trace")?;
-    let columns = FlagColumns::of_legend(&legend).unwrap_or(kernel.flag_columns()?);
+    let mut style = match FlagColumns::of_legend(&legend) {
+        Some(columns) => TraceStyle::new(columns),
+        None => kernel.trace_style()?,
+    };
+    if let Some(version) = kernel.version()? {
+        style = style.with_version(version);
+    }
+    let clock = TraceClock::of_file(&instance.read("trace_clock")?);
+    let style = style.with_clock(clock.unwrap_or_default());
     let layout = PageLayout::parse(&instance.read("events/header_page")?);
     let layout = layout.map_err(|error| Failure::Other(crate::shared::with_causes(&error)))?;
     let mut buffers = instance.buffers(layout)?;
@@ -66,7 +74,7 @@ pub(crate) fn trace(
         instance.path.display()
     );
 
-    let mut printer = Printer::new(&kernel, &events, columns, json, out);
+    let mut printer = Printer::new(&kernel, &events, style, json, out);
     printer.addresses = kernel.addresses()?;
     let mut queue = Queue::default();
     let mut failed = false;
@@ -116,7 +124,7 @@ pub(crate) fn trace(
 
 fn saved_names(tracefs: &Path) -> TaskNames {
     let text = fs::read(tracefs.join("saved_cmdlines")).unwrap_or_default();
-    TaskNames::parse(&String::from_utf8_lossy(&text))
+    TaskNames::parse(text)
 }
 
 /// An event that waits for those of other CPUs before it.

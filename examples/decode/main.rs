@@ -17,7 +17,7 @@ use clap::{Parser, ValueEnum};
 use print::Printer;
 use shared::Failure;
 use tracepoints::record::ring::{Entries, Entry, PageLayout, Pages};
-use tracepoints::{ByteOrder, EventPattern, Kernel, text::TaskNames};
+use tracepoints::{ByteOrder, EventPattern, Kernel, text::TaskNames, text::TraceClock};
 
 /// Prints traced events as the kernel's trace file does.
 #[derive(Parser)]
@@ -137,19 +137,18 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         .map(|name| PageFile::read(name, arguments.cpu))
         .collect::<Result<_, _>>()?;
     let layout = match beside(&files, "header_page") {
-        Some(text) => PageLayout::parse(&text)
+        Some(text) => PageLayout::parse(&String::from_utf8_lossy(&text))
             .map_err(|error| Failure::Other(format!("header_page beside the pages: {error}")))?,
         None => kernel.page_layout()?,
     };
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
-    let mut printer = Printer::new(
-        &kernel,
-        &events,
-        kernel.flag_columns()?,
-        arguments.json,
-        out,
-    );
+    let mut style = kernel.trace_style()?;
+    if let Some(clock) = beside(&files, "trace_clock") {
+        let clock = TraceClock::of_file(&String::from_utf8_lossy(&clock));
+        style = style.with_clock(clock.unwrap_or_default());
+    }
+    let mut printer = Printer::new(&kernel, &events, style, arguments.json, out);
     printer.names = saved_names(&kernel, &files);
     printer.addresses = kernel.addresses()?;
     if let Some(path) = &arguments.kallsyms {
@@ -201,7 +200,13 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
 /// The names saved beside the pages, or in the kernel's tracefs.
 fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
     match beside(files, "saved_cmdlines") {
-        Some(text) => TaskNames::parse(&text),
+        Some(text) => {
+            let names = TaskNames::parse(text);
+            match beside(files, "saved_tgids") {
+                Some(groups) => names.with_groups(groups),
+                None => names,
+            }
+        }
         None => kernel.task_names().unwrap_or_else(|error| {
             let error = shared::with_causes(&error);
             eprintln!("decode: names of processes are not known: {error}");
@@ -211,12 +216,11 @@ fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
 }
 
 /// A file that was saved with the pages.
-fn beside(files: &[PageFile], name: &str) -> Option<String> {
+fn beside(files: &[PageFile], name: &str) -> Option<Vec<u8>> {
     let files = files.iter().filter(|file| file.name != "-");
     let paths = files.map(|file| Path::new(&file.name).with_file_name(name));
     let mut paths = paths.filter(|path| path.is_file());
-    let bytes = paths.find_map(|path| fs::read(path).ok())?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    paths.find_map(|path| fs::read(path).ok())
 }
 
 /// One file's entries, one ahead.

@@ -1,5 +1,6 @@
 //! One line for each record.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -11,7 +12,7 @@ use tracepoints::{
     EventName, EventPattern, Kernel, Record, Renderer,
     kernel::EventsById,
     record::RecordError,
-    text::{Addresses, FlagColumns, TaskNames, TraceContext},
+    text::{Addresses, TaskNames, TraceContext, TraceStyle},
 };
 
 use crate::shared::{Failure, Screen};
@@ -19,7 +20,7 @@ use crate::shared::{Failure, Screen};
 pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
     events: &'a EventsById,
-    columns: FlagColumns,
+    style: TraceStyle,
     pub(crate) names: TaskNames,
     pub(crate) addresses: Addresses,
     /// By event id; `None` of an event whose print fmt is not understood.
@@ -30,7 +31,7 @@ pub(crate) struct Printer<'a> {
     out: &'a mut dyn Write,
     screen: Screen,
     text: String,
-    line: String,
+    line: Vec<u8>,
     /// How many records could not be printed, by why.
     failures: BTreeMap<String, usize>,
 }
@@ -42,7 +43,7 @@ struct Row<'a> {
     timestamp: u64,
     cpu: u32,
     pid: i32,
-    command: &'a str,
+    command: Cow<'a, str>,
     flags: String,
     event: &'a EventName,
     fields: Fields<'a>,
@@ -72,14 +73,14 @@ impl<'a> Printer<'a> {
     pub(crate) fn new(
         kernel: &'a Kernel,
         events: &'a EventsById,
-        columns: FlagColumns,
+        style: TraceStyle,
         json: bool,
         out: &'a mut dyn Write,
     ) -> Self {
         Self {
             kernel,
             events,
-            columns,
+            style,
             names: TaskNames::default(),
             addresses: Addresses::new(),
             renderers: HashMap::new(),
@@ -88,7 +89,7 @@ impl<'a> Printer<'a> {
             out,
             screen: Screen::of_stdout(),
             text: String::new(),
-            line: String::new(),
+            line: Vec::new(),
             failures: BTreeMap::new(),
         }
     }
@@ -105,7 +106,6 @@ impl<'a> Printer<'a> {
         if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
             return Ok(());
         }
-        self.text.clear();
         let id = record.format().id();
         if !self.renderers.contains_key(&id) {
             let renderer = self
@@ -116,10 +116,30 @@ impl<'a> Printer<'a> {
             }
             self.renderers.insert(id, renderer.ok());
         }
-        let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.columns);
         let renderer = self.renderers.get(&id).and_then(Option::as_ref);
-        let text = text(&mut self.text, event, record, renderer, &self.addresses);
-        let context = match text.and(context) {
+        let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.style);
+        let line = context.and_then(|context| {
+            self.text.clear();
+            self.line.clear();
+            match (self.json, renderer) {
+                (true, Some(renderer)) => {
+                    renderer.check(&record)?;
+                    renderer.render_in(&record, &context, &self.addresses, &mut self.text);
+                }
+                (false, Some(renderer)) => {
+                    renderer.write_line(&record, &context, &self.addresses, &mut self.line)?;
+                }
+                (json, None) => {
+                    write_fields(&mut self.text, record)?;
+                    if !json {
+                        let line = format!("{context}{}: {}\n", event.event(), self.text);
+                        self.line.extend(line.into_bytes());
+                    }
+                }
+            }
+            Ok(context)
+        });
+        let context = match line {
             Ok(context) => context,
             Err(error) => {
                 self.failed(format!("{event}: {error}"));
@@ -127,13 +147,7 @@ impl<'a> Printer<'a> {
             }
         };
         if !self.json {
-            let text = &self.text;
-            self.line.clear();
-            let _ = match has_own_form(event) {
-                true => write!(self.line, "{context}{text}"),
-                false => write!(self.line, "{context}{}: {text}", event.event()),
-            };
-            writeln!(self.out, "{}", self.screen.show(&self.line))?;
+            self.out.write_all(&self.screen.show_bytes(&self.line))?;
             return Ok(());
         }
         let row = Row {
@@ -188,36 +202,8 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// Whether `trace` shows the event without its name.
-fn has_own_form(event: &EventName) -> bool {
-    event.category() == "syscalls" || event.as_str() == "ftrace:print"
-}
-
-/// What `trace` has behind the event's name.
-fn text(
-    out: &mut String,
-    event: &EventName,
-    record: Record<'_>,
-    renderer: Option<&Renderer>,
-    addresses: &Addresses,
-) -> Result<(), RecordError> {
-    let field = |name| record.format().field(name);
-    if let ("ftrace:print", Some(ip), Some(buf)) = (event.as_str(), field("ip"), field("buf")) {
-        // The kernel has a symbol for the address; the text ends its line itself.
-        let address = record.machine().unsigned(record.data(ip)?);
-        let text = record.value(buf)?.to_string();
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let _ = write!(out, "{address:#x}: {text}");
-        return Ok(());
-    }
-    if let Some(renderer) = renderer {
-        // A record that is cut is told as such, and not printed as if it were one.
-        for field in record.format().fields() {
-            record.data(field)?;
-        }
-        renderer.render(&record, addresses, out);
-        return Ok(());
-    }
+/// What is known of a record whose print fmt is not understood.
+fn write_fields(out: &mut String, record: Record<'_>) -> Result<(), RecordError> {
     for (index, (field, value)) in record.fields().enumerate() {
         let space = if index > 0 { " " } else { "" };
         let _ = write!(out, "{space}{}={}", field.name(), value?);

@@ -404,6 +404,14 @@ impl<'a> Type<'a> {
         .then_some(self.size_or_type)
     }
 
+    pub(crate) fn is_typedef(&self) -> bool {
+        self.kind == Kind::Typedef
+    }
+
+    pub(crate) fn is_enum(&self) -> bool {
+        matches!(self.kind, Kind::Enum | Kind::Enum64)
+    }
+
     /// Whether values of this type are laid out as those of its target.
     fn is_alias(&self) -> bool {
         use Kind::*;

@@ -258,10 +258,38 @@ impl Tracefs {
     }
 
     /// What `saved_cmdlines` says; `None` if there is no such file.
-    pub(crate) fn saved_cmdlines(&self) -> Result<Option<String>, Error> {
+    pub(crate) fn saved_cmdlines(&self) -> Result<Option<Vec<u8>>, Error> {
         /// `saved_cmdlines_size` is 128 unless somebody writes another number.
         const LIMIT: u64 = 16 << 20;
-        self.lossy_text("saved_cmdlines", LIMIT)
+        self.dir.bytes("saved_cmdlines", LIMIT)
+    }
+
+    /// What `saved_tgids` says; `None` if there is no such file.
+    pub(crate) fn saved_tgids(&self) -> Result<Option<Vec<u8>>, Error> {
+        /// A line for each pid, of which there are at most 4 million.
+        const LIMIT: u64 = 64 << 20;
+        self.dir.bytes("saved_tgids", LIMIT)
+    }
+
+    /// Whether lines of `trace` have thread groups: what `options/record-tgid` says;
+    /// `None` if there is no such file.
+    pub(crate) fn shows_groups(&self) -> Result<Option<bool>, Error> {
+        const LIMIT: u64 = 64;
+        let option = self.dir.sub("options").bytes("record-tgid", LIMIT)?;
+        Ok(option.map(|option| option.starts_with(b"1")))
+    }
+
+    /// What `dynamic_events` says of events made at run time; `None` if there is no
+    /// such file.
+    pub(crate) fn dynamic_events(&self) -> Result<Option<String>, Error> {
+        const LIMIT: u64 = 16 << 20;
+        self.lossy_text("dynamic_events", LIMIT)
+    }
+
+    /// What `trace_clock` says; `None` if there is no such file.
+    pub(crate) fn trace_clock(&self) -> Result<Option<String>, Error> {
+        const LIMIT: u64 = 4096;
+        self.lossy_text("trace_clock", LIMIT)
     }
 
     /// What a capture's `classes` says; `None` if there is no such file.

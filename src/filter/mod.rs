@@ -318,7 +318,7 @@ fn bind<'f>(node: &Condition, format: &'f Format) -> Result<BoundNode<'f>, Filte
 fn bind_test<'f>(test: &Test, format: &'f Format) -> Result<BoundNode<'f>, FilterError> {
     let subject = subject(&test.name, format)?;
     let field = || test.name.word.clone();
-    let kind = subject.kind(format.field("__syscall_nr").is_some());
+    let kind = subject.kind(format.has_syscall_shape());
     let incomparable = |with| FilterError::Incomparable {
         field: field(),
         is: kind.words(),
@@ -424,10 +424,8 @@ impl Subject<'_> {
                 SubjectKind::Text { limit: TEXT }
             }
             FieldKind::Scalar | FieldKind::Pointer => {
-                let (size, signed) = field
-                    .argument()
-                    .filter(|(size, _)| *size < field.size())
-                    .unwrap_or((field.size(), field.signed() == Some(true)));
+                let word = (field.size(), field.signed() == Some(true));
+                let (size, signed) = field.argument().unwrap_or(word);
                 match size {
                     1 | 2 | 4 | 8 => integer(size, signed),
                     // A file may say so of a pointer.
@@ -545,11 +543,12 @@ mod tests {
     use crate::machine::{ByteOrder, Machine};
 
     const FORMAT: &str = "\
-name: x
+name: sys_enter_x
 ID: 1
 format:
 \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
 
+\tfield:int __syscall_nr;\toffset:4;\tsize:4;\tsigned:1;
 \tfield:int ret;\toffset:8;\tsize:4;\tsigned:1;
 \tfield:u8 flags;\toffset:12;\tsize:1;\tsigned:0;
 \tfield:char comm[16];\toffset:16;\tsize:16;\tsigned:0;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use super::argument::ArgumentType;
 use super::declaration::{DATA_LOC, Declaration, REL_LOC};
 use crate::layout::ctype::CType;
 use crate::machine::Machine;
@@ -107,6 +108,7 @@ pub struct Field {
     size: u32,
     signed: Option<bool>,
     kind: FieldKind,
+    argument: Option<ArgumentType>,
 }
 
 impl Field {
@@ -123,6 +125,7 @@ impl Field {
             size,
             signed,
             kind,
+            argument: None,
         }
     }
 
@@ -272,18 +275,14 @@ impl Field {
         declaration.base_type() == "char" && declaration.pointer_depth() == 1
     }
 
-    /// The size in bytes and the sign of a system call's argument of a type C itself
-    /// has; `None` of a word, and of a type only the kernel's headers define.
-    pub(crate) fn argument(&self) -> Option<(u32, bool)> {
-        let declaration = self.declaration();
-        if declaration.pointer_depth() > 0 {
-            return None;
-        }
-        Some(match &*declaration.base_type() {
-            "int" => (4, true),
-            "unsigned int" | "unsigned" => (4, false),
-            _ => return None,
-        })
+    /// The size in bytes and the sign of a system call's argument that takes less
+    /// than the word the record has for it; `None` of any other field.
+    pub(crate) fn argument(&self) -> Option<ArgumentType> {
+        self.argument
+    }
+
+    pub(super) fn set_argument(&mut self, argument: Option<ArgumentType>) {
+        self.argument = argument;
     }
 }
 

@@ -9,11 +9,15 @@
 //! Nothing here does I/O: text in, values out. The grammar is that of
 //! `f_show()` in the kernel's `kernel/trace/trace_events.c`.
 
+mod argument;
 mod declaration;
 mod field;
 mod parse;
 pub mod print;
 
+pub(crate) use argument::ArgumentType;
+#[cfg(test)]
+pub(crate) use argument::known_argument_type;
 pub use declaration::Declaration;
 pub(crate) use declaration::{Token, is_address_space, is_identifier};
 pub use field::{Field, FieldKind};

@@ -52,14 +52,16 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     lines.take(FIELD_OR_BLANK, tag(""))?;
     let print_fmt = lines.print_fmt()?;
     fields.shrink_to_fit();
-    Ok(Format {
+    let mut format = Format {
         name,
         id,
         fields,
         common_count,
         print_fmt,
         text: lines.text,
-    })
+    };
+    format.find_argument_types(&|_| None);
+    Ok(format)
 }
 
 /// The fields `events/header_page` lists (`ring_buffer_print_page_header()`): lines

@@ -3,10 +3,12 @@
 mod likeness;
 mod near;
 mod pattern;
+mod syscall;
 mod wildcard;
 
 pub(crate) use near::near;
 pub use pattern::EventPattern;
+pub(crate) use syscall::{SYSCALL_NUMBER, SyscallSide};
 
 use std::fmt;
 use std::str::FromStr;

@@ -110,23 +110,40 @@ impl<'a> Record<'a> {
         let start = field.offset() as usize;
         let end = start.checked_add(field.size() as usize);
         end.and_then(|end| self.bytes.get(start..end))
-            .ok_or_else(|| RecordError::Short {
-                field: field.name().to_owned(),
-                offset: field.offset(),
-                end: u64::from(field.offset()) + u64::from(field.size()),
-                length: self.bytes.len(),
-            })
+            .ok_or_else(|| self.short(field))
+    }
+
+    fn short(&self, field: &Field) -> RecordError {
+        RecordError::Short {
+            field: field.name().to_owned(),
+            offset: field.offset(),
+            end: u64::from(field.offset()) + u64::from(field.size()),
+            length: self.bytes.len(),
+        }
+    }
+
+    /// Whether it is the callers of `ftrace:kernel_stack`, of which a record has as
+    /// many as there are, though the format says 8.
+    fn is_stack(&self, field: &Field) -> bool {
+        field.kind() == FieldKind::Array
+            && field.name() == "caller"
+            && self.format.name() == "kernel_stack"
     }
 
     /// The data of a dynamic field, wherever in the record they are; of an array
-    /// of no size, as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), the
-    /// rest of the record; the bytes of any other field.
+    /// of no size, as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), and of
+    /// the callers of `ftrace:kernel_stack` the rest of the record; the bytes of any
+    /// other field.
     ///
     /// # Errors
     ///
     /// [`RecordError::Short`] and [`RecordError::Outside`].
     #[inline]
     pub fn data(&self, field: &Field) -> Result<&'a [u8], RecordError> {
+        if self.is_stack(field) {
+            let rest = self.bytes.get(field.offset() as usize..);
+            return rest.ok_or_else(|| self.short(field));
+        }
         let raw = self.raw(field)?;
         if !field.kind().is_dynamic() {
             return Ok(match field.is_rest() {
@@ -137,6 +154,18 @@ impl<'a> Record<'a> {
                 false => raw,
             });
         }
+        if is_location_array(field) {
+            return Ok(raw);
+        }
+        // Of synthetic events the location takes half of a word, and the rest of the
+        // word says nothing.
+        let raw = raw.get(..LOCATION).unwrap_or(raw);
+        self.located(field, raw)
+    }
+
+    /// The data a location leads to.
+    #[inline]
+    fn located(&self, field: &Field, raw: &[u8]) -> Result<&'a [u8], RecordError> {
         let location = self.machine.unsigned(raw);
         // Fields of 2 bytes, of old kernels, say only where.
         let (mut start, length) = match raw.len() {
@@ -166,6 +195,15 @@ impl<'a> Record<'a> {
     ///
     /// [`RecordError::Short`] and [`RecordError::Outside`].
     pub fn value(&self, field: &Field) -> Result<Value<'a>, RecordError> {
+        if is_location_array(field) {
+            for location in self.raw(field)?.chunks_exact(LOCATION) {
+                self.located(field, location)?;
+            }
+            return Ok(Value::Texts(Texts {
+                record: *self,
+                locations: self.raw(field)?,
+            }));
+        }
         Ok(Value::of(field, self.data(field)?, self.machine))
     }
 
@@ -200,6 +238,17 @@ impl<'a> Iterator for Fields<'a> {
 
 impl ExactSizeIterator for Fields<'_> {}
 
+/// The size of a location in bytes.
+const LOCATION: usize = 4;
+
+/// Whether a field has several locations, one after another: strings of a probe's
+/// event (`__data_loc char[][3] names`).
+fn is_location_array(field: &Field) -> bool {
+    field.kind() == FieldKind::DataLoc
+        && field.size() as usize > LOCATION
+        && field.declaration().type_text().contains("[][")
+}
+
 /// The value of one field.
 ///
 /// [`Display`](fmt::Display) writes numbers in decimal, pointers in hexadecimal,
@@ -217,6 +266,8 @@ pub enum Value<'a> {
     Pointer(u64),
     /// A string, without the NUL that ends it.
     Text(&'a [u8]),
+    /// Several strings.
+    Texts(Texts<'a>),
     /// Numbers of one size.
     Integers(Integers<'a>),
     /// What is neither: a struct, or elements of unknown size.
@@ -227,6 +278,9 @@ impl<'a> Value<'a> {
     /// What these bytes are as the value of this field.
     pub(crate) fn of(field: &Field, bytes: &'a [u8], machine: Machine) -> Self {
         let signed = field.signed() == Some(true);
+        if let Some((size, signed)) = field.argument() {
+            return Self::argument(machine.unsigned(bytes), size, signed);
+        }
         match field.kind() {
             FieldKind::Scalar if signed => Self::Signed(machine.signed(bytes)),
             FieldKind::Scalar => Self::Unsigned(machine.unsigned(bytes)),
@@ -243,6 +297,15 @@ impl<'a> Value<'a> {
                     _ => Self::Bytes(bytes),
                 }
             }
+        }
+    }
+
+    /// A system call's argument of less than the word it was passed in.
+    fn argument(word: u64, size: u32, signed: bool) -> Self {
+        let unused = 64 - 8 * size.clamp(1, 8);
+        match signed {
+            true => Self::Signed((word << unused) as i64 >> unused),
+            false => Self::Unsigned(word << unused >> unused),
         }
     }
 
@@ -265,6 +328,36 @@ impl<'a> Value<'a> {
         }
     }
 }
+
+/// Strings of a probe's event: see [`Value::Texts`].
+#[derive(Clone, Copy, Debug)]
+pub struct Texts<'a> {
+    record: Record<'a>,
+    locations: &'a [u8],
+}
+
+impl<'a> Texts<'a> {
+    /// The strings in order, each without the NUL that ends it. One the kernel could
+    /// not read is empty.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let record = self.record;
+        self.locations.chunks_exact(LOCATION).map(move |location| {
+            let location = record.machine.unsigned(location) as usize;
+            let start = location & 0xffff;
+            let end = start + (location >> 16);
+            until_nul(record.bytes.get(start..end).unwrap_or_default())
+        })
+    }
+}
+
+/// The same strings.
+impl PartialEq for Texts<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Texts<'_> {}
 
 /// Numbers of one size behind each other: see [`Value::Integers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,6 +441,14 @@ impl fmt::Display for Value<'_> {
             Self::Signed(value) => value.fmt(out),
             Self::Pointer(value) => write!(out, "{value:#x}"),
             Self::Text(bytes) => out.pad(&String::from_utf8_lossy(bytes)),
+            Self::Texts(texts) => {
+                out.write_str("[")?;
+                for (index, text) in texts.iter().enumerate() {
+                    out.write_str(if index > 0 { ", " } else { "" })?;
+                    out.write_str(&String::from_utf8_lossy(text))?;
+                }
+                out.write_str("]")
+            }
             Self::Integers(integers) => {
                 out.write_str("[")?;
                 for (index, value) in integers.iter().enumerate() {
@@ -370,6 +471,7 @@ impl Serialize for Value<'_> {
             Self::Unsigned(value) | Self::Pointer(value) => serializer.serialize_u64(*value),
             Self::Signed(value) => serializer.serialize_i64(*value),
             Self::Text(bytes) => serializer.serialize_str(&String::from_utf8_lossy(bytes)),
+            Self::Texts(texts) => serializer.collect_seq(texts.iter().map(String::from_utf8_lossy)),
             Self::Integers(integers) if integers.signed => serializer.collect_seq(integers.iter()),
             Self::Integers(integers) => {
                 serializer.collect_seq(integers.iter().map(|value| value as u64))

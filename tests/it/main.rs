@@ -14,6 +14,7 @@ mod layout;
 mod many_at_once;
 mod other_architectures;
 mod print_fmts;
+mod printed_by_code;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod probe;
 mod programs;
