@@ -116,18 +116,18 @@ impl Tracefs {
                 Ok(text) => Events::parse(text),
                 Err(_) => Events::parse(&String::from_utf8_lossy(&bytes)),
             }),
-            None => Ok(Events::of(self.event_directories()?)),
+            None => self.event_directories(),
         }
     }
 
     /// Every event with a directory of its own, sorted: those of
     /// [`events`](Self::events), and those of `ftrace:*`, which are not listed.
-    pub(crate) fn event_directories(&self) -> Result<Vec<EventName>, Error> {
+    pub(crate) fn event_directories(&self) -> Result<Events, Error> {
         self.check_mounted()?;
         let dir = self.dir.sub("events");
         let events = dir.path();
         dir.is_there()?;
-        let mut names = Vec::new();
+        let mut found = Events::default();
         for entry in WalkDir::new(&events)
             .min_depth(2)
             .max_depth(2)
@@ -146,21 +146,17 @@ impl Tracefs {
                     }
                 }
             };
-            let relative = entry
-                .path()
-                .strip_prefix(&events)
-                .ok()
-                .and_then(Path::to_str);
-            // `events/sched/enable` has the form of a name too; only an event
-            // has a format.
-            let name = relative.and_then(|path| path.parse::<EventName>().ok());
-            if let Some(name) = name.filter(|_| entry.file_type().is_dir())
-                && entry.path().join("format").symlink_metadata().is_ok()
+            // `events/sched/enable` has the form of a name too; only an event has a format.
+            if !entry.file_type().is_dir()
+                || entry.path().join("format").symlink_metadata().is_err()
             {
-                names.push(name);
+                continue;
             }
+            let category = entry.path().parent().and_then(Path::file_name);
+            let category = category.unwrap_or_default().to_string_lossy();
+            found.add_directory(&category, &entry.file_name().to_string_lossy());
         }
-        Ok(names)
+        Ok(found)
     }
 
     /// Whether the event has a format file, or something in its place.

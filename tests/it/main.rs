@@ -11,6 +11,7 @@ mod generated_kernels;
 mod ground_truth;
 mod layout;
 mod many_at_once;
+mod names;
 mod other_architectures;
 mod print_fmts;
 #[cfg(all(feature = "probe", target_os = "linux"))]
