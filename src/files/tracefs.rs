@@ -194,7 +194,12 @@ impl Tracefs {
             return Ok(None);
         };
         let path = || self.format_path(name);
-        match Format::parse(text) {
+        // The running kernel writes nothing by hand; captures are pasted, too.
+        let format = match self.dir.is_live() {
+            true => Format::parse(text),
+            false => Format::parse_tolerant(text),
+        };
+        match format {
             Ok(format) if format.name() == name.event() => Ok(Some(format)),
             Ok(format) => Err(Error::OtherEvent {
                 path: path(),

@@ -13,19 +13,26 @@ mod declaration;
 mod field;
 mod parse;
 pub mod print;
+mod tolerant;
 
-pub use declaration::Declaration;
 pub(crate) use declaration::is_identifier;
+pub use declaration::{Declaration, DeclarationError};
+pub(crate) use field::LOCATION;
 pub use field::{Field, FieldKind};
 pub use parse::FormatError;
 pub(crate) use parse::page_header;
+pub use tolerant::{Repair, RepairKind};
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
+
+use parse::Ending;
 
 use crate::layout::ctype::RecordKeyword;
 use crate::layout::{Layout, Slot};
@@ -66,7 +73,9 @@ pub struct Format {
     /// The common ones first.
     fields: Vec<Field>,
     common_count: usize,
+    ending: Ending,
     print_fmt: Range<usize>,
+    repairs: Vec<Repair>,
 }
 
 impl Format {
@@ -76,8 +85,57 @@ impl Format {
     ///
     /// [`FormatError`] with the line's number and text where the file is not
     /// what a kernel writes: nothing is skipped, and nothing is guessed.
+    ///
+    /// A file that ends after its common fields is that of an event without fields, as
+    /// Linux before 3.11 writes it.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         parse::format(text)
+    }
+
+    /// Reads a format file as people paste it into a mail or a bug report: with other
+    /// white space than a kernel writes, with the line ends of another system, or without
+    /// the last of them. [`repairs`](Self::repairs) says what was put right;
+    /// [`Display`](fmt::Display) writes the file as the kernel would have written it.
+    ///
+    /// Only white space is tolerated. All words, names and numbers are read as they are.
+    ///
+    /// ```
+    /// use tracepoints::format::Format;
+    ///
+    /// let pasted = "\
+    /// name: x
+    /// ID: 7
+    /// format:
+    ///     field:unsigned short common_type;    offset:0;    size:2;    signed:0;
+    ///
+    ///     field:int y;    offset:4;    size:4;    signed:1;
+    ///
+    /// print fmt: \"%d\", REC->y";
+    /// assert!(Format::parse(pasted).is_err());
+    /// let format = Format::parse_tolerant(pasted)?;
+    /// assert_eq!(format.field("y").map(|field| field.offset()), Some(4));
+    /// assert_eq!(
+    ///     format.repairs()[0].to_string(),
+    ///     "other white space than a kernel writes, in 2 lines from line 4 on"
+    /// );
+    /// # Ok::<(), tracepoints::format::FormatError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError`], as of [`parse`](Self::parse), where something other than white
+    /// space differs from what a kernel writes.
+    pub fn parse_tolerant(text: &str) -> Result<Self, FormatError> {
+        match parse::format(text) {
+            Ok(format) => Ok(format),
+            Err(_) => tolerant::format(text),
+        }
+    }
+
+    /// What [`parse_tolerant`](Self::parse_tolerant) put right; empty for a file that is as
+    /// a kernel writes it.
+    pub fn repairs(&self) -> &[Repair] {
+        &self.repairs
     }
 
     /// The event's name, without its category: the file does not know it.
@@ -128,7 +186,7 @@ impl Format {
         Layout::new(RecordKeyword::Struct, None, size, slots)
     }
 
-    /// What the print fmt says; it is read anew each time.
+    /// Reads the print fmt, anew each time.
     ///
     /// # Errors
     ///
@@ -138,7 +196,8 @@ impl Format {
         print::PrintFmt::parse(self.print_fmt())
     }
 
-    /// The text after `print fmt: `, exact, escapes and newlines included.
+    /// The text after `print fmt: `, exact, escapes and newlines included; empty where
+    /// there is none, for an event without fields on Linux before 3.11.
     pub fn print_fmt(&self) -> &str {
         &self.text[self.print_fmt.clone()]
     }
@@ -154,11 +213,15 @@ impl fmt::Display for Format {
         for field in self.fields() {
             writeln!(out, "{field}")?;
         }
-        writeln!(out, "\nprint fmt: {}", self.print_fmt())
+        match self.ending {
+            Ending::BlankAndPrintFmt => writeln!(out, "\nprint fmt: {}", self.print_fmt()),
+            Ending::PrintFmt => writeln!(out, "print fmt: {}", self.print_fmt()),
+            Ending::Nothing => Ok(()),
+        }
     }
 }
 
-/// Of what a file says, nothing is left out: the same text says the same.
+/// Equal if the texts are: a format is all that its text says.
 impl PartialEq for Format {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -166,6 +229,21 @@ impl PartialEq for Format {
 }
 
 impl Eq for Format {}
+
+impl Hash for Format {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl FromStr for Format {
+    type Err = FormatError;
+
+    /// Reads what [`parse`](Self::parse) does.
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        Self::parse(text)
+    }
+}
 
 impl fmt::Debug for Format {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,12 +259,16 @@ impl fmt::Debug for Format {
 
 impl Serialize for Format {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut format = serializer.serialize_struct("Format", 5)?;
+        let mut format = serializer.serialize_struct("Format", 6)?;
         format.serialize_field("name", self.name())?;
         format.serialize_field("id", &self.id)?;
         format.serialize_field("common_fields", self.common_fields())?;
         format.serialize_field("fields", self.fields())?;
         format.serialize_field("print_fmt", self.print_fmt())?;
+        match self.repairs() {
+            [] => format.skip_field("repairs")?,
+            repairs => format.serialize_field("repairs", repairs)?,
+        }
         format.end()
     }
 }

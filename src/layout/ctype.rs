@@ -3,7 +3,7 @@
 use crate::layout::Layout;
 
 /// A C type, complete as far as laying out a value of it needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CType {
     Void,
     Int {
@@ -57,7 +57,7 @@ pub(crate) enum CType {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RecordKeyword {
     Struct,
     Union,

@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use ctype::{CType, RecordKeyword};
 
 /// The members of a struct or union, or the fields of a record, by offset.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     keyword: RecordKeyword,
     name: Option<String>,
@@ -25,7 +25,7 @@ pub struct Layout {
 }
 
 /// One named run of bytes, or of bits, of a [`Layout`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     name: String,
     pub(crate) ty: CType,
@@ -117,7 +117,7 @@ impl Layout {
             .all(|slot| slot.width.is_some() || slot.offset() % slot.align() == 0)
     }
 
-    /// The same, its size being a multiple of its alignment.
+    /// Rounds the size up to the alignment.
     pub(crate) fn rounded_up(self) -> Self {
         let size = self.size.checked_next_multiple_of(self.align);
         Self {

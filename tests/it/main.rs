@@ -7,6 +7,7 @@ mod concurrent_change;
 mod dependencies;
 mod emit;
 mod failures;
+mod format_files;
 mod generated_kernels;
 mod ground_truth;
 mod layout;
