@@ -1,7 +1,7 @@
 //! Why a BTF object cannot be read.
 
 /// A BTF object that is not what a kernel writes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum BtfError {
     /// The first two bytes are neither byte order's magic number, 0xeb9f.
@@ -21,20 +21,34 @@ pub enum BtfError {
     /// The object ends before something its header promises.
     #[error("truncated: {what} ends at byte {end}, the object at {len}")]
     Truncated {
-        /// What is cut.
+        /// The part that is cut.
         what: &'static str,
         /// Where it should end, in bytes from the object's start.
         end: u64,
         /// How many bytes the object has.
         len: u64,
     },
-    /// A type of a kind this crate does not know, so that the types after it
-    /// cannot be found.
-    #[error("type {id} is of kind {kind}, which is not known")]
+    /// A type of a kind this crate does not know, of which the object does not say how
+    /// long it is either, so that the types after it cannot be found.
+    #[error(
+        "type {id} is of kind {kind}, which is not known, and no layout section says how long it is"
+    )]
     Kind {
         /// The type's id.
         id: u32,
         /// Its kind's number.
+        kind: u32,
+    },
+    /// A layout section that is not an array of four bytes for each kind.
+    #[error("the layout section has {length} bytes, not four for each kind")]
+    LayoutLength {
+        /// Its length, in bytes.
+        length: usize,
+    },
+    /// A layout section that gives a kind another length than types of it have.
+    #[error("the layout section gives kind {kind} another length than it has")]
+    KindLength {
+        /// The kind's number.
         kind: u32,
     },
     /// A type whose name lies outside the strings, is longer than any, or has

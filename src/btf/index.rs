@@ -321,6 +321,8 @@ impl<'a> Prototypes<'a> {
             let ty = self.section.type_by_id(id);
             let target = ty.and_then(|ty| ty.target());
             id = match (ty.map(|ty| ty.kind), target, ty) {
+                // It may be an alias of anything.
+                (Some(Kind::Unknown), ..) => return None,
                 (Some(Kind::Typedef | Kind::TypeTag), Some(target), _) => target,
                 (Some(Kind::Ptr), Some(target), _) => {
                     self.spelled.push(b'*');

@@ -182,6 +182,7 @@ mod tests {
             Kind::DeclTag => ("decl-tag", false),
             Kind::TypeTag => ("type-tag", false),
             Kind::Enum64 => ("enum64", true),
+            Kind::Unknown => ("unknown", false),
         };
         Said {
             kind,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::bytes::Bytes;
 use super::error::BtfError;
-use super::kind::{Kind, TAILS};
+use super::kind::{Info, KNOWN_KINDS, Kind, Kinds, LAYOUT};
 use crate::machine::ByteOrder;
 
 /// A type's number: 0 is `void`, a module's types go on where vmlinux's end.
@@ -18,21 +18,10 @@ pub(crate) type TypeId = u32;
 
 /// Bytes every type begins with: name, info, size or type.
 const TYPE_HEADER: usize = 12;
-/// The header's length in BTF version 1; longer ones may come.
+/// The header's length in BTF version 1.
 const HEADER: usize = 24;
-
-/// Kinds of types that are looked for by name, each the bit of its number: one test
-/// for each type, where a `match` would be a jump that is hard to foresee.
-const VISITED: u32 = {
-    let looked_for = [Kind::Int, Kind::Struct, Kind::Typedef, Kind::Func];
-    let mut bits = 0;
-    let mut index = 0;
-    while index < looked_for.len() {
-        bits |= 1 << (looked_for[index] as u32 + 1);
-        index += 1;
-    }
-    bits
-};
+/// The header's length since it says where the layout section is; longer ones may come.
+const HEADER_WITH_LAYOUT: u64 = 32;
 
 /// How far a chain of types (typedef of const of array of …) is followed.
 /// Kernels stay under ten; a cycle in hostile bytes ends here.
@@ -57,6 +46,8 @@ pub(crate) struct Section {
     /// Whether any offset inside the strings is a name a type may have.
     are_names_plain: bool,
     pointer_size: u32,
+    /// What the object, or its base, says of kinds.
+    kinds: Option<Arc<Kinds>>,
     base: Option<Arc<Section>>,
 }
 
@@ -66,7 +57,7 @@ pub(crate) struct Type<'a> {
     section: &'a Section,
     pub(crate) kind: Kind,
     name: u32,
-    info: u32,
+    info: Info,
     size_or_type: u32,
     tail: &'a [u8],
 }
@@ -93,7 +84,7 @@ pub(crate) struct Parameter<'a> {
 
 impl Section {
     /// Checks the bytes and finds where every type begins, calling `visit` for each
-    /// of the [`VISITED`] kinds in turn, with its name's offset.
+    /// that is looked for by name in turn, with its name's offset.
     pub(crate) fn parse(
         bytes: Bytes,
         base: Option<Arc<Section>>,
@@ -124,6 +115,20 @@ impl Section {
         };
         let type_range = range("the type section", type_off, type_len)?;
         let string_range = range("the string section", str_off, str_len)?;
+        let kinds = match header_len >= HEADER_WITH_LAYOUT {
+            true => {
+                let word = |at| read_u32(&bytes, at, big_endian).map(u64::from);
+                let [offset, length] = [24, 28].map(word);
+                let (Some(offset), Some(length)) = (offset, length) else {
+                    return Err(truncated("the header", header_len));
+                };
+                let section = &bytes[range("the layout section", offset, length)?];
+                let known = base.as_ref().and_then(|base| base.kinds.as_deref());
+                kinds_of_layout(section, known.unwrap_or(&KNOWN_KINDS))?
+            }
+            false => None,
+        };
+        let kinds = kinds.or_else(|| base.as_ref()?.kinds.clone());
         let (first_id, first_name, base_pointer_size) = match &base {
             None => (1, 0, None),
             Some(base) if base.big_endian != big_endian => return Err(BtfError::Base),
@@ -142,6 +147,7 @@ impl Section {
             first_id,
             first_name,
             pointer_size: base_pointer_size.unwrap_or(8),
+            kinds,
             bytes,
             base,
         };
@@ -167,7 +173,7 @@ impl Section {
     }
 
     /// Where each type of this range begins. `visit` gets the id, kind, name and size
-    /// of those of [`VISITED`] kinds.
+    /// of those that are looked for by name.
     #[inline]
     fn find_types<const BIG_ENDIAN: bool>(
         &self,
@@ -182,36 +188,51 @@ impl Section {
         // Kernels spend about 22 bytes on a type.
         let mut types = Vec::with_capacity(range.len() / 20);
         let bytes = &self.bytes[..range.end];
+        let kinds = self.kinds();
         let mut at = range.start;
         while at < range.end {
             let id = self.first_id.saturating_add(types.len() as u32);
-            let cut = |end: usize| BtfError::Truncated {
+            let cut = |end: u64| BtfError::Truncated {
                 what: "the last type",
-                end: end as u64,
+                end,
                 len: range.end as u64,
             };
             let Some(header) = bytes[at..].first_chunk::<TYPE_HEADER>() else {
-                return Err(cut(at + TYPE_HEADER));
+                return Err(cut((at + TYPE_HEADER) as u64));
             };
             let word = |at| read_u32(header, at, BIG_ENDIAN).unwrap_or(0);
             let [name, info, size] = [0, 4, 8].map(word);
-            let number = info >> 24 & 0x1f;
-            let end = at + TYPE_HEADER + TAILS[number as usize].length((info & 0xffff) as usize);
-            let kind = Kind::from_number(number).ok_or(BtfError::Kind { id, kind: number })?;
-            if end > range.end {
-                return Err(cut(end));
+            let info = Info(info);
+            let entry = kinds.entry(info);
+            let end = (at + TYPE_HEADER) as u64 + entry.length(info);
+            if end > range.end as u64 {
+                return Err(match entry.is_endless() {
+                    true => BtfError::Kind {
+                        id,
+                        kind: info.kind_number() as u32,
+                    },
+                    false => cut(end),
+                });
             }
-            if name.wrapping_sub(self.first_name) >= plain_names && !self.is_type_name(name) {
+            if name.wrapping_sub(self.first_name) >= plain_names
+                && !self.is_type_name(name)
+                // Its kind may have something else there.
+                && entry.kind != Kind::Unknown
+            {
                 return Err(BtfError::Name { id, offset: name });
             }
-            if VISITED >> number & 1 == 1 {
-                visit(id, kind, name, size);
+            if entry.is_looked_for {
+                visit(id, entry.kind, name, size);
             }
             // A type section longer than a u32 is refused by its own header.
             types.push(at as u32);
-            at = end;
+            at = end as usize;
         }
         Ok(types)
+    }
+
+    fn kinds(&self) -> &Kinds {
+        self.kinds.as_deref().unwrap_or(&KNOWN_KINDS)
     }
 
     /// The checked bytes.
@@ -237,18 +258,17 @@ impl Section {
             return self.base.as_ref()?.type_by_id(id);
         }
         let at = *self.types.get((id - self.first_id) as usize)? as usize;
-        let info = self.u32_at(at + 4);
-        let kind = Kind::from_number(info >> 24 & 0x1f)?;
+        let info = Info(self.u32_at(at + 4));
+        let entry = self.kinds().entry(info);
         let tail_at = at + TYPE_HEADER;
+        let length = usize::try_from(entry.length(info)).ok()?;
         Some(Type {
             section: self,
-            kind,
+            kind: entry.kind,
             name: self.u32_at(at),
             info,
             size_or_type: self.u32_at(at + 8),
-            tail: self
-                .bytes
-                .get(tail_at..tail_at + kind.tail((info & 0xffff) as usize))?,
+            tail: self.bytes.get(tail_at..tail_at.checked_add(length)?)?,
         })
     }
 
@@ -312,8 +332,26 @@ impl Section {
         }
     }
 
-    /// The size of a value of this type, in bytes.
+    /// The size of a value of this type, in bytes; `None` where it has none, or it is not
+    /// known.
     pub(crate) fn size_of(&self, id: TypeId) -> Option<u32> {
+        match self.value_size(id)? {
+            ValueSize::Bytes(size) => Some(size),
+            ValueSize::Unknown => None,
+        }
+    }
+
+    /// Whether a value of this type may take so many bytes: any number, where the type is
+    /// made of one of an unknown kind.
+    pub(crate) fn may_have_size(&self, id: TypeId, size: u32) -> bool {
+        match self.value_size(id) {
+            Some(ValueSize::Bytes(found)) => found == size,
+            Some(ValueSize::Unknown) => true,
+            None => false,
+        }
+    }
+
+    fn value_size(&self, id: TypeId) -> Option<ValueSize> {
         let mut count = 1u32;
         let mut id = id;
         for _ in 0..MAX_CHAIN {
@@ -324,8 +362,13 @@ impl Section {
                 | Kind::Union
                 | Kind::Enum
                 | Kind::Enum64
-                | Kind::Float => return count.checked_mul(current.size_or_type),
-                Kind::Ptr => return count.checked_mul(self.pointer_size),
+                | Kind::Float => {
+                    return count
+                        .checked_mul(current.size_or_type)
+                        .map(ValueSize::Bytes);
+                }
+                Kind::Ptr => return count.checked_mul(self.pointer_size).map(ValueSize::Bytes),
+                Kind::Unknown => return Some(ValueSize::Unknown),
                 Kind::Array => {
                     let (element, length) = current.array()?;
                     count = count.checked_mul(length)?;
@@ -365,10 +408,31 @@ impl Section {
     }
 }
 
+/// How many bytes a value takes.
+enum ValueSize {
+    Bytes(u32),
+    /// It is made of a type of an unknown kind.
+    Unknown,
+}
+
 impl<'a> Type<'a> {
-    /// The type's name; empty for an anonymous one.
+    /// The type's name; empty for an anonymous one, and of an unknown kind.
     pub(crate) fn name(&self) -> &'a [u8] {
-        self.section.name(self.name).unwrap_or_default()
+        match self.kind {
+            Kind::Unknown => &[],
+            _ => self.section.name(self.name).unwrap_or_default(),
+        }
+    }
+
+    /// Whether nothing may be concluded from the type, as this crate does not know its
+    /// kind.
+    pub(crate) fn is_of_unknown_kind(&self) -> bool {
+        self.kind == Kind::Unknown
+    }
+
+    /// The number of the type's kind, known or not.
+    pub(super) fn kind_number(&self) -> usize {
+        self.info.kind_number()
     }
 
     /// The size a struct, union, int, enum or float states, in bytes.
@@ -415,7 +479,7 @@ impl<'a> Type<'a> {
     pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = Member<'a>> + use<'a> {
         let ty = *self;
         let count = match ty.kind {
-            Kind::Struct | Kind::Union => (ty.info & 0xffff) as usize,
+            Kind::Struct | Kind::Union => ty.info.elements(),
             _ => 0,
         };
         // With the kind flag, the top byte of the offset is a bitfield's size.
@@ -446,7 +510,7 @@ impl<'a> Type<'a> {
     pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = Parameter<'a>> + use<'a> {
         let ty = *self;
         let count = match ty.kind {
-            Kind::FuncProto => (ty.info & 0xffff) as usize,
+            Kind::FuncProto => ty.info.elements(),
             _ => 0,
         };
         (0..count).map(move |index| Parameter {
@@ -460,8 +524,8 @@ impl<'a> Type<'a> {
     pub(crate) fn values(&self) -> impl ExactSizeIterator<Item = (&'a [u8], i128)> + use<'a> {
         let ty = *self;
         let (count, length) = match ty.kind {
-            Kind::Enum => ((ty.info & 0xffff) as usize, 8),
-            Kind::Enum64 => ((ty.info & 0xffff) as usize, 12),
+            Kind::Enum => (ty.info.elements(), 8),
+            Kind::Enum64 => (ty.info.elements(), 12),
             _ => (0, 0),
         };
         (0..count).map(move |index| {
@@ -485,7 +549,7 @@ impl<'a> Type<'a> {
     /// Whether an enum is signed, a forward declaration a union's, a struct one
     /// with bitfields.
     pub(crate) fn flag(&self) -> bool {
-        self.info >> 31 == 1
+        self.info.flag()
     }
 
     fn word(&self, at: usize) -> u32 {
@@ -533,6 +597,24 @@ impl<'a> Member<'a> {
     /// Whether the name is these parts, one after the other.
     pub(crate) fn is_named(&self, parts: [&[u8]; 2]) -> bool {
         self.section.is_name(self.name, parts)
+    }
+}
+
+/// The kinds an object has by its layout section; `None` if that is empty.
+#[cold]
+fn kinds_of_layout(section: &[u8], known: &Kinds) -> Result<Option<Arc<Kinds>>, BtfError> {
+    if section.is_empty() {
+        return Ok(None);
+    }
+    if !section.len().is_multiple_of(LAYOUT) {
+        return Err(BtfError::LayoutLength {
+            length: section.len(),
+        });
+    }
+    let mut kinds = known.clone();
+    match kinds.add_layout(section) {
+        Ok(()) => Ok(Some(Arc::new(kinds))),
+        Err(kind) => Err(BtfError::KindLength { kind: kind as u32 }),
     }
 }
 

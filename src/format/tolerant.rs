@@ -101,7 +101,7 @@ impl Rewritten {
 
     /// Writes the whole file.
     fn all(&mut self, text: &str) -> Result<(), FormatError> {
-        let mut lines = Lines::of(text);
+        let mut lines = PastedLines::of(text);
         self.head(&mut lines)?;
         self.fields(&mut lines)?;
         if !lines.ends_with_newline {
@@ -110,7 +110,7 @@ impl Rewritten {
         Ok(())
     }
 
-    fn head<'a>(&mut self, lines: &mut Lines<'a>) -> Result<(), FormatError> {
+    fn head<'a>(&mut self, lines: &mut PastedLines<'a>) -> Result<(), FormatError> {
         for (word, expected) in [
             ("name:", "`name: ` and the event's name"),
             ("ID:", "`ID: ` and a number"),
@@ -130,7 +130,7 @@ impl Rewritten {
     }
 
     /// The fields, and the print fmt after them.
-    fn fields<'a>(&mut self, lines: &mut Lines<'a>) -> Result<(), FormatError> {
+    fn fields<'a>(&mut self, lines: &mut PastedLines<'a>) -> Result<(), FormatError> {
         let (mut common, mut own) = (0, 0);
         loop {
             let blank = lines.skip_blank();
@@ -171,7 +171,12 @@ impl Rewritten {
     }
 
     /// The print fmt, which is the rest of the file.
-    fn print_fmt(&mut self, start: &str, line: &str, lines: &Lines<'_>) -> Result<(), FormatError> {
+    fn print_fmt(
+        &mut self,
+        start: &str,
+        line: &str,
+        lines: &PastedLines<'_>,
+    ) -> Result<(), FormatError> {
         let expected = "`print fmt: ` and text up to the last newline";
         let print_fmt = start.trim_start().strip_prefix("print fmt:");
         let print_fmt = print_fmt.ok_or_else(|| lines.error(Some(line), expected))?;
@@ -230,13 +235,13 @@ impl Rewritten {
 }
 
 /// The lines not yet read, and the number of the last that was.
-struct Lines<'a> {
+struct PastedLines<'a> {
     rest: &'a str,
     number: usize,
     ends_with_newline: bool,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> PastedLines<'a> {
     fn of(text: &'a str) -> Self {
         Self {
             rest: text,

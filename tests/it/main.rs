@@ -13,6 +13,7 @@ mod ground_truth;
 mod layout;
 mod many_at_once;
 mod names;
+mod newer_btf;
 mod other_architectures;
 mod print_fmts;
 #[cfg(all(feature = "probe", target_os = "linux"))]
