@@ -6,7 +6,8 @@ use super::Argument;
 use super::error::BtfError;
 use super::index::MAX_PARAMETERS;
 use super::kind::Kind;
-use super::section::{MAX_CHAIN, Section, Type, TypeId};
+use super::section::{MAX_CHAIN, Section, TypeId};
+use super::types::Type;
 use crate::layout::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
 

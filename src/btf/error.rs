@@ -63,6 +63,19 @@ pub enum BtfError {
     /// The strings do not end with a NUL byte.
     #[error("the strings do not end with a NUL byte")]
     Strings,
+    /// A type that a module was made with is not one type of vmlinux's, so that it is not
+    /// known what it is there.
+    #[error(
+        "type {id} of the distilled base, {name}, is {found} types of vmlinux, not one: was the module built for another kernel?"
+    )]
+    Relocation {
+        /// The type's id in `.BTF.base`.
+        id: u32,
+        /// Its name, with control characters escaped.
+        name: String,
+        /// How many types of vmlinux have its name, kind and size.
+        found: usize,
+    },
     /// A module's object that does not fit the vmlinux object it came with.
     #[error("split BTF has the other byte order than its base")]
     Base,

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use super::error::BtfError;
 use super::kind::Kind;
-use super::section::{MAX_CHAIN, Section, Type, TypeId};
+use super::section::{MAX_CHAIN, Section, TypeId};
+use super::types::Type;
 
 /// The types of a tracepoint's arguments, as far as calls can tell them apart:
 /// the same for all events of a class, and comparable between a module and

@@ -10,7 +10,9 @@ mod error;
 mod index;
 mod kind;
 mod memory;
+mod relocate;
 mod section;
+mod types;
 
 use std::sync::Arc;
 
@@ -18,7 +20,8 @@ pub(crate) use bytes::Bytes;
 pub use error::BtfError;
 pub(crate) use index::{Class, STRUCT_PREFIX};
 pub use memory::Btf;
-pub(crate) use section::{Member, Section, TypeId, byte_order};
+pub(crate) use section::{Section, TypeId, byte_order};
+pub(crate) use types::Member;
 
 use crate::layout::Layout;
 use crate::layout::ctype::CType;

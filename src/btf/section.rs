@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::bytes::Bytes;
 use super::error::BtfError;
 use super::kind::{Info, KNOWN_KINDS, Kind, Kinds, LAYOUT};
+use super::types::Type;
 use crate::machine::ByteOrder;
 
 /// A type's number: 0 is `void`, a module's types go on where vmlinux's end.
@@ -49,37 +50,6 @@ pub(crate) struct Section {
     /// What the object, or its base, says of kinds.
     kinds: Option<Arc<Kinds>>,
     base: Option<Arc<Section>>,
-}
-
-/// One type, read in place.
-#[derive(Clone, Copy)]
-pub(crate) struct Type<'a> {
-    section: &'a Section,
-    pub(crate) kind: Kind,
-    name: u32,
-    info: Info,
-    size_or_type: u32,
-    tail: &'a [u8],
-}
-
-/// A member of a struct or union.
-#[derive(Clone, Copy)]
-pub(crate) struct Member<'a> {
-    section: &'a Section,
-    name: u32,
-    pub(crate) type_id: TypeId,
-    /// From the start of the struct, in bits.
-    pub(crate) bit_offset: u32,
-    /// In bits; 0 for a member that is no bitfield.
-    pub(crate) bitfield_size: u32,
-}
-
-/// A parameter of a function prototype.
-#[derive(Clone, Copy)]
-pub(crate) struct Parameter<'a> {
-    section: &'a Section,
-    name: u32,
-    pub(crate) type_id: TypeId,
 }
 
 impl Section {
@@ -233,6 +203,23 @@ impl Section {
 
     fn kinds(&self) -> &Kinds {
         self.kinds.as_deref().unwrap_or(&KNOWN_KINDS)
+    }
+
+    pub(super) fn is_big_endian(&self) -> bool {
+        self.big_endian
+    }
+
+    /// The ids of its own types.
+    pub(super) fn own_ids(&self) -> Range<TypeId> {
+        self.first_id..self.end_id()
+    }
+
+    /// Its own strings, and the offset of the first.
+    pub(super) fn own_strings(&self) -> (u32, &[u8]) {
+        let strings = self
+            .bytes
+            .get(self.strings..self.strings + self.strings_len);
+        (self.first_name, strings.unwrap_or_default())
     }
 
     /// The checked bytes.
@@ -398,7 +385,8 @@ impl Section {
         self.pointer_size
     }
 
-    fn end_name(&self) -> u32 {
+    /// The offset after its last string.
+    pub(super) fn end_name(&self) -> u32 {
         self.first_name.saturating_add(self.strings_len as u32)
     }
 
@@ -413,160 +401,6 @@ enum ValueSize {
     Bytes(u32),
     /// It is made of a type of an unknown kind.
     Unknown,
-}
-
-impl<'a> Type<'a> {
-    /// The type's name; empty for an anonymous one, and of an unknown kind.
-    pub(crate) fn name(&self) -> &'a [u8] {
-        match self.kind {
-            Kind::Unknown => &[],
-            _ => self.section.name(self.name).unwrap_or_default(),
-        }
-    }
-
-    /// Whether nothing may be concluded from the type, as this crate does not know its
-    /// kind.
-    pub(crate) fn is_of_unknown_kind(&self) -> bool {
-        self.kind == Kind::Unknown
-    }
-
-    /// The number of the type's kind, known or not.
-    pub(super) fn kind_number(&self) -> usize {
-        self.info.kind_number()
-    }
-
-    /// The size a struct, union, int, enum or float states, in bytes.
-    pub(crate) fn size(&self) -> u32 {
-        self.size_or_type
-    }
-
-    /// The type a pointer, typedef, qualifier, function or tag is of.
-    pub(crate) fn target(&self) -> Option<TypeId> {
-        use Kind::*;
-        matches!(
-            self.kind,
-            Ptr | Typedef
-                | Volatile
-                | Const
-                | Restrict
-                | Func
-                | FuncProto
-                | Var
-                | DeclTag
-                | TypeTag
-        )
-        .then_some(self.size_or_type)
-    }
-
-    /// Whether values of this type are laid out as those of its target.
-    fn is_alias(&self) -> bool {
-        use Kind::*;
-        matches!(self.kind, Typedef | Volatile | Const | Restrict | TypeTag)
-    }
-
-    /// Whether an int is signed.
-    pub(crate) fn is_signed_int(&self) -> bool {
-        const BTF_INT_SIGNED: u32 = 1;
-        self.kind == Kind::Int && self.word(0) >> 24 & BTF_INT_SIGNED != 0
-    }
-
-    /// An array's element type and length.
-    pub(crate) fn array(&self) -> Option<(TypeId, u32)> {
-        (self.kind == Kind::Array).then(|| (self.word(0), self.word(8)))
-    }
-
-    /// The members of a struct or union; none of anything else.
-    pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = Member<'a>> + use<'a> {
-        let ty = *self;
-        let count = match ty.kind {
-            Kind::Struct | Kind::Union => ty.info.elements(),
-            _ => 0,
-        };
-        // With the kind flag, the top byte of the offset is a bitfield's size.
-        let sized = ty.flag();
-        (0..count).map(move |index| {
-            let offset = ty.word(12 * index + 8);
-            Member {
-                section: ty.section,
-                name: ty.word(12 * index),
-                type_id: ty.word(12 * index + 4),
-                bit_offset: if sized { offset & 0x00ff_ffff } else { offset },
-                bitfield_size: if sized { offset >> 24 } else { 0 },
-            }
-        })
-    }
-
-    /// An enum's values as the kernel's code has them in a `long`: before BTF said
-    /// which enums are signed, all were.
-    pub(crate) fn enumerators(&self) -> impl Iterator<Item = (&'a [u8], i64)> + use<'a> {
-        let is_int = self.kind == Kind::Enum;
-        self.values().map(move |(name, value)| match is_int {
-            true => (name, i64::from(value as i32)),
-            false => (name, value as i64),
-        })
-    }
-
-    /// The parameters of a function prototype; none of anything else.
-    pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = Parameter<'a>> + use<'a> {
-        let ty = *self;
-        let count = match ty.kind {
-            Kind::FuncProto => ty.info.elements(),
-            _ => 0,
-        };
-        (0..count).map(move |index| Parameter {
-            section: ty.section,
-            name: ty.word(8 * index),
-            type_id: ty.word(8 * index + 4),
-        })
-    }
-
-    /// An enum's values, each with its name; none of anything else.
-    pub(crate) fn values(&self) -> impl ExactSizeIterator<Item = (&'a [u8], i128)> + use<'a> {
-        let ty = *self;
-        let (count, length) = match ty.kind {
-            Kind::Enum => (ty.info.elements(), 8),
-            Kind::Enum64 => (ty.info.elements(), 12),
-            _ => (0, 0),
-        };
-        (0..count).map(move |index| {
-            let at = length * index;
-            let name = ty.section.name(ty.word(at)).unwrap_or_default();
-            let low = ty.word(at + 4);
-            let value = match ty.kind {
-                Kind::Enum64 => u64::from(ty.word(at + 8)) << 32 | u64::from(low),
-                // As a value of 64 bits.
-                _ if ty.flag() => i64::from(low as i32) as u64,
-                _ => u64::from(low),
-            };
-            let value = match ty.flag() {
-                true => i128::from(value as i64),
-                false => i128::from(value),
-            };
-            (name, value)
-        })
-    }
-
-    /// Whether an enum is signed, a forward declaration a union's, a struct one
-    /// with bitfields.
-    pub(crate) fn flag(&self) -> bool {
-        self.info.flag()
-    }
-
-    fn word(&self, at: usize) -> u32 {
-        read_u32(self.tail, at, self.section.big_endian).unwrap_or(0)
-    }
-}
-
-impl<'a> Parameter<'a> {
-    /// The parameter's name; empty for an anonymous one.
-    pub(crate) fn name(&self) -> &'a [u8] {
-        self.section.name(self.name).unwrap_or_default()
-    }
-
-    /// Whether it stands for `...`.
-    pub(crate) fn is_variadic(&self) -> bool {
-        (self.name, self.type_id) == (0, 0)
-    }
 }
 
 /// Whether all strings are printable ASCII and none is longer than any name: one
@@ -586,18 +420,6 @@ fn are_plain(strings: &[u8]) -> bool {
         }
     }
     true
-}
-
-impl<'a> Member<'a> {
-    /// The member's name; empty for an anonymous one.
-    pub(crate) fn name(&self) -> &'a [u8] {
-        self.section.name(self.name).unwrap_or_default()
-    }
-
-    /// Whether the name is these parts, one after the other.
-    pub(crate) fn is_named(&self, parts: [&[u8]; 2]) -> bool {
-        self.section.is_name(self.name, parts)
-    }
 }
 
 /// The kinds an object has by its layout section; `None` if that is empty.
@@ -634,7 +456,7 @@ pub(crate) fn byte_order(bytes: &[u8]) -> Result<ByteOrder, BtfError> {
     }
 }
 
-fn read_u32(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
+pub(super) fn read_u32(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
     let bytes = *bytes.get(at..)?.first_chunk::<4>()?;
     Some(match big_endian {
         true => u32::from_be_bytes(bytes),

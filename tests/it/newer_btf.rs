@@ -256,3 +256,202 @@ fn a_modules_unknown_kinds_are_in_its_bases_layout() {
         assert_eq!(read.is_ok_and(|read| read.defines("wake")), is_read);
     }
 }
+
+/// The types of vmlinux that a module refers to, and some that only look like them.
+struct Shared {
+    int: u32,
+    entry: u32,
+    state: u32,
+    task: u32,
+    inner: u32,
+}
+
+fn vmlinux_types(btf: &mut BtfWriter) -> Shared {
+    let long = btf.int("long int", 8, true);
+    let (int, entry) = entry(btf);
+    btf.enumeration("state", &[("A", 0)]);
+    let state = btf.enumeration64("wide");
+    let task = btf.structure("task_struct", 64, &[("pid", int, 0), ("x", long, 8)]);
+    // Of one name, and of another size.
+    btf.structure("inner", 16, &[("a", long, 0), ("b", long, 8)]);
+    let inner = btf.structure("inner", 8, &[("a", int, 0), ("b", int, 4)]);
+    Shared {
+        int,
+        entry,
+        state,
+        task,
+        inner,
+    }
+}
+
+/// The shells of those types, in another order.
+fn distilled_types(btf: &mut BtfWriter, entry_size: u32) -> Shared {
+    Shared {
+        task: btf.forward("task_struct", false),
+        inner: btf.structure("inner", 8, &[]),
+        entry: btf.structure("trace_entry", entry_size, &[]),
+        state: btf.enumeration64("wide"),
+        int: btf.int("int", 4, true),
+    }
+}
+
+/// A module with an event, and everything that has ids and names in it.
+fn module_types(btf: &mut BtfWriter, types: &Shared) {
+    let pointer = btf.pointer(types.task);
+    let constant = btf.constant(types.task);
+    let to_constant = btf.pointer(constant);
+    let array = btf.array(types.inner, 2);
+    let own = btf.structure("mine", 24, &[("task", pointer, 0), ("inner", array, 8)]);
+    let wide = btf.typedef("wide_t", types.state);
+    let mode = btf.enumeration("mode", &[("OFF", 0), ("ON", 1)]);
+    let union = btf.other("both", 5 << 24, 8, &[]);
+    btf.other(".data", 15 << 24 | 1, 8, &[union, 0, 8]);
+    let members = [
+        ("ent", types.entry, 0),
+        ("task", to_constant, 8),
+        ("mine", own, 16),
+        ("wide", wide, 40),
+        ("mode", mode, 48),
+        ("pid", types.int, 52),
+    ];
+    let parameters = [0, pointer, types.int, wide];
+    btf.event_class("wake", 56, &members, &parameters);
+    btf.event("wake", &parameters);
+    let named = btf.named_prototype(&[
+        ("__data", 0),
+        ("t", pointer),
+        ("pid", types.int),
+        ("w", wide),
+    ]);
+    btf.function("__probestub_wake", named);
+}
+
+/// What a module built apart from its kernel refers to is looked up in the kernel's BTF:
+/// then the module is read as one that was built with it.
+#[test]
+fn a_module_with_a_distilled_base() {
+    for big_endian in [false, true] {
+        let mut vmlinux = BtfWriter::new(big_endian);
+        let shared = vmlinux_types(&mut vmlinux);
+        let mut expected = BtfWriter::split(&vmlinux);
+        module_types(&mut expected, &shared);
+        let mut base = BtfWriter::new(big_endian);
+        let shells = distilled_types(&mut base, 8);
+        let mut split = BtfWriter::split(&base);
+        module_types(&mut split, &shells);
+
+        let vmlinux = Btf::vmlinux(vmlinux.bytes()).expect("sound");
+        let expected = Btf::module("m", expected.bytes(), &vmlinux).expect("sound");
+        let found = Btf::module_with_base("m", split.bytes(), base.bytes(), &vmlinux);
+        let found = found.expect("each type is one of vmlinux's");
+        let mut capture = Capture::new();
+        let own = [
+            ("const struct task_struct * task", 8, 8),
+            ("struct mine mine", 16, 24),
+            ("wide_t wide", 40, 8),
+            ("enum mode mode", 48, 4),
+            ("int pid", 52, 4),
+        ];
+        capture.event("m:wake", COMMON, &own);
+        let tracepoint = capture.kernel().tracepoint("m:wake").expect("an event");
+        let answers = [expected, found].map(|module| {
+            assert!(module.defines("wake"));
+            let objects = [vmlinux.clone(), module];
+            let format = tracepoint.format().clone();
+            let context = Context::resolve(tracepoint.name(), format, &objects);
+            assert_eq!(context.evidence(), &Evidence::Named);
+            assert_eq!(context.home(), Some("m"));
+            let layout = context.layout().expect("a layout");
+            let id = context.type_id();
+            (serde_json::to_string(&layout).expect("JSON"), id)
+        });
+        assert_eq!(answers[0], answers[1]);
+        assert!(
+            answers[0].0.contains("\"c_type\":\"struct inner[2]\""),
+            "{}",
+            answers[0].0
+        );
+    }
+}
+
+#[test]
+fn a_distilled_base_of_another_kernel() {
+    let read = |change: &dyn Fn(&mut BtfWriter), entry_size| {
+        let mut vmlinux = BtfWriter::new(false);
+        vmlinux_types(&mut vmlinux);
+        change(&mut vmlinux);
+        let mut base = BtfWriter::new(false);
+        let shells = distilled_types(&mut base, entry_size);
+        let mut split = BtfWriter::split(&base);
+        module_types(&mut split, &shells);
+        let vmlinux = Btf::vmlinux(vmlinux.bytes()).expect("sound");
+        Btf::module_with_base("m", split.bytes(), base.bytes(), &vmlinux)
+    };
+    let name_and_count = |error| match error {
+        BtfError::Relocation { name, found, .. } => (name, found),
+        other => panic!("{other}"),
+    };
+    read(&|_| (), 8).expect("as it is");
+    // A struct that the module has inside one of its own has another size there.
+    let error = read(&|_| (), 12).expect_err("another size");
+    assert_eq!(name_and_count(error), ("trace_entry".to_owned(), 0));
+    // Of one that it only points at the size does not matter, but there must be one.
+    let two = |btf: &mut BtfWriter| {
+        btf.structure("task_struct", 8, &[]);
+    };
+    let error = read(&two, 8).expect_err("two");
+    assert_eq!(name_and_count(error), ("task_struct".to_owned(), 2));
+    let declared = |btf: &mut BtfWriter| {
+        btf.forward("task_struct", false);
+    };
+    read(&declared, 8).expect("a declaration is not another");
+    let union = |btf: &mut BtfWriter| {
+        btf.other("task_struct", 5 << 24, 64, &[]);
+    };
+    read(&union, 8).expect("a union is not it");
+    let big = Btf::vmlinux(BtfWriter::new(true).bytes()).expect("sound");
+    let base = BtfWriter::new(false);
+    let split = BtfWriter::split(&base);
+    let error = Btf::module_with_base("m", split.bytes(), base.bytes(), &big);
+    assert_eq!(error.err(), Some(BtfError::Base));
+}
+
+/// It is not known what of a type of an unknown kind refers to others.
+#[test]
+fn unknown_kinds_are_not_relocated() {
+    let mut base = BtfWriter::new(false);
+    base.int("int", 4, true);
+    let vmlinux = Btf::vmlinux(base.bytes()).expect("sound");
+    let mut split = BtfWriter::split(&base);
+    split.other("", 20 << 24, 1, &[1]);
+    split.layout(&[(4, 0)]);
+    Btf::module("m", split.bytes(), &vmlinux).expect("stepped over");
+    let error = Btf::module_with_base("m", split.bytes(), base.bytes(), &vmlinux);
+    assert_eq!(error.err(), Some(BtfError::Kind { id: 2, kind: 20 }));
+}
+
+/// Whatever the bytes are, the answer is an object or an error.
+#[test]
+fn damaged_distilled_bases_do_no_harm() {
+    let mut vmlinux = BtfWriter::new(false);
+    vmlinux_types(&mut vmlinux);
+    let vmlinux = Btf::vmlinux(vmlinux.bytes()).expect("sound");
+    let mut base = BtfWriter::new(false);
+    let shells = distilled_types(&mut base, 8);
+    let mut split = BtfWriter::split(&base);
+    module_types(&mut split, &shells);
+    let (base, split) = (base.bytes(), split.bytes());
+    for (at, value) in
+        (0..base.len().max(split.len())).flat_map(|at| [(at, 0), (at, 1), (at, 0xff)])
+    {
+        let damaged = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            bytes
+        };
+        let _ = Btf::module_with_base("m", split.clone(), damaged(&base), &vmlinux);
+        let _ = Btf::module_with_base("m", damaged(&split), base.clone(), &vmlinux);
+    }
+}

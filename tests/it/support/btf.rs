@@ -138,6 +138,11 @@ impl BtfWriter {
         self.add(name, 8, 0, of)
     }
 
+    /// A struct or union that is only declared.
+    pub(crate) fn forward(&mut self, name: &str, is_union: bool) -> u32 {
+        self.add(name, 7 | (u32::from(is_union) << 7), 0, 0)
+    }
+
     pub(crate) fn constant(&mut self, of: u32) -> u32 {
         self.add("", 10, 0, of)
     }
