@@ -1,5 +1,7 @@
 //! C types as values: what BTF, or a declaration in a format file, says of one.
 
+use serde::Deserialize;
+
 use crate::layout::Layout;
 
 /// A C type, complete as far as laying out a value of it needs.
@@ -57,7 +59,8 @@ pub(crate) enum CType {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum RecordKeyword {
     Struct,
     Union,

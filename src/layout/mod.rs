@@ -3,10 +3,12 @@
 
 pub(crate) mod ctype;
 mod difference;
+mod read;
 
 pub use difference::{Difference, DifferenceKind};
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 use serde::ser::SerializeStruct;
@@ -25,7 +27,10 @@ pub struct Layout {
 }
 
 /// One named run of bytes, or of bits, of a [`Layout`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Slots are equal if they have the same name, place, alignment and C type, and what is
+/// nested in them is: what they serialize as.
+#[derive(Clone, Debug)]
 pub struct Slot {
     name: String,
     pub(crate) ty: CType,
@@ -258,6 +263,22 @@ impl Slot {
             CType::Record { body, .. } => body.as_deref(),
             _ => None,
         }
+    }
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |slot: &Self| (slot.bit_offset, slot.width, slot.size(), slot.align());
+        (&self.name, &self.c_type, said(self)) == (&other.name, &other.c_type, said(other))
+            && self.nested() == other.nested()
+    }
+}
+
+impl Eq for Slot {}
+
+impl Hash for Slot {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, &self.c_type, self.bit_offset, self.width).hash(state);
     }
 }
 

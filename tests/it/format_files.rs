@@ -55,6 +55,9 @@ fn events_without_fields() {
         let format = tracepoint.format();
         assert!(format.fields().is_empty() && format.repairs().is_empty());
         assert_eq!((&format.to_string(), format.print_fmt()), (text, print_fmt));
+        let machine = Machine::new(ByteOrder::Little, true);
+        let renderer = tracepoints::Renderer::new(tracepoint.name(), format, machine);
+        assert_eq!(renderer.is_ok(), !print_fmt.is_empty(), "{name}");
         let context = tracepoint.context().expect("a context");
         assert_eq!(context.layout().expect("a layout").slots().len(), 0);
         skeleton_c(&tracepoint).expect("a program");
