@@ -45,7 +45,7 @@ impl<'a> Description<'a> {
         let prototype = self.target(pointer)?;
         if prototype.kind != Kind::FuncProto {
             return Err(BtfError::Describe(format!(
-                "btf_trace_{event} is no function's type"
+                "btf_trace_{event} is not the type of a function"
             )));
         }
         let count = prototype.parameters().len();
@@ -96,7 +96,11 @@ impl<'a> Description<'a> {
         let keyword = match record.kind {
             Kind::Struct => RecordKeyword::Struct,
             Kind::Union => RecordKeyword::Union,
-            _ => return Err(BtfError::Describe(format!("type {id} is no struct"))),
+            _ => {
+                return Err(BtfError::Describe(format!(
+                    "type {id} is not a struct or union"
+                )));
+            }
         };
         let slots = record.members().map(|member| {
             let c_type = self.build(member.type_id, Held::ByValue, budget)?;
@@ -152,7 +156,7 @@ impl<'a> Description<'a> {
             },
             Kind::Struct | Kind::Union => {
                 let name = named(ty.name());
-                // What a pointer leads to may be left undefined, if it has a name
+                // The target of a pointer may be left undefined, if it has a name
                 // to be declared by.
                 let body = match (held, &name) {
                     (Held::ByPointer, Some(_)) => None,
@@ -254,7 +258,7 @@ struct Budget<'a> {
     spent: &'a Spent,
 }
 
-/// What one description has taken so far.
+/// The sums of one description so far.
 #[derive(Default)]
 struct Spent {
     types: Cell<usize>,

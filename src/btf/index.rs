@@ -1,4 +1,4 @@
-//! What one BTF object says about tracepoints, found in one pass.
+//! The tracepoints of one BTF object, found in one pass.
 //!
 //! `include/trace/trace_events.h` and `include/trace/bpf_probe.h` make, for
 //! every event class `c`, `struct trace_event_raw_c` and the function
@@ -66,7 +66,7 @@ pub(crate) struct Index {
 
 /// Structs that are asked for by name.
 const KNOWN_STRUCTS: [&str; 11] = [
-    // What a `syscalls:*` context may be: the kernel's local `syscall_tp_t` and
+    // The context of `syscalls:*`: the kernel's local `syscall_tp_t` and
     // those that may have its layout.
     "syscall_tp_t",
     "syscall_trace_enter",
@@ -90,8 +90,8 @@ const FUNC_PREFIX: &str = "__bpf_trace_";
 /// 6.5.
 const ARGUMENT_PREFIXES: [&[u8]; 2] = [b"__probestub_", b"__traceiter_"];
 
-/// What the pass over the types finds, before what it points at is known: types,
-/// each with its name's offset.
+/// Types found in the pass over all of them, each with the offset of its name. The types
+/// they refer to are looked at afterwards.
 #[derive(Default)]
 pub(super) struct Collector {
     structs: Vec<(u32, TypeId)>,
@@ -240,7 +240,7 @@ struct Prototypes<'a> {
 pub(super) const MAX_PARAMETERS: usize = 64;
 
 impl<'a> Prototypes<'a> {
-    /// What is named, by its name after the prefix.
+    /// Types by their names, each without the prefix.
     fn by_name<Name: Eq + Hash + From<&'a str>>(
         &mut self,
         named: &[(u32, TypeId)],
@@ -416,7 +416,7 @@ impl Index {
                 .partition_point(|(own, _)| *own < prototype)
         };
         let unknown = ..first(Some(Prototype(0)));
-        // What BTF does not say rules nothing out.
+        // An unknown prototype rules nothing out.
         let same = match arguments {
             None => unknown.end..self.by_prototype.len(),
             Some(Prototype(one)) => first(arguments)..first(Some(Prototype(one + 1))),

@@ -78,7 +78,7 @@ impl Info {
     }
 }
 
-/// What is known of the types of one kind, in one machine word.
+/// One kind and the length of its types, in one machine word.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KindEntry {
     fixed: u32,

@@ -141,7 +141,7 @@ mod tests {
         Arc::new(object.unwrap_or_else(|error| panic!("{}: {name}: {error}", kernel.display())))
     }
 
-    /// What both readers say of a type, in one form.
+    /// The answers of both readers about a type, in one form.
     #[derive(Debug, PartialEq, Eq)]
     struct Said {
         kind: &'static str,

@@ -141,7 +141,7 @@ fn embedded(split: &Section, distilled: &Section) -> HashSet<TypeId> {
     embedded
 }
 
-/// What a module's words are rewritten by.
+/// Where a module's ids and names move to.
 struct Relocation<'a> {
     /// The ids in vmlinux of the distilled base's types.
     ids: Vec<TypeId>,

@@ -47,7 +47,7 @@ pub(crate) struct Section {
     /// Whether any offset inside the strings is a name a type may have.
     are_names_plain: bool,
     pointer_size: u32,
-    /// What the object, or its base, says of kinds.
+    /// The kinds by the layout section of the object or its base; `None` without one.
     kinds: Option<Arc<Kinds>>,
     base: Option<Arc<Section>>,
 }
@@ -407,7 +407,7 @@ enum ValueSize {
 /// pass over all of them costs less than one for each type, and real BTF passes.
 fn are_plain(strings: &[u8]) -> bool {
     let is_odd = |byte: u8| (1..0x20).contains(&byte) || byte >= 0x7f;
-    // Inside a block there is no way out, so that it becomes vector code.
+    // A loop over a block has no early exit, so that it becomes vector code.
     let has_odd = |block: &[u8]| block.iter().fold(false, |has, &byte| has | is_odd(byte));
     if strings.chunks(256).any(has_odd) {
         return false;

@@ -22,7 +22,7 @@ pub(crate) struct Member<'a> {
     pub(crate) type_id: TypeId,
     /// From the start of the struct, in bits.
     pub(crate) bit_offset: u32,
-    /// In bits; 0 for a member that is no bitfield.
+    /// In bits; 0 for a member that is not a bitfield.
     pub(crate) bitfield_size: u32,
 }
 

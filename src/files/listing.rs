@@ -53,7 +53,7 @@ impl Events {
         self.names.len()
     }
 
-    /// Whether there is no name.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

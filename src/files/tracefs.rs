@@ -78,7 +78,7 @@ impl Tracefs {
                 Err(error) => return Err(Error::file(root, error)),
             }
         }
-        // That there is no such directory is another thing to say.
+        // A directory that is not there is another error.
         match kernel_root.metadata() {
             Ok(_) => Err(Error::NotAKernel {
                 root: kernel_root.to_owned(),
@@ -111,7 +111,7 @@ impl Tracefs {
     /// `available_events`, all that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
         match self.dir.bytes("available_events", AVAILABLE_EVENTS_LIMIT)? {
-            // A line that is no text is one that is no name.
+            // A line that is not UTF-8 is not a name.
             Some(bytes) => Ok(match str::from_utf8(&bytes) {
                 Ok(text) => Events::parse(text),
                 Err(_) => Events::parse(&String::from_utf8_lossy(&bytes)),
@@ -251,14 +251,14 @@ impl Tracefs {
         Ok(layout)
     }
 
-    /// What `printk_formats` says; `None` if there is no such file.
+    /// The text of `printk_formats`; `None` if there is no such file.
     pub(crate) fn printk_formats(&self) -> Result<Option<String>, Error> {
         /// Thousands of strings take a few hundred kilobytes.
         const LIMIT: u64 = 16 << 20;
         self.lossy_text("printk_formats", LIMIT)
     }
 
-    /// What `saved_cmdlines` says; `None` if there is no such file.
+    /// The text of `saved_cmdlines`; `None` if there is no such file.
     pub(crate) fn saved_cmdlines(&self) -> Result<Option<String>, Error> {
         /// `saved_cmdlines_size` is 128 unless somebody writes another number.
         const LIMIT: u64 = 16 << 20;

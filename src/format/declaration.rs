@@ -82,7 +82,7 @@ impl Declaration {
         self.part(self.shape.name_start, self.shape.name_end)
     }
 
-    /// What stands before the name, exact: `const char *`,
+    /// The text before the name, exact: `const char *`,
     /// `__data_loc char[]`.
     pub fn type_text(&self) -> &str {
         self.part(0, self.shape.type_end)
@@ -266,7 +266,7 @@ fn opening_bracket(text: &str) -> Option<usize> {
                     return Some(at);
                 }
             }
-            // Nothing was closed at the end: there is no bracket to open.
+            // The text does not end with a bracket.
             _ if depth == 0 => return None,
             _ => {}
         }

@@ -9,7 +9,7 @@ use super::declaration::{DATA_LOC, Declaration, REL_LOC};
 use crate::layout::ctype::CType;
 use crate::machine::Machine;
 
-/// What kind of value a field holds, from its declaration and size.
+/// The kind of value a field holds, from its declaration and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -83,7 +83,7 @@ impl FieldKind {
         } else if type_text.contains('*') {
             Self::Pointer
         } else if size == 0 && !begins_with("struct") && !begins_with("union") {
-            // No value has no size.
+            // A scalar has a size.
             Self::Array
         } else if begins_with("struct")
             || begins_with("union")
@@ -170,7 +170,7 @@ impl Field {
         self.signed
     }
 
-    /// What kind of value it holds.
+    /// The kind of value it holds.
     pub fn kind(&self) -> FieldKind {
         self.kind
     }

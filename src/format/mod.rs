@@ -37,7 +37,7 @@ use parse::Ending;
 use crate::layout::ctype::RecordKeyword;
 use crate::layout::{Layout, Slot};
 
-/// What one `format` file says: the event's name and id, its fields and how
+/// One `format` file: the event's name and id, its fields and how
 /// the kernel prints them.
 ///
 /// [`Display`](fmt::Display) writes the file again, byte for byte.
@@ -132,7 +132,7 @@ impl Format {
         }
     }
 
-    /// What [`parse_tolerant`](Self::parse_tolerant) put right; empty for a file that is as
+    /// The repairs that [`parse_tolerant`](Self::parse_tolerant) made; empty for a file that is as
     /// a kernel writes it.
     pub fn repairs(&self) -> &[Repair] {
         &self.repairs

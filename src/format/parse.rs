@@ -21,7 +21,7 @@ pub struct FormatError {
     pub line: usize,
     /// The line itself, cut after 200 characters; empty at the end of the file.
     pub text: String,
-    /// What should have stood there.
+    /// The text expected in its place.
     pub expected: &'static str,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     })
 }
 
-/// What follows the event's own fields, which the kernel writes in three ways.
+/// The end of the file, behind the event's own fields. The kernel writes it in three ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// An empty line and the print fmt.
@@ -93,7 +93,7 @@ pub(crate) fn page_header(text: &str) -> Result<Vec<Field>, FormatError> {
     }
 }
 
-/// What is read may be printed on a terminal as it is.
+/// Refuses control characters: whatever is read may be printed on a terminal.
 pub(super) fn check_controls(text: &str) -> Result<(), FormatError> {
     let Some(before) = before_control(text) else {
         return Ok(());
@@ -211,7 +211,7 @@ const MAX_FIELDS: usize = 4096;
 /// The text before the first control character, newlines and tabs apart, which a print
 /// fmt may have; `None` if there is no such character.
 fn before_control(text: &str) -> Option<&str> {
-    // Without a way out of the loop it is vector code.
+    // Without an early exit the loop becomes vector code.
     let plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
     if text.bytes().fold(true, |all, byte| all & plain(byte)) {
         return None;

@@ -17,7 +17,7 @@ use super::{Declaration, Format};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Repair {
-    /// What was put right.
+    /// The kind of repair.
     pub kind: RepairKind,
     /// The first line it was put right in, the first of the file being 1.
     pub line: usize,
@@ -25,7 +25,7 @@ pub struct Repair {
     pub count: usize,
 }
 
-/// What was put right in a format file.
+/// A kind of repair to a format file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -152,7 +152,7 @@ impl Rewritten {
             match (is_field, is_own) {
                 (true, true) if own == 0 => self.empty_lines(1, blank, number),
                 (true, _) => self.empty_lines(0, blank, number),
-                // What Linux before 3.11 and remote events have one line for.
+                // Remote events have one line here, all others two.
                 (false, _) if own == 0 => {
                     self.empty_lines(if blank == 1 { 1 } else { 2 }, blank, number);
                 }
@@ -334,7 +334,7 @@ mod tests {
     fn read(text: &str) -> (Format, Vec<String>) {
         let format = Format::parse_tolerant(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         let repairs = format.repairs().iter().map(Repair::to_string).collect();
-        // What is written is what a kernel writes.
+        // The text is then as a kernel writes it.
         let strict = Format::parse(&format.to_string()).expect("as a kernel writes it");
         assert_eq!(strict, format);
         (format, repairs)

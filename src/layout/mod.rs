@@ -131,8 +131,8 @@ impl Layout {
         }
     }
 
-    /// What differs from another layout, member by member of the same name, in
-    /// the order of this one; then what only the other has. Of several members
+    /// Returns how another layout differs, member by member of the same name, in the order
+    /// of this one, and then the members that only the other has. Of several members
     /// without a name the first is compared with the first, and so on. Sizes of
     /// the whole and gaps are not compared.
     pub fn differences(&self, other: &Layout) -> Vec<Difference> {

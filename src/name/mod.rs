@@ -28,7 +28,7 @@ use pattern::strip_probe_type;
 /// pastes together, those of probes are checked by `is_good_system_name()` and
 /// `is_good_name()` (`kernel/trace/trace.h`), and those of `user_events` not at all.
 ///
-/// What people paste is taken too: `sched/sched_switch`,
+/// The other forms that people paste are read too: `sched/sched_switch`,
 /// `tracepoint:sched:sched_switch` (bpftrace), `tracepoint/sched/sched_switch`
 /// and `tp/sched/sched_switch` (libbpf).
 ///
@@ -63,7 +63,7 @@ pub enum NameError {
     BadName {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// Why not.
         reason: &'static str,
     },
     /// A pattern that cannot be read.
@@ -71,7 +71,7 @@ pub enum NameError {
     BadPattern {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// Why not.
         reason: &'static str,
     },
 }
@@ -158,7 +158,7 @@ const MAX_HALF: usize = 255;
 fn is_name(half: &str) -> bool {
     matches!(half.len(), 1..=MAX_HALF)
         && !matches!(half, "." | "..")
-        // Without a way out of the loop it is vector code.
+        // Without an early exit the loop becomes vector code.
         && half.bytes().fold(true, |all, byte| {
             all & (byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
         })
