@@ -83,7 +83,7 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
             ..format
         }),
         Err(error) => Err(FormatError {
-            line: rewritten.original(error.line),
+            line: rewritten.original(error.line).min(text.split('\n').count()),
             ..error
         }),
     }
@@ -278,7 +278,11 @@ impl<'a> PastedLines<'a> {
     fn error(&self, line: Option<&str>, expected: &'static str) -> FormatError {
         match line {
             Some(line) => FormatError::of(self.number, line, expected),
-            None => FormatError::of(self.number + 1, "", expected),
+            // What is missing would be in the line after the last, if that is ended.
+            None => {
+                let line = self.number + usize::from(self.ends_with_newline);
+                FormatError::of(line.max(1), "", expected)
+            }
         }
     }
 }
@@ -423,6 +427,20 @@ mod tests {
             let error = Format::parse_tolerant(&bad).expect_err(&bad);
             assert_eq!(error.line, line, "{error}\n{bad}");
         }
+        for (cut, line) in [
+            ("", 1),
+            ("name: ", 1),
+            ("name: a\n", 2),
+            ("name: a\nID: 7", 2),
+        ] {
+            let error = Format::parse_tolerant(cut).expect_err(cut);
+            assert_eq!(error.line, line, "{error}");
+        }
+        let without_end = GOOD[..GOOD.find("\n\nprint").expect("there")].replace('\t', " ");
+        assert_eq!(
+            Format::parse_tolerant(&without_end).expect_err("cut").line,
+            8
+        );
         for control in ["\u{1b}[31m", "\r", "\u{9b}1m"] {
             let bad = GOOD.replace("nid_t", &format!("nid_t {control}"));
             let error = Format::parse_tolerant(&bad).expect_err(control);
