@@ -24,6 +24,8 @@ const ID_LIMIT: u64 = 64;
 pub(crate) struct Tracefs {
     root: PathBuf,
     dir: Dir,
+    /// Where vmlinux's BTF would be: a kernel with BTF is none of the oldest.
+    btf: PathBuf,
 }
 
 impl Tracefs {
@@ -48,7 +50,10 @@ impl Tracefs {
         let mut denied = None;
         for (path, mount_point) in usual.into_iter().chain(elsewhere) {
             match path.join("available_events").metadata() {
-                Ok(_) => return Ok(Self::new(Dir::live(path))),
+                Ok(_) => {
+                    let btf = system.join("sys/kernel/btf/vmlinux");
+                    return Ok(Self::new(Dir::live(path), btf));
+                }
                 // Without root even an empty place to mount at may be closed:
                 // only where something is mounted would root help.
                 Err(error)
@@ -72,7 +77,9 @@ impl Tracefs {
         let root = dir.path();
         for part in ["available_events", "events"] {
             match root.join(part).symlink_metadata() {
-                Ok(_) if dir.is_there()? => return Ok(Self::new(dir)),
+                Ok(_) if dir.is_there()? => {
+                    return Ok(Self::new(dir, kernel_root.join("btf/vmlinux")));
+                }
                 Ok(_) => {}
                 Err(error) if read::is_missing(&error) => {}
                 Err(error) => return Err(Error::file(root, error)),
@@ -87,10 +94,11 @@ impl Tracefs {
         }
     }
 
-    fn new(dir: Dir) -> Self {
+    fn new(dir: Dir, btf: PathBuf) -> Self {
         Self {
             root: dir.path(),
             dir,
+            btf,
         }
     }
 
@@ -199,6 +207,10 @@ impl Tracefs {
             true => Format::parse(text),
             false => Format::parse_tolerant(text),
         };
+        let format = format.and_then(|format| match format.check_has_print_fmt() {
+            Err(error) if self.btf.symlink_metadata().is_ok() => Err(error),
+            _ => Ok(format),
+        });
         match format {
             Ok(format) if format.name() == name.event() => Ok(Some(format)),
             Ok(format) => Err(Error::OtherEvent {

@@ -97,7 +97,8 @@ impl Format {
     /// the last of them. [`repairs`](Self::repairs) says what was put right;
     /// [`Display`](fmt::Display) writes the file as the kernel would have written it.
     ///
-    /// Only white space is tolerated. All words, names and numbers are read as they are.
+    /// Only white space is tolerated, and a missing end only where other white space shows
+    /// that the file was pasted: one that is otherwise as a kernel writes it was cut. All words, names and numbers are read as they are.
     ///
     /// ```
     /// use tracepoints::format::Format;
@@ -173,6 +174,19 @@ impl Format {
     /// u32).
     pub fn layout(&self) -> Layout {
         Self::layout_of(self.fields.iter())
+    }
+
+    /// Refuses a file that ends before its print fmt, which only Linux before 3.11 writes:
+    /// another kernel's was cut.
+    pub(crate) fn check_has_print_fmt(&self) -> Result<(), FormatError> {
+        match self.ending {
+            Ending::Nothing => Err(FormatError {
+                line: self.text.split('\n').count(),
+                text: String::new(),
+                expected: "fields or a print fmt, without which only Linux before 3.11 ends",
+            }),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn layout_of<'a>(fields: impl Iterator<Item = &'a Field>) -> Layout {

@@ -109,6 +109,7 @@ const PAGE_FIELD_LINE: &str = "`\\tfield: TYPE NAME;\\toffset:N;\\tsize:N;\\tsig
 const NAME: &str = "name: ";
 const FIELD: &str = "\tfield:";
 const PRINT_FMT: &str = "print fmt: ";
+pub(super) const PRINT_FMT_LINES: &str = "`print fmt: ` and text up to the last newline";
 pub(super) const FIELD_OR_BLANK: &str =
     "`\\tfield:TYPE NAME;\\toffset:N;\\tsize:N;\\tsigned:0 or 1;` or an empty line";
 
@@ -183,7 +184,7 @@ impl<'a> Lines<'a> {
             .and_then(|rest| rest.strip_suffix('\n'));
         match print_fmt {
             Some(text) => Ok(self.text.len() - 1 - text.len()..self.text.len() - 1),
-            None => Err(self.error("`print fmt: ` and text up to the last newline")),
+            None => Err(self.error(PRINT_FMT_LINES)),
         }
     }
 

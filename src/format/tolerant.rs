@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::declaration::Shape;
-use super::parse::{self, FIELD_OR_BLANK, FormatError};
+use super::parse::{self, FIELD_OR_BLANK, FormatError, PRINT_FMT_LINES};
 use super::{Declaration, Format};
 
 /// White space that a format file had otherwise than a kernel writes it: see
@@ -69,6 +69,8 @@ struct Rewritten {
     /// For each line of `text`, the line of the file it is of.
     lines: Vec<usize>,
     repairs: Vec<Repair>,
+    /// Whether there is other white space before the print fmt.
+    is_pasted: bool,
 }
 
 /// Reads a file with any white space.
@@ -104,9 +106,17 @@ impl Rewritten {
         let mut lines = PastedLines::of(text);
         self.head(&mut lines)?;
         self.fields(&mut lines)?;
-        if !lines.ends_with_newline {
-            self.repaired(RepairKind::NoLastNewline, text.split('\n').count());
+        if lines.ends_with_newline {
+            return Ok(());
         }
+        // A file that is otherwise as a kernel writes it was not pasted, but cut: half a
+        // field's name may be another field's.
+        let number = text.split('\n').count();
+        if !self.is_pasted {
+            let last = text.rsplit('\n').next().unwrap_or_default();
+            return Err(FormatError::of(number, last, PRINT_FMT_LINES));
+        }
+        self.repaired(RepairKind::NoLastNewline, number);
         Ok(())
     }
 
@@ -177,9 +187,11 @@ impl Rewritten {
         line: &str,
         lines: &PastedLines<'_>,
     ) -> Result<(), FormatError> {
-        let expected = "`print fmt: ` and text up to the last newline";
+        let is_pasted =
+            |repair: &Repair| matches!(repair.kind, RepairKind::WhiteSpace | RepairKind::LineEnd);
+        self.is_pasted = self.repairs.iter().any(is_pasted);
         let print_fmt = start.trim_start().strip_prefix("print fmt:");
-        let print_fmt = print_fmt.ok_or_else(|| lines.error(Some(line), expected))?;
+        let print_fmt = print_fmt.ok_or_else(|| lines.error(Some(line), PRINT_FMT_LINES))?;
         let rewritten = format!("print fmt: {}", print_fmt.trim());
         if rewritten != start.strip_suffix('\n').unwrap_or(start) {
             self.repaired(RepairKind::WhiteSpace, lines.number);
@@ -376,8 +388,11 @@ mod tests {
                 &["a carriage return, in 11 lines from line 1 on"],
             ),
             (
-                GOOD.trim_end().to_owned(),
-                &["no newline at the end, in line 11"],
+                pasted.trim_end().to_owned(),
+                &[
+                    "other white space than a kernel writes, in 4 lines from line 4 on",
+                    "no newline at the end, in line 11",
+                ],
             ),
             (
                 GOOD.replace("\n\n", "\n"),
@@ -447,6 +462,13 @@ mod tests {
             assert_eq!(error.line, 7);
             assert!(!error.to_string().contains(char::is_control), "{error}");
         }
+    }
+
+    /// A file without its end that is otherwise as a kernel writes it was not pasted.
+    #[test]
+    fn a_cut_print_fmt_is_an_error() {
+        let error = Format::parse_tolerant(GOOD.trim_end()).expect_err("cut");
+        assert_eq!((error.line, &*error.text), (11, "\", __get_str(s)"));
     }
 
     /// A file cut after a field is not one of an event with fewer.

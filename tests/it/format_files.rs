@@ -2,6 +2,7 @@
 //! kernel.
 
 use crate::emit;
+use crate::support;
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::emit::skeleton_c;
 use tracepoints::format::{FieldKind, RepairKind};
@@ -65,6 +66,28 @@ fn events_without_fields() {
     let names = kernel.events().expect("events");
     let found = kernel.contexts(names.names()).expect("all");
     assert_eq!(found.filter(|found| found.is_ok()).count(), 3);
+}
+
+/// A kernel with BTF is none of those that end a file early: there it was cut.
+#[test]
+fn a_file_that_ends_early_on_a_kernel_with_btf() {
+    let old = format!("{}{COMMON_LINES}\n", head("switch_end"));
+    let mut capture = with("sched:switch_end", &old);
+    capture
+        .kernel()
+        .tracepoint("sched:switch_end")
+        .expect("old");
+    capture.btf("vmlinux", b"");
+    let error = capture
+        .kernel()
+        .tracepoint("sched:switch_end")
+        .expect_err("cut");
+    assert!(error.is_of_one_event(), "{error}");
+    let text = support::with_causes(&error);
+    assert!(
+        text.contains("line 9: expected fields or a print fmt"),
+        "{text}"
+    );
 }
 
 /// A file that ends after its own fields is cut: no kernel writes one.
