@@ -12,7 +12,7 @@ use serde::Serialize;
 use shared::{Failure, with_causes};
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
 use tracepoints::format::print::FieldPrint;
-use tracepoints::format::{Field, FieldKind};
+use tracepoints::format::{Field, FieldKind, Repair};
 use tracepoints::{
     Context, Error, EventName, EventPattern, Evidence, Kernel, Tracepoint, context::RawTracepoint,
     kernel::Events, layout::Slot,
@@ -72,6 +72,8 @@ struct Description<'a> {
     siblings: Vec<EventName>,
     fields: Vec<FieldRow<'a>>,
     print_fmt: &'a str,
+    #[serde(skip_serializing_if = "<[Repair]>::is_empty")]
+    repairs: &'a [Repair],
 }
 
 /// A field of the record, and where the context has it.
@@ -127,6 +129,7 @@ impl<'a> Description<'a> {
             siblings: tracepoint.siblings()?,
             fields: common.chain(own).collect(),
             print_fmt: format.print_fmt(),
+            repairs: format.repairs(),
             context,
         })
     }
@@ -356,13 +359,9 @@ fn write_fields(description: &Description<'_>, out: &mut dyn Write) -> Result<()
 fn cells(row: &FieldRow<'_>, has_btf: bool) -> [String; 9] {
     let field = row.field;
     let declaration = field.declaration();
-    let c_type = match declaration.text().ends_with(']') {
-        true => format!(
-            "{}[{}]",
-            declaration.type_text(),
-            declaration.array().unwrap_or_default()
-        ),
-        false => declaration.type_text().to_owned(),
+    let c_type = match (declaration.text().ends_with(']'), declaration.array()) {
+        (true, Some(length)) => format!("{}[{length}]", declaration.type_text()),
+        _ => declaration.type_text().to_owned(),
     };
     let slot = row.context_slot.as_ref();
     [
@@ -422,6 +421,9 @@ fn notes(description: &Description<'_>) -> Vec<String> {
         "a program cannot read them through its context, which begins with a pointer of the kernel's."
             .to_owned(),
     ];
+    for repair in description.repairs {
+        notes.push(format!("The format file was put right: {repair}."));
+    }
     let context = &description.context;
     if let Evidence::Format(_) = context.evidence()
         && description.category == "syscalls"

@@ -138,10 +138,7 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
         false => kernel.select(&patterns)?,
     };
     for rejected in events.rejected() {
-        eprintln!(
-            "list: line {} of available_events is no event name: {}",
-            rejected.line, rejected.text
-        );
+        eprintln!("list: {rejected}");
     }
     if arguments.names {
         for name in &events {

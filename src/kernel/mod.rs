@@ -8,7 +8,7 @@ mod homes;
 mod sweep;
 mod tracepoint;
 
-pub use crate::files::{Events, RejectedLine};
+pub use crate::files::{Events, RejectedName};
 pub use events_by_id::EventsById;
 pub use sweep::Contexts;
 pub use tracepoint::Tracepoint;
@@ -451,7 +451,7 @@ impl Kernel {
     /// # Errors
     ///
     /// [`Error::File`], about a directory.
-    pub fn event_directories(&self) -> Result<Vec<EventName>, Error> {
+    pub fn event_directories(&self) -> Result<Events, Error> {
         self.inner.tracefs.event_directories()
     }
 
@@ -473,7 +473,7 @@ impl Kernel {
             if events.names().iter().any(|name| pattern.matches(name)) {
                 continue;
             }
-            match pattern.as_name() {
+            match pattern.to_name() {
                 Some(name) if unlisted.contains(&name) => {}
                 Some(name) if self.inner.tracefs.has_format(&name) => unlisted.push(name),
                 Some(name) => return Err(no_such_event(name, &events)),

@@ -4,10 +4,11 @@ pub mod ring;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Serialize, Serializer};
 
-use crate::format::{Field, FieldKind, Format};
+use crate::format::{Field, FieldKind, Format, LOCATION};
 use crate::machine::{Machine, until_nul};
 
 /// One event's bytes as the kernel wrote them, from its `common_type` on.
@@ -154,12 +155,9 @@ impl<'a> Record<'a> {
                 false => raw,
             });
         }
-        if is_location_array(field) {
-            return Ok(raw);
-        }
         // Of synthetic events the location takes half of a word, and the rest of the
         // word says nothing.
-        let raw = raw.get(..LOCATION).unwrap_or(raw);
+        let raw = raw.get(..LOCATION as usize).unwrap_or(raw);
         self.located(field, raw)
     }
 
@@ -195,16 +193,30 @@ impl<'a> Record<'a> {
     ///
     /// [`RecordError::Short`] and [`RecordError::Outside`].
     pub fn value(&self, field: &Field) -> Result<Value<'a>, RecordError> {
-        if is_location_array(field) {
-            for location in self.raw(field)?.chunks_exact(LOCATION) {
-                self.located(field, location)?;
-            }
-            return Ok(Value::Texts(Texts {
-                record: *self,
-                locations: self.raw(field)?,
-            }));
+        if field.is_text_array() {
+            return self.texts(field).map(Value::Texts);
         }
         Ok(Value::of(field, self.data(field)?, self.machine))
+    }
+
+    /// The strings that an array of locations leads to.
+    fn texts(&self, field: &Field) -> Result<Texts<'a>, RecordError> {
+        let texts = Texts {
+            record: self.bytes,
+            locations: self.raw(field)?,
+            machine: self.machine,
+        };
+        for (index, location) in texts.locations().enumerate() {
+            if self.bytes.get(location.clone()).is_none() {
+                return Err(RecordError::Outside {
+                    field: format!("{}[{index}]", field.name()),
+                    offset: location.start as u64,
+                    end: location.end as u64,
+                    length: self.bytes.len(),
+                });
+            }
+        }
+        Ok(texts)
     }
 
     /// The event's own fields with their values, in the format's order.
@@ -238,23 +250,12 @@ impl<'a> Iterator for Fields<'a> {
 
 impl ExactSizeIterator for Fields<'_> {}
 
-/// The size of a location in bytes.
-const LOCATION: usize = 4;
-
-/// Whether a field has several locations, one after another: strings of a probe's
-/// event (`__data_loc char[][3] names`).
-fn is_location_array(field: &Field) -> bool {
-    field.kind() == FieldKind::DataLoc
-        && field.size() as usize > LOCATION
-        && field.declaration().type_text().contains("[][")
-}
-
 /// The value of one field.
 ///
 /// [`Display`](fmt::Display) writes numbers in decimal, pointers in hexadecimal,
 /// texts as they are (with what is no UTF-8 replaced), arrays in brackets and
-/// bytes in hexadecimal. Serialized, a value is a number, a string or an array of
-/// numbers.
+/// bytes in hexadecimal. Serialized, a value is a number, a string, or an array of
+/// numbers or of strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value<'a> {
@@ -266,11 +267,11 @@ pub enum Value<'a> {
     Pointer(u64),
     /// A string, without the NUL that ends it.
     Text(&'a [u8]),
-    /// Several strings.
-    Texts(Texts<'a>),
     /// Numbers of one size.
     Integers(Integers<'a>),
-    /// What is neither: a struct, or elements of unknown size.
+    /// Strings, each somewhere in the record: a probe's argument of type `string[3]`.
+    Texts(Texts<'a>),
+    /// The bytes of anything else: of a struct, or of elements of unknown size.
     Bytes(&'a [u8]),
 }
 
@@ -285,7 +286,7 @@ impl<'a> Value<'a> {
             FieldKind::Scalar if signed => Self::Signed(machine.signed(bytes)),
             FieldKind::Scalar => Self::Unsigned(machine.unsigned(bytes)),
             FieldKind::Pointer => Self::Pointer(machine.unsigned(bytes)),
-            FieldKind::Struct => Self::Bytes(bytes),
+            FieldKind::Struct | FieldKind::DataLocArray => Self::Bytes(bytes),
             FieldKind::Array | FieldKind::DataLoc | FieldKind::RelLoc => {
                 if field.is_text() {
                     return Self::Text(until_nul(bytes));
@@ -329,28 +330,81 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Strings of a probe's event: see [`Value::Texts`].
-#[derive(Clone, Copy, Debug)]
+/// Strings in several places of a record: see [`Value::Texts`].
+#[derive(Clone, Copy)]
 pub struct Texts<'a> {
-    record: Record<'a>,
+    record: &'a [u8],
+    /// Each inside the record.
     locations: &'a [u8],
+    machine: Machine,
 }
 
 impl<'a> Texts<'a> {
-    /// The strings in order, each without the NUL that ends it. One the kernel could
-    /// not read is empty.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
-        let record = self.record;
-        self.locations.chunks_exact(LOCATION).map(move |location| {
-            let location = record.machine.unsigned(location) as usize;
-            let start = location & 0xffff;
-            let end = start + (location >> 16);
-            until_nul(record.bytes.get(start..end).unwrap_or_default())
-        })
+    /// The strings in order, each without the NUL that ends it.
+    pub fn iter(&self) -> TextsIter<'a> {
+        TextsIter {
+            texts: *self,
+            next: 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.locations.len() / LOCATION as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where in the record each is.
+    fn locations(self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.len()).filter_map(move |index| self.location(index))
+    }
+
+    fn location(self, index: usize) -> Option<Range<usize>> {
+        let words = self.locations.chunks_exact(LOCATION as usize);
+        let word = self.machine.unsigned(words.clone().nth(index)?) as usize;
+        let (start, length) = (word & 0xffff, word >> 16);
+        Some(start..start + length)
     }
 }
 
-/// The same strings.
+/// The strings of [`Texts`], in order: see [`Texts::iter`].
+#[derive(Clone, Debug)]
+pub struct TextsIter<'a> {
+    texts: Texts<'a>,
+    next: usize,
+}
+
+impl<'a> Iterator for TextsIter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let location = self.texts.location(self.next)?;
+        self.next += 1;
+        self.texts.record.get(location).map(until_nul)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.texts.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for TextsIter<'_> {}
+
+impl<'a> IntoIterator for Texts<'a> {
+    type Item = &'a [u8];
+    type IntoIter = TextsIter<'a>;
+
+    fn into_iter(self) -> TextsIter<'a> {
+        self.iter()
+    }
+}
+
+/// Equal if the strings are, wherever they are.
 impl PartialEq for Texts<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
@@ -358,6 +412,13 @@ impl PartialEq for Texts<'_> {
 }
 
 impl Eq for Texts<'_> {}
+
+impl fmt::Debug for Texts<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = self.iter().map(String::from_utf8_lossy);
+        out.debug_list().entries(texts).finish()
+    }
+}
 
 /// Numbers of one size behind each other: see [`Value::Integers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -441,14 +502,6 @@ impl fmt::Display for Value<'_> {
             Self::Signed(value) => value.fmt(out),
             Self::Pointer(value) => write!(out, "{value:#x}"),
             Self::Text(bytes) => out.pad(&String::from_utf8_lossy(bytes)),
-            Self::Texts(texts) => {
-                out.write_str("[")?;
-                for (index, text) in texts.iter().enumerate() {
-                    out.write_str(if index > 0 { ", " } else { "" })?;
-                    out.write_str(&String::from_utf8_lossy(text))?;
-                }
-                out.write_str("]")
-            }
             Self::Integers(integers) => {
                 out.write_str("[")?;
                 for (index, value) in integers.iter().enumerate() {
@@ -460,6 +513,8 @@ impl fmt::Display for Value<'_> {
                 }
                 out.write_str("]")
             }
+            // With the kernel's quotation marks: a comma may be in a string.
+            Self::Texts(texts) => out.write_fmt(format_args!("{texts:?}")),
             Self::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
         }
     }
@@ -471,11 +526,11 @@ impl Serialize for Value<'_> {
             Self::Unsigned(value) | Self::Pointer(value) => serializer.serialize_u64(*value),
             Self::Signed(value) => serializer.serialize_i64(*value),
             Self::Text(bytes) => serializer.serialize_str(&String::from_utf8_lossy(bytes)),
-            Self::Texts(texts) => serializer.collect_seq(texts.iter().map(String::from_utf8_lossy)),
             Self::Integers(integers) if integers.signed => serializer.collect_seq(integers.iter()),
             Self::Integers(integers) => {
                 serializer.collect_seq(integers.iter().map(|value| value as u64))
             }
+            Self::Texts(texts) => serializer.collect_seq(texts.iter().map(String::from_utf8_lossy)),
             Self::Bytes(bytes) => serializer.collect_seq(*bytes),
         }
     }
@@ -484,6 +539,57 @@ impl Serialize for Value<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::ByteOrder;
+
+    /// As `names=+0(%di):string[3] b=%si:u8` of a probe.
+    #[test]
+    fn an_array_of_locations_is_a_list_of_texts() {
+        let text = "name: ev\nID: 9\nformat:\n\
+            \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
+            \tfield:__data_loc char[][3] names;\toffset:4;\tsize:12;\tsigned:1;\n\
+            \tfield:u8 b;\toffset:16;\tsize:1;\tsigned:0;\n\
+            \nprint fmt: \"%u\", REC->b\n";
+        let format = Format::parse(text).expect("a format");
+        let names = &format.fields()[0];
+        for order in [ByteOrder::Little, ByteOrder::Big] {
+            let word = |word: u32| match order {
+                ByteOrder::Little => word.to_le_bytes(),
+                ByteOrder::Big => word.to_be_bytes(),
+            };
+            let mut bytes = vec![0; 4];
+            // The second could not be read; the last is no text of UTF-8.
+            for location in [5 << 16 | 20, 0, 3 << 16 | 25] {
+                bytes.extend(word(location));
+            }
+            bytes.extend([7, 0, 0, 0]);
+            bytes.extend(b"a, b\0\xff!\0");
+            let record = Record::new(&format, &bytes, Machine::new(order, true));
+            let value = record.value(names).expect("in the record");
+            let Value::Texts(texts) = value else {
+                panic!("{value:?}");
+            };
+            assert_eq!((texts.len(), texts.iter().len()), (3, 3));
+            let texts: Vec<&[u8]> = texts.iter().collect();
+            assert_eq!(texts, [&b"a, b"[..], b"", b"\xff!"]);
+            assert_eq!(value.to_string(), "[\"a, b\", \"\", \"\u{fffd}!\"]");
+            let json = serde_json::to_string(&value).expect("JSON");
+            assert_eq!(json, "[\"a, b\",\"\",\"\u{fffd}!\"]");
+            assert_eq!((value.text(), value.integer()), (None, None));
+            // One outside, and one that begins outside.
+            for bad in [2 << 16 | 27, 1 << 16 | 0xffff] {
+                let mut bytes = bytes.clone();
+                bytes[8..12].copy_from_slice(&word(bad));
+                let record = Record::new(&format, &bytes, Machine::new(order, true));
+                let error = record.value(names).expect_err("outside");
+                assert!(
+                    matches!(&error, RecordError::Outside { field, .. } if field == "names[1]"),
+                    "{error}"
+                );
+            }
+            let short = Record::new(&format, &bytes[..15], Machine::new(order, true));
+            assert!(matches!(short.value(names), Err(RecordError::Short { .. })));
+        }
+    }
 
     #[test]
     fn an_array_of_no_size_is_the_rest() {
