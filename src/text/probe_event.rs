@@ -263,7 +263,8 @@ fn location(format: &Format, argument: &Expression) -> Option<usize> {
     let field = format.field(name)?;
     let within = usize::try_from(index).ok()?.checked_mul(4)?;
     let is_there = within.checked_add(4)? <= field.size() as usize;
-    (field.kind().is_dynamic() && is_there).then(|| field.offset() as usize + within)
+    let has_locations = field.kind().is_dynamic() || field.is_text_array();
+    (has_locations && is_there).then(|| field.offset() as usize + within)
 }
 
 /// `print_type_string()`

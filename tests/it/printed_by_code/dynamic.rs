@@ -139,7 +139,7 @@ fn probes_of_programs() {
     assert_eq!(line("probes:ev", "p:probes/ev low+0x1136"), kernel);
     let record = Record::new(&entry, &bytes.1, LITTLE);
     let value = record.value(&entry.fields()[1]).expect("three strings");
-    assert_eq!(value.to_string(), "[one, , \u{fffd}]");
+    assert_eq!(value.to_string(), "[\"one\", \"\", \"\u{fffd}\"]");
     let json = serde_json::to_string(&value).expect("JSON");
     assert_eq!(json, "[\"one\",\"\",\"\u{fffd}\"]");
 }
