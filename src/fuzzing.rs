@@ -94,8 +94,8 @@ impl BtfObject {
     pub fn context(&self, name: &EventName, format: &Format) -> Context {
         let format = Arc::new(format.clone());
         let home = Arc::clone(&self.0);
-        if context::is_syscall(name) {
-            return context::resolve_syscall(name, &format, Some(home));
+        if let Some(side) = format.syscall_side(name) {
+            return context::resolve_syscall(name, side, &format, Some(home));
         }
         let homes = match self.0.index().has_event(name.event()) {
             true => Homes::Found(vec![home]),

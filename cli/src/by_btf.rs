@@ -25,7 +25,7 @@ struct Row<'a> {
 fn matching(kernel: &BtfKernel, patterns: &[EventPattern]) -> Result<Vec<BtfTracepoint>, Failure> {
     let mut tracepoints = kernel.tracepoints()?;
     let matches = |pattern: &EventPattern, name: &str| {
-        let named = pattern.as_name();
+        let named = pattern.to_name();
         pattern.matches_bare(name) || named.is_some_and(|named| named.event() == name)
     };
     for pattern in patterns {

@@ -148,11 +148,7 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
         false => select(kernel, &patterns)?,
     };
     for rejected in events.rejected() {
-        say!(
-            "line {} of available_events is no event name: {}",
-            rejected.line,
-            rejected.text
-        );
+        say!("{rejected}");
     }
     if arguments.names {
         for name in &events {

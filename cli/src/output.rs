@@ -151,6 +151,17 @@ impl Screen {
         }
     }
 
+    /// [`show`](Self::show) of text that need not be UTF-8, which a file gets as it is.
+    pub(crate) fn show_bytes<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.is_terminal {
+            true => {
+                let text = String::from_utf8_lossy(text);
+                Cow::Owned(self.show(&text).into_owned().into_bytes())
+            }
+            false => Cow::Borrowed(text),
+        }
+    }
+
     pub(crate) fn show<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
         if !self.is_terminal || !text.contains(control) {

@@ -13,12 +13,33 @@ fuzz_target!(|data: &[u8]| {
     match Format::parse(text) {
         Ok(format) => {
             format_laws(text, &format);
+            assert!(format.repairs().is_empty());
+            assert_eq!(Format::parse_tolerant(text).as_ref(), Ok(&format));
             assert_eq!(Format::parse(&format.to_string()).as_ref(), Ok(&format));
             let _ = format!("{format:?}");
         }
         Err(error) => {
             is_plain(&error.to_string());
-            assert!(error.line >= 1 && error.line <= text.split('\n').count());
+            is_line_of(error.line, text);
+        }
+    }
+    // Whatever was put right is then as a kernel writes it.
+    match Format::parse_tolerant(text) {
+        Ok(format) => {
+            format_laws(&format.to_string(), &format);
+            for repair in format.repairs() {
+                is_plain(&repair.to_string());
+                is_line_of(repair.line, text);
+            }
+        }
+        Err(error) => {
+            is_plain(&error.to_string());
+            is_line_of(error.line, text);
         }
     }
 });
+
+/// An empty line after the last is one, where something is missing.
+fn is_line_of(line: usize, text: &str) {
+    assert!(line >= 1 && line <= text.split('\n').count());
+}

@@ -36,12 +36,13 @@ fuzz_target!(|data: &[u8]| {
         &names,
         FlagColumns::of_format(&format),
     );
+    let context = context.ok();
     let _ = context.map(|context| context.to_string());
 
     let addresses = Addresses::new()
         .with_kallsyms("ffff000000000000 T f\nffff000000000100 t g\t[m]\n")
         .with_printk_formats("0xffff000000000200 : \"a string\"\n");
-    for category in ["x", "syscalls"] {
+    for category in ["x", "syscalls", "ftrace", "synthetic", "eprobes", "uprobes"] {
         let name: Result<EventName, _> = format!("{category}:{}", format.name()).parse();
         let Ok(name) = name else {
             continue;
@@ -55,6 +56,13 @@ fuzz_target!(|data: &[u8]| {
             }
         };
         let _ = renderer.unknown();
+        if let Some(context) = &context {
+            let mut line = b"before".to_vec();
+            let written = renderer.write_line(&record, context, &addresses, &mut line);
+            let line = line.strip_prefix(b"before").expect("it is appended");
+            assert_eq!(written.is_err(), line.is_empty());
+            assert!(line.is_empty() || line.ends_with(b"\n"));
+        }
         let mut out = String::from("before");
         renderer.render(&record, &addresses, &mut out);
         let line = out.strip_prefix("before").expect("it is appended");

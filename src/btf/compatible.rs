@@ -6,7 +6,8 @@
 use std::cell::Cell;
 
 use super::kind::Kind;
-use super::section::{MAX_CHAIN, Section, Type, TypeId};
+use super::section::{MAX_CHAIN, Section, TypeId};
+use super::types::Type;
 
 /// The types an enum is compatible with, beside itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,9 @@ pub(crate) fn are_compatible(section: &Section, a: TypeId, b: TypeId, enums: Enu
         pairs_left,
     };
     match (section.type_by_id(a), section.type_by_id(b)) {
-        (Some(a), Some(b)) => compared.prototypes(a, b, 0),
+        (Some(a), Some(b)) if (a.kind, b.kind) == (Kind::FuncProto, Kind::FuncProto) => {
+            compared.prototypes(a, b, 0)
+        }
         _ => true,
     }
 }
@@ -99,7 +102,8 @@ impl<'a> Compared<'a> {
     fn bare_types(&self, a: &Bare<'_>, b: &Bare<'_>, depth: u32) -> bool {
         let pairs_left = self.pairs_left.get();
         self.pairs_left.set(pairs_left.saturating_sub(1));
-        if a.id == b.id || depth > MAX_DEPTH || pairs_left == 0 {
+        let is_unknown = |bare: &Bare<'_>| bare.ty.is_some_and(|ty| ty.is_of_unknown_kind());
+        if a.id == b.id || depth > MAX_DEPTH || pairs_left == 0 || is_unknown(a) || is_unknown(b) {
             return true;
         }
         let (Some(a), Some(b)) = (a.ty, b.ty) else {

@@ -6,7 +6,8 @@ use super::Argument;
 use super::error::BtfError;
 use super::index::MAX_PARAMETERS;
 use super::kind::Kind;
-use super::section::{MAX_CHAIN, Section, Type, TypeId};
+use super::section::{MAX_CHAIN, Section, TypeId};
+use super::types::Type;
 use crate::layout::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
 
@@ -23,14 +24,12 @@ impl<'a> Description<'a> {
 
     /// The members of a struct or union, each with its C type.
     pub(super) fn layout(&self, id: TypeId) -> Result<Layout, BtfError> {
-        let steps = Cell::new(MAX_STEPS);
-        self.record(id, &Budget::of(&steps))
+        self.record(id, &Budget::of(&Spent::default()))
     }
 
     /// A type as a value.
     pub(super) fn c_type(&self, id: TypeId) -> Result<CType, BtfError> {
-        let steps = Cell::new(MAX_STEPS);
-        self.build(id, Held::ByValue, &Budget::of(&steps))
+        self.build(id, Held::ByValue, &Budget::of(&Spent::default()))
     }
 
     /// The arguments of a tracepoint: those of the prototype behind its
@@ -46,7 +45,7 @@ impl<'a> Description<'a> {
         let prototype = self.target(pointer)?;
         if prototype.kind != Kind::FuncProto {
             return Err(BtfError::Describe(format!(
-                "btf_trace_{event} is no function's type"
+                "btf_trace_{event} is not the type of a function"
             )));
         }
         let count = prototype.parameters().len();
@@ -59,8 +58,8 @@ impl<'a> Description<'a> {
         let mut names = names.unwrap_or_default().into_iter();
         let parameters = prototype.parameters().skip(1);
         // All are kept, so that all take of the same.
-        let steps = Cell::new(MAX_STEPS);
-        let budget = Budget::of(&steps);
+        let spent = Spent::default();
+        let budget = Budget::of(&spent);
         parameters
             .map(|parameter| {
                 let c_type = self.build(parameter.type_id, Held::ByValue, &budget)?;
@@ -97,7 +96,11 @@ impl<'a> Description<'a> {
         let keyword = match record.kind {
             Kind::Struct => RecordKeyword::Struct,
             Kind::Union => RecordKeyword::Union,
-            _ => return Err(BtfError::Describe(format!("type {id} is no struct"))),
+            _ => {
+                return Err(BtfError::Describe(format!(
+                    "type {id} is not a struct or union"
+                )));
+            }
         };
         let slots = record.members().map(|member| {
             let c_type = self.build(member.type_id, Held::ByValue, budget)?;
@@ -127,7 +130,7 @@ impl<'a> Description<'a> {
             return Ok(CType::Void);
         }
         let ty = self.type_by_id(id)?;
-        budget.spend(ty.values().len()).ok_or_else(endless)?;
+        budget.spend_values(&ty).ok_or_else(endless)?;
         let name = || text(ty.name()).to_owned();
         let boxed = |id, held| Ok::<_, BtfError>(Box::new(self.build(id, held, budget)?));
         let target = ty.target().unwrap_or(0);
@@ -153,7 +156,7 @@ impl<'a> Description<'a> {
             },
             Kind::Struct | Kind::Union => {
                 let name = named(ty.name());
-                // What a pointer leads to may be left undefined, if it has a name
+                // The target of a pointer may be left undefined, if it has a name
                 // to be declared by.
                 let body = match (held, &name) {
                     (Held::ByPointer, Some(_)) => None,
@@ -209,11 +212,22 @@ impl<'a> Description<'a> {
                     .collect::<Result<_, _>>()?,
                 variadic: ty.parameters().any(|parameter| parameter.is_variadic()),
             },
-            Kind::Func | Kind::Var | Kind::Datasec | Kind::DeclTag => {
-                return Err(BtfError::Describe(format!("type {id} is a {:?}", ty.kind)));
+            Kind::Func | Kind::Var | Kind::Datasec | Kind::DeclTag | Kind::Unknown => {
+                return Err(is_no_value(id, &ty));
             }
         })
     }
+}
+
+/// A type that nothing can be of, as far as is known.
+fn is_no_value(id: TypeId, ty: &Type<'_>) -> BtfError {
+    BtfError::Describe(match ty.kind {
+        Kind::Unknown => format!(
+            "type {id} is of kind {}, which is not known",
+            ty.kind_number()
+        ),
+        kind => format!("type {id} is a {kind:?}"),
+    })
 }
 
 /// A name as C has it. Only members can have names that C has none for by now.
@@ -241,31 +255,51 @@ enum Held {
 /// may be cycles, or branch at every step.
 struct Budget<'a> {
     depth: usize,
-    steps: &'a Cell<usize>,
+    spent: &'a Spent,
 }
 
-/// Types, and enumerators of types, of one description. The largest structs kernels'
-/// contexts hold by value take some hundreds. Each may have a name of a kilobyte.
-const MAX_STEPS: usize = 1 << 14;
+/// The sums of one description so far.
+#[derive(Default)]
+struct Spent {
+    types: Cell<usize>,
+    value_bytes: Cell<usize>,
+}
+
+/// Types of one description. The largest structs kernels' contexts hold by value take
+/// some hundreds. Each may have a name of a kilobyte.
+const MAX_TYPES: usize = 1 << 14;
+
+/// Bytes that the enumerators of one description take, names and all.
+const MAX_VALUE_BYTES: usize = 16 << 20;
 
 impl<'a> Budget<'a> {
-    fn of(steps: &'a Cell<usize>) -> Self {
+    fn of(spent: &'a Spent) -> Self {
         Self {
             depth: MAX_CHAIN,
-            steps,
+            spent,
         }
     }
 
     fn deeper(&self) -> Option<Self> {
-        self.spend(1)?;
+        spend(&self.spent.types, 1, MAX_TYPES)?;
         Some(Self {
             depth: self.depth.checked_sub(1)?,
-            steps: self.steps,
+            spent: self.spent,
         })
     }
 
-    fn spend(&self, steps: usize) -> Option<()> {
-        self.steps.set(self.steps.get().checked_sub(steps)?);
+    /// Spends what the enumerators of a type take.
+    fn spend_values(&self, ty: &Type<'_>) -> Option<()> {
+        for (name, _) in ty.values() {
+            let bytes = size_of::<(String, i128)>() + name.len();
+            spend(&self.spent.value_bytes, bytes, MAX_VALUE_BYTES)?;
+        }
         Some(())
     }
+}
+
+fn spend(spent: &Cell<usize>, more: usize, limit: usize) -> Option<()> {
+    let sum = spent.get().saturating_add(more);
+    spent.set(sum);
+    (sum <= limit).then_some(())
 }

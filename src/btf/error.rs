@@ -1,7 +1,7 @@
 //! Why a BTF object cannot be read.
 
 /// A BTF object that is not what a kernel writes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum BtfError {
     /// The first two bytes are neither byte order's magic number, 0xeb9f.
@@ -21,20 +21,34 @@ pub enum BtfError {
     /// The object ends before something its header promises.
     #[error("truncated: {what} ends at byte {end}, the object at {len}")]
     Truncated {
-        /// What is cut.
+        /// The part that is cut.
         what: &'static str,
         /// Where it should end, in bytes from the object's start.
         end: u64,
         /// How many bytes the object has.
         len: u64,
     },
-    /// A type of a kind this crate does not know, so that the types after it
-    /// cannot be found.
-    #[error("type {id} is of kind {kind}, which is not known")]
+    /// A type of a kind this crate does not know, of which the object does not say how
+    /// long it is either, so that the types after it cannot be found.
+    #[error(
+        "type {id} is of kind {kind}, which is not known, and no layout section says how long it is"
+    )]
     Kind {
         /// The type's id.
         id: u32,
         /// Its kind's number.
+        kind: u32,
+    },
+    /// A layout section that is not an array of four bytes for each kind.
+    #[error("the layout section has {length} bytes, not four for each kind")]
+    LayoutLength {
+        /// Its length, in bytes.
+        length: usize,
+    },
+    /// A layout section that gives a kind another length than types of it have.
+    #[error("the layout section gives kind {kind} another length than it has")]
+    KindLength {
+        /// The kind's number.
         kind: u32,
     },
     /// A type whose name lies outside the strings, is longer than any, or has
@@ -49,6 +63,19 @@ pub enum BtfError {
     /// The strings do not end with a NUL byte.
     #[error("the strings do not end with a NUL byte")]
     Strings,
+    /// A type that a module was made with is not one type of vmlinux's, so that it is not
+    /// known what it is there.
+    #[error(
+        "type {id} of the distilled base, {name}, is {found} types of vmlinux, not one: was the module built for another kernel?"
+    )]
+    Relocation {
+        /// The type's id in `.BTF.base`.
+        id: u32,
+        /// Its name, with control characters escaped.
+        name: String,
+        /// How many types of vmlinux have its name, kind and size.
+        found: usize,
+    },
     /// A module's object that does not fit the vmlinux object it came with.
     #[error("split BTF has the other byte order than its base")]
     Base,

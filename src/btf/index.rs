@@ -1,4 +1,4 @@
-//! What one BTF object says about tracepoints, found in one pass.
+//! The tracepoints of one BTF object, found in one pass.
 //!
 //! `include/trace/trace_events.h` and `include/trace/bpf_probe.h` make, for
 //! every event class `c`, `struct trace_event_raw_c` and the function
@@ -11,7 +11,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::error::BtfError;
 use super::kind::Kind;
-use super::section::{MAX_CHAIN, Section, Type, TypeId};
+use super::section::{MAX_CHAIN, Section, TypeId};
+use super::types::Type;
 
 /// The types of a tracepoint's arguments, as far as calls can tell them apart:
 /// the same for all events of a class, and comparable between a module and
@@ -84,7 +85,7 @@ pub(crate) struct Index {
 
 /// Structs that are asked for by name.
 const KNOWN_STRUCTS: [&str; 11] = [
-    // What a `syscalls:*` context may be: the kernel's local `syscall_tp_t` and
+    // The context of `syscalls:*`: the kernel's local `syscall_tp_t` and
     // those that may have its layout.
     "syscall_tp_t",
     "syscall_trace_enter",
@@ -111,8 +112,8 @@ const OUTPUT_PREFIX: &[u8] = b"trace_raw_output_";
 /// 6.5.
 const ARGUMENT_PREFIXES: [&[u8]; 2] = [b"__probestub_", b"__traceiter_"];
 
-/// What the pass over the types finds, before what it points at is known: types,
-/// each with its name's offset.
+/// Types found in the pass over all of them, each with the offset of its name. The types
+/// they refer to are looked at afterwards.
 #[derive(Default)]
 pub(super) struct Collector {
     structs: Vec<(u32, TypeId)>,
@@ -270,7 +271,7 @@ struct Prototypes<'a> {
 pub(super) const MAX_PARAMETERS: usize = 64;
 
 impl<'a> Prototypes<'a> {
-    /// What is named, by its name after the prefix.
+    /// Types by their names, each without the prefix.
     fn by_name<Name: Eq + Hash + From<&'a str>>(
         &mut self,
         named: &[(u32, TypeId)],
@@ -358,6 +359,8 @@ impl<'a> Prototypes<'a> {
             let ty = self.section.type_by_id(id);
             let target = ty.and_then(|ty| ty.target());
             id = match (ty.map(|ty| ty.kind), target, ty) {
+                // It may be an alias of anything.
+                (Some(Kind::Unknown), ..) => return None,
                 (Some(Kind::Typedef | Kind::TypeTag), Some(target), _) => target,
                 (Some(Kind::Ptr), Some(target), _) => {
                     self.spelled.push(b'*');
@@ -487,7 +490,7 @@ impl Index {
                 .partition_point(|(own, _)| *own < prototype)
         };
         let unknown = ..first(Some(Prototype(0)));
-        // What BTF does not say rules nothing out.
+        // An unknown prototype rules nothing out.
         let same = match arguments {
             None => unknown.end..self.by_prototype.len(),
             Some(Prototype(one)) => first(arguments)..first(Some(Prototype(one + 1))),

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{BtfError, Object};
+use super::relocate::relocated;
+use super::{BtfError, Object, Section};
 
 /// The BTF of one object, vmlinux or a module, from bytes in memory: for programs that
 /// have no file system to read, or have their kernels elsewhere.
@@ -35,6 +36,28 @@ impl Btf {
     /// [`BtfError`] if the bytes are not sound BTF that goes with that of `vmlinux`.
     pub fn module(name: &str, bytes: impl Into<Vec<u8>>, vmlinux: &Self) -> Result<Self, BtfError> {
         Self::parse(name, bytes.into(), Some(Arc::clone(&vmlinux.object)))
+    }
+
+    /// Reads the BTF of a module that was built apart from its kernel: the sections `.BTF`
+    /// and `.BTF.base` of its file. The types that the module shares with the kernel are
+    /// looked up in `vmlinux`, as the kernel does when it loads the module;
+    /// `/sys/kernel/btf/<module>` is then as [`module`](Self::module) takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError`] if the bytes are not sound BTF; [`BtfError::Relocation`] if a type is
+    /// not in `vmlinux`, or more than once.
+    pub fn module_with_base(
+        name: &str,
+        bytes: impl Into<Vec<u8>>,
+        base: impl Into<Vec<u8>>,
+        vmlinux: &Self,
+    ) -> Result<Self, BtfError> {
+        let section = |bytes: Vec<u8>, base| Section::parse(bytes.into(), base, |_, _, _, _| {});
+        let base = Arc::new(section(base.into(), None)?);
+        let split = section(bytes.into(), Some(Arc::clone(&base)))?;
+        let bytes = relocated(&split, &base, vmlinux.object.section())?;
+        Self::parse(name, bytes, Some(Arc::clone(&vmlinux.object)))
     }
 
     fn parse(name: &str, bytes: Vec<u8>, base: Option<Arc<Object>>) -> Result<Self, BtfError> {

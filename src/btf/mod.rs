@@ -11,7 +11,9 @@ mod error;
 mod index;
 mod kind;
 mod memory;
+mod relocate;
 mod section;
+mod types;
 
 use std::sync::Arc;
 
@@ -21,7 +23,8 @@ pub use error::BtfError;
 pub(crate) use index::{Class, STRUCT_PREFIX};
 pub(crate) use kind::Kind;
 pub use memory::Btf;
-pub(crate) use section::{Member, Section, Type, TypeId, byte_order};
+pub(crate) use section::{Section, TypeId, byte_order};
+pub(crate) use types::{Member, Type};
 
 use crate::layout::Layout;
 use crate::layout::ctype::CType;
@@ -141,7 +144,7 @@ mod tests {
         Arc::new(object.unwrap_or_else(|error| panic!("{}: {name}: {error}", kernel.display())))
     }
 
-    /// What both readers say of a type, in one form.
+    /// The answers of both readers about a type, in one form.
     #[derive(Debug, PartialEq, Eq)]
     struct Said {
         kind: &'static str,
@@ -185,6 +188,7 @@ mod tests {
             Kind::DeclTag => ("decl-tag", false),
             Kind::TypeTag => ("type-tag", false),
             Kind::Enum64 => ("enum64", true),
+            Kind::Unknown => ("unknown", false),
         };
         Said {
             kind,

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use super::bytes::Bytes;
 use super::error::BtfError;
-use super::kind::{Kind, TAILS};
+use super::kind::{Info, KNOWN_KINDS, Kind, Kinds, LAYOUT};
+use super::types::Type;
 use crate::machine::ByteOrder;
 
 /// A type's number: 0 is `void`, a module's types go on where vmlinux's end.
@@ -18,21 +19,10 @@ pub(crate) type TypeId = u32;
 
 /// Bytes every type begins with: name, info, size or type.
 const TYPE_HEADER: usize = 12;
-/// The header's length in BTF version 1; longer ones may come.
+/// The header's length in BTF version 1.
 const HEADER: usize = 24;
-
-/// Kinds of types that are looked for by name, each the bit of its number: one test
-/// for each type, where a `match` would be a jump that is hard to foresee.
-const VISITED: u32 = {
-    let looked_for = [Kind::Int, Kind::Struct, Kind::Typedef, Kind::Func];
-    let mut bits = 0;
-    let mut index = 0;
-    while index < looked_for.len() {
-        bits |= 1 << (looked_for[index] as u32 + 1);
-        index += 1;
-    }
-    bits
-};
+/// The header's length since it says where the layout section is; longer ones may come.
+const HEADER_WITH_LAYOUT: u64 = 32;
 
 /// How far a chain of types (typedef of const of array of …) is followed.
 /// Kernels stay under ten; a cycle in hostile bytes ends here.
@@ -57,43 +47,14 @@ pub(crate) struct Section {
     /// Whether any offset inside the strings is a name a type may have.
     are_names_plain: bool,
     pointer_size: u32,
+    /// The kinds by the layout section of the object or its base; `None` without one.
+    kinds: Option<Arc<Kinds>>,
     base: Option<Arc<Section>>,
-}
-
-/// One type, read in place.
-#[derive(Clone, Copy)]
-pub(crate) struct Type<'a> {
-    section: &'a Section,
-    pub(crate) kind: Kind,
-    name: u32,
-    info: u32,
-    size_or_type: u32,
-    tail: &'a [u8],
-}
-
-/// A member of a struct or union.
-#[derive(Clone, Copy)]
-pub(crate) struct Member<'a> {
-    section: &'a Section,
-    name: u32,
-    pub(crate) type_id: TypeId,
-    /// From the start of the struct, in bits.
-    pub(crate) bit_offset: u32,
-    /// In bits; 0 for a member that is no bitfield.
-    pub(crate) bitfield_size: u32,
-}
-
-/// A parameter of a function prototype.
-#[derive(Clone, Copy)]
-pub(crate) struct Parameter<'a> {
-    section: &'a Section,
-    name: u32,
-    pub(crate) type_id: TypeId,
 }
 
 impl Section {
     /// Checks the bytes and finds where every type begins, calling `visit` for each
-    /// of the [`VISITED`] kinds in turn, with its name's offset.
+    /// that is looked for by name in turn, with its name's offset.
     pub(crate) fn parse(
         bytes: Bytes,
         base: Option<Arc<Section>>,
@@ -124,6 +85,20 @@ impl Section {
         };
         let type_range = range("the type section", type_off, type_len)?;
         let string_range = range("the string section", str_off, str_len)?;
+        let kinds = match header_len >= HEADER_WITH_LAYOUT {
+            true => {
+                let word = |at| read_u32(&bytes, at, big_endian).map(u64::from);
+                let [offset, length] = [24, 28].map(word);
+                let (Some(offset), Some(length)) = (offset, length) else {
+                    return Err(truncated("the header", header_len));
+                };
+                let section = &bytes[range("the layout section", offset, length)?];
+                let known = base.as_ref().and_then(|base| base.kinds.as_deref());
+                kinds_of_layout(section, known.unwrap_or(&KNOWN_KINDS))?
+            }
+            false => None,
+        };
+        let kinds = kinds.or_else(|| base.as_ref()?.kinds.clone());
         let (first_id, first_name, base_pointer_size) = match &base {
             None => (1, 0, None),
             Some(base) if base.big_endian != big_endian => return Err(BtfError::Base),
@@ -142,6 +117,7 @@ impl Section {
             first_id,
             first_name,
             pointer_size: base_pointer_size.unwrap_or(8),
+            kinds,
             bytes,
             base,
         };
@@ -167,7 +143,7 @@ impl Section {
     }
 
     /// Where each type of this range begins. `visit` gets the id, kind, name and size
-    /// of those of [`VISITED`] kinds.
+    /// of those that are looked for by name.
     #[inline]
     fn find_types<const BIG_ENDIAN: bool>(
         &self,
@@ -182,36 +158,68 @@ impl Section {
         // Kernels spend about 22 bytes on a type.
         let mut types = Vec::with_capacity(range.len() / 20);
         let bytes = &self.bytes[..range.end];
+        let kinds = self.kinds();
         let mut at = range.start;
         while at < range.end {
             let id = self.first_id.saturating_add(types.len() as u32);
-            let cut = |end: usize| BtfError::Truncated {
+            let cut = |end: u64| BtfError::Truncated {
                 what: "the last type",
-                end: end as u64,
+                end,
                 len: range.end as u64,
             };
             let Some(header) = bytes[at..].first_chunk::<TYPE_HEADER>() else {
-                return Err(cut(at + TYPE_HEADER));
+                return Err(cut((at + TYPE_HEADER) as u64));
             };
             let word = |at| read_u32(header, at, BIG_ENDIAN).unwrap_or(0);
             let [name, info, size] = [0, 4, 8].map(word);
-            let number = info >> 24 & 0x1f;
-            let end = at + TYPE_HEADER + TAILS[number as usize].length((info & 0xffff) as usize);
-            let kind = Kind::from_number(number).ok_or(BtfError::Kind { id, kind: number })?;
-            if end > range.end {
-                return Err(cut(end));
+            let info = Info(info);
+            let entry = kinds.entry(info);
+            let end = (at + TYPE_HEADER) as u64 + entry.length(info);
+            if end > range.end as u64 {
+                return Err(match entry.is_endless() {
+                    true => BtfError::Kind {
+                        id,
+                        kind: info.kind_number() as u32,
+                    },
+                    false => cut(end),
+                });
             }
-            if name.wrapping_sub(self.first_name) >= plain_names && !self.is_type_name(name) {
+            if name.wrapping_sub(self.first_name) >= plain_names
+                && !self.is_type_name(name)
+                // Its kind may have something else there.
+                && entry.kind != Kind::Unknown
+            {
                 return Err(BtfError::Name { id, offset: name });
             }
-            if VISITED >> number & 1 == 1 {
-                visit(id, kind, name, size);
+            if entry.is_looked_for {
+                visit(id, entry.kind, name, size);
             }
             // A type section longer than a u32 is refused by its own header.
             types.push(at as u32);
-            at = end;
+            at = end as usize;
         }
         Ok(types)
+    }
+
+    fn kinds(&self) -> &Kinds {
+        self.kinds.as_deref().unwrap_or(&KNOWN_KINDS)
+    }
+
+    pub(super) fn is_big_endian(&self) -> bool {
+        self.big_endian
+    }
+
+    /// The ids of its own types.
+    pub(super) fn own_ids(&self) -> Range<TypeId> {
+        self.first_id..self.end_id()
+    }
+
+    /// Its own strings, and the offset of the first.
+    pub(super) fn own_strings(&self) -> (u32, &[u8]) {
+        let strings = self
+            .bytes
+            .get(self.strings..self.strings + self.strings_len);
+        (self.first_name, strings.unwrap_or_default())
     }
 
     /// The checked bytes.
@@ -237,18 +245,17 @@ impl Section {
             return self.base.as_ref()?.type_by_id(id);
         }
         let at = *self.types.get((id - self.first_id) as usize)? as usize;
-        let info = self.u32_at(at + 4);
-        let kind = Kind::from_number(info >> 24 & 0x1f)?;
+        let info = Info(self.u32_at(at + 4));
+        let entry = self.kinds().entry(info);
         let tail_at = at + TYPE_HEADER;
+        let length = usize::try_from(entry.length(info)).ok()?;
         Some(Type {
             section: self,
-            kind,
+            kind: entry.kind,
             name: self.u32_at(at),
             info,
             size_or_type: self.u32_at(at + 8),
-            tail: self
-                .bytes
-                .get(tail_at..tail_at + kind.tail((info & 0xffff) as usize))?,
+            tail: self.bytes.get(tail_at..tail_at.checked_add(length)?)?,
         })
     }
 
@@ -312,8 +319,26 @@ impl Section {
         }
     }
 
-    /// The size of a value of this type, in bytes.
+    /// The size of a value of this type, in bytes; `None` where it has none, or it is not
+    /// known.
     pub(crate) fn size_of(&self, id: TypeId) -> Option<u32> {
+        match self.value_size(id)? {
+            ValueSize::Bytes(size) => Some(size),
+            ValueSize::Unknown => None,
+        }
+    }
+
+    /// Whether a value of this type may take so many bytes: any number, where the type is
+    /// made of one of an unknown kind.
+    pub(crate) fn may_have_size(&self, id: TypeId, size: u32) -> bool {
+        match self.value_size(id) {
+            Some(ValueSize::Bytes(found)) => found == size,
+            Some(ValueSize::Unknown) => true,
+            None => false,
+        }
+    }
+
+    fn value_size(&self, id: TypeId) -> Option<ValueSize> {
         let mut count = 1u32;
         let mut id = id;
         for _ in 0..MAX_CHAIN {
@@ -324,8 +349,13 @@ impl Section {
                 | Kind::Union
                 | Kind::Enum
                 | Kind::Enum64
-                | Kind::Float => return count.checked_mul(current.size_or_type),
-                Kind::Ptr => return count.checked_mul(self.pointer_size),
+                | Kind::Float => {
+                    return count
+                        .checked_mul(current.size_or_type)
+                        .map(ValueSize::Bytes);
+                }
+                Kind::Ptr => return count.checked_mul(self.pointer_size).map(ValueSize::Bytes),
+                Kind::Unknown => return Some(ValueSize::Unknown),
                 Kind::Array => {
                     let (element, length) = current.array()?;
                     count = count.checked_mul(length)?;
@@ -360,7 +390,8 @@ impl Section {
         self.first_name
     }
 
-    fn end_name(&self) -> u32 {
+    /// The offset after its last string.
+    pub(super) fn end_name(&self) -> u32 {
         self.first_name.saturating_add(self.strings_len as u32)
     }
 
@@ -370,156 +401,18 @@ impl Section {
     }
 }
 
-impl<'a> Type<'a> {
-    /// The type's name; empty for an anonymous one.
-    pub(crate) fn name(&self) -> &'a [u8] {
-        self.section.name(self.name).unwrap_or_default()
-    }
-
-    /// Its offset in BTF's strings.
-    pub(super) fn name_offset(&self) -> u32 {
-        self.name
-    }
-
-    /// The size a struct, union, int, enum or float states, in bytes.
-    pub(crate) fn size(&self) -> u32 {
-        self.size_or_type
-    }
-
-    /// The type a pointer, typedef, qualifier, function or tag is of.
-    pub(crate) fn target(&self) -> Option<TypeId> {
-        use Kind::*;
-        matches!(
-            self.kind,
-            Ptr | Typedef
-                | Volatile
-                | Const
-                | Restrict
-                | Func
-                | FuncProto
-                | Var
-                | DeclTag
-                | TypeTag
-        )
-        .then_some(self.size_or_type)
-    }
-
-    /// Whether values of this type are laid out as those of its target.
-    fn is_alias(&self) -> bool {
-        use Kind::*;
-        matches!(self.kind, Typedef | Volatile | Const | Restrict | TypeTag)
-    }
-
-    /// Whether an int is signed.
-    pub(crate) fn is_signed_int(&self) -> bool {
-        const BTF_INT_SIGNED: u32 = 1;
-        self.kind == Kind::Int && self.word(0) >> 24 & BTF_INT_SIGNED != 0
-    }
-
-    /// An array's element type and length.
-    pub(crate) fn array(&self) -> Option<(TypeId, u32)> {
-        (self.kind == Kind::Array).then(|| (self.word(0), self.word(8)))
-    }
-
-    /// The members of a struct or union; none of anything else.
-    pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = Member<'a>> + use<'a> {
-        let ty = *self;
-        let count = match ty.kind {
-            Kind::Struct | Kind::Union => (ty.info & 0xffff) as usize,
-            _ => 0,
-        };
-        // With the kind flag, the top byte of the offset is a bitfield's size.
-        let sized = ty.flag();
-        (0..count).map(move |index| {
-            let offset = ty.word(12 * index + 8);
-            Member {
-                section: ty.section,
-                name: ty.word(12 * index),
-                type_id: ty.word(12 * index + 4),
-                bit_offset: if sized { offset & 0x00ff_ffff } else { offset },
-                bitfield_size: if sized { offset >> 24 } else { 0 },
-            }
-        })
-    }
-
-    /// An enum's values as the kernel's code has them in a `long`: before BTF said
-    /// which enums are signed, all were.
-    pub(crate) fn enumerators(&self) -> impl Iterator<Item = (&'a [u8], i64)> + use<'a> {
-        let is_int = self.kind == Kind::Enum;
-        self.values().map(move |(name, value)| match is_int {
-            true => (name, i64::from(value as i32)),
-            false => (name, value as i64),
-        })
-    }
-
-    /// The parameters of a function prototype; none of anything else.
-    pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = Parameter<'a>> + use<'a> {
-        let ty = *self;
-        let count = match ty.kind {
-            Kind::FuncProto => (ty.info & 0xffff) as usize,
-            _ => 0,
-        };
-        (0..count).map(move |index| Parameter {
-            section: ty.section,
-            name: ty.word(8 * index),
-            type_id: ty.word(8 * index + 4),
-        })
-    }
-
-    /// An enum's values, each with its name; none of anything else.
-    pub(crate) fn values(&self) -> impl ExactSizeIterator<Item = (&'a [u8], i128)> + use<'a> {
-        let ty = *self;
-        let (count, length) = match ty.kind {
-            Kind::Enum => ((ty.info & 0xffff) as usize, 8),
-            Kind::Enum64 => ((ty.info & 0xffff) as usize, 12),
-            _ => (0, 0),
-        };
-        (0..count).map(move |index| {
-            let at = length * index;
-            let name = ty.section.name(ty.word(at)).unwrap_or_default();
-            let low = ty.word(at + 4);
-            let value = match ty.kind {
-                Kind::Enum64 => u64::from(ty.word(at + 8)) << 32 | u64::from(low),
-                // As a value of 64 bits.
-                _ if ty.flag() => i64::from(low as i32) as u64,
-                _ => u64::from(low),
-            };
-            let value = match ty.flag() {
-                true => i128::from(value as i64),
-                false => i128::from(value),
-            };
-            (name, value)
-        })
-    }
-
-    /// Whether an enum is signed, a forward declaration a union's, a struct one
-    /// with bitfields.
-    pub(crate) fn flag(&self) -> bool {
-        self.info >> 31 == 1
-    }
-
-    fn word(&self, at: usize) -> u32 {
-        read_u32(self.tail, at, self.section.big_endian).unwrap_or(0)
-    }
-}
-
-impl<'a> Parameter<'a> {
-    /// The parameter's name; empty for an anonymous one.
-    pub(crate) fn name(&self) -> &'a [u8] {
-        self.section.name(self.name).unwrap_or_default()
-    }
-
-    /// Whether it stands for `...`.
-    pub(crate) fn is_variadic(&self) -> bool {
-        (self.name, self.type_id) == (0, 0)
-    }
+/// How many bytes a value takes.
+enum ValueSize {
+    Bytes(u32),
+    /// It is made of a type of an unknown kind.
+    Unknown,
 }
 
 /// Whether all strings are printable ASCII and none is longer than any name: one
 /// pass over all of them costs less than one for each type, and real BTF passes.
 fn are_plain(strings: &[u8]) -> bool {
     let is_odd = |byte: u8| (1..0x20).contains(&byte) || byte >= 0x7f;
-    // Inside a block there is no way out, so that it becomes vector code.
+    // A loop over a block has no early exit, so that it becomes vector code.
     let has_odd = |block: &[u8]| block.iter().fold(false, |has, &byte| has | is_odd(byte));
     if strings.chunks(256).any(has_odd) {
         return false;
@@ -534,15 +427,21 @@ fn are_plain(strings: &[u8]) -> bool {
     true
 }
 
-impl<'a> Member<'a> {
-    /// The member's name; empty for an anonymous one.
-    pub(crate) fn name(&self) -> &'a [u8] {
-        self.section.name(self.name).unwrap_or_default()
+/// The kinds an object has by its layout section; `None` if that is empty.
+#[cold]
+fn kinds_of_layout(section: &[u8], known: &Kinds) -> Result<Option<Arc<Kinds>>, BtfError> {
+    if section.is_empty() {
+        return Ok(None);
     }
-
-    /// Whether the name is these parts, one after the other.
-    pub(crate) fn is_named(&self, parts: [&[u8]; 2]) -> bool {
-        self.section.is_name(self.name, parts)
+    if !section.len().is_multiple_of(LAYOUT) {
+        return Err(BtfError::LayoutLength {
+            length: section.len(),
+        });
+    }
+    let mut kinds = known.clone();
+    match kinds.add_layout(section) {
+        Ok(()) => Ok(Some(Arc::new(kinds))),
+        Err(kind) => Err(BtfError::KindLength { kind: kind as u32 }),
     }
 }
 
@@ -562,7 +461,7 @@ pub(crate) fn byte_order(bytes: &[u8]) -> Result<ByteOrder, BtfError> {
     }
 }
 
-fn read_u32(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
+pub(super) fn read_u32(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
     let bytes = *bytes.get(at..)?.first_chunk::<4>()?;
     Some(match big_endian {
         true => u32::from_be_bytes(bytes),

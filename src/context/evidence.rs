@@ -121,7 +121,7 @@ pub enum SyscallVariant {
 
 impl Evidence {
     /// Whether the evidence proves the event's class. An inference does not.
-    pub(crate) fn is_proof(&self) -> bool {
+    pub fn is_proof(&self) -> bool {
         matches!(self, Self::Named | Self::Template(_) | Self::Kernel(_))
     }
 

@@ -18,8 +18,8 @@ pub use raw::{RawArgument, RawTracepoint};
 pub(crate) use resolve::{Homes, fits, is_probe_event, resolve, resolve_alone};
 pub(crate) use rules::Witness;
 pub use rules::{Proof, Rule};
-use syscall::{SYSCALL_NUMBER, SyscallStruct};
-pub(crate) use syscall::{is_syscall, resolve_syscall};
+use syscall::SyscallStruct;
+pub(crate) use syscall::resolve_syscall;
 pub(crate) use undecided::{KernelSays, Silence, Undecided, is_in_header_run};
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::btf::{Btf, BtfError, Class, Object, STRUCT_PREFIX, TypeId};
 use crate::error::Error;
 use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
-use crate::name::EventName;
+use crate::name::{EventName, SYSCALL_NUMBER};
 
 /// What the `ctx` of a `BPF_PROG_TYPE_TRACEPOINT` program points at, and on
 /// what evidence.
@@ -94,9 +94,9 @@ impl Context {
     pub fn resolve(name: &EventName, format: impl Into<Arc<Format>>, objects: &[Btf]) -> Self {
         let format = format.into();
         let objects = objects.iter().map(Btf::object);
-        if is_syscall(name) {
+        if let Some(side) = format.syscall_side(name) {
             let vmlinux = objects.into_iter().find(|object| object.base().is_none());
-            return resolve_syscall(name, &format, vmlinux.cloned());
+            return resolve_syscall(name, side, &format, vmlinux.cloned());
         }
         let is_empty = objects.len() == 0;
         let homes: Vec<Arc<Object>> = objects
@@ -289,7 +289,7 @@ impl Context {
             name: name.clone(),
             evidence: Evidence::Format(reason),
             format: Arc::clone(format),
-            is_syscall: is_syscall(name),
+            is_syscall: format.syscall_side(name).is_some(),
             home: None,
             is_home_known: false,
             types: None,

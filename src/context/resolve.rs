@@ -222,13 +222,15 @@ pub(super) fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool 
         return false;
     };
     let own = own_members(ty);
-    pairwise(format.common_fields(), entry.members(), |field, member| {
+    let is_entry = |field: &Field, member: &Member<'_>| {
         let name = field.name().as_bytes().strip_prefix(b"common_");
         name.is_some_and(|name| member.is_named([b"", name])) && same_place(field, member, section)
-    }) && pairwise(format.fields(), own, |field, member| {
-        let prefix = field.kind().member_prefix().as_bytes();
-        member.is_named([prefix, field.name().as_bytes()]) && same_place(field, member, section)
-    })
+    };
+    (entry.is_of_unknown_kind() || pairwise(format.common_fields(), entry.members(), is_entry))
+        && pairwise(format.fields(), own, |field, member| {
+            let prefix = field.kind().member_prefix().as_bytes();
+            member.is_named([prefix, field.name().as_bytes()]) && same_place(field, member, section)
+        })
 }
 
 /// The members that are the event's own fields, in order.
@@ -240,7 +242,7 @@ pub(super) fn own_members(ty: Type<'_>) -> impl Iterator<Item = Member<'_>> {
 fn same_place(field: &Field, member: &Member<'_>, section: &Section) -> bool {
     member.bitfield_size == 0
         && field.offset().checked_mul(8) == Some(member.bit_offset)
-        && section.size_of(member.type_id) == Some(field.size())
+        && section.may_have_size(member.type_id, field.size())
 }
 
 /// Whether every field has a member that goes with it, in order, and no member

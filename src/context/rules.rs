@@ -30,8 +30,8 @@ pub enum Rule {
     /// `check_trace_callback_type_<event>(__bpf_trace_<class>)` would have failed
     /// (`include/trace/bpf_probe.h`).
     Prototype,
-    /// P3: the event of the class's name, or another one of the class, is in another category. An event's directory is
-    /// its class's (`call->class->system`).
+    /// P3: the event of the class's name, or another one of the class, is in another
+    /// category. An event's directory is its class's (`call->class->system`).
     Category,
     /// P4: the event of the class's name has other lines of fields. All events of a class
     /// print one list (`call->class->fields`).
@@ -144,7 +144,8 @@ pub(super) fn has_other_field_types(format: &Format, object: &Object, class: &Cl
         .iter()
         .zip(own_members(ty))
         .any(|(field, member)| {
-            !field.kind().is_dynamic()
+            // The member of a dynamic field is a `u32`, whatever the field is of.
+            field.kind().member_prefix().is_empty()
                 && is_other_type(field.declaration(), section, member.type_id)
         })
 }

@@ -33,8 +33,7 @@ enum Base<'a> {
 /// Whether the member's type is surely another than the one the declaration spells.
 ///
 /// Spellings that cannot be read (`typeof(…)`, a pointer to a function) say nothing, and
-/// neither does a dynamic field: its member is a `u32`, whatever the field is of. Of an array,
-/// elements are compared.
+/// neither does a type of an unknown kind. Of an array, elements are compared.
 pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member: TypeId) -> bool {
     let Some(spelled) = Spelled::of(declaration) else {
         return false;
@@ -57,6 +56,7 @@ pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member
             Some(Kind::Const) => level.is_const = true,
             Some(Kind::Volatile) => level.is_volatile = true,
             Some(Kind::Restrict | Kind::TypeTag) => {}
+            Some(Kind::Unknown) => return false,
             Some(Kind::Ptr) => {
                 // The outermost of the spelled levels is this pointer's.
                 if outwards.len() < 2 || outwards.next() != Some(&level) {

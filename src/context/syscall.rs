@@ -6,7 +6,7 @@ use super::{Context, ContextTypes, Evidence, FormatReason, SyscallVariant};
 use crate::btf::{BtfError, Member, Object, Section, TypeId};
 use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
-use crate::name::EventName;
+use crate::name::{EventName, SYSCALL_NUMBER, SyscallSide};
 
 /// The kernel's local `struct syscall_tp_t`: where it has what.
 #[derive(Clone, Debug)]
@@ -27,44 +27,18 @@ struct Place {
     type_id: TypeId,
 }
 
-/// Which of the two kinds of system call events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SyscallSide {
-    Enter,
-    Exit,
-}
-
-impl SyscallSide {
-    fn of(name: &EventName) -> Option<Self> {
-        if name.category() != "syscalls" {
-            None
-        } else if name.event().starts_with("sys_enter_") {
-            Some(Self::Enter)
-        } else if name.event().starts_with("sys_exit_") {
-            Some(Self::Exit)
-        } else {
-            None
-        }
+/// The member that tells the two `syscall_tp_t` apart.
+fn value_member(side: SyscallSide) -> &'static [u8] {
+    match side {
+        SyscallSide::Enter => b"args",
+        SyscallSide::Exit => b"ret",
     }
-
-    /// The member that tells the two `syscall_tp_t` apart.
-    fn value_member(self) -> &'static [u8] {
-        match self {
-            Self::Enter => b"args",
-            Self::Exit => b"ret",
-        }
-    }
-}
-
-/// Whether the event is one of `syscalls:*`, whose contexts have rules of their
-/// own and whose home is always vmlinux.
-pub(crate) fn is_syscall(name: &EventName) -> bool {
-    SyscallSide::of(name).is_some()
 }
 
 /// Says which context a program attached to an event of `syscalls:*` gets.
 pub(crate) fn resolve_syscall(
     name: &EventName,
+    side: SyscallSide,
     format: &Arc<Format>,
     vmlinux: Option<Arc<Object>>,
 ) -> Context {
@@ -74,8 +48,9 @@ pub(crate) fn resolve_syscall(
             home: home.name().to_owned(),
         },
     };
-    SyscallSide::of(name)
-        .and_then(|side| syscall_in(name, side, format, vmlinux.as_ref()?))
+    vmlinux
+        .as_ref()
+        .and_then(|vmlinux| syscall_in(name, side, format, vmlinux))
         .unwrap_or_else(|| Context::from_format(name, format, reason))
 }
 
@@ -148,7 +123,7 @@ fn syscall_value(vmlinux: &Object, id: TypeId, side: SyscallSide) -> Option<Sysc
     let ty = section.type_by_id(id)?;
     let member = ty
         .members()
-        .find(|member| member.name() == side.value_member())?;
+        .find(|member| member.name() == value_member(side))?;
     let (_, value) = section.resolve(member.type_id)?;
     let (type_id, count) = value.array().unwrap_or((member.type_id, 1));
     Some(SyscallValue {
@@ -200,9 +175,6 @@ impl Place {
 
 /// No system call has more (`SYSCALL_DEFINE6`).
 const MAX_ARGUMENTS: u32 = 6;
-
-/// The record's field for the number of the system call.
-pub(super) const SYSCALL_NUMBER: &str = "__syscall_nr";
 
 impl SyscallStruct {
     /// Where the context holds one of the record's own fields, under the name

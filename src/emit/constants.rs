@@ -87,6 +87,10 @@ fn write(
 fn identifier(event: &str, field: &str, name: &str) -> String {
     let mut identifier = String::new();
     let _ = write!(identifier, "{event}_{field}_{name}");
+    // `9p:9p_protocol_dump` is a name too.
+    if identifier.starts_with(|c: char| c.is_ascii_digit()) {
+        identifier.insert(0, '_');
+    }
     let plain = identifier.chars().map(|c| match c.is_ascii_alphanumeric() {
         true => c.to_ascii_uppercase(),
         false => '_',

@@ -22,6 +22,7 @@ use crate::context::{Context, Evidence};
 use crate::error::Error;
 use crate::kernel::Tracepoint;
 use crate::layout::Layout;
+use crate::name::SyscallSide;
 
 /// A context under the name its struct is emitted by.
 struct Emitted {
@@ -55,9 +56,9 @@ impl Emitted {
             (Some(name), _) => (name.to_owned(), None),
             // libbpf ignores what follows three underscores.
             (None, Evidence::Syscall(_)) => {
-                let side = match tracepoint.name().event().starts_with("sys_exit_") {
-                    true => "exit",
-                    false => "enter",
+                let side = match tracepoint.format().syscall_side(tracepoint.name()) {
+                    Some(SyscallSide::Exit) => "exit",
+                    _ => "enter",
                 };
                 (
                     format!("syscall_tp_t___{side}"),

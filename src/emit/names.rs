@@ -1,5 +1,7 @@
 //! Names in what is emitted.
 
+use std::fmt::Write as _;
+
 use crate::btf::BtfError;
 use crate::format::is_identifier;
 use crate::layout::Layout;
@@ -59,7 +61,43 @@ fn check_name(name: &str) -> Result<(), BtfError> {
     }
 }
 
-/// An event's name as an identifier: hyphens are legal in the one alone.
+/// An event's name, or a half of one, as an identifier: `-` becomes `_`, any other byte
+/// that an identifier cannot have its number, as in `test_x2e_0` of `test.0`, so that
+/// `test.0` and `test_0` stay two; what begins with a digit gets a `_` before it.
 pub(super) fn identifier(name: &str) -> String {
-    name.replace('-', "_")
+    let mut identifier = String::with_capacity(name.len() + 1);
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        identifier.push('_');
+    }
+    for byte in name.bytes() {
+        match byte {
+            b'-' => identifier.push('_'),
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => identifier.push(byte.into()),
+            other => {
+                let _ = write!(identifier, "_x{other:02x}_");
+            }
+        }
+    }
+    identifier
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_events_as_identifiers() {
+        for (name, expected) in [
+            ("sched_switch", "sched_switch"),
+            ("hv-pci", "hv_pci"),
+            ("9p_client_req", "_9p_client_req"),
+            ("802154_drv_start", "_802154_drv_start"),
+            ("test.0", "test_x2e_0"),
+            ("test_0", "test_0"),
+            ("-x", "_x"),
+        ] {
+            assert_eq!(identifier(name), expected);
+            assert!(is_identifier(&identifier(name)), "{name}");
+        }
+    }
 }

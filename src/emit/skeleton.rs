@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::format::FieldKind;
 use crate::kernel::Tracepoint;
 use crate::layout::ctype::CType;
+use crate::name::SYSCALL_NUMBER;
 
 /// How many bytes of a string or array a program copies to its stack, which has
 /// 512.
@@ -174,7 +175,7 @@ impl Access<'_> {
     /// Whether it is the number of a system call, which is not always where the
     /// struct says.
     fn is_number(&self) -> bool {
-        self.field.name() == "__syscall_nr"
+        self.field.name() == SYSCALL_NUMBER
     }
 
     /// Whether text is printed.

@@ -3,8 +3,11 @@
 use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
 
 use crate::name::EventName;
 
@@ -12,36 +15,57 @@ use crate::name::EventName;
 #[derive(Clone, Debug, Default)]
 pub struct Events {
     names: Vec<EventName>,
-    rejected: Vec<RejectedLine>,
+    rejected: Vec<RejectedName>,
 }
 
-/// A line of `available_events` that is not an event name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something a kernel lists as an event that this crate cannot name: a line of
+/// `available_events`, or without that file a directory of `events/`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct RejectedLine {
-    /// The line's number; the first is 1.
-    pub line: usize,
-    /// The line, with control characters escaped.
+pub struct RejectedName {
+    /// The line's number, the first being 1; `None` for a directory.
+    pub line: Option<usize>,
+    /// The line, or the directory as `category:event`, with control characters escaped.
     pub text: String,
+    /// Why it is not an event name.
+    pub reason: String,
+}
+
+impl fmt::Display for RejectedName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, reason, .. } = self;
+        match self.line {
+            Some(line) => write!(out, "line {line} of available_events")?,
+            None => out.write_str("a directory of events/")?,
+        }
+        write!(out, ", \"{text}\", is not an event name: {reason}")
+    }
 }
 
 impl Events {
-    /// These, all of which are names.
-    pub(super) fn of(names: Vec<EventName>) -> Self {
-        Self {
-            names,
-            rejected: Vec::new(),
-        }
-    }
-
     /// The names, in the kernel's order.
     pub fn names(&self) -> &[EventName] {
         &self.names
     }
 
-    /// The lines that are no event names: the kernel has events this crate
-    /// cannot speak of. None on any kernel seen so far.
-    pub fn rejected(&self) -> &[RejectedLine] {
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether the list is empty.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The names, in the kernel's order.
+    pub fn iter(&self) -> std::slice::Iter<'_, EventName> {
+        self.names.iter()
+    }
+
+    /// The events the kernel lists by what is not a name, each with the reason. None on
+    /// any kernel seen so far; `user_events` can be given such names.
+    pub fn rejected(&self) -> &[RejectedName] {
         &self.rejected
     }
 
@@ -63,14 +87,27 @@ impl Events {
         let mut events = Self::default();
         for (index, line) in text.lines().enumerate() {
             match EventName::listed(line) {
-                Some(name) => events.names.push(name),
-                None => events.rejected.push(RejectedLine {
-                    line: index + 1,
-                    text: line.escape_debug().to_string(),
-                }),
+                Ok(name) => events.names.push(name),
+                Err(reason) => events.reject(Some(index + 1), line, reason),
             }
         }
         events
+    }
+
+    /// Adds an event by its directories' names.
+    pub(super) fn add_directory(&mut self, category: &str, event: &str) {
+        match EventName::of_directories(category, event) {
+            Ok(name) => self.names.push(name),
+            Err(reason) => self.reject(None, &format!("{category}:{event}"), reason),
+        }
+    }
+
+    fn reject(&mut self, line: Option<usize>, text: &str, reason: &str) {
+        self.rejected.push(RejectedName {
+            line,
+            text: text.escape_debug().to_string(),
+            reason: reason.to_owned(),
+        });
     }
 }
 
@@ -210,13 +247,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_that_are_no_names_are_told() {
+    fn lines_that_are_not_names_are_rejected() {
         let events =
             Events::parse("sched:sched_switch\nbad name:x\ntp/a/b\n\nhv-x:y\u{1b}[1m\na:b");
         let names: Vec<&str> = events.names().iter().map(EventName::as_str).collect();
         assert_eq!(names, ["sched:sched_switch", "a:b"]);
-        let lines: Vec<usize> = events.rejected().iter().map(|line| line.line).collect();
+        let lines: Vec<usize> = events.rejected().iter().filter_map(|it| it.line).collect();
         assert_eq!(lines, [2, 3, 4, 5]);
+        assert_eq!(
+            events.rejected()[0].to_string(),
+            "line 2 of available_events, \"bad name:x\", is not an event name: \
+             a name has letters, digits, `_`, `-` and `.` only"
+        );
         assert_eq!(events.rejected()[3].text, "hv-x:y\\u{1b}[1m");
     }
 

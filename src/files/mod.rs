@@ -9,6 +9,6 @@ mod tracefs;
 
 pub(crate) use btf_dir::{BtfDir, Modules};
 pub(crate) use listing::Listing;
-pub use listing::{Events, RejectedLine};
+pub use listing::{Events, RejectedName};
 pub(crate) use read::{Dir, Reader};
 pub(crate) use tracefs::Tracefs;

@@ -24,6 +24,8 @@ const ID_LIMIT: u64 = 64;
 pub(crate) struct Tracefs {
     root: PathBuf,
     dir: Dir,
+    /// Where vmlinux's BTF would be: a kernel with BTF is none of the oldest.
+    btf: PathBuf,
 }
 
 impl Tracefs {
@@ -48,7 +50,10 @@ impl Tracefs {
         let mut denied = None;
         for (path, mount_point) in usual.into_iter().chain(elsewhere) {
             match path.join("available_events").metadata() {
-                Ok(_) => return Ok(Self::new(Dir::live(path))),
+                Ok(_) => {
+                    let btf = system.join("sys/kernel/btf/vmlinux");
+                    return Ok(Self::new(Dir::live(path), btf));
+                }
                 // Without root even an empty place to mount at may be closed:
                 // only where something is mounted would root help.
                 Err(error)
@@ -72,13 +77,15 @@ impl Tracefs {
         let root = dir.path();
         for part in ["available_events", "events"] {
             match root.join(part).symlink_metadata() {
-                Ok(_) if dir.is_there()? => return Ok(Self::new(dir)),
+                Ok(_) if dir.is_there()? => {
+                    return Ok(Self::new(dir, kernel_root.join("btf/vmlinux")));
+                }
                 Ok(_) => {}
                 Err(error) if read::is_missing(&error) => {}
                 Err(error) => return Err(Error::file(root, error)),
             }
         }
-        // That there is no such directory is another thing to say.
+        // A directory that is not there is another error.
         match kernel_root.metadata() {
             Ok(_) => Err(Error::NotAKernel {
                 root: kernel_root.to_owned(),
@@ -87,10 +94,11 @@ impl Tracefs {
         }
     }
 
-    fn new(dir: Dir) -> Self {
+    fn new(dir: Dir, btf: PathBuf) -> Self {
         Self {
             root: dir.path(),
             dir,
+            btf,
         }
     }
 
@@ -111,23 +119,23 @@ impl Tracefs {
     /// `available_events`, all that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
         match self.dir.bytes("available_events", AVAILABLE_EVENTS_LIMIT)? {
-            // A line that is no text is one that is no name.
+            // A line that is not UTF-8 is not a name.
             Some(bytes) => Ok(match str::from_utf8(&bytes) {
                 Ok(text) => Events::parse(text),
                 Err(_) => Events::parse(&String::from_utf8_lossy(&bytes)),
             }),
-            None => Ok(Events::of(self.event_directories()?)),
+            None => self.event_directories(),
         }
     }
 
     /// Every event with a directory of its own, sorted: those of
     /// [`events`](Self::events), and those of `ftrace:*`, which are not listed.
-    pub(crate) fn event_directories(&self) -> Result<Vec<EventName>, Error> {
+    pub(crate) fn event_directories(&self) -> Result<Events, Error> {
         self.check_mounted()?;
         let dir = self.dir.sub("events");
         let events = dir.path();
         dir.is_there()?;
-        let mut names = Vec::new();
+        let mut found = Events::default();
         for entry in WalkDir::new(&events)
             .min_depth(2)
             .max_depth(2)
@@ -146,21 +154,17 @@ impl Tracefs {
                     }
                 }
             };
-            let relative = entry
-                .path()
-                .strip_prefix(&events)
-                .ok()
-                .and_then(Path::to_str);
-            // `events/sched/enable` has the form of a name too; only an event
-            // has a format.
-            let name = relative.and_then(|path| path.parse::<EventName>().ok());
-            if let Some(name) = name.filter(|_| entry.file_type().is_dir())
-                && entry.path().join("format").symlink_metadata().is_ok()
+            // `events/sched/enable` has the form of a name too; only an event has a format.
+            if !entry.file_type().is_dir()
+                || entry.path().join("format").symlink_metadata().is_err()
             {
-                names.push(name);
+                continue;
             }
+            let category = entry.path().parent().and_then(Path::file_name);
+            let category = category.unwrap_or_default().to_string_lossy();
+            found.add_directory(&category, &entry.file_name().to_string_lossy());
         }
-        Ok(names)
+        Ok(found)
     }
 
     /// Whether the event has a format file, or something in its place.
@@ -198,7 +202,16 @@ impl Tracefs {
             return Ok(None);
         };
         let path = || self.format_path(name);
-        match Format::parse(text) {
+        // The running kernel writes nothing by hand; captures are pasted, too.
+        let format = match self.dir.is_live() {
+            true => Format::parse(text),
+            false => Format::parse_tolerant(text),
+        };
+        let format = format.and_then(|format| match format.check_has_print_fmt() {
+            Err(error) if self.btf.symlink_metadata().is_ok() => Err(error),
+            _ => Ok(format),
+        });
+        match format {
             Ok(format) if format.name() == name.event() => Ok(Some(format)),
             Ok(format) => Err(Error::OtherEvent {
                 path: path(),
@@ -250,18 +263,46 @@ impl Tracefs {
         Ok(layout)
     }
 
-    /// What `printk_formats` says; `None` if there is no such file.
+    /// The text of `printk_formats`; `None` if there is no such file.
     pub(crate) fn printk_formats(&self) -> Result<Option<String>, Error> {
         /// Thousands of strings take a few hundred kilobytes.
         const LIMIT: u64 = 16 << 20;
         self.lossy_text("printk_formats", LIMIT)
     }
 
-    /// What `saved_cmdlines` says; `None` if there is no such file.
-    pub(crate) fn saved_cmdlines(&self) -> Result<Option<String>, Error> {
+    /// The bytes of `saved_cmdlines`; `None` if there is no such file.
+    pub(crate) fn saved_cmdlines(&self) -> Result<Option<Vec<u8>>, Error> {
         /// `saved_cmdlines_size` is 128 unless somebody writes another number.
         const LIMIT: u64 = 16 << 20;
-        self.lossy_text("saved_cmdlines", LIMIT)
+        self.dir.bytes("saved_cmdlines", LIMIT)
+    }
+
+    /// What `saved_tgids` says; `None` if there is no such file.
+    pub(crate) fn saved_tgids(&self) -> Result<Option<Vec<u8>>, Error> {
+        /// A line for each pid, of which there are at most 4 million.
+        const LIMIT: u64 = 64 << 20;
+        self.dir.bytes("saved_tgids", LIMIT)
+    }
+
+    /// Whether lines of `trace` have thread groups: what `options/record-tgid` says;
+    /// `None` if there is no such file.
+    pub(crate) fn shows_groups(&self) -> Result<Option<bool>, Error> {
+        const LIMIT: u64 = 64;
+        let option = self.dir.sub("options").bytes("record-tgid", LIMIT)?;
+        Ok(option.map(|option| option.starts_with(b"1")))
+    }
+
+    /// What `dynamic_events` says of events made at run time; `None` if there is no
+    /// such file.
+    pub(crate) fn dynamic_events(&self) -> Result<Option<String>, Error> {
+        const LIMIT: u64 = 16 << 20;
+        self.lossy_text("dynamic_events", LIMIT)
+    }
+
+    /// What `trace_clock` says; `None` if there is no such file.
+    pub(crate) fn trace_clock(&self) -> Result<Option<String>, Error> {
+        const LIMIT: u64 = 4096;
+        self.lossy_text("trace_clock", LIMIT)
     }
 
     /// What a capture's `classes` says; `None` if there is no such file.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::format::print::FieldPrint;
 use crate::format::{Field, FieldKind, Format};
+use crate::name::SYSCALL_NUMBER;
 
 /// What a filter's words mean for one event.
 pub(super) struct Binder<'f, 'n> {
@@ -223,7 +224,7 @@ impl<'f> Binder<'f, '_> {
             }
             let arguments = self.format.fields().iter();
             let mut arguments = arguments
-                .filter(|field| field.name() != "__syscall_nr" && !field.kind().is_dynamic());
+                .filter(|field| field.name() != SYSCALL_NUMBER && !field.kind().is_dynamic());
             return arguments
                 .nth(index as usize)
                 .map(Subject::Field)
@@ -247,7 +248,7 @@ impl<'f> Binder<'f, '_> {
     }
 
     fn is_syscall(&self) -> bool {
-        self.format.field("__syscall_nr").is_some()
+        self.format.has_syscall_shape()
     }
 
     fn kind(&self, subject: Subject<'_>) -> SubjectKind {
@@ -290,10 +291,8 @@ impl Subject<'_> {
                 SubjectKind::Text { limit: TEXT }
             }
             FieldKind::Scalar | FieldKind::Pointer => {
-                let (size, signed) = field
-                    .argument()
-                    .filter(|(size, _)| *size < field.size())
-                    .unwrap_or((field.size(), field.signed() == Some(true)));
+                let word = (field.size(), field.signed() == Some(true));
+                let (size, signed) = field.argument().unwrap_or(word);
                 match size {
                     1 | 2 | 4 | 8 => integer(size, signed),
                     // A file may say so of a pointer.

@@ -443,11 +443,12 @@ mod tests {
     use crate::machine::{ByteOrder, Machine};
 
     const FORMAT: &str = "\
-name: x
+name: sys_enter_x
 ID: 1
 format:
 \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
 
+\tfield:int __syscall_nr;\toffset:4;\tsize:4;\tsigned:1;
 \tfield:int ret;\toffset:8;\tsize:4;\tsigned:1;
 \tfield:u8 flags;\toffset:12;\tsize:1;\tsigned:0;
 \tfield:char comm[16];\toffset:16;\tsize:16;\tsigned:0;

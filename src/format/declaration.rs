@@ -2,9 +2,12 @@
 //! `__data_loc char[] name`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A field's C declaration as the kernel prints it, and its parts.
 ///
@@ -79,7 +82,7 @@ impl Declaration {
         self.part(self.shape.name_start, self.shape.name_end)
     }
 
-    /// What stands before the name, exact: `const char *`,
+    /// The text before the name, exact: `const char *`,
     /// `__data_loc char[]`.
     pub fn type_text(&self) -> &str {
         self.part(0, self.shape.type_end)
@@ -97,6 +100,28 @@ impl Declaration {
             after_name => after_name,
         };
         bracketed.strip_prefix('[')?.strip_suffix(']')
+    }
+
+    /// The type of one element, exact: [`type_text`](Self::type_text) without the
+    /// bracket that a type such as `char[16]` ends with.
+    pub fn element_text(&self) -> &str {
+        let type_text = self.type_text();
+        match opening_bracket(type_text) {
+            Some(at) => type_text[..at].trim_end(),
+            None => type_text,
+        }
+    }
+
+    /// Whether it is an array whose bracket ends the type, as in `char[16] comm` of
+    /// synthetic events, and not the declaration.
+    pub(super) fn has_bracket_in_type(&self) -> bool {
+        self.type_text().ends_with(']')
+    }
+
+    /// Whether it is an array of dynamic fields, `__data_loc char[][3] names`: the type
+    /// ends with two brackets, of which the first is of what each location leads to.
+    pub(super) fn is_location_array(&self) -> bool {
+        self.has_bracket_in_type() && self.element_text().ends_with(']')
     }
 
     /// The type without pointers, qualifiers, attributes, brackets and
@@ -242,7 +267,7 @@ fn opening_bracket(text: &str) -> Option<usize> {
                     return Some(at);
                 }
             }
-            // Nothing was closed at the end: there is no bracket to open.
+            // The text does not end with a bracket.
             _ if depth == 0 => return None,
             _ => {}
         }
@@ -282,6 +307,31 @@ impl PartialEq for Declaration {
 
 impl Eq for Declaration {}
 
+impl Hash for Declaration {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text().hash(state);
+    }
+}
+
+impl FromStr for Declaration {
+    type Err = DeclarationError;
+
+    fn from_str(text: &str) -> Result<Self, DeclarationError> {
+        Self::parse(text).ok_or_else(|| DeclarationError {
+            text: text.escape_debug().to_string(),
+        })
+    }
+}
+
+/// A text that is not the declaration of a field.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("not a field's declaration: {text}")]
+#[non_exhaustive]
+pub struct DeclarationError {
+    /// The text, with control characters escaped.
+    pub text: String,
+}
+
 impl fmt::Display for Declaration {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.text())
@@ -297,6 +347,13 @@ impl fmt::Debug for Declaration {
 impl Serialize for Declaration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.text())
+    }
+}
+
+impl<'de> Deserialize<'de> for Declaration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 
@@ -422,6 +479,51 @@ mod tests {
             assert_eq!(parsed.base_type(), base, "{text}");
             assert_eq!(parsed.pointer_depth(), stars, "{text}");
             assert_eq!(parsed.text(), text);
+        }
+    }
+
+    #[test]
+    fn brackets_in_the_type() {
+        for (text, element, array, in_type, locations) in [
+            ("char comm[16]", "char", Some("16"), false, false),
+            ("char[16] comm", "char", Some("16"), true, false),
+            ("char [16] comm", "char", Some("16"), true, false),
+            (
+                "unsigned char[4] mac",
+                "unsigned char",
+                Some("4"),
+                true,
+                false,
+            ),
+            (
+                "__data_loc char[] name",
+                "__data_loc char",
+                Some(""),
+                true,
+                false,
+            ),
+            (
+                "__data_loc char[][3] names",
+                "__data_loc char[]",
+                Some("3"),
+                true,
+                true,
+            ),
+            (
+                "__data_loc char[][N + a[1]] x",
+                "__data_loc char[]",
+                Some("N + a[1]"),
+                true,
+                true,
+            ),
+            ("u8 t[a[2]]", "u8", Some("a[2]"), false, false),
+            ("int x", "int", None, false, false),
+        ] {
+            let parsed = parse(text);
+            assert_eq!(parsed.element_text(), element, "{text}");
+            assert_eq!(parsed.array(), array, "{text}");
+            assert_eq!(parsed.has_bracket_in_type(), in_type, "{text}");
+            assert_eq!(parsed.is_location_array(), locations, "{text}");
         }
     }
 

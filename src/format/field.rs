@@ -3,14 +3,15 @@
 use std::fmt;
 
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::argument::ArgumentType;
 use super::declaration::{DATA_LOC, Declaration, REL_LOC};
 use crate::layout::ctype::CType;
 use crate::machine::Machine;
 
-/// What kind of value a field holds, from its declaration and size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+/// The kind of value a field holds, from its declaration and size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FieldKind {
@@ -28,6 +29,9 @@ pub enum FieldKind {
     /// Like [`DataLoc`](Self::DataLoc), but the offset counts from the end of
     /// the field (Linux 5.17 and later).
     RelLoc,
+    /// An array of such u32, each the location of one element: what a probe's argument
+    /// `names=+0(%di):string[3]` is, `__data_loc char[][3] names`.
+    DataLocArray,
     /// A struct, union, or typedef of one, by value.
     Struct,
 }
@@ -41,20 +45,22 @@ impl FieldKind {
             Self::Array => "array",
             Self::DataLoc => "data_loc",
             Self::RelLoc => "rel_loc",
+            Self::DataLocArray => "data_loc_array",
             Self::Struct => "struct",
         }
     }
 
-    /// Whether the field's bytes are elsewhere in the record, and the field
-    /// says only where.
+    /// Whether the field's bytes are in one other place of the record, and the field
+    /// says only where. An array of locations has several:
+    /// [`Record::value`](crate::Record::value) follows each.
     pub fn is_dynamic(self) -> bool {
         matches!(self, Self::DataLoc | Self::RelLoc)
     }
 
-    /// What the struct member of a field of this kind has before its name.
+    /// The prefix of the struct member of a field of this kind.
     pub(crate) fn member_prefix(self) -> &'static str {
         match self {
-            Self::DataLoc => "__data_loc_",
+            Self::DataLoc | Self::DataLocArray => "__data_loc_",
             Self::RelLoc => "__rel_loc_",
             _ => "",
         }
@@ -67,15 +73,18 @@ impl FieldKind {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
         };
         if begins_with(DATA_LOC) {
-            Self::DataLoc
+            match declaration.is_location_array() {
+                true => Self::DataLocArray,
+                false => Self::DataLoc,
+            }
         } else if begins_with(REL_LOC) {
             Self::RelLoc
-        } else if declaration.text().ends_with(']') {
+        } else if declaration.text().ends_with(']') || declaration.has_bracket_in_type() {
             Self::Array
         } else if type_text.contains('*') {
             Self::Pointer
         } else if size == 0 && !begins_with("struct") && !begins_with("union") {
-            // No value has no size.
+            // A scalar has a size.
             Self::Array
         } else if begins_with("struct")
             || begins_with("union")
@@ -95,18 +104,22 @@ impl fmt::Display for FieldKind {
     }
 }
 
+/// The size of a location, in bytes.
+pub(crate) const LOCATION: u32 = 4;
+
 /// One field of a record: what it is called, how C declares it, and where its
 /// bytes are.
 ///
 /// [`Display`](fmt::Display) writes its line of the format file, without the
 /// newline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Field {
     declaration: Declaration,
     offset: u32,
     size: u32,
     signed: Option<bool>,
     kind: FieldKind,
+    argument: Option<ArgumentType>,
 }
 
 impl Field {
@@ -123,6 +136,7 @@ impl Field {
             size,
             signed,
             kind,
+            argument: None,
         }
     }
 
@@ -159,7 +173,7 @@ impl Field {
         self.signed
     }
 
-    /// What kind of value it holds.
+    /// The kind of value it holds.
     pub fn kind(&self) -> FieldKind {
         self.kind
     }
@@ -219,6 +233,13 @@ impl Field {
             && self.declaration.base_type() == "char"
     }
 
+    /// Whether it is an array of locations of strings.
+    pub(crate) fn is_text_array(&self) -> bool {
+        self.kind == FieldKind::DataLocArray
+            && self.declaration.pointer_depth() == 0
+            && self.declaration.base_type() == "char"
+    }
+
     /// Whether it is the rest of the record, from its offset on.
     pub(crate) fn is_rest(&self) -> bool {
         self.kind == FieldKind::Array
@@ -242,24 +263,36 @@ impl Field {
                 signed: false,
                 is_pointer: false,
             },
+            (FieldKind::DataLocArray, _) => CType::Array {
+                element: Box::new(CType::Spelled {
+                    text: "u32".to_owned(),
+                    size: LOCATION,
+                    signed: false,
+                    is_pointer: false,
+                }),
+                count: self.size / LOCATION,
+            },
             (FieldKind::Array, Some(size)) if size > 0 => CType::Array {
-                element: Box::new(spelled(declaration.type_text(), size)),
+                element: Box::new(spelled(declaration.element_text(), size)),
                 count: self.size / size,
             },
             // An array of elements of unknown size is so many bytes.
             (FieldKind::Array, _) => {
                 let length = declaration.array().unwrap_or_default();
-                spelled(&format!("{}[{length}]", declaration.type_text()), self.size)
+                let element = declaration.element_text();
+                spelled(&format!("{element}[{length}]"), self.size)
             }
             _ => spelled(declaration.type_text(), self.size),
         }
     }
 
     /// How many elements an array has: its size divided by the element's, never
-    /// the text in the bracket, which may be any C expression.
+    /// the text in the bracket, which may be any C expression. Of an array of locations,
+    /// how many of them.
     pub fn element_count(&self) -> Option<u32> {
         match self.kind {
             FieldKind::Array => self.size.checked_div(self.element_size()?),
+            FieldKind::DataLocArray => Some(self.size / LOCATION),
             _ => None,
         }
     }
@@ -272,18 +305,14 @@ impl Field {
         declaration.base_type() == "char" && declaration.pointer_depth() == 1
     }
 
-    /// The size in bytes and the sign of a system call's argument of a type C itself
-    /// has; `None` of a word, and of a type only the kernel's headers define.
-    pub(crate) fn argument(&self) -> Option<(u32, bool)> {
-        let declaration = self.declaration();
-        if declaration.pointer_depth() > 0 {
-            return None;
-        }
-        Some(match &*declaration.base_type() {
-            "int" => (4, true),
-            "unsigned int" | "unsigned" => (4, false),
-            _ => return None,
-        })
+    /// The size in bytes and the sign of a system call's argument that takes less
+    /// than the word the record has for it; `None` of any other field.
+    pub(crate) fn argument(&self) -> Option<ArgumentType> {
+        self.argument
+    }
+
+    pub(super) fn set_argument(&mut self, argument: Option<ArgumentType>) {
+        self.argument = argument;
     }
 }
 
@@ -355,6 +384,12 @@ mod tests {
             ("const char * names[2]", 16, FieldKind::Array),
             ("__data_loc char[] name", 4, FieldKind::DataLoc),
             ("__data_loc cpumask_t cpumask", 4, FieldKind::DataLoc),
+            ("__data_loc char[][3] names", 12, FieldKind::DataLocArray),
+            ("__data_loc char[][1] names", 4, FieldKind::DataLocArray),
+            ("char[16] comm", 16, FieldKind::Array),
+            ("char[8] name", 8, FieldKind::Array),
+            ("unsigned char[4] mac", 4, FieldKind::Array),
+            ("struct x[2] pair", 16, FieldKind::Array),
             ("__rel_loc char name[]", 4, FieldKind::RelLoc),
             ("struct irb irb", 64, FieldKind::Struct),
             ("struct crw crw", 8, FieldKind::Struct),
@@ -366,6 +401,23 @@ mod tests {
         ] {
             assert_eq!(field(declaration, size).kind(), kind, "{declaration}");
         }
+    }
+
+    #[test]
+    fn an_array_is_one_wherever_its_bracket_is() {
+        for (declaration, size, spelled) in [
+            ("char[16] comm", 16, "char[16]"),
+            ("char comm[TASK_COMM_LEN]", 16, "char[16]"),
+            ("struct x[N] pair", 16, "struct x[N]"),
+            ("__data_loc char[][3] names", 12, "u32[3]"),
+        ] {
+            let field = field(declaration, size);
+            assert_eq!(field.c_type().declare(""), spelled, "{declaration}");
+        }
+        assert!(field("char[16] comm", 16).is_text());
+        // It is several.
+        assert!(!field("__data_loc char[][3] names", 12).is_text());
+        assert!(field("__data_loc char[][3] names", 12).is_text_array());
     }
 
     #[test]
@@ -383,6 +435,10 @@ mod tests {
             ("unsigned long args[0]", 0, None, None),
             ("u32 buf", 0, Some(4), Some(0)),
             ("__data_loc u32[] values", 4, Some(4), None),
+            ("__data_loc char[][3] names", 12, None, Some(3)),
+            ("char[16] comm", 16, Some(1), Some(16)),
+            ("unsigned short[3] ports", 6, Some(2), Some(3)),
+            ("struct x[2] pair", 16, Some(8), Some(2)),
             ("int dfd", 8, None, None),
         ] {
             let field = field(declaration, size);

@@ -9,28 +9,39 @@
 //! Nothing here does I/O: text in, values out. The grammar is that of
 //! `f_show()` in the kernel's `kernel/trace/trace_events.c`.
 
+mod argument;
 mod declaration;
 mod field;
 mod parse;
 pub mod print;
+mod tolerant;
 
-pub use declaration::Declaration;
+pub(crate) use argument::ArgumentType;
+#[cfg(test)]
+pub(crate) use argument::known_argument_type;
+pub use declaration::{Declaration, DeclarationError};
 pub(crate) use declaration::{Token, is_address_space, is_identifier};
+pub(crate) use field::LOCATION;
 pub use field::{Field, FieldKind};
 pub use parse::FormatError;
 pub(crate) use parse::page_header;
+pub use tolerant::{Repair, RepairKind};
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use parse::Ending;
+
 use crate::layout::ctype::RecordKeyword;
 use crate::layout::{Layout, Slot};
 
-/// What one `format` file says: the event's name and id, its fields and how
+/// One `format` file: the event's name and id, its fields and how
 /// the kernel prints them.
 ///
 /// [`Display`](fmt::Display) writes the file again, byte for byte.
@@ -66,7 +77,9 @@ pub struct Format {
     /// The common ones first.
     fields: Vec<Field>,
     common_count: usize,
+    ending: Ending,
     print_fmt: Range<usize>,
+    repairs: Vec<Repair>,
 }
 
 impl Format {
@@ -76,8 +89,58 @@ impl Format {
     ///
     /// [`FormatError`] with the line's number and text where the file is not
     /// what a kernel writes: nothing is skipped, and nothing is guessed.
+    ///
+    /// A file that ends after its common fields is that of an event without fields, as
+    /// Linux before 3.11 writes it.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         parse::format(text)
+    }
+
+    /// Reads a format file as people paste it into a mail or a bug report: with other
+    /// white space than a kernel writes, with the line ends of another system, or without
+    /// the last of them. [`repairs`](Self::repairs) says what was put right;
+    /// [`Display`](fmt::Display) writes the file as the kernel would have written it.
+    ///
+    /// Only white space is tolerated, and a missing end only where other white space shows
+    /// that the file was pasted: one that is otherwise as a kernel writes it was cut. All words, names and numbers are read as they are.
+    ///
+    /// ```
+    /// use tracepoints::format::Format;
+    ///
+    /// let pasted = "\
+    /// name: x
+    /// ID: 7
+    /// format:
+    ///     field:unsigned short common_type;    offset:0;    size:2;    signed:0;
+    ///
+    ///     field:int y;    offset:4;    size:4;    signed:1;
+    ///
+    /// print fmt: \"%d\", REC->y";
+    /// assert!(Format::parse(pasted).is_err());
+    /// let format = Format::parse_tolerant(pasted)?;
+    /// assert_eq!(format.field("y").map(|field| field.offset()), Some(4));
+    /// assert_eq!(
+    ///     format.repairs()[0].to_string(),
+    ///     "other white space than a kernel writes, in 2 lines from line 4 on"
+    /// );
+    /// # Ok::<(), tracepoints::format::FormatError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError`], as of [`parse`](Self::parse), where something other than white
+    /// space differs from what a kernel writes.
+    pub fn parse_tolerant(text: &str) -> Result<Self, FormatError> {
+        match parse::format(text) {
+            Ok(format) => Ok(format),
+            Err(_) => tolerant::format(text),
+        }
+    }
+
+    /// The repairs that [`parse_tolerant`](Self::parse_tolerant) made; empty for a file that is as
+    /// a kernel writes it.
+    pub fn repairs(&self) -> &[Repair] {
+        &self.repairs
     }
 
     /// The event's name, without its category: the file does not know it.
@@ -117,6 +180,19 @@ impl Format {
         Self::layout_of(self.fields.iter())
     }
 
+    /// Refuses a file that ends before its print fmt, which only Linux before 3.11 writes:
+    /// another kernel's was cut.
+    pub(crate) fn check_has_print_fmt(&self) -> Result<(), FormatError> {
+        match self.ending {
+            Ending::Nothing => Err(FormatError {
+                line: self.text.split('\n').count(),
+                text: String::new(),
+                expected: "fields or a print fmt, without which only Linux before 3.11 ends",
+            }),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn layout_of<'a>(fields: impl Iterator<Item = &'a Field>) -> Layout {
         let slots: Vec<Slot> = fields
             .map(|field| {
@@ -128,7 +204,7 @@ impl Format {
         Layout::new(RecordKeyword::Struct, None, size, slots)
     }
 
-    /// What the print fmt says; it is read anew each time.
+    /// Reads the print fmt, anew each time.
     ///
     /// # Errors
     ///
@@ -138,7 +214,8 @@ impl Format {
         print::PrintFmt::parse(self.print_fmt())
     }
 
-    /// The text after `print fmt: `, exact, escapes and newlines included.
+    /// The text after `print fmt: `, exact, escapes and newlines included; empty where
+    /// there is none, for an event without fields on Linux before 3.11.
     pub fn print_fmt(&self) -> &str {
         &self.text[self.print_fmt.clone()]
     }
@@ -154,11 +231,15 @@ impl fmt::Display for Format {
         for field in self.fields() {
             writeln!(out, "{field}")?;
         }
-        writeln!(out, "\nprint fmt: {}", self.print_fmt())
+        match self.ending {
+            Ending::BlankAndPrintFmt => writeln!(out, "\nprint fmt: {}", self.print_fmt()),
+            Ending::PrintFmt => writeln!(out, "print fmt: {}", self.print_fmt()),
+            Ending::Nothing => Ok(()),
+        }
     }
 }
 
-/// Of what a file says, nothing is left out: the same text says the same.
+/// Equal if the texts are: a format is all that its text says.
 impl PartialEq for Format {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -166,6 +247,21 @@ impl PartialEq for Format {
 }
 
 impl Eq for Format {}
+
+impl Hash for Format {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl FromStr for Format {
+    type Err = FormatError;
+
+    /// Reads what [`parse`](Self::parse) does.
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        Self::parse(text)
+    }
+}
 
 impl fmt::Debug for Format {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,12 +277,16 @@ impl fmt::Debug for Format {
 
 impl Serialize for Format {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut format = serializer.serialize_struct("Format", 5)?;
+        let mut format = serializer.serialize_struct("Format", 6)?;
         format.serialize_field("name", self.name())?;
         format.serialize_field("id", &self.id)?;
         format.serialize_field("common_fields", self.common_fields())?;
         format.serialize_field("fields", self.fields())?;
         format.serialize_field("print_fmt", self.print_fmt())?;
+        match self.repairs() {
+            [] => format.skip_field("repairs")?,
+            repairs => format.serialize_field("repairs", repairs)?,
+        }
         format.end()
     }
 }

@@ -13,7 +13,7 @@ use super::declaration::Shape;
 use super::{Declaration, Field, Format};
 
 /// A format file that is not what a kernel writes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("line {line}: expected {expected}, found {text:?}")]
 #[non_exhaustive]
 pub struct FormatError {
@@ -21,21 +21,13 @@ pub struct FormatError {
     pub line: usize,
     /// The line itself, cut after 200 characters; empty at the end of the file.
     pub text: String,
-    /// What should have stood there.
+    /// The text expected in its place.
     pub expected: &'static str,
 }
 
 pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     let mut lines = Lines::of(text)?;
-    if let Some(before) = before_control(text) {
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = before.matches('\n').count() + 1;
-        return Err(FormatError::of(
-            line,
-            &text[start..],
-            "no control character",
-        ));
-    }
+    check_controls(text)?;
     let name = lines.take("`name: ` and the event's name", name_line)?;
     let name = NAME.len()..NAME.len() + name.len();
     let id = lines.take("`ID: ` and a number", id_line)?;
@@ -49,17 +41,46 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     if fields.len() > MAX_FIELDS {
         return Err(lines.error("no more fields than any event has"));
     }
-    lines.take(FIELD_OR_BLANK, tag(""))?;
-    let print_fmt = lines.print_fmt()?;
+    let has_common_only = common_count > 0 && fields.len() == common_count;
+    let ending = match lines.rest {
+        "" if has_common_only => Ending::Nothing,
+        rest if has_common_only && rest.starts_with(PRINT_FMT) => Ending::PrintFmt,
+        _ => Ending::BlankAndPrintFmt,
+    };
+    if ending == Ending::BlankAndPrintFmt {
+        lines.take(FIELD_OR_BLANK, tag(""))?;
+    }
+    let print_fmt = match ending {
+        Ending::Nothing => text.len()..text.len(),
+        _ => lines.print_fmt()?,
+    };
     fields.shrink_to_fit();
-    Ok(Format {
+    let mut format = Format {
         name,
         id,
         fields,
         common_count,
+        ending,
         print_fmt,
         text: lines.text,
-    })
+        repairs: Vec::new(),
+    };
+    format.find_argument_types(&|_| None);
+    Ok(format)
+}
+
+/// The end of the file, behind the event's own fields. The kernel writes it in three ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// An empty line and the print fmt.
+    BlankAndPrintFmt,
+    /// The print fmt alone: of an event without own fields, in `remotes/*/events`
+    /// (`remote_event_format_show()` in `kernel/trace/trace_remote.c`) and on Android's
+    /// pKVM.
+    PrintFmt,
+    /// Nothing: of an event without own fields, before Linux 3.11 (`f_next()` in
+    /// `kernel/trace/trace_events.c`).
+    Nothing,
 }
 
 /// The fields `events/header_page` lists (`ring_buffer_print_page_header()`): lines
@@ -74,12 +95,24 @@ pub(crate) fn page_header(text: &str) -> Result<Vec<Field>, FormatError> {
     }
 }
 
+/// Refuses control characters: whatever is read may be printed on a terminal.
+pub(super) fn check_controls(text: &str) -> Result<(), FormatError> {
+    let Some(before) = before_control(text) else {
+        return Ok(());
+    };
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = before.matches('\n').count() + 1;
+    let rest = &text[start..];
+    Err(FormatError::of(line, rest, "no control character"))
+}
+
 const PAGE_FIELD: &str = "\tfield: ";
 const PAGE_FIELD_LINE: &str = "`\\tfield: TYPE NAME;\\toffset:N;\\tsize:N;\\tsigned:0 or 1;`";
 const NAME: &str = "name: ";
 const FIELD: &str = "\tfield:";
 const PRINT_FMT: &str = "print fmt: ";
-const FIELD_OR_BLANK: &str =
+pub(super) const PRINT_FMT_LINES: &str = "`print fmt: ` and text up to the last newline";
+pub(super) const FIELD_OR_BLANK: &str =
     "`\\tfield:TYPE NAME;\\toffset:N;\\tsize:N;\\tsigned:0 or 1;` or an empty line";
 
 /// The lines not yet read, and the number of the first of them.
@@ -153,7 +186,7 @@ impl<'a> Lines<'a> {
             .and_then(|rest| rest.strip_suffix('\n'));
         match print_fmt {
             Some(text) => Ok(self.text.len() - 1 - text.len()..self.text.len() - 1),
-            None => Err(self.error("`print fmt: ` and text up to the last newline")),
+            None => Err(self.error(PRINT_FMT_LINES)),
         }
     }
 
@@ -164,7 +197,7 @@ impl<'a> Lines<'a> {
 
 impl FormatError {
     /// About the first line of `rest`.
-    fn of(line: usize, rest: &str, expected: &'static str) -> Self {
+    pub(super) fn of(line: usize, rest: &str, expected: &'static str) -> Self {
         let text = rest.split('\n').next().unwrap_or_default();
         Self {
             line,
@@ -178,11 +211,10 @@ impl FormatError {
 /// each other or with a struct's members may take its time for each.
 const MAX_FIELDS: usize = 4096;
 
-/// What comes before the first control character but newline and tab, of which a
-/// print fmt may have some; `None` if there is none. What is read may be printed on
-/// a terminal as it is.
+/// The text before the first control character, newlines and tabs apart, which a print
+/// fmt may have; `None` if there is no such character.
 fn before_control(text: &str) -> Option<&str> {
-    // Without a way out of the loop it is vector code.
+    // Without an early exit the loop becomes vector code.
     let plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
     if text.bytes().fold(true, |all, byte| all & plain(byte)) {
         return None;
@@ -289,6 +321,39 @@ mod tests {
         }
     }
 
+    /// The kernel's three ways to write an event without own fields.
+    #[test]
+    fn events_without_own_fields() {
+        let common = "name: a\nID: 7\nformat:\n\
+            \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n";
+        for (ending, print_fmt) in [
+            ("\nprint fmt: \"x\"\n", "\"x\""),
+            ("print fmt: \" \",\n", "\" \","),
+            ("", ""),
+        ] {
+            let text = format!("{common}{ending}");
+            let parsed = format(&text).expect(ending);
+            assert_eq!(parsed.common_fields().len(), 1);
+            assert_eq!((parsed.fields(), parsed.print_fmt()), (&[][..], print_fmt));
+            assert_eq!(parsed.to_string(), text);
+        }
+        let field = "\tfield:int x;\toffset:8;\tsize:4;\tsigned:1;\n";
+        for bad in [
+            // Cut: an event with fields has a print fmt on every kernel.
+            format!("{common}{field}"),
+            format!("{common}{field}\n"),
+            format!("{common}{field}print fmt: \"\"\n"),
+            // No common field.
+            "name: a\nID: 7\nformat:\n\n".to_owned(),
+            "name: a\nID: 7\nformat:\n\nprint fmt: \"\"\n".to_owned(),
+            // More than nothing.
+            format!("{common}\n"),
+            format!("{common}print fmt"),
+        ] {
+            format(&bad).expect_err(&bad);
+        }
+    }
+
     #[test]
     fn control_characters_are_found() {
         for (control, line) in [("\u{1b}[31m", 8), ("\u{9b}31m", 8), ("\r", 8)] {
@@ -322,8 +387,9 @@ mod tests {
     #[test]
     fn a_file_cut_anywhere_is_an_error() {
         for end in 0..GOOD.len() {
-            // A cut at a newline inside the print fmt cannot be seen.
-            if !GOOD[..end].ends_with("\"%s\n") {
+            // Not seen are a cut at a newline inside the print fmt, and one after the
+            // common fields, where Linux 3.10 ends.
+            if !GOOD[..end].ends_with("\"%s\n") && !GOOD[..end].ends_with("\n\n") {
                 format(&GOOD[..end]).expect_err(&GOOD[..end]);
             }
         }

@@ -1,6 +1,7 @@
 //! A kernel, live or captured: where everything starts.
 
 mod answers;
+mod arguments;
 mod by_btf;
 mod enumerators;
 mod events_by_id;
@@ -8,7 +9,7 @@ mod homes;
 mod sweep;
 mod tracepoint;
 
-pub use crate::files::{Events, RejectedLine};
+pub use crate::files::{Events, RejectedName};
 pub use by_btf::{BtfKernel, BtfTracepoint};
 pub use events_by_id::EventsById;
 pub use sweep::Contexts;
@@ -34,8 +35,12 @@ use crate::format::print::PrintFmtError;
 use crate::machine::{ByteOrder, Machine};
 use crate::name::{EventName, EventPattern, near};
 use crate::record::ring::PageLayout;
-use crate::text::{Addresses, FlagColumns, Renderer, TaskNames};
+use crate::text::{
+    Addresses, FlagColumns, GfpFlags, KernelVersion, Renderer, SyscallStyle, TaskNames, TraceClock,
+    TraceStyle,
+};
 use answers::{Answers, KnownAnswers, ReadFormats};
+use arguments::NamedTypes;
 use enumerators::{Enumerators, enumerators};
 use sweep::Sweep;
 
@@ -74,10 +79,16 @@ pub struct Kernel {
 struct Inner {
     tracefs: Tracefs,
     btf: BtfDir,
+    proc: Dir,
     is_live: bool,
     /// Enumerators, read when first needed.
     constants: OnceLock<Option<Enumerators>>,
     module_constants: OnceLock<Option<Enumerators>>,
+    /// Typedefs and enums of vmlinux, read when first needed.
+    named_types: OnceLock<Option<NamedTypes>>,
+    /// What `proc/version` says.
+    version: OnceLock<Option<KernelVersion>>,
+    syscall_style: OnceLock<SyscallStyle>,
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
@@ -126,9 +137,16 @@ impl Kernel {
         let inner = Inner {
             tracefs,
             btf: BtfDir::new(root.sub("btf")),
+            proc: match root.is_live() {
+                true => Dir::live("/proc"),
+                false => root.sub("proc"),
+            },
             is_live: root.is_live(),
             constants: OnceLock::new(),
             module_constants: OnceLock::new(),
+            named_types: OnceLock::new(),
+            version: OnceLock::new(),
+            syscall_style: OnceLock::new(),
             #[cfg(all(feature = "probe", target_os = "linux"))]
             memory: OnceLock::new(),
             answers: KnownAnswers::default(),
@@ -148,10 +166,10 @@ impl Kernel {
     }
 
     /// What `dynamic_events` says: the events made at run time, one a line; nothing
-    /// if the kernel has no such file.
-    #[cfg(all(feature = "probe", target_os = "linux"))]
+    /// if the kernel has no such file, or it cannot be read.
     pub(crate) fn dynamic_events(&self) -> String {
-        fs::read_to_string(self.inner.tracefs.root().join("dynamic_events")).unwrap_or_default()
+        let events = self.inner.tracefs.dynamic_events();
+        events.ok().flatten().unwrap_or_default()
     }
 
     /// Says in which order the kernel keeps the bytes of a number, where a captured
@@ -195,34 +213,99 @@ impl Kernel {
         self.inner.tracefs.page_layout()
     }
 
-    /// Which letters its `trace` file shows of what a CPU was doing.
-    ///
-    /// A kernel does not say it but in that file ([`FlagColumns::of_legend`]). Here
-    /// one without `ftrace:func_repeats` is taken for Linux 5.12 or older, and any
-    /// other for 5.15 or later, which is wrong of 5.13 and 5.14.
+    /// Of which Linux the kernel is, as its `proc/version` says: the running one's
+    /// `/proc/version`, a captured one's file beside `tracing`. `None` where there is
+    /// no such file, or no version in it.
     ///
     /// # Errors
     ///
-    /// Those of [`tracepoint`](Self::tracepoint), about `ftrace:print`.
+    /// [`Error::File`], about that file.
+    pub fn version(&self) -> Result<Option<KernelVersion>, Error> {
+        const LIMIT: u64 = 4096;
+        if let Some(version) = self.inner.version.get() {
+            return Ok(*version);
+        }
+        let text = self.inner.proc.bytes("version", LIMIT)?;
+        let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+        let version = text.and_then(|text| text.parse().ok());
+        Ok(*self.inner.version.get_or_init(|| version))
+    }
+
+    /// Which letters its `trace` file shows of what a CPU was doing.
+    ///
+    /// [`version`](Self::version) and the common fields of its records tell. A kernel
+    /// of unknown version without `ftrace:func_repeats` is taken for Linux 5.12 or
+    /// older, and any other for 5.15 or later, which is wrong of 5.13 and 5.14; the
+    /// legend of the file tells too ([`FlagColumns::of_legend`]).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`tracepoint`](Self::tracepoint), about `ftrace:print`, and of
+    /// [`version`](Self::version).
     pub fn flag_columns(&self) -> Result<FlagColumns, Error> {
+        let version = self.version()?;
         let has = |name: &str| -> Result<bool, Error> {
             let name: EventName = name.parse()?;
             Ok(self.inner.tracefs.has_format(&name))
         };
         // Excerpts of a kernel may have no events of ftrace's own.
         if !has("ftrace:print")? {
-            return Ok(FlagColumns::Five);
+            return Ok(match version {
+                Some(version) if version < KernelVersion::new(5, 15, 0) => FlagColumns::Four,
+                _ => FlagColumns::Five,
+            });
         }
         let print = self.tracepoint("ftrace:print")?;
+        if let Some(version) = version {
+            return Ok(FlagColumns::of_version(version, print.format()));
+        }
         match FlagColumns::of_format(print.format()) {
             FlagColumns::Five if !has("ftrace:func_repeats")? => Ok(FlagColumns::Four),
             columns => Ok(columns),
         }
     }
 
+    /// How its `trace` file shows what stands before a text: letters, times by its
+    /// `trace_clock`, and what depends on its version.
+    ///
+    /// An instance, and pages saved from it, have a `trace_clock` of their own:
+    /// [`TraceStyle::with_clock`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`flag_columns`](Self::flag_columns), and [`Error::File`] about
+    /// `trace_clock`.
+    pub fn trace_style(&self) -> Result<TraceStyle, Error> {
+        let mut style = TraceStyle::new(self.flag_columns()?);
+        if let Some(version) = self.version()? {
+            style = style.with_version(version);
+        }
+        let clock = self.inner.tracefs.trace_clock()?;
+        let clock = clock.and_then(|text| TraceClock::of_file(&text));
+        Ok(style.with_clock(clock.unwrap_or_default()))
+    }
+
+    /// How its `trace` writes the numbers of system calls' arguments: as its
+    /// [`version`](Self::version) says. One of unknown version is taken for one before
+    /// 6.18 where it shows four letters ([`FlagColumns::Four`]), else for a later one.
+    fn syscall_style(&self) -> SyscallStyle {
+        let style = || match self.version() {
+            Ok(Some(version)) => SyscallStyle::of_version(version),
+            _ => match self.flag_columns() {
+                Ok(FlagColumns::Four | FlagColumns::FiveWhole | FlagColumns::SevenWhole) => {
+                    SyscallStyle::Bare
+                }
+                _ => SyscallStyle::Prefixed,
+            },
+        };
+        *self.inner.syscall_style.get_or_init(style)
+    }
+
     /// What prints records of an event of this kernel: see [`Renderer`]. Enumerators
     /// that stand in the print fmt by name are looked up in BTF, vmlinux' first; one
-    /// that several enums have with different values is not known.
+    /// that several enums have with different values is not known. What else the text
+    /// depends on is taken from the kernel too: its version, `dynamic_events`, and
+    /// names of flags that other events' print fmts have.
     ///
     /// # Errors
     ///
@@ -233,7 +316,44 @@ impl Kernel {
         format: &Format,
         machine: Machine,
     ) -> Result<Renderer, PrintFmtError> {
-        Renderer::with_constants(event, format, machine, &|name| self.constant(name))
+        let constant = |name: &str| self.constant(name);
+        let mut renderer = Renderer::with_constants(event, format, machine, &constant)?;
+        if let Ok(Some(version)) = self.version() {
+            renderer = renderer.with_version(version);
+        }
+        if renderer.is_syscall() {
+            renderer = renderer.with_syscall_style(self.syscall_style());
+        }
+        if renderer.is_probe() {
+            renderer = renderer.with_dynamic_events(&self.dynamic_events());
+        }
+        if renderer.needs_gfp_flags()
+            && let Some(flags) = self.gfp_flags()
+        {
+            renderer = renderer.with_gfp_flags(flags);
+        }
+        Ok(renderer)
+    }
+
+    /// The names of the bits of a `gfp_t`, of which every kernel has its own: those
+    /// in the print fmt of an event that allocates memory.
+    fn gfp_flags(&self) -> Option<GfpFlags> {
+        [
+            "kmem:kmem_cache_alloc",
+            "kmem:kmalloc",
+            "kmem:mm_page_alloc",
+        ]
+        .iter()
+        .find_map(|name| {
+            let event = self.tracepoint(name).ok()?;
+            let print = event.format().print().ok()?;
+            let constant = |name: &str| self.constant(name);
+            let flags = print.field_with_constants("gfp_flags", &constant).flags;
+            let flags = flags.into_iter();
+            let flags: Option<GfpFlags> =
+                flags.map(|flag| Some((flag.value?, flag.name))).collect();
+            flags.filter(|flags| !flags.is_empty())
+        })
     }
 
     /// The value of an enumerator of vmlinux', or else of a module's; `None` if there
@@ -254,8 +374,8 @@ impl Kernel {
     }
 
     /// What addresses of the kernel stand for: its strings, from `printk_formats`,
-    /// and of the running kernel its functions, from `/proc/kallsyms`, as far as this
-    /// process may see them.
+    /// and its functions, from `/proc/kallsyms` as far as this process may see them,
+    /// or from a captured kernel's `proc/kallsyms`.
     ///
     /// # Errors
     ///
@@ -265,23 +385,37 @@ impl Kernel {
         if let Some(strings) = self.inner.tracefs.printk_formats()? {
             addresses = addresses.with_printk_formats(&strings);
         }
-        if self.inner.is_live
-            && let Ok(symbols) = fs::read("/proc/kallsyms")
-        {
+        /// Kernels with all their modules have up to 300 MB, most only 10 to 20.
+        const LIMIT: u64 = 512 << 20;
+        let symbols = match self.inner.proc.bytes("kallsyms", LIMIT) {
+            // The running kernel need not show them.
+            Err(_) if self.inner.is_live => None,
+            symbols => symbols?,
+        };
+        if let Some(symbols) = symbols {
             addresses = addresses.with_kallsyms(&String::from_utf8_lossy(&symbols));
         }
         Ok(addresses)
     }
 
     /// The names of processes the kernel saved while it traced, from
-    /// `saved_cmdlines`; none where there is no such file.
+    /// `saved_cmdlines`, and their thread groups, from `saved_tgids` unless it is
+    /// empty or `options/record-tgid` says that `trace` does not show them; none where
+    /// there is no such file.
     ///
     /// # Errors
     ///
     /// [`Error::File`], about that file.
     pub fn task_names(&self) -> Result<TaskNames, Error> {
-        let text = self.inner.tracefs.saved_cmdlines()?;
-        Ok(TaskNames::parse(&text.unwrap_or_default()))
+        let names = self.inner.tracefs.saved_cmdlines()?;
+        let names = TaskNames::parse(names.unwrap_or_default());
+        if self.inner.tracefs.shows_groups()? == Some(false) {
+            return Ok(names);
+        }
+        Ok(match self.inner.tracefs.saved_tgids()? {
+            Some(groups) if !groups.is_empty() => names.with_groups(groups),
+            _ => names,
+        })
     }
 
     /// The events by the ids their records carry.
@@ -319,7 +453,7 @@ impl Kernel {
     /// # Errors
     ///
     /// [`Error::File`], about a directory.
-    pub fn event_directories(&self) -> Result<Vec<EventName>, Error> {
+    pub fn event_directories(&self) -> Result<Events, Error> {
         self.inner.tracefs.event_directories()
     }
 
@@ -341,7 +475,7 @@ impl Kernel {
             if events.names().iter().any(|name| pattern.matches(name)) {
                 continue;
             }
-            match pattern.as_name() {
+            match pattern.to_name() {
                 Some(name) if unlisted.contains(&name) => {}
                 Some(name) if self.inner.tracefs.has_format(&name) => unlisted.push(name),
                 Some(name) => return Err(no_such_event(name, &events)),
@@ -428,9 +562,9 @@ impl Kernel {
         modules: &Modules,
     ) -> Result<Result<Context, Undecided>, Error> {
         let (name, format) = (tracepoint.name(), tracepoint.shared_format());
-        if context::is_syscall(name) {
+        if let Some(side) = format.syscall_side(name) {
             let vmlinux = self.inner.btf.vmlinux()?;
-            return Ok(Ok(context::resolve_syscall(name, format, vmlinux)));
+            return Ok(Ok(context::resolve_syscall(name, side, format, vmlinux)));
         }
         let homes = self.homes_by(name, listing, |event, shared| {
             self.homes_among(event, shared, modules)
@@ -459,13 +593,34 @@ impl Kernel {
         undecided.decide(tracepoint.shared_format(), &answers)
     }
 
+    /// An event's format, with the types of a system call's arguments.
+    fn format(&self, name: &EventName) -> Result<Option<Format>, Error> {
+        let format = self.inner.tracefs.format(name)?;
+        Ok(format.map(|format| self.with_argument_types(format)))
+    }
+
+    fn with_argument_types(&self, mut format: Format) -> Format {
+        format.find_argument_types(&|name| {
+            let vmlinux = self.inner.btf.vmlinux().ok().flatten()?;
+            let types = self
+                .inner
+                .named_types
+                .get_or_init(|| NamedTypes::of(&vmlinux));
+            types.as_ref()?.integer(&vmlinux, name)
+        });
+        format
+    }
+
     fn read_tracepoint(
         &self,
         name: &EventName,
         format: Option<Format>,
     ) -> Result<Tracepoint, Error> {
         match format {
-            Some(format) => Ok(Tracepoint::new(self.clone(), name.clone(), format)),
+            Some(format) => {
+                let format = self.with_argument_types(format);
+                Ok(Tracepoint::new(self.clone(), name.clone(), format))
+            }
             None if self.listing_for(std::slice::from_ref(name))?.contains(name) => {
                 Err(Error::EventGone {
                     path: self.inner.tracefs.format_path(name),
@@ -571,9 +726,10 @@ impl Kernel {
 
     /// Says which context a program attached to the event gets.
     pub(crate) fn context(&self, name: &EventName, format: &Arc<Format>) -> Result<Context, Error> {
-        if context::is_syscall(name) {
+        if let Some(side) = format.syscall_side(name) {
             return Ok(context::resolve_syscall(
                 name,
+                side,
                 format,
                 self.inner.btf.vmlinux()?,
             ));

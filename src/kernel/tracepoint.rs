@@ -47,7 +47,8 @@ impl Tracepoint {
         self.format.id()
     }
 
-    /// The record the kernel writes for the event.
+    /// The record the kernel writes for the event. In a captured kernel the file may be
+    /// one that somebody pasted: [`Format::repairs`] then says what was put right.
     pub fn format(&self) -> &Format {
         &self.format
     }

@@ -1,9 +1,11 @@
 //! C types as values: what BTF, or a declaration in a format file, says of one.
 
+use serde::Deserialize;
+
 use crate::layout::Layout;
 
 /// A C type, complete as far as laying out a value of it needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CType {
     Void,
     Int {
@@ -57,7 +59,8 @@ pub(crate) enum CType {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum RecordKeyword {
     Struct,
     Union,

@@ -3,10 +3,12 @@
 
 pub(crate) mod ctype;
 mod difference;
+mod read;
 
 pub use difference::{Difference, DifferenceKind};
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 use serde::ser::SerializeStruct;
@@ -15,7 +17,7 @@ use serde::{Serialize, Serializer};
 use ctype::{CType, RecordKeyword};
 
 /// The members of a struct or union, or the fields of a record, by offset.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     keyword: RecordKeyword,
     name: Option<String>,
@@ -25,7 +27,10 @@ pub struct Layout {
 }
 
 /// One named run of bytes, or of bits, of a [`Layout`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Slots are equal if they have the same name, place, alignment and C type, and what is
+/// nested in them is: what they serialize as.
+#[derive(Clone, Debug)]
 pub struct Slot {
     name: String,
     pub(crate) ty: CType,
@@ -117,7 +122,7 @@ impl Layout {
             .all(|slot| slot.width.is_some() || slot.offset() % slot.align() == 0)
     }
 
-    /// The same, its size being a multiple of its alignment.
+    /// Rounds the size up to the alignment.
     pub(crate) fn rounded_up(self) -> Self {
         let size = self.size.checked_next_multiple_of(self.align);
         Self {
@@ -126,8 +131,8 @@ impl Layout {
         }
     }
 
-    /// What differs from another layout, member by member of the same name, in
-    /// the order of this one; then what only the other has. Of several members
+    /// Returns how another layout differs, member by member of the same name, in the order
+    /// of this one, and then the members that only the other has. Of several members
     /// without a name the first is compared with the first, and so on. Sizes of
     /// the whole and gaps are not compared.
     pub fn differences(&self, other: &Layout) -> Vec<Difference> {
@@ -258,6 +263,22 @@ impl Slot {
             CType::Record { body, .. } => body.as_deref(),
             _ => None,
         }
+    }
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |slot: &Self| (slot.bit_offset, slot.width, slot.size(), slot.align());
+        (&self.name, &self.c_type, said(self)) == (&other.name, &other.c_type, said(other))
+            && self.nested() == other.nested()
+    }
+}
+
+impl Eq for Slot {}
+
+impl Hash for Slot {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, &self.c_type, self.bit_offset, self.width).hash(state);
     }
 }
 

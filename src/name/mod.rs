@@ -3,25 +3,34 @@
 mod likeness;
 mod near;
 mod pattern;
+mod syscall;
 mod wildcard;
 
 pub(crate) use near::near;
 pub use pattern::EventPattern;
+pub(crate) use syscall::{SYSCALL_NUMBER, SyscallSide};
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use pattern::strip_probe_type;
 
 /// A tracepoint's name: `category:event`, as in `available_events`.
 ///
-/// Both halves are `[A-Za-z_][A-Za-z0-9_-]*`, so that a name is safe as a path,
-/// as text on a terminal and, hyphens apart, as an identifier in C.
+/// Both halves are letters, digits, `_`, `-` and `.`, as in `9p:9p_client_req`,
+/// `hv-pci:x` and `user_events_multi:test.0`; neither is `.` or `..`, or longer than
+/// 255 bytes. A name is therefore one component of a path in each half and plain text on
+/// a terminal, but not always an identifier in C.
 ///
-/// What people paste is taken too: `sched/sched_switch`,
+/// The kernel itself checks little: the names of tracepoints are what C's preprocessor
+/// pastes together, those of probes are checked by `is_good_system_name()` and
+/// `is_good_name()` (`kernel/trace/trace.h`), and those of `user_events` not at all.
+///
+/// The other forms that people paste are read too: `sched/sched_switch`,
 /// `tracepoint:sched:sched_switch` (bpftrace), `tracepoint/sched/sched_switch`
 /// and `tp/sched/sched_switch` (libbpf).
 ///
@@ -40,8 +49,8 @@ pub struct EventName {
     colon: usize,
 }
 
-/// A text that is no event name or no pattern of them. The text is shown with
-/// its control characters escaped.
+/// A text that is not an event name, or not a pattern of event names. The text is shown
+/// with its control characters escaped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
@@ -51,33 +60,50 @@ pub enum NameError {
         /// The text.
         text: String,
     },
-    /// A half of the name has a character that no name has, is empty or longer
-    /// than 255 bytes.
-    #[error(
-        "{text:?} is no event name: both halves are letters, digits, _ and -, and no digit or - begins one"
-    )]
-    BadCharacter {
+    /// A half of the name is not one.
+    #[error("{text:?} is not an event name: {reason}")]
+    BadName {
         /// The text.
         text: String,
+        /// Why not.
+        reason: &'static str,
     },
     /// A pattern that cannot be read.
-    #[error("{text:?} is no pattern of event names: {reason}")]
+    #[error("{text:?} is not a pattern of event names: {reason}")]
     BadPattern {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// Why not.
         reason: &'static str,
     },
 }
 
 impl EventName {
-    /// Only `category:event` itself, not what people paste.
-    pub(crate) fn listed(line: &str) -> Option<Self> {
-        let colon = line.bytes().position(|byte| byte == b':')?;
-        (is_name(&line[..colon]) && is_name(&line[colon + 1..])).then(|| Self {
-            text: line.into(),
-            colon,
-        })
+    /// Reads `category:event` itself, not the other forms that people paste. The error
+    /// says why it is not a name.
+    pub(crate) fn listed(line: &str) -> Result<Self, &'static str> {
+        let colon = line.bytes().position(|byte| byte == b':');
+        let colon = colon.ok_or("there is no colon")?;
+        let (category, event) = (&line[..colon], &line[colon + 1..]);
+        match is_name(category) && is_name(event) {
+            true => Ok(Self {
+                text: line.into(),
+                colon,
+            }),
+            false => Err(fault(category).or(fault(event)).unwrap_or_default()),
+        }
+    }
+
+    /// The name of a category and an event, each a directory of `events/`. The error says
+    /// why it is not a name.
+    pub(crate) fn of_directories(category: &str, event: &str) -> Result<Self, &'static str> {
+        match fault(category).or(fault(event)) {
+            Some(fault) => Err(fault),
+            None => Ok(Self {
+                text: format!("{category}:{event}").into(),
+                colon: category.len(),
+            }),
+        }
     }
 
     /// The name before the colon: a directory of `events/`.
@@ -112,9 +138,10 @@ impl FromStr for EventName {
                 .ok_or_else(|| NameError::NoCategory {
                     text: text.to_owned(),
                 })?;
-        if !(is_name(category) && is_name(event)) {
-            return Err(NameError::BadCharacter {
+        if let Some(reason) = fault(category).or(fault(event)) {
+            return Err(NameError::BadName {
                 text: text.to_owned(),
+                reason,
             });
         }
         Ok(Self {
@@ -127,17 +154,27 @@ impl FromStr for EventName {
     }
 }
 
-/// A half is a directory's name, which has at most so many bytes.
+/// In bytes: the longest name of a directory.
 const MAX_HALF: usize = 255;
 
 fn is_name(half: &str) -> bool {
-    let first = half.bytes().next();
-    half.len() <= MAX_HALF
-        && first.is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-        // Without a way out of the loop it is vector code.
+    matches!(half.len(), 1..=MAX_HALF)
+        && !matches!(half, "." | "..")
+        // Without an early exit the loop becomes vector code.
         && half.bytes().fold(true, |all, byte| {
-            all & (byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+            all & (byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
         })
+}
+
+/// Why a half is not one of a name; `None` if it is.
+fn fault(half: &str) -> Option<&'static str> {
+    match half {
+        half if is_name(half) => None,
+        "" => Some("a half of it is empty"),
+        "." | ".." => Some("`.` and `..` are not names"),
+        half if half.len() > MAX_HALF => Some("a half of it is longer than 255 bytes"),
+        _ => Some("a name has letters, digits, `_`, `-` and `.` only"),
+    }
 }
 
 impl fmt::Display for EventName {
@@ -164,6 +201,14 @@ impl Serialize for EventName {
     }
 }
 
+/// Reads what [`FromStr`] does.
+impl<'de> Deserialize<'de> for EventName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +231,22 @@ mod tests {
         assert_eq!((hyphens.category(), hyphens.event()), ("hv-pci", "a-b"));
         let short: EventName = "t:x".parse().expect("a category t");
         assert_eq!(short.category(), "t");
+        for text in [
+            "9p:9p_client_req",
+            "mac802154:802154_drv_start",
+            "user_events_multi:test.0",
+            "-group:x",
+            "a:-b",
+            "a:...",
+        ] {
+            let name: EventName = text.parse().expect(text);
+            assert_eq!(name.as_str(), text);
+            assert_eq!(EventName::listed(text), Ok(name.clone()));
+            let (category, event) = (name.category(), name.event());
+            assert_eq!(EventName::of_directories(category, event), Ok(name.clone()));
+            let json = serde_json::to_string(&name).expect("JSON");
+            assert_eq!(serde_json::from_str::<EventName>(&json).expect(text), name);
+        }
     }
 
     #[test]
@@ -200,8 +261,10 @@ mod tests {
             "a:b c",
             "..:x",
             "a:../b",
-            "a:1b",
-            "a:-b",
+            "a:.",
+            ".:b",
+            "a:*",
+            "a:b\"",
             "a:b\n",
             "a:\u{1b}[1m",
             "é:b",
@@ -209,7 +272,22 @@ mod tests {
         ] {
             let error = text.parse::<EventName>().expect_err(text);
             assert!(!error.to_string().contains(['\n', '\u{1b}']), "{error}");
+            let listed = EventName::listed(text);
+            assert!(listed.is_err_and(|fault| !fault.is_empty()), "{text}");
         }
+        for (text, reason) in [
+            ("a:", "a half of it is empty"),
+            ("..:x", "`.` and `..` are not names"),
+            (
+                &format!("{}:a", "b".repeat(256)),
+                "a half of it is longer than 255 bytes",
+            ),
+            ("a:b c", "a name has letters, digits, `_`, `-` and `.` only"),
+            ("a", "there is no colon"),
+        ] {
+            assert_eq!(EventName::listed(text), Err(reason), "{text}");
+        }
+        assert!(serde_json::from_str::<EventName>("\"a:../b\"").is_err());
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::wildcard::Wildcard;
 use super::{EventName, NameError};
 
@@ -34,7 +37,7 @@ pub(super) fn strip_probe_type(text: &str) -> (&str, char) {
 /// assert!(!pattern.matches(&"sched:sched_switch".parse()?));
 /// # Ok::<(), tracepoints::name::NameError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventPattern {
     text: String,
     category: Wildcard,
@@ -42,20 +45,20 @@ pub struct EventPattern {
 }
 
 impl EventPattern {
-    /// Whether the pattern is of this name.
+    /// Whether the name matches.
     pub fn matches(&self, name: &EventName) -> bool {
         self.category.matches(name.category()) && self.event.matches(name.event())
     }
 
-    /// Whether the pattern is of a tracepoint that has this name and no category,
-    /// as only one of any category can be.
+    /// Whether a tracepoint that has this name and no category matches. A pattern with
+    /// a category of its own matches none.
     pub fn matches_bare(&self, tracepoint: &str) -> bool {
         self.category.is_all() && self.event.matches(tracepoint)
     }
 
-    /// The name, if the pattern is one and not a pattern of many.
-    /// `rawtracepoint:NAME` is never one: as bpftrace reads it, `NAME` has no category.
-    pub fn as_name(&self) -> Option<EventName> {
+    /// The one name that matches; `None` if there are wildcards in the pattern.
+    /// `rawtracepoint:NAME` has none: as bpftrace reads it, `NAME` has no category.
+    pub fn to_name(&self) -> Option<EventName> {
         format!("{}:{}", self.category, self.event).parse().ok()
     }
 }
@@ -97,5 +100,18 @@ impl FromStr for EventPattern {
 impl fmt::Display for EventPattern {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.pad(&self.text)
+    }
+}
+
+impl Serialize for EventPattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }

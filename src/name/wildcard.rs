@@ -10,22 +10,21 @@ use nom::multi::{many0, many1};
 use nom::sequence::{delimited, pair, preceded};
 use nom::{IResult, Parser};
 
-/// `*` is any text, `?` any one character, `[a-cx]` one of these, `[!a-cx]` one that
-/// is none of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `*` is any text, `?` any one character, `[a-cx]` one of these, `[!a-cx]` any other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Wildcard {
     text: String,
     parts: Vec<Part>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Part {
     Any,
     One(Brackets),
 }
 
-/// Which characters one may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A set of characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Brackets {
     /// From and to, both included.
     ranges: Vec<(char, char)>,
@@ -42,12 +41,12 @@ impl Wildcard {
         })
     }
 
-    /// Whether any text at all is such.
+    /// Whether every text matches.
     pub(crate) fn is_all(&self) -> bool {
         self.parts == [Part::Any]
     }
 
-    /// Whether all of the text is such.
+    /// Whether the text matches as a whole.
     pub(crate) fn matches(&self, text: &str) -> bool {
         let (mut parts, mut rest) = (&*self.parts, text.chars());
         // Where the last `*` was, and what it has not taken yet.

@@ -640,7 +640,7 @@ fn context_of(record: &Record<'_>, accesses: &[Access<'_>]) -> Vec<u8> {
 }
 
 fn is_syscall(format: &Format) -> bool {
-    format.field("__syscall_nr").is_some()
+    format.has_syscall_shape()
 }
 
 /// A kernel with events of what the captured ones have not: fields that are not
@@ -807,10 +807,7 @@ impl Tree {
                 let sign = ["==", "!=", "<", "<=", ">", ">="][comparison.index(6)];
                 let word = (field.size(), field.signed() == Some(true));
                 // An `int` in a machine word is its low half.
-                let (size, signed) = field
-                    .argument()
-                    .filter(|(size, _)| *size < field.size())
-                    .unwrap_or(word);
+                let (size, signed) = field.argument().unwrap_or(word);
                 let unused = 64 - 8 * size;
                 let value = value.integer().expect("an integer");
                 let value = match signed {

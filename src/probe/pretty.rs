@@ -8,7 +8,7 @@ use super::record::{FieldValue, ProbeRecord};
 use crate::format::{Field, FieldKind, Format};
 use crate::kernel::Tracepoint;
 use crate::machine::Machine;
-use crate::name::EventName;
+use crate::name::{EventName, SYSCALL_NUMBER, SyscallSide};
 use crate::record::{Record, Value};
 use crate::text::{Addresses, Renderer};
 
@@ -66,7 +66,9 @@ impl PrettyPrinter {
         // Writing to a String cannot fail.
         let _ = write!(out, "{}", record.context());
         match whole {
-            Some(_) if record.event().category() == "syscalls" => call(record, out),
+            Some((format, ..)) if format.syscall_side(record.event()).is_some() => {
+                call(record, out);
+            }
             Some((format, renderer, bytes)) => {
                 let _ = write!(out, "{}: ", record.event().event());
                 let whole = Record::new(format, &bytes, Machine::NATIVE);
@@ -85,9 +87,11 @@ impl PrettyPrinter {
 
 /// `sys_close(fd: 3)`, `sys_close -> 0x0`.
 fn call(record: &ProbeRecord, out: &mut String) {
-    let event = record.event().event();
-    let fields = record.fields().filter(|(name, _)| *name != "__syscall_nr");
-    if let Some(name) = event.strip_prefix("sys_exit_") {
+    let Some((side, name)) = SyscallSide::and_call(record.event()) else {
+        return;
+    };
+    let fields = record.fields().filter(|(name, _)| *name != SYSCALL_NUMBER);
+    if side == SyscallSide::Exit {
         let _ = write!(out, "sys_{name} ->");
         for (_, value) in fields {
             let _ = match value.value().and_then(|value| value.integer()) {
@@ -97,7 +101,6 @@ fn call(record: &ProbeRecord, out: &mut String) {
         }
         return;
     }
-    let name = event.strip_prefix("sys_enter_").unwrap_or(event);
     let _ = write!(out, "sys_{name}(");
     for (index, (name, value)) in fields.enumerate() {
         let comma = if index > 0 { ", " } else { "" };

@@ -4,10 +4,11 @@ pub mod ring;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Serialize, Serializer};
 
-use crate::format::{Field, FieldKind, Format};
+use crate::format::{Field, FieldKind, Format, LOCATION};
 use crate::machine::{Machine, until_nul};
 
 /// One event's bytes as the kernel wrote them, from its `common_type` on.
@@ -110,23 +111,40 @@ impl<'a> Record<'a> {
         let start = field.offset() as usize;
         let end = start.checked_add(field.size() as usize);
         end.and_then(|end| self.bytes.get(start..end))
-            .ok_or_else(|| RecordError::Short {
-                field: field.name().to_owned(),
-                offset: field.offset(),
-                end: u64::from(field.offset()) + u64::from(field.size()),
-                length: self.bytes.len(),
-            })
+            .ok_or_else(|| self.short(field))
+    }
+
+    fn short(&self, field: &Field) -> RecordError {
+        RecordError::Short {
+            field: field.name().to_owned(),
+            offset: field.offset(),
+            end: u64::from(field.offset()) + u64::from(field.size()),
+            length: self.bytes.len(),
+        }
+    }
+
+    /// Whether it is the callers of `ftrace:kernel_stack`, of which a record has as
+    /// many as there are, though the format says 8.
+    fn is_stack(&self, field: &Field) -> bool {
+        field.kind() == FieldKind::Array
+            && field.name() == "caller"
+            && self.format.name() == "kernel_stack"
     }
 
     /// The data of a dynamic field, wherever in the record they are; of an array
-    /// of no size, as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), the
-    /// rest of the record; the bytes of any other field.
+    /// of no size, as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), and of
+    /// the callers of `ftrace:kernel_stack` the rest of the record; the bytes of any
+    /// other field.
     ///
     /// # Errors
     ///
     /// [`RecordError::Short`] and [`RecordError::Outside`].
     #[inline]
     pub fn data(&self, field: &Field) -> Result<&'a [u8], RecordError> {
+        if self.is_stack(field) {
+            let rest = self.bytes.get(field.offset() as usize..);
+            return rest.ok_or_else(|| self.short(field));
+        }
         let raw = self.raw(field)?;
         if !field.kind().is_dynamic() {
             return Ok(match field.is_rest() {
@@ -137,6 +155,15 @@ impl<'a> Record<'a> {
                 false => raw,
             });
         }
+        // Of synthetic events the location takes half of a word, and the rest of the
+        // word says nothing.
+        let raw = raw.get(..LOCATION as usize).unwrap_or(raw);
+        self.located(field, raw)
+    }
+
+    /// The data a location leads to.
+    #[inline]
+    fn located(&self, field: &Field, raw: &[u8]) -> Result<&'a [u8], RecordError> {
         let location = self.machine.unsigned(raw);
         // Fields of 2 bytes, of old kernels, say only where.
         let (mut start, length) = match raw.len() {
@@ -166,7 +193,30 @@ impl<'a> Record<'a> {
     ///
     /// [`RecordError::Short`] and [`RecordError::Outside`].
     pub fn value(&self, field: &Field) -> Result<Value<'a>, RecordError> {
+        if field.is_text_array() {
+            return self.texts(field).map(Value::Texts);
+        }
         Ok(Value::of(field, self.data(field)?, self.machine))
+    }
+
+    /// The strings that an array of locations leads to.
+    fn texts(&self, field: &Field) -> Result<Texts<'a>, RecordError> {
+        let texts = Texts {
+            record: self.bytes,
+            locations: self.raw(field)?,
+            machine: self.machine,
+        };
+        for (index, location) in texts.locations().enumerate() {
+            if self.bytes.get(location.clone()).is_none() {
+                return Err(RecordError::Outside {
+                    field: format!("{}[{index}]", field.name()),
+                    offset: location.start as u64,
+                    end: location.end as u64,
+                    length: self.bytes.len(),
+                });
+            }
+        }
+        Ok(texts)
     }
 
     /// The event's own fields with their values, in the format's order.
@@ -204,8 +254,8 @@ impl ExactSizeIterator for Fields<'_> {}
 ///
 /// [`Display`](fmt::Display) writes numbers in decimal, pointers in hexadecimal,
 /// texts as they are (with what is no UTF-8 replaced), arrays in brackets and
-/// bytes in hexadecimal. Serialized, a value is a number, a string or an array of
-/// numbers.
+/// bytes in hexadecimal. Serialized, a value is a number, a string, or an array of
+/// numbers or of strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value<'a> {
@@ -219,7 +269,9 @@ pub enum Value<'a> {
     Text(&'a [u8]),
     /// Numbers of one size.
     Integers(Integers<'a>),
-    /// What is neither: a struct, or elements of unknown size.
+    /// Strings, each somewhere in the record: a probe's argument of type `string[3]`.
+    Texts(Texts<'a>),
+    /// The bytes of anything else: of a struct, or of elements of unknown size.
     Bytes(&'a [u8]),
 }
 
@@ -227,11 +279,14 @@ impl<'a> Value<'a> {
     /// What these bytes are as the value of this field.
     pub(crate) fn of(field: &Field, bytes: &'a [u8], machine: Machine) -> Self {
         let signed = field.signed() == Some(true);
+        if let Some((size, signed)) = field.argument() {
+            return Self::argument(machine.unsigned(bytes), size, signed);
+        }
         match field.kind() {
             FieldKind::Scalar if signed => Self::Signed(machine.signed(bytes)),
             FieldKind::Scalar => Self::Unsigned(machine.unsigned(bytes)),
             FieldKind::Pointer => Self::Pointer(machine.unsigned(bytes)),
-            FieldKind::Struct => Self::Bytes(bytes),
+            FieldKind::Struct | FieldKind::DataLocArray => Self::Bytes(bytes),
             FieldKind::Array | FieldKind::DataLoc | FieldKind::RelLoc => {
                 if field.is_text() {
                     return Self::Text(until_nul(bytes));
@@ -243,6 +298,15 @@ impl<'a> Value<'a> {
                     _ => Self::Bytes(bytes),
                 }
             }
+        }
+    }
+
+    /// A system call's argument of less than the word it was passed in.
+    fn argument(word: u64, size: u32, signed: bool) -> Self {
+        let unused = 64 - 8 * size.clamp(1, 8);
+        match signed {
+            true => Self::Signed((word << unused) as i64 >> unused),
+            false => Self::Unsigned(word << unused >> unused),
         }
     }
 
@@ -263,6 +327,96 @@ impl<'a> Value<'a> {
             Self::Unsigned(value) | Self::Pointer(value) => Some(value as i64),
             _ => None,
         }
+    }
+}
+
+/// Strings in several places of a record: see [`Value::Texts`].
+#[derive(Clone, Copy)]
+pub struct Texts<'a> {
+    record: &'a [u8],
+    /// Each inside the record.
+    locations: &'a [u8],
+    machine: Machine,
+}
+
+impl<'a> Texts<'a> {
+    /// The strings in order, each without the NUL that ends it.
+    pub fn iter(&self) -> TextsIter<'a> {
+        TextsIter {
+            texts: *self,
+            next: 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.locations.len() / LOCATION as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where in the record each is.
+    fn locations(self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.len()).filter_map(move |index| self.location(index))
+    }
+
+    fn location(self, index: usize) -> Option<Range<usize>> {
+        let words = self.locations.chunks_exact(LOCATION as usize);
+        let word = self.machine.unsigned(words.clone().nth(index)?) as usize;
+        let (start, length) = (word & 0xffff, word >> 16);
+        Some(start..start + length)
+    }
+}
+
+/// The strings of [`Texts`], in order: see [`Texts::iter`].
+#[derive(Clone, Debug)]
+pub struct TextsIter<'a> {
+    texts: Texts<'a>,
+    next: usize,
+}
+
+impl<'a> Iterator for TextsIter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let location = self.texts.location(self.next)?;
+        self.next += 1;
+        self.texts.record.get(location).map(until_nul)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.texts.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for TextsIter<'_> {}
+
+impl<'a> IntoIterator for Texts<'a> {
+    type Item = &'a [u8];
+    type IntoIter = TextsIter<'a>;
+
+    fn into_iter(self) -> TextsIter<'a> {
+        self.iter()
+    }
+}
+
+/// Equal if the strings are, wherever they are.
+impl PartialEq for Texts<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Texts<'_> {}
+
+impl fmt::Debug for Texts<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = self.iter().map(String::from_utf8_lossy);
+        out.debug_list().entries(texts).finish()
     }
 }
 
@@ -359,6 +513,8 @@ impl fmt::Display for Value<'_> {
                 }
                 out.write_str("]")
             }
+            // With the kernel's quotation marks: a comma may be in a string.
+            Self::Texts(texts) => out.write_fmt(format_args!("{texts:?}")),
             Self::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
         }
     }
@@ -374,6 +530,7 @@ impl Serialize for Value<'_> {
             Self::Integers(integers) => {
                 serializer.collect_seq(integers.iter().map(|value| value as u64))
             }
+            Self::Texts(texts) => serializer.collect_seq(texts.iter().map(String::from_utf8_lossy)),
             Self::Bytes(bytes) => serializer.collect_seq(*bytes),
         }
     }
@@ -382,6 +539,57 @@ impl Serialize for Value<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::ByteOrder;
+
+    /// As `names=+0(%di):string[3] b=%si:u8` of a probe.
+    #[test]
+    fn an_array_of_locations_is_a_list_of_texts() {
+        let text = "name: ev\nID: 9\nformat:\n\
+            \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
+            \tfield:__data_loc char[][3] names;\toffset:4;\tsize:12;\tsigned:1;\n\
+            \tfield:u8 b;\toffset:16;\tsize:1;\tsigned:0;\n\
+            \nprint fmt: \"%u\", REC->b\n";
+        let format = Format::parse(text).expect("a format");
+        let names = &format.fields()[0];
+        for order in [ByteOrder::Little, ByteOrder::Big] {
+            let word = |word: u32| match order {
+                ByteOrder::Little => word.to_le_bytes(),
+                ByteOrder::Big => word.to_be_bytes(),
+            };
+            let mut bytes = vec![0; 4];
+            // The second could not be read; the last is no text of UTF-8.
+            for location in [5 << 16 | 20, 0, 3 << 16 | 25] {
+                bytes.extend(word(location));
+            }
+            bytes.extend([7, 0, 0, 0]);
+            bytes.extend(b"a, b\0\xff!\0");
+            let record = Record::new(&format, &bytes, Machine::new(order, true));
+            let value = record.value(names).expect("in the record");
+            let Value::Texts(texts) = value else {
+                panic!("{value:?}");
+            };
+            assert_eq!((texts.len(), texts.iter().len()), (3, 3));
+            let texts: Vec<&[u8]> = texts.iter().collect();
+            assert_eq!(texts, [&b"a, b"[..], b"", b"\xff!"]);
+            assert_eq!(value.to_string(), "[\"a, b\", \"\", \"\u{fffd}!\"]");
+            let json = serde_json::to_string(&value).expect("JSON");
+            assert_eq!(json, "[\"a, b\",\"\",\"\u{fffd}!\"]");
+            assert_eq!((value.text(), value.integer()), (None, None));
+            // One outside, and one that begins outside.
+            for bad in [2 << 16 | 27, 1 << 16 | 0xffff] {
+                let mut bytes = bytes.clone();
+                bytes[8..12].copy_from_slice(&word(bad));
+                let record = Record::new(&format, &bytes, Machine::new(order, true));
+                let error = record.value(names).expect_err("outside");
+                assert!(
+                    matches!(&error, RecordError::Outside { field, .. } if field == "names[1]"),
+                    "{error}"
+                );
+            }
+            let short = Record::new(&format, &bytes[..15], Machine::new(order, true));
+            assert!(matches!(short.value(names), Err(RecordError::Short { .. })));
+        }
+    }
 
     #[test]
     fn an_array_of_no_size_is_the_rest() {

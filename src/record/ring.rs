@@ -362,7 +362,8 @@ pub enum Lost {
 }
 
 impl<'a> Page<'a> {
-    /// When the page was begun, in nanoseconds of the buffer's clock.
+    /// When the page was begun, in units of the buffer's clock: nanoseconds for most
+    /// ([`TraceClock`](crate::text::TraceClock)).
     pub fn timestamp(&self) -> u64 {
         self.timestamp
     }
@@ -398,7 +399,8 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// When it was written, in nanoseconds of the buffer's clock.
+    /// When it was written, in units of the buffer's clock: nanoseconds for most
+    /// ([`TraceClock`](crate::text::TraceClock)).
     pub fn timestamp(&self) -> u64 {
         self.timestamp
     }

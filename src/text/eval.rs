@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::format::print::{
     BinaryOperator, Expression, UnaryOperator, character_value, number_value,
 };
-use crate::format::{Field, FieldKind, Format};
+use crate::format::{Field, FieldKind, Format, LOCATION};
 use crate::machine::{Machine, until_nul};
 
 /// What an expression comes to.
@@ -231,6 +231,8 @@ impl Compiler<'_> {
                 signed,
             },
             FieldKind::DataLoc | FieldKind::RelLoc => Node::Located(self.located(field)),
+            // A whole array of locations has no value in C.
+            FieldKind::DataLocArray => Node::Unknown(field.name().to_owned()),
             FieldKind::Array | FieldKind::Struct => Node::Data {
                 offset,
                 size: field.size() as usize,
@@ -365,11 +367,32 @@ impl Compiler<'_> {
     }
 
     fn dynamic(&self, argument: &Expression) -> Option<Located> {
-        let Expression::Name(name) = argument else {
+        match argument {
+            Expression::Name(name) => {
+                let field = self.field(name).filter(|field| field.kind().is_dynamic())?;
+                Some(self.located(field))
+            }
+            Expression::Index(array, index) => self.located_element(array, index),
+            _ => None,
+        }
+    }
+
+    /// One location of several: `names[1]` in `__get_str(names[1])`.
+    fn located_element(&self, array: &Expression, index: &Expression) -> Option<Located> {
+        let (Expression::Name(name), Expression::Number(index)) = (array, index) else {
             return None;
         };
-        let field = self.field(name).filter(|field| field.kind().is_dynamic())?;
-        Some(self.located(field))
+        let field = self.field(name)?;
+        let (index, _) = number_value(index)?;
+        let count = match field.kind() {
+            FieldKind::DataLocArray => u64::from(field.element_count()?),
+            _ => return None,
+        };
+        (index < count).then(|| Located {
+            offset: field.offset() as usize + index as usize * LOCATION as usize,
+            size: LOCATION as usize,
+            ..self.located(field)
+        })
     }
 
     fn call(&self, function: &str, arguments: &[Expression]) -> Option<Node> {

@@ -1,103 +1,115 @@
-//! What stands before and around the text of an event in tracefs's `trace` file.
+//! What stands before an event's text in tracefs's `trace` file.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
+use super::flags::{FlagColumns, Flags, common};
+use super::output::Output;
+use super::tasks::TaskNames;
+use super::version::KernelVersion;
 use crate::format::Format;
 use crate::record::{Record, RecordError};
 
-/// The commands' names by process, as `saved_cmdlines` has them. A record has only
-/// a pid.
-#[derive(Clone, Debug, Default)]
-pub struct TaskNames {
-    by_pid: HashMap<i32, String>,
-}
-
-impl TaskNames {
-    /// Reads the text of `saved_cmdlines`, a pid and a name on each line. The
-    /// kernel writes any name a process gives itself, newlines included: what
-    /// begins with no pid is passed over.
-    pub fn parse(saved_cmdlines: &str) -> Self {
-        let entry = |line: &str| {
-            let (pid, name) = line.split_once(' ')?;
-            Some((pid.parse().ok()?, name.to_owned()))
-        };
-        Self {
-            by_pid: saved_cmdlines.lines().filter_map(entry).collect(),
-        }
-    }
-
-    /// The name of a process; as the kernel does, `<idle>` for 0, `<XXX>` for
-    /// what is no pid and `<...>` for one that was not saved.
-    pub fn of(&self, pid: i32) -> &str {
-        match pid {
-            0 => "<idle>",
-            ..0 => "<XXX>",
-            _ => self.by_pid.get(&pid).map_or("<...>", String::as_str),
-        }
-    }
-}
-
-/// Which letters `trace` shows of what the CPU was doing (`common_flags`,
-/// `common_preempt_count`): they are more on newer kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What a buffer's times count: what its file `trace_clock` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum FlagColumns {
-    /// Up to Linux 5.14: irqs-off, need-resched, hardirq/softirq, preempt-depth.
-    Four,
-    /// Since Linux 5.15: those, and migrate-disable.
-    Five,
-    /// Kernels of PREEMPT_RT whose records have `common_preempt_lazy_count`:
-    /// need-resched-lazy and preempt-lazy-depth too.
-    Seven,
+pub enum TraceClock {
+    /// Nanoseconds, shown as seconds with six digits: `local`, `global`, `perf`,
+    /// `mono`, `mono_raw`, `boot`, `tai`.
+    #[default]
+    Nanoseconds,
+    /// Something else, shown as a number: events (`counter`), jiffies (`uptime`) or
+    /// ticks of the CPU's clock (`x86-tsc`, `ppc-tb`, `s390-tod`).
+    Counts,
 }
 
-impl FlagColumns {
-    /// Those of a `trace` file, by the legend at its beginning, which an empty one
-    /// has too; `None` if it has none.
-    pub fn of_legend(trace: &str) -> Option<Self> {
-        let legend = trace.lines().take_while(|line| line.starts_with('#'));
-        let has = |column: &str| legend.clone().any(|line| line.contains(column));
-        match (
-            has("=> preempt-depth"),
-            has("=> preempt-lazy-depth"),
-            has("=> migrate-disable"),
-        ) {
-            (true, true, true) => Some(Self::Seven),
-            (true, false, true) => Some(Self::Five),
-            (true, false, false) => Some(Self::Four),
-            _ => None,
+impl TraceClock {
+    /// The clock of a buffer by the text of its `trace_clock`, where brackets mark
+    /// it: `local [global] counter`. `None` if no clock is marked.
+    pub fn of_file(trace_clock: &str) -> Option<Self> {
+        let mut words = trace_clock.split_whitespace();
+        let name = words.find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))?;
+        // `trace_clocks` of the kernel's kernel/trace/trace.c says of each whether
+        // it is `in_ns`; machines add clocks that are not.
+        Some(match name {
+            "local" | "global" | "perf" | "mono" | "mono_raw" | "boot" | "tai" => Self::Nanoseconds,
+            _ => Self::Counts,
+        })
+    }
+}
+
+/// How a kernel's `trace` shows what stands before a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceStyle {
+    columns: FlagColumns,
+    clock: TraceClock,
+    version: Option<KernelVersion>,
+}
+
+impl TraceStyle {
+    /// With these letters, times in nanoseconds, and otherwise as kernels of today.
+    pub fn new(columns: FlagColumns) -> Self {
+        Self {
+            columns,
+            clock: TraceClock::default(),
+            version: None,
         }
     }
 
-    /// Those of the records of this format, if their kernel is of Linux 5.15 or
-    /// later, which the format does not tell.
-    pub fn of_format(format: &Format) -> Self {
-        match format.field("common_preempt_lazy_count") {
-            Some(_) => Self::Seven,
-            None => Self::Five,
+    /// With times of this clock.
+    #[must_use]
+    pub fn with_clock(self, clock: TraceClock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// As a kernel of this version: before Linux 5.9 (and 5.8.14, 5.4.70) pids have 5
+    /// columns, not 7, and before 6.13 no letter tells of lazy preemption.
+    #[must_use]
+    pub fn with_version(self, version: KernelVersion) -> Self {
+        Self {
+            version: Some(version),
+            ..self
         }
+    }
+
+    fn pid_width(self) -> usize {
+        const fn version(major: u32, minor: u32, patch: u32) -> KernelVersion {
+            KernelVersion::new(major, minor, patch)
+        }
+        // Commit 795d6379a47b, which two stable series have too.
+        let is_narrow = self.version.is_some_and(|own| {
+            own < version(5, 4, 70) || (version(5, 5, 0)..version(5, 8, 14)).contains(&own)
+        });
+        if is_narrow { 5 } else { 7 }
+    }
+}
+
+impl From<FlagColumns> for TraceStyle {
+    fn from(columns: FlagColumns) -> Self {
+        Self::new(columns)
     }
 }
 
 /// What `trace` has before an event's text: command, pid, CPU, flags and time
 /// (`trace_print_context()` in the kernel's `kernel/trace/trace_output.c`).
 ///
-/// [`Display`](fmt::Display) writes `           cat-4711    [001] d..2.    98.157458: `.
+/// [`Display`](fmt::Display) writes `           cat-4711    [001] d..2.    98.157458: `,
+/// and of records of a remote (`remotes/<name>`: a hypervisor), whose format has no
+/// common field but `common_type`, `[001]`, a tab and `   98.157458: `.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceContext<'a> {
-    command: &'a str,
+    names: &'a TaskNames,
     pid: i32,
     cpu: u32,
-    flags: u8,
-    preempt_count: u8,
-    preempt_lazy_count: u8,
-    columns: FlagColumns,
+    flags: Flags,
+    style: TraceStyle,
     timestamp: u64,
+    is_remote: bool,
 }
 
 impl<'a> TraceContext<'a> {
-    /// That of a record written on `cpu` at `timestamp`, in nanoseconds.
+    /// The context of a record written on `cpu` at `timestamp`, in the units of the
+    /// style's clock.
     ///
     /// # Errors
     ///
@@ -107,34 +119,23 @@ impl<'a> TraceContext<'a> {
         cpu: u32,
         timestamp: u64,
         names: &'a TaskNames,
-        columns: FlagColumns,
+        style: impl Into<TraceStyle>,
     ) -> Result<Self, RecordError> {
-        let common = record.format().common_fields().iter();
-        let number = |name: &str| {
-            let field = common.clone().find(|field| field.name() == name);
-            let value = field.map(|field| record.raw(field));
-            let value = value.transpose()?.unwrap_or_default();
-            Ok(record.machine().signed(value))
-        };
-        let pid = number("common_pid")? as i32;
+        let style = style.into();
         Ok(Self {
-            command: names.of(pid),
-            pid,
+            names,
+            pid: common(record, "common_pid")? as i32,
             cpu,
-            flags: number("common_flags")? as u8,
-            preempt_count: number("common_preempt_count")? as u8,
-            preempt_lazy_count: match columns {
-                FlagColumns::Seven => number("common_preempt_lazy_count")? as u8,
-                _ => 0,
-            },
-            columns,
+            flags: Flags::of(record, style.columns, style.version)?,
+            style,
             timestamp,
+            is_remote: is_remote(record.format()),
         })
     }
 
-    /// The command's name.
-    pub fn command(&self) -> &'a str {
-        self.command
+    /// The command's name, with what is not UTF-8 replaced.
+    pub fn command(&self) -> Cow<'a, str> {
+        self.names.of(self.pid)
     }
 
     /// The process (of user space: the thread) that was running.
@@ -144,96 +145,107 @@ impl<'a> TraceContext<'a> {
 
     /// The letters alone: `d..2.`.
     pub fn flags(&self) -> impl fmt::Display + use<'a> {
-        Flags(*self)
+        self.flags
+    }
+
+    pub(super) fn names(&self) -> &'a TaskNames {
+        self.names
+    }
+
+    pub(super) fn cpu(&self) -> u32 {
+        self.cpu
+    }
+
+    pub(super) fn timestamp(&self) -> u64 {
+        self.timestamp
+    }
+
+    pub(super) fn pid_width(&self) -> usize {
+        self.style.pid_width()
+    }
+
+    /// A time of the buffer's clock, a space before it.
+    pub(super) fn time(&self, timestamp: u64) -> impl fmt::Display + use<> {
+        Time {
+            timestamp,
+            clock: self.style.clock,
+        }
+    }
+
+    /// Whether it is of a remote: a hypervisor, say, whose records have no process.
+    pub(super) fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
+    pub(super) fn write(&self, out: &mut Output) {
+        if self.is_remote {
+            return self.write_remote(out);
+        }
+        let name = self.names.bytes_of(self.pid);
+        out.pad(b' ', 16_usize.saturating_sub(name.len()));
+        out.push_bytes(name);
+        self.write_rest(out);
+    }
+
+    /// `trace_remote_iter_print_event()`, which does not round.
+    fn write_remote(&self, out: &mut Output) {
+        let micros = self.timestamp / 1000;
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        let _ = write!(out, "[{:03}]\t{seconds:5}.{micros:06}: ", self.cpu);
+    }
+
+    /// What follows the command's name.
+    fn write_rest(&self, out: &mut impl Write) {
+        let width = self.style.pid_width();
+        let Self { pid, cpu, .. } = self;
+        // Writing fails where the writer does, whom Display asks.
+        let _ = write!(out, "-{pid:<width$} ");
+        let _ = match self.names.group_of(*pid) {
+            None => Ok(()),
+            Some(0) => write!(out, "({:-<width$}) ", ""),
+            Some(group) => write!(out, "({group:width$}) "),
+        };
+        let time = self.time(self.timestamp);
+        let _ = write!(out, "[{cpu:03}] {}{time}: ", self.flags);
     }
 }
 
 impl fmt::Display for TraceContext<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Rounded, as ns2usecs() does.
-        let micros = (self.timestamp / 1000) + (self.timestamp % 1000 + 500) / 1000;
-        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-        let Self {
-            command, pid, cpu, ..
-        } = self;
-        write!(
-            out,
-            "{command:>16}-{pid:<7} [{cpu:03}] {} {seconds:>5}.{micros:06}: ",
-            Flags(*self)
-        )
+        let mut text = Output::default();
+        self.write(&mut text);
+        out.write_str(&String::from_utf8_lossy(&text.into_bytes()))
     }
 }
 
-/// Bits of `common_flags` (`enum trace_flag_type`).
-mod flag {
-    pub(super) const IRQS_OFF: u8 = 0x01;
-    /// Since Linux 6.13. Before, of machines that cannot tell whether interrupts
-    /// are off; none of those this crate was tried on.
-    pub(super) const NEED_RESCHED_LAZY: u8 = 0x02;
-    pub(super) const NEED_RESCHED: u8 = 0x04;
-    pub(super) const HARDIRQ: u8 = 0x08;
-    pub(super) const SOFTIRQ: u8 = 0x10;
-    /// Where there are seven columns, need-resched-lazy.
-    pub(super) const PREEMPT_RESCHED: u8 = 0x20;
-    pub(super) const NMI: u8 = 0x40;
-    pub(super) const BH_OFF: u8 = 0x80;
+/// Whether records of this format are a remote's (`remotes/<name>` of tracefs): they
+/// have no common field but the event's id.
+fn is_remote(format: &Format) -> bool {
+    matches!(format.common_fields(), [field] if field.name() == "common_type")
 }
 
-struct Flags<'a>(TraceContext<'a>);
+/// `trace_print_time()`
+struct Time {
+    timestamp: u64,
+    clock: TraceClock,
+}
 
-/// `trace_print_lat_fmt()`
-impl fmt::Display for Flags<'_> {
+impl fmt::Display for Time {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let context = &self.0;
-        let has = |flag: u8| context.flags & flag != 0;
-        out.write_char(match (has(flag::IRQS_OFF), has(flag::BH_OFF)) {
-            (true, true) => 'D',
-            (true, false) => 'd',
-            (false, true) => 'b',
-            (false, false) => '.',
-        })?;
-        let is_seven = context.columns == FlagColumns::Seven;
-        let (now, lazy, preempt) = (
-            has(flag::NEED_RESCHED),
-            has(flag::NEED_RESCHED_LAZY) && !is_seven,
-            has(flag::PREEMPT_RESCHED) && !is_seven,
-        );
-        out.write_char(match (now, lazy, preempt) {
-            (true, true, true) => 'B',
-            (true, false, true) => 'N',
-            (false, true, true) => 'L',
-            (true, true, false) => 'b',
-            (true, false, false) => 'n',
-            (false, true, false) => 'l',
-            (false, false, true) => 'p',
-            (false, false, false) => '.',
-        })?;
-        if is_seven {
-            let lazy = has(flag::PREEMPT_RESCHED);
-            out.write_char(if lazy { 'L' } else { '.' })?;
+        match self.clock {
+            TraceClock::Counts => write!(out, " {:12}", self.timestamp),
+            TraceClock::Nanoseconds => {
+                let (seconds, micros) = seconds(self.timestamp);
+                write!(out, " {seconds:>5}.{micros:06}")
+            }
         }
-        let (nmi, hard, soft) = (has(flag::NMI), has(flag::HARDIRQ), has(flag::SOFTIRQ));
-        out.write_char(match (nmi, hard, soft) {
-            (true, true, _) => 'Z',
-            (true, false, _) => 'z',
-            (false, true, true) => 'H',
-            (false, true, false) => 'h',
-            (false, false, true) => 's',
-            (false, false, false) => '.',
-        })?;
-        let mut depth = |depth: u8| match depth {
-            0 => out.write_char('.'),
-            _ => write!(out, "{depth:x}"),
-        };
-        if context.columns == FlagColumns::Four {
-            return depth(context.preempt_count);
-        }
-        depth(context.preempt_count & 0xf)?;
-        if is_seven {
-            depth(context.preempt_lazy_count)?;
-        }
-        depth(context.preempt_count >> 4)
     }
+}
+
+/// Seconds and microseconds, rounded as `ns2usecs()` does.
+pub(super) fn seconds(nanoseconds: u64) -> (u64, u64) {
+    let micros = (nanoseconds / 1000) + (nanoseconds % 1000 + 500) / 1000;
+    (micros / 1_000_000, micros % 1_000_000)
 }
 
 #[cfg(test)]
@@ -243,92 +255,20 @@ mod tests {
 
     const MACHINE: Machine = Machine::new(ByteOrder::Little, true);
 
-    fn format(common: &str, own: &str, print_fmt: &str) -> Format {
-        let text = format!(
-            "name: x\nID: 1\nformat:\n\
+    fn format() -> Format {
+        let text = "name: x\nID: 1\nformat:\n\
             \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
             \tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n\
             \tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;\n\
             \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\
-            {common}\n{own}\nprint fmt: {print_fmt}\n"
-        );
-        Format::parse(&text).expect("a format")
-    }
-
-    fn flags(columns: FlagColumns, flags: u8, count: u8) -> String {
-        let format = format(
-            "\tfield:unsigned char common_preempt_lazy_count;\toffset:8;\tsize:1;\tsigned:0;\n",
-            "",
-            "\"\"",
-        );
-        let bytes = [1, 0, flags, count, 5, 0, 0, 0, 3];
-        let record = Record::new(&format, &bytes, MACHINE);
-        let names = TaskNames::default();
-        let context = TraceContext::new(&record, 0, 0, &names, columns).expect("whole");
-        context.flags().to_string()
-    }
-
-    #[test]
-    fn letters_of_flags() {
-        use FlagColumns::{Five, Four, Seven};
-        for (columns, bits, count, expected) in [
-            (Five, 0, 0, "....."),
-            (Five, flag::IRQS_OFF, 0x10, "d...1"),
-            (Five, flag::BH_OFF, 0x2f, "b..f2"),
-            (Five, flag::IRQS_OFF | flag::BH_OFF, 1, "D..1."),
-            (Five, flag::NEED_RESCHED, 0, ".n..."),
-            (Five, flag::NEED_RESCHED_LAZY, 0, ".l..."),
-            (Five, flag::PREEMPT_RESCHED, 0, ".p..."),
-            (Five, flag::NEED_RESCHED | flag::PREEMPT_RESCHED, 0, ".N..."),
-            (
-                Five,
-                flag::NEED_RESCHED | flag::NEED_RESCHED_LAZY,
-                0,
-                ".b...",
-            ),
-            (
-                Five,
-                flag::NEED_RESCHED_LAZY | flag::PREEMPT_RESCHED,
-                0,
-                ".L...",
-            ),
-            (Five, 0x26, 0, ".B..."),
-            (Five, flag::HARDIRQ, 0, "..h.."),
-            (Five, flag::SOFTIRQ, 0, "..s.."),
-            (Five, flag::HARDIRQ | flag::SOFTIRQ, 0, "..H.."),
-            (Five, flag::NMI | flag::SOFTIRQ, 0, "..z.."),
-            (Five, flag::NMI | flag::HARDIRQ, 0, "..Z.."),
-            (Four, flag::IRQS_OFF, 0, "d..."),
-            (Four, flag::HARDIRQ, 0x11, "..h11"),
-            (
-                Seven,
-                flag::NEED_RESCHED | flag::PREEMPT_RESCHED,
-                0x21,
-                ".nL.132",
-            ),
-            (Seven, flag::NEED_RESCHED_LAZY, 0, ".....3."),
-        ] {
-            assert_eq!(
-                flags(columns, bits, count),
-                expected,
-                "{columns:?} {bits:#x}"
-            );
-        }
+            \n\nprint fmt: \"\"\n";
+        Format::parse(text).expect("a format")
     }
 
     #[test]
     fn names_and_times() {
-        let names = TaskNames::parse("7 a b]\n8 \nnonsense\n-9 x\n");
-        for (pid, name) in [
-            (7, "a b]"),
-            (8, ""),
-            (9, "<...>"),
-            (0, "<idle>"),
-            (-9, "<XXX>"),
-        ] {
-            assert_eq!(names.of(pid), name);
-        }
-        let format = format("", "", "\"\"");
+        let names = TaskNames::parse("7 a b]\n");
+        let format = format();
         let bytes = [1, 0, 0, 0, 7, 0, 0, 0];
         let record = Record::new(&format, &bytes, MACHINE);
         let line = |time| {
@@ -353,33 +293,61 @@ mod tests {
     }
 
     #[test]
-    fn legends() {
-        let legend = "\
-# tracer: nop
-#
-#                                _-------=> irqs-off/BH-disabled
-#                               / _------=> need-resched
-#                              | / _-----=> need-resched-lazy
-#                              || / _----=> hardirq/softirq
-#                              ||| / _---=> preempt-depth
-#                              |||| / _--=> preempt-lazy-depth
-#                              ||||| / _-=> migrate-disable
-#                              |||||| /     delay
-#           TASK-PID     CPU#  |||||||  TIMESTAMP  FUNCTION
-#              | |         |   |||||||      |         |
-             cat-1       [000] ....... 1.000000: x: => migrate-disable
-";
-        assert_eq!(FlagColumns::of_legend(legend), Some(FlagColumns::Seven));
-        let without = |words: &[&str]| -> Option<FlagColumns> {
-            let is_kept = |line: &&str| !words.iter().any(|word| line.contains(word));
-            let lines: Vec<&str> = legend.lines().filter(is_kept).collect();
-            FlagColumns::of_legend(&lines.join("\n"))
+    fn styles() {
+        let format = format();
+        let bytes = [1, 0, 0, 0, 7, 0, 0, 0];
+        let record = Record::new(&format, &bytes, MACHINE);
+        let line = |names: &TaskNames, style: TraceStyle| {
+            let context = TraceContext::new(&record, 0, 42, names, style);
+            let mut out = Output::default();
+            context.expect("whole").write(&mut out);
+            out.into_bytes()
         };
-        assert_eq!(without(&["lazy"]), Some(FlagColumns::Five));
+        let names = TaskNames::parse(b"7 \xff");
+        let style = TraceStyle::new(FlagColumns::Five).with_clock(TraceClock::Counts);
         assert_eq!(
-            without(&["lazy", "|| / _-=>", "|||| / _-"]),
-            Some(FlagColumns::Four)
+            line(&names, style),
+            b"               \xff-7       [000] .....           42: "
         );
-        assert_eq!(without(&["preempt-depth"]), None);
+        let groups = names.clone().with_groups("7 520");
+        assert_eq!(
+            line(&groups, style),
+            b"               \xff-7       (    520) [000] .....           42: "
+        );
+        let unknown = names.with_groups("");
+        assert_eq!(
+            line(&unknown, style),
+            b"               \xff-7       (-------) [000] .....           42: "
+        );
+        let old = |major, minor, patch| {
+            let style = TraceStyle::new(FlagColumns::Four);
+            style.with_version(KernelVersion::new(major, minor, patch))
+        };
+        for style in [old(4, 19, 0), old(5, 4, 69), old(5, 8, 13)] {
+            assert_eq!(
+                line(&unknown, style),
+                b"               \xff-7     (-----) [000] ....     0.000000: "
+            );
+        }
+        for style in [old(5, 4, 70), old(5, 8, 14), old(5, 9, 0)] {
+            assert_eq!(
+                line(&unknown, style),
+                b"               \xff-7       (-------) [000] ....     0.000000: "
+            );
+        }
+    }
+
+    #[test]
+    fn clocks() {
+        for (file, clock) in [
+            ("[local] global counter\n", Some(TraceClock::Nanoseconds)),
+            ("local global [counter] uptime\n", Some(TraceClock::Counts)),
+            ("local [x86-tsc]", Some(TraceClock::Counts)),
+            ("local [tai]", Some(TraceClock::Nanoseconds)),
+            ("local", None),
+            ("", None),
+        ] {
+            assert_eq!(TraceClock::of_file(file), clock, "{file:?}");
+        }
     }
 }

@@ -1,23 +1,41 @@
 //! Records as the kernel prints them.
 
 mod addresses;
+mod binary_printf;
 mod eval;
+mod flags;
+mod ftrace;
 mod line;
 mod number;
+mod output;
 mod pointer;
+mod probe_event;
+mod scene;
+mod synthetic;
 mod syscall;
+mod tasks;
+mod version;
 
 pub use addresses::Addresses;
-pub use line::{FlagColumns, TaskNames, TraceContext};
-pub use syscall::SyscallText;
+pub use flags::FlagColumns;
+pub use line::{TraceClock, TraceContext, TraceStyle};
+pub(crate) use synthetic::GfpFlags;
+pub use syscall::{SyscallStyle, SyscallText};
+pub use tasks::TaskNames;
+pub use version::{KernelVersion, KernelVersionError};
 
 use crate::format::Format;
-use crate::format::print::{Conversion, Count, Length, Piece, PrintFmtError, pieces};
+use crate::format::print::{Conversion, Count, Expression, Length, Piece, PrintFmtError, pieces};
 use crate::machine::Machine;
 use crate::name::EventName;
-use crate::record::Record;
+use crate::record::{Record, RecordError};
 use eval::{CValue, Compiler, Node, Printed, Scope};
+use ftrace::FtraceEvent;
 use number::{PrintfSpec, WIDEST, write};
+use output::Output;
+use probe_event::ProbeEventText;
+use scene::Scene;
+use synthetic::SyntheticText;
 
 /// Prints one event's records as the kernel's `trace` file does: its print fmt,
 /// made ready once.
@@ -46,15 +64,20 @@ use number::{PrintfSpec, WIDEST, write};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Renderer {
+    event: EventName,
     machine: Machine,
+    version: Option<KernelVersion>,
     style: Style,
 }
 
 #[derive(Clone, Debug)]
 enum Style {
     PrintFmt(Vec<Step>),
-    /// What the kernel prints by itself.
-    Syscall(EventName),
+    /// By code of the kernel's, whatever the print fmt says.
+    Syscall(SyscallStyle),
+    Ftrace(FtraceEvent),
+    Synthetic(SyntheticText),
+    Probe(ProbeEventText),
 }
 
 /// A part of what is printed.
@@ -100,29 +123,93 @@ impl Renderer {
             machine,
             constants,
         };
-        let style = match event.category() {
-            "syscalls" => Style::Syscall(event.clone()),
-            _ => Style::PrintFmt(steps(&compiler)?),
+        let style = if format.syscall_side(event).is_some() {
+            Style::Syscall(SyscallStyle::default())
+        } else if let Some(own) = FtraceEvent::of(event, format) {
+            Style::Ftrace(own)
+        } else if let Some(synthetic) = SyntheticText::of(event, format) {
+            Style::Synthetic(synthetic)
+        } else if let Some(probe) = ProbeEventText::of(event, &compiler)? {
+            Style::Probe(probe)
+        } else {
+            Style::PrintFmt(steps(&compiler)?)
         };
-        Ok(Self { machine, style })
+        Ok(Self {
+            event: event.clone(),
+            machine,
+            version: None,
+            style,
+        })
+    }
+
+    /// As a kernel of this version prints: before Linux 6.18 system calls'
+    /// arguments have no `0x`, before 4.14 tasks' states have other letters.
+    #[must_use]
+    pub fn with_version(mut self, version: KernelVersion) -> Self {
+        self.version = Some(version);
+        self.with_syscall_style(SyscallStyle::of_version(version))
+    }
+
+    /// With system calls' arguments in this style.
+    #[must_use]
+    pub fn with_syscall_style(mut self, style: SyscallStyle) -> Self {
+        if let Style::Syscall(known) = &mut self.style {
+            *known = style;
+        }
+        self
+    }
+
+    /// With what tracefs' `dynamic_events` says of events made at run time: which
+    /// event a probe of one is attached to, and whether a probe is in the kernel.
+    #[must_use]
+    pub fn with_dynamic_events(mut self, dynamic_events: &str) -> Self {
+        if let Style::Probe(probe) = &mut self.style {
+            probe.find_in(dynamic_events, &self.event);
+        }
+        self
+    }
+
+    /// Whether it prints a `gfp_t` by names, which are not in the event's format.
+    pub(crate) fn needs_gfp_flags(&self) -> bool {
+        matches!(&self.style, Style::Synthetic(synthetic) if synthetic.has_gfp())
+    }
+
+    pub(crate) fn with_gfp_flags(mut self, flags: GfpFlags) -> Self {
+        if let Style::Synthetic(synthetic) = &mut self.style {
+            synthetic.set_gfp_flags(flags);
+        }
+        self
+    }
+
+    /// Whether it is a probe's or a system call's text, which depends on more than
+    /// the format.
+    pub(crate) fn is_probe(&self) -> bool {
+        matches!(self.style, Style::Probe(_))
+    }
+
+    pub(crate) fn is_syscall(&self) -> bool {
+        matches!(self.style, Style::Syscall(_))
     }
 
     /// What of the print fmt cannot be evaluated, as it is written there: it is
     /// printed in `<…>`.
     pub fn unknown(&self) -> Vec<&str> {
         let mut unknown = Vec::new();
-        if let Style::PrintFmt(steps) = &self.style {
-            for step in steps {
-                if let Step::Value {
-                    width,
-                    precision,
-                    value,
-                    ..
-                } = step
-                {
-                    let nodes = width.iter().chain(precision).chain([value]);
-                    nodes.for_each(|node| node.collect_unknown(&mut unknown));
-                }
+        let steps: Vec<&Step> = match &self.style {
+            Style::PrintFmt(steps) => steps.iter().collect(),
+            Style::Probe(probe) => probe.steps().collect(),
+            _ => Vec::new(),
+        };
+        for step in steps {
+            if let Step::Value {
+                width,
+                precision,
+                value,
+                ..
+            } = step
+            {
+                let nodes = width.iter().chain(precision).chain([value]);
+                nodes.for_each(|node| node.collect_unknown(&mut unknown));
             }
         }
         unknown
@@ -130,45 +217,172 @@ impl Renderer {
 
     /// Appends a record's text. The record has to be of the format and the machine
     /// the renderer was made for.
+    ///
+    /// What is not UTF-8 is replaced; [`render_bytes`](Self::render_bytes) keeps it.
     pub fn render(&self, record: &Record<'_>, addresses: &Addresses, out: &mut String) {
+        let mut bytes = Vec::with_capacity(256);
+        self.render_bytes(record, addresses, &mut bytes);
+        out.push_str(&String::from_utf8_lossy(&bytes));
+    }
+
+    /// Appends a record's text as the kernel prints it, byte for byte: names of
+    /// processes and files need not be UTF-8.
+    pub fn render_bytes(&self, record: &Record<'_>, addresses: &Addresses, out: &mut Vec<u8>) {
+        let mut text = Output::after(std::mem::take(out));
+        let scene = Scene {
+            addresses,
+            context: None,
+            version: self.version,
+        };
+        if let Err(error) = self.write(record, &scene, &mut text) {
+            write(&mut text, format_args!("<{error}>"));
+        }
+        *out = text.into_bytes();
+    }
+
+    /// Appends a record's whole line as `trace` has it, with the newline, byte for byte.
+    /// Events of ftrace's own and system calls have no name before their text, and the
+    /// tracer `mmiotrace` has no [`TraceContext`] before its lines.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] if the record is too short for its fields; then nothing is
+    /// appended.
+    pub fn write_line(
+        &self,
+        record: &Record<'_>,
+        context: &TraceContext<'_>,
+        addresses: &Addresses,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RecordError> {
+        self.check(record)?;
+        let start = out.len();
+        let mut text = Output::after(std::mem::take(out));
+        if !matches!(&self.style, Style::Ftrace(event) if event.is_whole_line()) {
+            context.write(&mut text);
+        }
+        if self.has_name() {
+            text.push_str(self.event.event());
+            text.push_str(if context.is_remote() { " " } else { ": " });
+        }
+        let scene = Scene {
+            addresses,
+            context: Some(context),
+            version: self.version,
+        };
+        let written = self.write(record, &scene, &mut text);
+        if context.is_remote() {
+            // Of events without fields nothing follows the name.
+            text.trim_spaces();
+        }
+        text.push('\n');
+        *out = text.into_bytes();
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written
+    }
+
+    /// [`render`](Self::render), where and when the record was written being known:
+    /// some of ftrace's own events show times and the names of other processes.
+    pub fn render_in(
+        &self,
+        record: &Record<'_>,
+        context: &TraceContext<'_>,
+        addresses: &Addresses,
+        out: &mut String,
+    ) {
+        let scene = Scene {
+            addresses,
+            context: Some(context),
+            version: self.version,
+        };
+        let mut text = Output::default();
+        if let Err(error) = self.write(record, &scene, &mut text) {
+            write(&mut text, format_args!("<{error}>"));
+        }
+        out.push_str(&String::from_utf8_lossy(&text.into_bytes()));
+    }
+
+    /// Whether `trace` has the event's name before the text.
+    pub fn has_name(&self) -> bool {
+        !matches!(self.style, Style::Syscall(_) | Style::Ftrace(_))
+    }
+
+    /// Whether the record has all that is printed. What is cut would otherwise be
+    /// printed in `<…>`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`]
+    pub fn check(&self, record: &Record<'_>) -> Result<(), RecordError> {
+        // Their last fields are as long as there is data, whatever the format says.
+        if !matches!(self.style, Style::Ftrace(_)) {
+            for field in record.format().fields() {
+                record.data(field)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        record: &Record<'_>,
+        scene: &Scene<'_>,
+        out: &mut Output,
+    ) -> Result<(), RecordError> {
         let scope = Scope {
             bytes: record.bytes(),
             machine: self.machine,
         };
+        let printer = Printer {
+            scope,
+            addresses: scene.addresses,
+        };
         match &self.style {
-            Style::PrintFmt(steps) => Printer { scope, addresses }.steps(steps, out),
-            Style::Syscall(event) => match SyscallText::new(event, *record) {
-                Ok(Some(text)) => write(out, format_args!("{text}")),
-                Ok(None) => {}
-                Err(error) => write(out, format_args!("<{error}>")),
-            },
+            Style::PrintFmt(steps) => {
+                printer.steps(steps, out);
+                Ok(())
+            }
+            Style::Syscall(style) => {
+                if let Some(text) = SyscallText::new(&self.event, *record)? {
+                    text.with_style(*style).write(out);
+                }
+                Ok(())
+            }
+            Style::Ftrace(event) => event.write(record, scene, out),
+            Style::Synthetic(text) => text.write(record, scene, out),
+            Style::Probe(text) => text.write(record, scene, &printer, out),
         }
     }
 }
 
 fn steps(compiler: &Compiler<'_>) -> Result<Vec<Step>, PrintFmtError> {
     let print = compiler.format.print()?;
-    let mut arguments = print.arguments().iter();
+    let pieces = pieces(&print.format().text());
+    Ok(steps_of(compiler, pieces, print.arguments()))
+}
+
+fn steps_of(compiler: &Compiler<'_>, pieces: Vec<Piece>, arguments: &[Expression]) -> Vec<Step> {
+    let mut arguments = arguments.iter();
     let mut next = || match arguments.next() {
         Some(argument) => compiler.node(argument),
         None => Node::Unknown("missing".to_owned()),
     };
-    let steps = pieces(&print.format().text())
-        .into_iter()
-        .map(|piece| match piece {
-            Piece::Text(text) => Step::Text(text),
-            Piece::Conversion(conversion) => {
-                let width = (conversion.width == Some(Count::Argument)).then(&mut next);
-                let precision = (conversion.precision == Some(Count::Argument)).then(&mut next);
-                Step::Value {
-                    width,
-                    precision,
-                    value: next(),
-                    conversion,
-                }
+    let steps = pieces.into_iter().map(|piece| match piece {
+        Piece::Text(text) => Step::Text(text),
+        Piece::Conversion(conversion) => {
+            let width = (conversion.width == Some(Count::Argument)).then(&mut next);
+            let precision = (conversion.precision == Some(Count::Argument)).then(&mut next);
+            Step::Value {
+                width,
+                precision,
+                value: next(),
+                conversion,
             }
-        });
-    Ok(steps.collect())
+        }
+    });
+    steps.collect()
 }
 
 /// What is at hand when a record is printed.
@@ -178,7 +392,7 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn steps(&self, steps: &[Step], out: &mut String) {
+    fn steps(&self, steps: &[Step], out: &mut Output) {
         for step in steps {
             match step {
                 Step::Text(text) => out.push_str(text),
@@ -194,7 +408,7 @@ impl Printer<'_> {
         }
     }
 
-    fn unknown(&self, value: CValue<'_>, out: &mut String) {
+    fn unknown(&self, value: CValue<'_>, out: &mut Output) {
         match value {
             CValue::Unknown(text) => write(out, format_args!("<{text}>")),
             _ => out.push_str("<of another type>"),
@@ -207,7 +421,7 @@ impl Printer<'_> {
         width: Option<&Node>,
         precision: Option<&Node>,
         node: &Node,
-        out: &mut String,
+        out: &mut Output,
     ) {
         let mut layout = PrintfSpec {
             left: conversion.left,
@@ -277,7 +491,7 @@ impl Printer<'_> {
         }
     }
 
-    fn integer(&self, conversion: &Conversion, layout: PrintfSpec, bits: u64, out: &mut String) {
+    fn integer(&self, conversion: &Conversion, layout: PrintfSpec, bits: u64, out: &mut Output) {
         let size = match conversion.length {
             Length::Byte => 1,
             Length::Short => 2,
@@ -308,17 +522,17 @@ impl Printer<'_> {
     }
 
     /// What a helper prints, which `%s` then pads like any string.
-    fn printed(&self, printed: &Printed, layout: PrintfSpec, out: &mut String) {
+    fn printed(&self, printed: &Printed, layout: PrintfSpec, out: &mut Output) {
         let start = out.len();
         self.print(printed, out);
         let is_plain = layout.width == 0 && layout.precision.is_none();
         if !is_plain {
             let text = out.split_off(start);
-            number::string(out, layout, text.as_bytes());
+            number::string(out, layout, &text);
         }
     }
 
-    fn print(&self, printed: &Printed, out: &mut String) {
+    fn print(&self, printed: &Printed, out: &mut Output) {
         let long = |bits: u64, is_long: bool| match is_long && self.scope.machine.long_size() == 4 {
             true => bits & 0xffff_ffff,
             false => bits,
@@ -404,7 +618,7 @@ impl Printer<'_> {
     }
 
     /// `trace_print_array_seq()`.
-    fn array(&self, data: &Node, count: Option<&Node>, element: &Node, out: &mut String) {
+    fn array(&self, data: &Node, count: Option<&Node>, element: &Node, out: &mut Output) {
         let data = data.evaluate(&self.scope);
         let element = element.evaluate(&self.scope);
         let (CValue::Bytes { data, .. }, CValue::Integer { bits: size, .. }) = (data, element)

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::output::Output;
+
 /// How a value is laid out: what a conversion says, widths resolved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PrintfSpec {
@@ -22,7 +24,7 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// A number with its sign.
 pub(super) fn number(
-    out: &mut String,
+    out: &mut Output,
     layout: PrintfSpec,
     negative: bool,
     value: u64,
@@ -77,50 +79,36 @@ pub(super) fn number(
     // The kernel lets a precision win over zeros to the width.
     let pads_zeros = layout.zero && !layout.left && layout.precision.is_none();
     if !layout.left && !pads_zeros {
-        pad(out, ' ', padding);
+        out.pad(b' ', padding);
     }
     out.push_str(sign);
     out.push_str(prefix);
     if pads_zeros {
-        pad(out, '0', padding);
+        out.pad(b'0', padding);
     }
-    pad(out, '0', zeros);
+    out.pad(b'0', zeros);
     out.push_str(digits);
     if layout.left {
-        pad(out, ' ', padding);
+        out.pad(b' ', padding);
     }
 }
 
 /// A string, at most as long as the precision says.
-pub(super) fn string(out: &mut String, layout: PrintfSpec, bytes: &[u8]) {
+pub(super) fn string(out: &mut Output, layout: PrintfSpec, bytes: &[u8]) {
     let most = layout.precision.unwrap_or(usize::MAX);
     let bytes = &bytes[..bytes.len().min(most)];
     let padding = layout.width.min(WIDEST).saturating_sub(bytes.len());
     if !layout.left {
-        pad(out, ' ', padding);
+        out.pad(b' ', padding);
     }
-    push_bytes(out, bytes);
+    out.push_bytes(bytes);
     if layout.left {
-        pad(out, ' ', padding);
+        out.pad(b' ', padding);
     }
 }
 
-/// Bytes as text; what is no UTF-8 is replaced.
-pub(super) fn push_bytes(out: &mut String, bytes: &[u8]) {
-    for chunk in bytes.utf8_chunks() {
-        out.push_str(chunk.valid());
-        if !chunk.invalid().is_empty() {
-            out.push(char::REPLACEMENT_CHARACTER);
-        }
-    }
-}
-
-fn pad(out: &mut String, with: char, count: usize) {
-    out.extend(std::iter::repeat_n(with, count));
-}
-
-/// What cannot fail, being a String, is not asked whether it has.
-pub(super) fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
+/// Appends formatted text, which never fails.
+pub(super) fn write(out: &mut Output, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
@@ -129,9 +117,9 @@ mod tests {
     use super::*;
 
     fn shown(layout: PrintfSpec, negative: bool, value: u64, base: u64, upper: bool) -> String {
-        let mut out = String::new();
+        let mut out = Output::default();
         number(&mut out, layout, negative, value, base, upper);
-        out
+        out.to_string()
     }
 
     #[test]
@@ -206,7 +194,7 @@ mod tests {
     #[test]
     fn strings() {
         let shown = |width, precision, left, text: &[u8]| {
-            let mut out = String::new();
+            let mut out = Output::default();
             let layout = PrintfSpec {
                 width,
                 precision,
@@ -214,7 +202,7 @@ mod tests {
                 ..PrintfSpec::default()
             };
             string(&mut out, layout, text);
-            out
+            out.to_string()
         };
         assert_eq!(shown(6, None, false, b"abc"), "   abc");
         assert_eq!(shown(6, None, true, b"abc"), "abc   ");

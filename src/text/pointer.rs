@@ -5,12 +5,13 @@ use std::net::Ipv6Addr;
 use super::addresses::Addresses;
 use super::eval::CValue;
 use super::number::{self, PrintfSpec, write};
+use super::output::Output;
 use crate::machine::{ByteOrder, Machine};
 
 /// Prints a pointer as its extension says. Data have to be in the record; where
 /// they are not, the address is all there is.
 pub(super) fn pointer(
-    out: &mut String,
+    out: &mut Output,
     extension: &str,
     layout: PrintfSpec,
     value: CValue<'_>,
@@ -65,7 +66,7 @@ pub(super) fn pointer(
     }
 }
 
-fn hex_address(out: &mut String, address: u64, machine: Machine, prefix: &str) {
+fn hex_address(out: &mut Output, address: u64, machine: Machine, prefix: &str) {
     out.push_str(prefix);
     let layout = PrintfSpec {
         zero: true,
@@ -77,7 +78,7 @@ fn hex_address(out: &mut String, address: u64, machine: Machine, prefix: &str) {
 
 /// `name+0x1/0x20 [module]`, or without the offset; the address where there is no
 /// name.
-pub(super) fn symbol(out: &mut String, address: u64, with_offset: bool, addresses: &Addresses) {
+pub(super) fn symbol(out: &mut Output, address: u64, with_offset: bool, addresses: &Addresses) {
     let Some((name, module, offset, size)) = addresses.symbol(address) else {
         return write(out, format_args!("{address:#x}"));
     };
@@ -90,7 +91,7 @@ pub(super) fn symbol(out: &mut String, address: u64, with_offset: bool, addresse
     }
 }
 
-fn ip(out: &mut String, kind: &str, options: &str, data: &[u8], machine: Machine) {
+fn ip(out: &mut Output, kind: &str, options: &str, data: &[u8], machine: Machine) {
     let (version, options) = options.split_at_checked(1).unwrap_or_default();
     match version {
         "4" => match data.first_chunk() {
@@ -106,11 +107,11 @@ fn ip(out: &mut String, kind: &str, options: &str, data: &[u8], machine: Machine
     }
 }
 
-fn short(out: &mut String) {
+fn short(out: &mut Output) {
     out.push_str("<too short>");
 }
 
-fn ipv4(out: &mut String, kind: &str, options: &str, mut data: [u8; 4], machine: Machine) {
+fn ipv4(out: &mut Output, kind: &str, options: &str, mut data: [u8; 4], machine: Machine) {
     // Network order unless it is said otherwise.
     let reversed = match options.chars().next() {
         Some('l') => true,
@@ -129,7 +130,7 @@ fn ipv4(out: &mut String, kind: &str, options: &str, mut data: [u8; 4], machine:
     }
 }
 
-fn ipv6(out: &mut String, kind: &str, options: &str, data: [u8; 16]) {
+fn ipv6(out: &mut Output, kind: &str, options: &str, data: [u8; 16]) {
     let words: Vec<u16> = data
         .chunks_exact(2)
         .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
@@ -145,7 +146,7 @@ fn ipv6(out: &mut String, kind: &str, options: &str, data: [u8; 16]) {
 
 /// As `ip6_compressed_string()` does: the first longest run of more than one zero,
 /// and IPv4 in dots where it is mapped or ISATAP.
-fn compressed(out: &mut String, data: [u8; 16], words: &[u16]) {
+fn compressed(out: &mut Output, data: [u8; 16], words: &[u16]) {
     let is_mapped = Ipv6Addr::from(data).to_ipv4_mapped().is_some();
     let is_isatap = words[4] | 0x0200 == 0x0200 && words[5] == 0x5efe;
     let uses_ipv4 = is_mapped || is_isatap;
@@ -185,7 +186,7 @@ fn compressed(out: &mut String, data: [u8; 16], words: &[u16]) {
 }
 
 /// A `struct sockaddr`, of the family it says it is.
-fn socket_address(out: &mut String, kind: &str, options: &str, data: &[u8], machine: Machine) {
+fn socket_address(out: &mut Output, kind: &str, options: &str, data: &[u8], machine: Machine) {
     const AF_INET: u64 = 2;
     const AF_INET6: u64 = 10;
     let family = machine.unsigned(data.get(..2).unwrap_or_default());
@@ -234,7 +235,7 @@ fn socket_address(out: &mut String, kind: &str, options: &str, data: &[u8], mach
     }
 }
 
-fn mac(out: &mut String, kind: &str, options: &str, data: &[u8]) {
+fn mac(out: &mut Output, kind: &str, options: &str, data: &[u8]) {
     let Some(mut data) = data.first_chunk::<6>().copied() else {
         return short(out);
     };
@@ -252,7 +253,7 @@ fn mac(out: &mut String, kind: &str, options: &str, data: &[u8]) {
     }
 }
 
-fn uuid(out: &mut String, options: &str, data: &[u8]) {
+fn uuid(out: &mut Output, options: &str, data: &[u8]) {
     let Some(data) = data.first_chunk::<16>() else {
         return short(out);
     };
@@ -278,7 +279,7 @@ fn uuid(out: &mut String, options: &str, data: &[u8]) {
 }
 
 /// `%*ph`: at most 64 bytes in hexadecimal, the width saying how many.
-fn hex_string(out: &mut String, options: &str, data: &[u8], width: usize) {
+fn hex_string(out: &mut Output, options: &str, data: &[u8], width: usize) {
     let separator = match options.chars().next() {
         Some('C') => ":",
         Some('D') => "-",
@@ -301,7 +302,7 @@ fn is_set(data: &[u8], bit: usize, machine: Machine) -> bool {
 }
 
 /// `%*pb`: words of 32 bits in hexadecimal, the highest first.
-pub(super) fn bits(out: &mut String, data: &[u8], count: usize, machine: Machine) {
+pub(super) fn bits(out: &mut Output, data: &[u8], count: usize, machine: Machine) {
     let count = count.min(8 * data.len());
     let mut words = count.div_ceil(32);
     let mut width = (count % 32).div_ceil(4);
@@ -322,7 +323,7 @@ pub(super) fn bits(out: &mut String, data: &[u8], count: usize, machine: Machine
 }
 
 /// `%*pbl`: the numbers of the bits that are set, runs as `first-last`.
-fn bit_list(out: &mut String, data: &[u8], count: usize, machine: Machine) {
+fn bit_list(out: &mut Output, data: &[u8], count: usize, machine: Machine) {
     let count = count.min(8 * data.len());
     let mut comma = "";
     let mut bit = 0;
@@ -350,7 +351,7 @@ mod tests {
     const LITTLE: Machine = Machine::new(ByteOrder::Little, true);
 
     fn shown(extension: &str, width: usize, data: &[u8]) -> String {
-        let mut out = String::new();
+        let mut out = Output::default();
         let value = CValue::Bytes {
             data,
             element: 1,
@@ -368,7 +369,7 @@ mod tests {
             LITTLE,
             &Addresses::new(),
         );
-        out
+        out.to_string()
     }
 
     #[test]
@@ -431,7 +432,7 @@ ffffffffc0000040 t end\t[module]
 ";
         let addresses = Addresses::new().with_kallsyms(kallsyms);
         let shown = |extension: &str, address: u64| {
-            let mut out = String::new();
+            let mut out = Output::default();
             let value = CValue::Integer {
                 bits: address,
                 size: 8,
@@ -445,7 +446,7 @@ ffffffffc0000040 t end\t[module]
                 LITTLE,
                 &addresses,
             );
-            out
+            out.to_string()
         };
         assert_eq!(shown("S", 0xffff_ffff_8100_0010), "start+0x10/0x100");
         assert_eq!(shown("s", 0xffff_ffff_8100_0101), "twin");

@@ -2,37 +2,87 @@
 
 use std::fmt::{self, Write};
 
+use super::output::Output;
+use super::version::KernelVersion;
 use crate::format::{Field, FieldKind};
 use crate::machine::until_nul;
-use crate::name::EventName;
-use crate::record::{Record, RecordError, Value};
+use crate::name::{EventName, SyscallSide};
+use crate::record::{Record, RecordError};
+
+/// How `trace` writes the numbers of a system call's arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SyscallStyle {
+    /// `sys_dup2(oldfd: b, newfd: 1)`: hexadecimal, up to Linux 6.17.
+    Bare,
+    /// `sys_dup2(oldfd: 0xb, newfd: 1)`: since Linux 6.18.
+    #[default]
+    Prefixed,
+}
+
+impl SyscallStyle {
+    /// The style of a kernel of this version.
+    pub fn of_version(version: KernelVersion) -> Self {
+        match version < KernelVersion::new(6, 18, 0) {
+            true => Self::Bare,
+            false => Self::Prefixed,
+        }
+    }
+
+    /// The style of the lines of a `trace` file; `None` if none of them tells.
+    pub fn of_trace(trace: &str) -> Option<Self> {
+        trace.lines().find_map(|line| {
+            // A string may hold any text: only what stands before one is looked at.
+            let (_, call) = line.split_once(": sys_")?;
+            let (name, arguments) = call.split('"').next()?.split_once('(')?;
+            // Kernels that write flags by name write other numbers in decimal.
+            if name == "openat" {
+                return None;
+            }
+            arguments.split(", ").find_map(|argument| {
+                let number = argument.split_once(": ")?.1;
+                let number = number.split([')', ' ']).next()?;
+                match number.strip_prefix("0x") {
+                    Some(_) => Some(Self::Prefixed),
+                    // Both styles have digits; what begins with 0 is an octal mode.
+                    None if number.starts_with('0') => None,
+                    None if matches!(number.as_bytes(), [b'0'..=b'9']) => None,
+                    None => {
+                        let is_hex = number.bytes().all(|byte| byte.is_ascii_hexdigit());
+                        is_hex.then_some(Self::Bare)
+                    }
+                }
+            })
+        })
+    }
+}
 
 /// A record of `syscalls:*` as `trace` shows it, which is not what the event's print
 /// fmt says: `sys_dup2(oldfd: 0xb, newfd: 1)`, `sys_dup2 -> 0x1`
 /// (`print_syscall_enter()` and `print_syscall_exit()` in the kernel's
-/// `kernel/trace/trace_syscalls.c`). Up to Linux 6.17 or so, the kernel writes all
-/// arguments in hexadecimal, without `0x`.
+/// `kernel/trace/trace_syscalls.c`).
+///
+/// [`Display`](fmt::Display) replaces what is not UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub struct SyscallText<'a> {
     record: Record<'a>,
-    name: &'a str,
-    is_exit: bool,
+    call: &'a str,
+    side: SyscallSide,
+    style: SyscallStyle,
 }
 
 impl<'a> SyscallText<'a> {
-    /// That of a record of this event; `None` if the event is no system call's.
+    /// The text of a record of this event; `None` if the event is not a system
+    /// call's.
     ///
     /// # Errors
     ///
     /// [`RecordError`] if the record has not all arguments.
     pub fn new(event: &'a EventName, record: Record<'a>) -> Result<Option<Self>, RecordError> {
-        if event.category() != "syscalls" {
+        let Some(side) = record.format().syscall_side(event) else {
             return Ok(None);
-        }
-        let name = event.event();
-        let enter = name.strip_prefix("sys_enter_");
-        let exit = name.strip_prefix("sys_exit_");
-        let Some(name) = enter.or(exit) else {
+        };
+        let Some((_, call)) = SyscallSide::and_call(event) else {
             return Ok(None);
         };
         for field in record.format().fields() {
@@ -40,24 +90,31 @@ impl<'a> SyscallText<'a> {
         }
         Ok(Some(Self {
             record,
-            name,
-            is_exit: exit.is_some(),
+            call,
+            side,
+            style: SyscallStyle::default(),
         }))
     }
 
-    /// The arguments, or what was returned: all fields but the system call's number
-    /// and what arguments point at.
+    /// In this style, which the record does not tell. Default:
+    /// [`SyscallStyle::Prefixed`].
+    #[must_use]
+    pub fn with_style(self, style: SyscallStyle) -> Self {
+        Self { style, ..self }
+    }
+
+    /// The arguments, or what was returned: all fields but the first, the system
+    /// call's number, and what arguments point at.
     fn arguments(&self) -> impl Iterator<Item = (&'a Field, u64)> + use<'a> {
         let record = self.record;
-        let is_argument = |field: &&Field| {
-            !matches!(field.name(), "__syscall_nr" | "nr") && !field.kind().is_dynamic()
-        };
+        let fields = record.format().fields().iter().skip(1);
         let number = move |field| {
             let raw = record.raw(field).unwrap_or_default();
             (field, record.machine().unsigned(raw))
         };
-        let fields = record.format().fields().iter();
-        fields.filter(is_argument).map(number)
+        fields
+            .filter(|field| !field.kind().is_dynamic())
+            .map(number)
     }
 
     /// What the kernel read of the caller's memory, which an argument points at
@@ -83,96 +140,114 @@ impl<'a> SyscallText<'a> {
     }
 
     /// `sys_enter_openat_print()`, of kernels that read the file's name.
-    fn write_openat(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_openat(&self, out: &mut Output) {
         /// `O_TMPFILE` without `O_DIRECTORY`; other on Alpha, PA-RISC and SPARC.
         const TMPFILE: u64 = 0o20_000_000;
         let flags = || flags_of_print_fmt(self.record.format().print_fmt());
         let bits_of = |name: &str| flags().find(|flag| flag.1 == name).map_or(0, |flag| flag.0);
         for (index, (argument, value)) in self.arguments().enumerate() {
-            out.write_str(if index > 0 { ", " } else { "" })?;
+            out.push_str(if index > 0 { ", " } else { "" });
             let name = argument.name();
             match name {
                 "flags" => {
                     let tmpfile = TMPFILE | bits_of("O_DIRECTORY");
-                    write!(out, "{name}: ")?;
+                    let _ = write!(out, "{name}: ");
                     match (value as u32, value & 3) {
-                        (0, _) => out.write_str("O_RDONLY")?,
-                        (_, 0) => out.write_str("O_RDONLY|")?,
+                        (0, _) => out.push_str("O_RDONLY"),
+                        (_, 0) => out.push_str("O_RDONLY|"),
                         _ => {}
                     }
                     let all = [(tmpfile, "O_TMPFILE")].into_iter().chain(flags());
-                    write_flags(out, u64::from(value as u32), all)?;
+                    out.flags(u64::from(value as u32), "|", all);
                     // The mode matters only where a file is made.
                     if value & (bits_of("O_CREAT") | tmpfile) == 0 {
                         break;
                     }
                 }
-                "mode" => write!(out, "{name}: 0{:03o}", value as u32)?,
+                "mode" => {
+                    let _ = write!(out, "{name}: 0{:03o}", value as u32);
+                }
                 _ => {
-                    write!(out, "{name}: {value}")?;
+                    let _ = write!(out, "{name}: {value}");
                     if let Some((_, text)) = self.pointee(argument) {
-                        write!(out, " \"{}\"", Value::Text(until_nul(text)))?;
+                        write_quoted(text, out);
                     }
                 }
             }
         }
-        Ok(())
     }
 
-    fn write_arguments(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_arguments(&self, out: &mut Output) {
         for (index, (argument, value)) in self.arguments().enumerate() {
-            out.write_str(if index > 0 { ", " } else { "" })?;
+            out.push_str(if index > 0 { ", " } else { "" });
             let name = argument.name();
-            match value {
-                0..10 => write!(out, "{name}: {value}")?,
-                _ => write!(out, "{name}: {value:#x}")?,
-            }
+            let _ = match (self.style, value) {
+                (SyscallStyle::Bare, value) => write!(out, "{name}: {value:x}"),
+                (SyscallStyle::Prefixed, 0..10) => write!(out, "{name}: {value}"),
+                (SyscallStyle::Prefixed, value) => write!(out, "{name}: {value:#x}"),
+            };
             let Some((field, bytes)) = self.pointee(argument) else {
                 continue;
             };
             if !self.is_buffer(field) {
-                write!(out, " \"{}\"", Value::Text(until_nul(bytes)))?;
+                write_quoted(bytes, out);
                 continue;
             }
             // The next argument is the buffer's size, of which the kernel reads
             // only the start.
             let size = self.arguments().nth(index + 1).map_or(0, |(_, size)| size);
             let is_cut = (bytes.len() as i64) < i64::from(size as i32);
-            out.write_str(" (")?;
-            for (index, byte) in bytes.iter().enumerate() {
-                out.write_str(if index > 0 { ":" } else { "" })?;
-                write!(out, "{byte:02x}")?;
-            }
-            out.write_str(if is_cut { ", ...)" } else { ")" })?;
-            let is_printable = |byte: &u8| matches!(byte, b' '..=b'~');
-            if bytes.iter().any(is_printable) {
-                out.write_str(" \"")?;
-                for byte in bytes {
-                    let shown = if is_printable(byte) { *byte } else { b'.' };
-                    out.write_char(char::from(shown))?;
-                }
-                out.write_str(if is_cut { "\"..." } else { "\"" })?;
-            }
+            write_buffer(bytes, is_cut, out);
         }
-        Ok(())
+    }
+
+    pub(super) fn write(&self, out: &mut Output) {
+        let _ = write!(out, "sys_{}", self.call);
+        if self.side == SyscallSide::Exit {
+            let returned = self.arguments().next().map_or(0, |(_, value)| value);
+            let _ = write!(out, " -> {returned:#x}");
+            return;
+        }
+        out.push('(');
+        let fields = self.record.format().fields();
+        let reads_names = fields.iter().any(|field| field.name() == "__filename_val");
+        match self.call {
+            "openat" if reads_names => self.write_openat(out),
+            _ => self.write_arguments(out),
+        }
+        out.push(')');
+    }
+}
+
+fn write_quoted(text: &[u8], out: &mut Output) {
+    out.push_str(" \"");
+    out.push_bytes(until_nul(text));
+    out.push('"');
+}
+
+fn write_buffer(bytes: &[u8], is_cut: bool, out: &mut Output) {
+    out.push_str(" (");
+    for (index, byte) in bytes.iter().enumerate() {
+        out.push_str(if index > 0 { ":" } else { "" });
+        let _ = write!(out, "{byte:02x}");
+    }
+    out.push_str(if is_cut { ", ...)" } else { ")" });
+    let is_printable = |byte: &u8| matches!(byte, b' '..=b'~');
+    if bytes.iter().any(is_printable) {
+        out.push_str(" \"");
+        for byte in bytes {
+            let shown = if is_printable(byte) { *byte } else { b'.' };
+            out.push(char::from(shown));
+        }
+        out.push_str(if is_cut { "\"..." } else { "\"" });
     }
 }
 
 impl fmt::Display for SyscallText<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "sys_{}", self.name)?;
-        if self.is_exit {
-            let returned = self.arguments().next().map_or(0, |(_, value)| value);
-            return write!(out, " -> {returned:#x}");
-        }
-        out.write_str("(")?;
-        let fields = self.record.format().fields();
-        let reads_names = fields.iter().any(|field| field.name() == "__filename_val");
-        match self.name {
-            "openat" if reads_names => self.write_openat(out)?,
-            _ => self.write_arguments(out)?,
-        }
-        out.write_str(")")
+        let mut text = Output::default();
+        self.write(&mut text);
+        out.write_str(&String::from_utf8_lossy(&text.into_bytes()))
     }
 }
 
@@ -183,26 +258,6 @@ fn flags_of_print_fmt(print_fmt: &str) -> impl Iterator<Item = (u64, &str)> + Cl
         let (name, _) = rest.split_once('"')?;
         Some((u64::from_str_radix(bits, 16).ok()?, name))
     })
-}
-
-/// `trace_print_flags_seq()`: names by their bits, what has none as a number.
-fn write_flags<'a>(
-    out: &mut fmt::Formatter<'_>,
-    mut bits: u64,
-    flags: impl Iterator<Item = (u64, &'a str)>,
-) -> fmt::Result {
-    let mut separator = "";
-    for (flag, name) in flags {
-        if bits != 0 && bits & flag == flag {
-            write!(out, "{separator}{name}")?;
-            separator = "|";
-            bits &= !flag;
-        }
-    }
-    match bits {
-        0 => Ok(()),
-        _ => write!(out, "{separator}{bits:#x}"),
-    }
 }
 
 #[cfg(test)]
@@ -315,5 +370,54 @@ mod tests {
         let event: EventName = "raw_syscalls:sys_exit".parse().expect("a name");
         let other = SyscallText::new(&event, Record::new(&exit, &bytes, MACHINE));
         assert!(matches!(other, Ok(None)));
+    }
+
+    #[test]
+    fn styles() {
+        let number = "\tfield:int nr;\toffset:8;\tsize:4;\tsigned:1;\n";
+        let arguments = "\tfield:aio_context_t ctx_id;\toffset:16;\tsize:8;\tsigned:0;\n\
+            \tfield:long nr;\toffset:24;\tsize:8;\tsigned:0;\n";
+        let format = format("", &[number, arguments].concat(), "\"\"");
+        let mut bytes = vec![0; 32];
+        bytes[16] = 0xab;
+        bytes[24] = 9;
+        let event: EventName = "syscalls:sys_enter_io_submit".parse().expect("a name");
+        let text = SyscallText::new(&event, Record::new(&format, &bytes, MACHINE));
+        let text = text.expect("whole").expect("a system call");
+        // The second `nr` is an argument.
+        assert_eq!(text.to_string(), "sys_io_submit(ctx_id: 0xab, nr: 9)");
+        let bare = text.with_style(SyscallStyle::Bare);
+        assert_eq!(bare.to_string(), "sys_io_submit(ctx_id: ab, nr: 9)");
+
+        let of_version =
+            |major, minor, patch| SyscallStyle::of_version(KernelVersion::new(major, minor, patch));
+        assert_eq!(of_version(6, 17, 13), SyscallStyle::Bare);
+        assert_eq!(of_version(6, 18, 0), SyscallStyle::Prefixed);
+
+        let of_trace = |text: &str| {
+            let line = "             cat-1       [000] .....     1.000000: ";
+            let lines = ["# tracer: nop", "sys_read(fd: 3)", text];
+            SyscallStyle::of_trace(&lines.map(|text| format!("{line}{text}\n")).concat())
+        };
+        for (text, style) in [
+            ("sys_dup2(oldfd: 5, newfd: 1)", None),
+            ("sys_dup2(oldfd: b, newfd: 1)", Some(SyscallStyle::Bare)),
+            ("sys_dup2(oldfd: 1f, newfd: 1)", Some(SyscallStyle::Bare)),
+            ("sys_dup2(oldfd: 10, newfd: 1)", Some(SyscallStyle::Bare)),
+            (
+                "sys_dup2(oldfd: 0x1f, newfd: 1)",
+                Some(SyscallStyle::Prefixed),
+            ),
+            (
+                "sys_unlink(pathname: 0x10 \"b: ff\")",
+                Some(SyscallStyle::Prefixed),
+            ),
+            // Numbers in decimal, an octal mode.
+            ("sys_openat(dfd: 18, filename: 99 \"x\", mode: 0644)", None),
+            ("sys_exit -> 0x0", None),
+            ("other: f(x: ff)", None),
+        ] {
+            assert_eq!(of_trace(text), style, "{text}");
+        }
     }
 }

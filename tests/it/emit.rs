@@ -56,7 +56,7 @@ fn compile(program: &str, arguments: &[&str], file: &Path) {
     );
 }
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     Command::new(program)
         .arg("--version")
         .output()
@@ -81,7 +81,7 @@ fn targets(kernel: &str) -> &'static [&'static str] {
     }
 }
 
-fn check_c(root: &Path, dir: &Path) {
+pub(crate) fn check_c(root: &Path, dir: &Path) {
     let kernel = Kernel::at(root).expect("a kernel");
     let empty = CHeader::new(COptions::default().assertions(true));
     let (files, added) = batches(&kernel, &empty, CHeader::add);
@@ -109,7 +109,7 @@ fn check_c(root: &Path, dir: &Path) {
     }
 }
 
-fn check_rust(root: &Path, dir: &Path) {
+pub(crate) fn check_rust(root: &Path, dir: &Path) {
     let kernel = Kernel::at(root).expect("a kernel");
     let (files, added) = batches(&kernel, &RustModule::new(), RustModule::add);
     let name = support::name(root);

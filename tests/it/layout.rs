@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::support;
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::{Evidence, Kernel, layout::DifferenceKind};
+use tracepoints::layout::{DifferenceKind, Layout, Slot};
+use tracepoints::{Evidence, Kernel};
 
 /// Declarators of every shape, as members of one context.
 #[test]
@@ -191,4 +192,48 @@ fn records_of_whole_kernels_differ_for_system_calls_alone() {
             "{found:#?}"
         );
     }
+}
+
+/// What a layout is serialized as is read back as its equal: of every context and record,
+/// bitfields, unions and nested structs included.
+#[test]
+fn layouts_are_read_back() {
+    for root in support::fixtures() {
+        let kernel = Kernel::at(&root).expect("a kernel");
+        for name in kernel.events().expect("events") {
+            let tracepoint = kernel.tracepoint(&name).expect("an event");
+            let context = tracepoint.context().expect("a context");
+            for layout in [
+                context.layout().expect("a layout"),
+                tracepoint.format().layout(),
+            ] {
+                let json = serde_json::to_string(&layout).expect("JSON");
+                let read: Layout = serde_json::from_str(&json)
+                    .unwrap_or_else(|error| panic!("{name}: {error}: {json}"));
+                assert_eq!(read, layout, "{name}");
+                assert!(layout.differences(&read).is_empty(), "{name}");
+                assert_eq!(serde_json::to_string(&read).expect("JSON"), json);
+            }
+        }
+    }
+    let slot = |text: &str| serde_json::from_str::<Slot>(text);
+    let good = r#"{"name":"a","c_type":"int","offset":1,"size":2,"align":4,"bits":[9,20]}"#;
+    let read = slot(good).expect("a bitfield");
+    assert_eq!(
+        (read.offset(), read.size(), read.bits()),
+        (1, 2, Some(9..20))
+    );
+    assert_eq!(serde_json::to_string(&read).expect("JSON"), good);
+    for (from, to) in [
+        ("[9,20]", "[20,9]"),
+        ("[9,20]", "[0,18446744073709551615]"),
+        ("\"offset\":1", "\"offset\":4"),
+        ("\"align\":4", "\"align\":3"),
+        ("\"align\":4", "\"align\":0"),
+    ] {
+        let bad = good.replace(from, to);
+        assert!(slot(&bad).is_err(), "{bad}");
+    }
+    let odd = r#"{"name":"a","c_type":"int[]","offset":0,"size":6,"align":4}"#;
+    assert!(slot(odd).is_err());
 }

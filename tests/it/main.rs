@@ -8,12 +8,16 @@ mod concurrent_change;
 mod dependencies;
 mod emit;
 mod failures;
+mod format_files;
 mod generated_kernels;
 mod ground_truth;
 mod layout;
 mod many_at_once;
+mod names;
+mod newer_btf;
 mod other_architectures;
 mod print_fmts;
+mod printed_by_code;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod probe;
 mod raw_tracepoints;

@@ -54,11 +54,13 @@ fn of_every_whole_kernel() {
     }
 }
 
-/// A field line, as a kernel may write one.
-fn field() -> impl Strategy<Value = String> {
+/// A field line, as a kernel may write one, its name behind a prefix.
+fn field(prefix: &'static str) -> impl Strategy<Value = String> {
     let c_type = prop_oneof![
         "(const )?(unsigned )?(int|long|char|u64|pid_t)( \\*){0,3}",
         "__(data|rel)_loc (char|u32|unsigned long)\\[\\]",
+        "__data_loc char\\[\\]\\[[1-9]\\]",
+        "(char|unsigned char|u16) ?\\[[0-9]{1,2}\\]",
         "struct [a-z_]{1,8}( \\*)?",
         "void __seg_gs \\*",
     ];
@@ -77,8 +79,8 @@ fn field() -> impl Strategy<Value = String> {
         any::<u32>(),
         signed,
     )
-        .prop_map(|(c_type, name, bracket, offset, size, signed)| {
-            format!("\tfield:{c_type} {name}{bracket};\toffset:{offset};\tsize:{size};{signed}\n")
+        .prop_map(move |(c_type, name, bracket, offset, size, signed)| {
+            format!("\tfield:{c_type} {prefix}{name}{bracket};\toffset:{offset};\tsize:{size};{signed}\n")
         })
 }
 
@@ -86,16 +88,29 @@ prop_compose! {
     fn format_file()(
         name in "[a-z_][a-z0-9_-]{0,12}",
         id in any::<u32>(),
-        common in prop::collection::vec(field(), 0..5),
-        own in prop::collection::vec(field(), 0..8),
+        common in prop::collection::vec(field("common_"), 0..5),
+        own in prop::collection::vec(field(""), 0..8),
         print_fmt in "\"[ -~\n]{0,60}\"[ -~\n]{0,60}",
+        ending in 0..4,
     ) -> String {
-        format!(
-            "name: {name}\nID: {id}\nformat:\n{}\n{}\nprint fmt: {print_fmt}\n",
-            common.concat(),
-            own.concat()
-        )
+        let (common_text, own_text) = (common.concat(), own.concat());
+        let head = format!("name: {name}\nID: {id}\nformat:\n{common_text}\n");
+        match ending {
+            // Linux before 3.11, and remote events.
+            0 if own.is_empty() && !common.is_empty() => head,
+            1 if own.is_empty() && !common.is_empty() => format!("{head}print fmt: {print_fmt}\n"),
+            _ => format!("{head}{own_text}\nprint fmt: {print_fmt}\n"),
+        }
     }
+}
+
+/// A file whose tabs a terminal made spaces.
+fn pasted(text: &str, width: usize) -> String {
+    let (head, print_fmt) = match text.find("\nprint fmt: ") {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    head.replace('\t', &" ".repeat(width)) + print_fmt
 }
 
 proptest! {
@@ -103,6 +118,19 @@ proptest! {
     fn of_any_file_a_kernel_may_write(text in format_file()) {
         let format = Format::parse(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(format.to_string(), text);
+    }
+
+    /// Pasted, the same file is read, and what was put right is said.
+    #[test]
+    fn of_any_file_that_was_pasted(text in format_file(), width in 1usize..9) {
+        let format = Format::parse(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        // White space at the end of a print fmt is not pasted.
+        prop_assume!(format.print_fmt() == format.print_fmt().trim());
+        let pasted = pasted(&text, width);
+        let read = Format::parse_tolerant(&pasted);
+        let read = read.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(read.to_string(), &*text);
+        prop_assert_eq!(read.repairs().is_empty(), pasted == text);
     }
 
     /// What is accepted is written back, whatever it was.

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracepoints::record::ring::{Lost, PageLayout};
 use tracepoints::{
     ByteOrder, EventPattern, Kernel,
-    text::{FlagColumns, TaskNames},
+    text::{FlagColumns, TaskNames, TraceClock, TraceStyle},
 };
 
 use super::instance::{Instance, about};
@@ -51,7 +51,15 @@ pub(crate) fn trace(
     }
     let instance = Instance::make(kernel.tracefs())?;
     let legend = instance.read("trace")?;
-    let columns = FlagColumns::of_legend(&legend).unwrap_or(kernel.flag_columns()?);
+    let mut style = match FlagColumns::of_legend(&legend) {
+        Some(columns) => TraceStyle::new(columns),
+        None => kernel.trace_style()?,
+    };
+    if let Some(version) = kernel.version()? {
+        style = style.with_version(version);
+    }
+    let clock = TraceClock::of_file(&instance.read("trace_clock")?);
+    let style = style.with_clock(clock.unwrap_or_default());
     let layout = PageLayout::parse(&instance.read("events/header_page")?);
     let layout = layout.map_err(|error| Failure::Other(with_causes(&error)))?;
     let mut buffers = instance.buffers(layout)?;
@@ -70,7 +78,7 @@ pub(crate) fn trace(
 
     let is_json = json;
     let json = JsonRows::where_wanted(is_json, &Identity::live())?;
-    let mut printer = Printer::new(&kernel, &events, columns, json, out);
+    let mut printer = Printer::new(&kernel, &events, style, json, out);
     printer.addresses = kernel.addresses()?;
     let mut queue = Queue::default();
     let mut failed = false;
@@ -97,7 +105,7 @@ pub(crate) fn trace(
         if !ready.is_empty() {
             printer.names = saved_names(kernel.tracefs());
             if is_json {
-                printer.processes = super::saved_processes(&kernel);
+                printer.groups = super::saved_groups(&kernel);
             }
         }
         for event in ready {
@@ -123,7 +131,7 @@ pub(crate) fn trace(
 
 fn saved_names(tracefs: &Path) -> TaskNames {
     let text = fs::read(tracefs.join("saved_cmdlines")).unwrap_or_default();
-    TaskNames::parse(&String::from_utf8_lossy(&text))
+    TaskNames::parse(text)
 }
 
 /// An event that waits for those of other CPUs before it.

@@ -7,7 +7,6 @@ pub(crate) mod instance;
 mod live;
 mod print;
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use print::Printer;
 use tracepoints::record::ring::{Entries, Entry, Lost, PageLayout, Pages};
-use tracepoints::text::TaskNames;
+use tracepoints::text::{TaskNames, TraceClock};
 use tracepoints::{ByteOrder, EventPattern, Kernel};
 
 use crate::kernel::KernelChoice;
@@ -144,18 +143,23 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         .map(|name| PageFile::read(name, arguments.cpu))
         .collect::<Result<_, _>>()?;
     let layout = match beside(&files, "header_page") {
-        Some(text) => PageLayout::parse(&text)
+        Some(text) => PageLayout::parse(&String::from_utf8_lossy(&text))
             .map_err(|error| Failure::Other(format!("header_page beside the pages: {error}")))?,
         None => kernel.page_layout()?,
     };
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
+    let mut style = kernel.trace_style()?;
+    if let Some(clock) = beside(&files, "trace_clock") {
+        let clock = TraceClock::of_file(&String::from_utf8_lossy(&clock));
+        style = style.with_clock(clock.unwrap_or_default());
+    }
     let json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
-    let mut printer = Printer::new(kernel, &events, kernel.flag_columns()?, json, out);
+    let mut printer = Printer::new(kernel, &events, style, json, out);
     printer.names = saved_names(kernel, &files);
-    printer.processes = match beside(&files, "saved_tgids") {
-        Some(text) => processes(&text),
-        None => saved_processes(kernel),
+    printer.groups = match beside(&files, "saved_tgids") {
+        Some(text) => TaskNames::default().with_groups(text),
+        None => saved_groups(kernel),
     };
     printer.addresses = kernel.addresses()?;
     if let Some(path) = &arguments.kallsyms {
@@ -207,7 +211,13 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
 /// The names saved beside the pages, or in the kernel's tracefs.
 fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
     match beside(files, "saved_cmdlines") {
-        Some(text) => TaskNames::parse(&text),
+        Some(text) => {
+            let names = TaskNames::parse(text);
+            match beside(files, "saved_tgids") {
+                Some(groups) => names.with_groups(groups),
+                None => names,
+            }
+        }
         None => kernel.task_names().unwrap_or_else(|error| {
             say!("names of processes are not known: {}", with_causes(&error));
             TaskNames::default()
@@ -216,27 +226,17 @@ fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
 }
 
 /// Which process each thread is of, from the kernel's tracefs.
-fn saved_processes(kernel: &Kernel) -> HashMap<i32, u32> {
-    let text = fs::read(kernel.tracefs().join("saved_tgids")).unwrap_or_default();
-    processes(&String::from_utf8_lossy(&text))
-}
-
-/// Reads the text of `saved_tgids`: a thread and its process on each line.
-fn processes(saved_tgids: &str) -> HashMap<i32, u32> {
-    let entry = |line: &str| {
-        let (tid, pid) = line.split_once(' ')?;
-        Some((tid.parse().ok()?, pid.trim().parse().ok()?))
-    };
-    saved_tgids.lines().filter_map(entry).collect()
+fn saved_groups(kernel: &Kernel) -> TaskNames {
+    let text = fs::read(kernel.tracefs().join("saved_tgids"));
+    TaskNames::default().with_groups(text.unwrap_or_default())
 }
 
 /// A file that was saved with the pages.
-fn beside(files: &[PageFile], name: &str) -> Option<String> {
+fn beside(files: &[PageFile], name: &str) -> Option<Vec<u8>> {
     let files = files.iter().filter(|file| file.name != "-");
     let paths = files.map(|file| Path::new(&file.name).with_file_name(name));
     let mut paths = paths.filter(|path| path.is_file());
-    let bytes = paths.find_map(|path| fs::read(path).ok())?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    paths.find_map(|path| fs::read(path).ok())
 }
 
 /// One file's entries, one ahead.

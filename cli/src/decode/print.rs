@@ -6,10 +6,10 @@ use std::io::Write;
 
 use tracepoints::record::ring::Lost;
 use tracepoints::{
-    EventName, EventPattern, Kernel, Record, Renderer,
+    EventPattern, Kernel, Record, Renderer,
     kernel::EventsById,
     record::RecordError,
-    text::{Addresses, FlagColumns, TaskNames, TraceContext},
+    text::{Addresses, TaskNames, TraceContext, TraceStyle},
 };
 
 use crate::output::{Failure, JsonRows, Screen, say, with_causes};
@@ -18,7 +18,7 @@ use crate::row::{AddressFields, EventRow, FieldMap, LossesRow, LostRow};
 pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
     events: &'a EventsById,
-    columns: FlagColumns,
+    style: TraceStyle,
     pub(crate) names: TaskNames,
     pub(crate) addresses: Addresses,
     /// By event id; `None` of an event whose print fmt is not understood.
@@ -28,14 +28,14 @@ pub(crate) struct Printer<'a> {
     json: Option<JsonRows>,
     address_fields: AddressFields,
     /// Which process a thread is of, where the kernel saved it.
-    pub(crate) processes: HashMap<i32, u32>,
+    pub(crate) groups: TaskNames,
     /// How many events were lost, as far as the kernel says it.
     lost: u64,
     is_any_lost: bool,
     out: &'a mut dyn Write,
     screen: Screen,
     text: String,
-    line: String,
+    line: Vec<u8>,
     /// How many records could not be printed, by why.
     failures: BTreeMap<String, usize>,
 }
@@ -44,27 +44,27 @@ impl<'a> Printer<'a> {
     pub(crate) fn new(
         kernel: &'a Kernel,
         events: &'a EventsById,
-        columns: FlagColumns,
+        style: TraceStyle,
         json: Option<JsonRows>,
         out: &'a mut dyn Write,
     ) -> Self {
         Self {
             kernel,
             events,
-            columns,
+            style,
             names: TaskNames::default(),
             addresses: Addresses::new(),
             renderers: HashMap::new(),
             only: Vec::new(),
             json,
             address_fields: AddressFields::default(),
-            processes: HashMap::new(),
+            groups: TaskNames::default(),
             lost: 0,
             is_any_lost: false,
             out,
             screen: Screen::of_stdout(),
             text: String::new(),
-            line: String::new(),
+            line: Vec::new(),
             failures: BTreeMap::new(),
         }
     }
@@ -81,7 +81,6 @@ impl<'a> Printer<'a> {
         if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
             return Ok(());
         }
-        self.text.clear();
         let id = record.format().id();
         if !self.renderers.contains_key(&id) {
             let renderer = self
@@ -92,10 +91,30 @@ impl<'a> Printer<'a> {
             }
             self.renderers.insert(id, renderer.ok());
         }
-        let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.columns);
         let renderer = self.renderers.get(&id).and_then(Option::as_ref);
-        let text = text(&mut self.text, event, record, renderer, &self.addresses);
-        let context = match text.and(context) {
+        let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.style);
+        let line = context.and_then(|context| {
+            self.text.clear();
+            self.line.clear();
+            match (self.json.is_some(), renderer) {
+                (true, Some(renderer)) => {
+                    renderer.check(&record)?;
+                    renderer.render_in(&record, &context, &self.addresses, &mut self.text);
+                }
+                (false, Some(renderer)) => {
+                    renderer.write_line(&record, &context, &self.addresses, &mut self.line)?;
+                }
+                (json, None) => {
+                    write_fields(&mut self.text, record)?;
+                    if !json {
+                        let line = format!("{context}{}: {}\n", event.event(), self.text);
+                        self.line.extend(line.into_bytes());
+                    }
+                }
+            }
+            Ok(context)
+        });
+        let context = match line {
             Ok(context) => context,
             Err(error) => {
                 self.failed(format!("{event}: {error}"));
@@ -103,16 +122,11 @@ impl<'a> Printer<'a> {
             }
         };
         let Some(json) = &mut self.json else {
-            let text = &self.text;
-            self.line.clear();
-            let _ = match has_own_form(event) {
-                true => write!(self.line, "{context}{text}"),
-                false => write!(self.line, "{context}{}: {text}", event.event()),
-            };
-            writeln!(self.out, "{}", self.screen.show(&self.line))?;
+            self.out.write_all(&self.screen.show_bytes(&self.line))?;
             return Ok(());
         };
         let tid = context.pid();
+        let command = context.command();
         let is_known = |comm: &&str| !matches!(*comm, "<...>" | "<XXX>");
         let values = record.fields();
         let row = EventRow {
@@ -120,10 +134,15 @@ impl<'a> Printer<'a> {
             cpu,
             pid: match tid {
                 0 => Some(0),
-                tid => self.processes.get(&tid).copied(),
+                tid => {
+                    let group = self.groups.group_of(tid);
+                    group
+                        .and_then(|pid| u32::try_from(pid).ok())
+                        .filter(|pid| *pid > 0)
+                }
             },
             tid: tid as u32,
-            comm: Some(context.command()).filter(is_known),
+            comm: Some(&*command).filter(is_known),
             event,
             fields: FieldMap {
                 values: values
@@ -181,36 +200,8 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// Whether `trace` shows the event without its name.
-fn has_own_form(event: &EventName) -> bool {
-    event.category() == "syscalls" || event.as_str() == "ftrace:print"
-}
-
-/// What `trace` has behind the event's name.
-fn text(
-    out: &mut String,
-    event: &EventName,
-    record: Record<'_>,
-    renderer: Option<&Renderer>,
-    addresses: &Addresses,
-) -> Result<(), RecordError> {
-    let field = |name| record.format().field(name);
-    if let ("ftrace:print", Some(ip), Some(buf)) = (event.as_str(), field("ip"), field("buf")) {
-        // The kernel has a symbol for the address; the text ends its line itself.
-        let address = record.machine().unsigned(record.data(ip)?);
-        let text = record.value(buf)?.to_string();
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let _ = write!(out, "{address:#x}: {text}");
-        return Ok(());
-    }
-    if let Some(renderer) = renderer {
-        // A record that is cut is told as such, and not printed as if it were one.
-        for field in record.format().fields() {
-            record.data(field)?;
-        }
-        renderer.render(&record, addresses, out);
-        return Ok(());
-    }
+/// What is known of a record whose print fmt is not understood.
+fn write_fields(out: &mut String, record: Record<'_>) -> Result<(), RecordError> {
     for (index, (field, value)) in record.fields().enumerate() {
         let space = if index > 0 { " " } else { "" };
         let _ = write!(out, "{space}{}={}", field.name(), value?);

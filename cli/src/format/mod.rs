@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
-use tracepoints::format::Field;
 use tracepoints::format::print::FieldPrint;
+use tracepoints::format::{Field, Repair};
 use tracepoints::{
     Context, Error, EventName, EventPattern, Kernel, Tracepoint, context::RawTracepoint,
     kernel::Events, layout::Slot,
@@ -81,6 +81,8 @@ struct Description<'a> {
     siblings: Vec<EventName>,
     fields: Vec<FieldRow<'a>>,
     print_fmt: &'a str,
+    #[serde(skip_serializing_if = "<[Repair]>::is_empty")]
+    repairs: &'a [Repair],
 }
 
 /// A field of the record, and where the context has it.
@@ -136,6 +138,7 @@ impl<'a> Description<'a> {
             siblings: tracepoint.siblings()?,
             fields: common.chain(own).collect(),
             print_fmt: format.print_fmt(),
+            repairs: format.repairs(),
             context,
         })
     }

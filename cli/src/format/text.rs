@@ -95,13 +95,9 @@ fn write_fields(description: &Description<'_>, out: &mut dyn Write) -> Result<()
 fn cells(row: &FieldRow<'_>, has_btf: bool) -> [String; 9] {
     let field = row.field;
     let declaration = field.declaration();
-    let c_type = match declaration.text().ends_with(']') {
-        true => format!(
-            "{}[{}]",
-            declaration.type_text(),
-            declaration.array().unwrap_or_default()
-        ),
-        false => declaration.type_text().to_owned(),
+    let c_type = match (declaration.text().ends_with(']'), declaration.array()) {
+        (true, Some(length)) => format!("{}[{length}]", declaration.type_text()),
+        _ => declaration.type_text().to_owned(),
     };
     let slot = row.context_slot.as_ref();
     [
@@ -161,6 +157,9 @@ fn notes(description: &Description<'_>) -> Vec<String> {
         "a program cannot read them through its context, which begins with a pointer of the kernel's."
             .to_owned(),
     ];
+    for repair in description.repairs {
+        notes.push(format!("The format file was put right: {repair}."));
+    }
     let context = &description.context;
     if let Evidence::Format(_) = context.evidence()
         && description.category == "syscalls"

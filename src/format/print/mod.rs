@@ -286,6 +286,13 @@ impl PrintFmt {
     /// [`PrintFmtError`], with the place. A helper only a driver can evaluate is
     /// none: it is an [`Expression::Call`] like others.
     pub fn parse(text: &str) -> Result<Self, PrintFmtError> {
+        // Of remote events and pKVM's, `" ",` is a format string without arguments.
+        if let Some(alone) = text.trim_end().strip_suffix(',')
+            && let Ok(print) = parse::print_fmt(alone)
+            && print.arguments.is_empty()
+        {
+            return Ok(print);
+        }
         parse::print_fmt(text)
     }
 
@@ -482,12 +489,24 @@ mod tests {
     }
 
     #[test]
+    fn a_comma_and_no_argument() {
+        for text in ["\" \",", "\" \", "] {
+            let print = PrintFmt::parse(text).expect("as remote events have it");
+            assert_eq!(
+                (print.to_string(), print.arguments()),
+                ("\" \"".to_owned(), &[][..])
+            );
+        }
+    }
+
+    #[test]
     fn what_is_no_print_fmt() {
         for (text, offset) in [
             ("", 0),
             ("\"a", 0),
             ("\"a\" b", 4),
-            ("\"a\", ", 5),
+            ("\"a\", x, ", 8),
+            ("\"a\",,", 4),
             ("\"a\", f(1", 8),
             ("\"a\", {}*y", 5),
             ("x", 0),

@@ -62,6 +62,37 @@ fn absolute_times() {
     }
 }
 
+/// What kernels say of `overwrite` changed, and pages have any size: it is no matter to
+/// where the data are.
+#[test]
+fn headers_of_newer_kernels() {
+    let newer = HEADER_64
+        .replace("int overwrite", "char overwrite")
+        .replace("size:1;\tsigned:1", "size:1;\tsigned:0");
+    assert_ne!(newer, HEADER_64);
+    assert_eq!(PageLayout::parse(&newer), PageLayout::parse(HEADER_64));
+    // An instance with sub-buffers of 64 KiB.
+    let large = newer.replace("size:112", "size:65520");
+    let large = PageLayout::parse(&large).expect("a layout");
+    assert_eq!(large.page_size(), 65536);
+    let mut page = PageWriter::new(MACHINES[0]);
+    page.header(0, 3).word(4 + 60_000).words(15_000, 9);
+    page.record(2, 4, 10);
+    let mut bytes = page.number(100, 8);
+    bytes.extend(page.number(page.data.len() as u64, 8));
+    bytes.extend(&page.data);
+    bytes.resize(65536, 0);
+    let both = [bytes.clone(), bytes].concat();
+    let read: Vec<_> = large
+        .pages(&both, ByteOrder::Little)
+        .flat_map(|page| page.expect("a page").entries())
+        .map(|entry| entry.expect("an entry"))
+        .map(|entry| (entry.timestamp(), entry.event_id(), entry.bytes().len()))
+        .collect();
+    let once = [(103, Some(9), 60_000), (107, Some(10), 8)];
+    assert_eq!(read, [once, once].concat());
+}
+
 #[test]
 fn lost_events_are_a_fact() {
     for machine in MACHINES {

@@ -9,7 +9,33 @@ pub(crate) struct BtfWriter {
     next_id: u32,
     /// What a module's string offsets begin with.
     first_name: u32,
+    /// The layout section, if there is one.
+    layout: Option<Vec<u8>>,
 }
+
+/// For each kind from 0 on, the bytes behind every type and for each element.
+pub(crate) const LAYOUT: [(u8, u8); 20] = [
+    (0, 0),
+    (4, 0),
+    (0, 0),
+    (12, 0),
+    (0, 12),
+    (0, 12),
+    (0, 8),
+    (0, 0),
+    (0, 0),
+    (0, 0),
+    (0, 0),
+    (0, 0),
+    (0, 0),
+    (0, 8),
+    (4, 0),
+    (0, 12),
+    (0, 0),
+    (4, 0),
+    (0, 0),
+    (0, 12),
+];
 
 /// A struct member: its name, type and offset in bytes.
 pub(crate) type Member<'a> = (&'a str, u32, u32);
@@ -22,6 +48,7 @@ impl BtfWriter {
             strings: vec![0],
             next_id: 1,
             first_name: 0,
+            layout: None,
         }
     }
 
@@ -33,7 +60,25 @@ impl BtfWriter {
             strings: Vec::new(),
             next_id: base.next_id,
             first_name: base.first_name + base.strings.len() as u32,
+            layout: None,
         }
+    }
+
+    /// Adds a layout section: that of the kinds there are, and `more` behind them.
+    pub(crate) fn layout(&mut self, more: &[(u8, u8)]) -> &mut Self {
+        let entries = LAYOUT.iter().chain(more);
+        let bytes = entries.flat_map(|(fixed, each)| [*fixed, *each, 0, 0]);
+        self.layout = Some(bytes.collect());
+        self
+    }
+
+    /// A type of any kind, with what follows it.
+    pub(crate) fn other(&mut self, name: &str, info: u32, size_or_type: u32, tail: &[u32]) -> u32 {
+        let name = self.string(name);
+        self.words(&[name, info, size_or_type]);
+        self.words(tail);
+        self.next_id += 1;
+        self.next_id - 1
     }
 
     pub(crate) fn int(&mut self, name: &str, size: u32, signed: bool) -> u32 {
@@ -91,6 +136,11 @@ impl BtfWriter {
 
     pub(crate) fn typedef(&mut self, name: &str, of: u32) -> u32 {
         self.add(name, 8, 0, of)
+    }
+
+    /// A struct or union that is only declared.
+    pub(crate) fn forward(&mut self, name: &str, is_union: bool) -> u32 {
+        self.add(name, 7 | (u32::from(is_union) << 7), 0, 0)
     }
 
     pub(crate) fn constant(&mut self, of: u32) -> u32 {
@@ -168,8 +218,18 @@ impl BtfWriter {
         });
         header.types.extend([1, 0]);
         let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
-        header.words(&[24, 0, types, types, strings]);
-        [&*header.types, &*self.types, &*self.strings].concat()
+        match &self.layout {
+            None => {
+                header.words(&[24, 0, types, types, strings]);
+                [&*header.types, &*self.types, &*self.strings].concat()
+            }
+            // As libbpf writes it: the layout before the strings.
+            Some(layout) => {
+                let length = layout.len() as u32;
+                header.words(&[32, 0, types, types + length, strings, types, length]);
+                [&*header.types, &*self.types, layout, &*self.strings].concat()
+            }
+        }
     }
 
     fn add(&mut self, name: &str, kind: u32, vlen: usize, size_or_type: u32) -> u32 {

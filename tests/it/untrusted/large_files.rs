@@ -50,6 +50,21 @@ fn files_of_two_gigabytes() {
     too_large(kernel.btf_objects().map(drop));
     too_large(kernel.page_layout().map(drop));
     too_large(kernel.addresses().map(drop));
+    for file in ["saved_cmdlines", "trace_clock"] {
+        sparse(&named.root().join("tracing").join(file), SIZE);
+    }
+    too_large(kernel.task_names().map(drop));
+    too_large(kernel.trace_style().map(drop));
+    fs::remove_file(named.root().join("tracing/saved_cmdlines")).expect("it was there");
+    sparse(&named.root().join("tracing/saved_tgids"), SIZE);
+    too_large(kernel.task_names().map(drop));
+    fs::remove_file(named.root().join("tracing/printk_formats")).expect("it was there");
+    fs::create_dir(named.root().join("proc")).expect("a directory");
+    sparse(&named.root().join("proc/kallsyms"), SIZE);
+    too_large(kernel.addresses().map(drop));
+    let named_anew = named.kernel();
+    sparse(&named.root().join("proc/version"), SIZE);
+    too_large(named_anew.version().map(drop));
     let names = kernel
         .events()
         .expect("small")

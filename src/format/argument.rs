@@ -1,0 +1,131 @@
+//! Arguments of system calls: of the machine word a record has for each, the type
+//! says how much is the argument's.
+
+use super::{Field, FieldKind, Format};
+use crate::name::{EventName, SyscallSide};
+
+/// Size in bytes and sign of an argument that is an integer.
+pub(crate) type ArgumentType = (u32, bool);
+
+/// What a type's name tells.
+enum Known {
+    /// An integer of this size and sign on every machine.
+    Integer(ArgumentType),
+    /// The whole word, or a pointer.
+    Word,
+    /// Nothing: only the kernel's headers do.
+    No,
+}
+
+/// The types of C, and those that the kernel's interface to programs
+/// (`include/uapi/asm-generic/posix_types.h` and others) fixes on every machine.
+fn known(base_type: &str) -> Known {
+    Known::Integer(match base_type {
+        "char" | "s8" | "__s8" | "signed char" => (1, true),
+        "unsigned char" | "u8" | "__u8" | "bool" => (1, false),
+        "short" | "s16" | "__s16" => (2, true),
+        "unsigned short" | "u16" | "__u16" | "umode_t" => (2, false),
+        "int" | "s32" | "__s32" | "pid_t" | "clockid_t" | "timer_t" | "mqd_t" | "key_t"
+        | "key_serial_t" | "rwf_t" => (4, true),
+        "unsigned int" | "unsigned" | "uint" | "u32" | "__u32" | "uid_t" | "gid_t" | "qid_t" => {
+            (4, false)
+        }
+        "long" | "unsigned long" | "size_t" | "ssize_t" | "off_t" | "loff_t" | "u64" | "__u64"
+        | "s64" | "__s64" | "aio_context_t" => return Known::Word,
+        _ => return Known::No,
+    })
+}
+
+/// What the name of a type tells of its size and sign.
+#[cfg(test)]
+pub(crate) fn known_argument_type(name: &str) -> Option<ArgumentType> {
+    match known(name) {
+        Known::Integer(argument) => Some(argument),
+        Known::Word | Known::No => None,
+    }
+}
+
+impl Format {
+    /// Which side of a system call the event of this name and format is.
+    pub(crate) fn syscall_side(&self, name: &EventName) -> Option<SyscallSide> {
+        SyscallSide::of(name, self.fields().first().map(Field::name))
+    }
+
+    /// Whether it is the format of a system call's event, whose category a format
+    /// file does not say.
+    pub(crate) fn has_syscall_shape(&self) -> bool {
+        let first = self.fields().first().map(Field::name);
+        SyscallSide::of_event(self.name(), first).is_some()
+    }
+
+    /// Finds the types of a system call's arguments, `typedefs` being asked for those
+    /// that names alone do not tell: it gets `old_uid_t` or `enum pid_type`.
+    pub(crate) fn find_argument_types(&mut self, typedefs: &dyn Fn(&str) -> Option<ArgumentType>) {
+        if !self.has_syscall_shape() {
+            return;
+        }
+        for field in self.fields.iter_mut().skip(self.common_count + 1) {
+            let declaration = field.declaration();
+            if field.kind() != FieldKind::Scalar || declaration.text().contains(['*', '[']) {
+                continue;
+            }
+            let base_type = declaration.base_type();
+            let argument = match known(&base_type) {
+                Known::Integer(argument) => Some(argument),
+                Known::Word => None,
+                Known::No => typedefs(&base_type),
+            };
+            field.set_argument(argument.filter(|(size, _)| *size < field.size()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_of_less_than_a_word() {
+        let arguments = [
+            "pid_t pid",
+            "const clockid_t which",
+            "umode_t mode",
+            "size_t count",
+            "const char * path",
+            "enum pid_type kind",
+            "old_uid_t uid",
+            "unknown_t x",
+        ];
+        let lines: String = arguments
+            .iter()
+            .enumerate()
+            .map(|(index, argument)| {
+                let offset = 16 + 8 * index;
+                format!("\tfield:{argument};\toffset:{offset};\tsize:8;\tsigned:0;\n")
+            })
+            .collect();
+        let format = |name: &str| {
+            let text = format!(
+                "name: {name}\nID: 1\nformat:\n\
+                \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
+                \tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;\n\
+                {lines}\nprint fmt: \"\"\n"
+            );
+            let mut format = Format::parse(&text).expect("a format");
+            format.find_argument_types(&|name| match name {
+                "enum pid_type" => Some((4, false)),
+                "old_uid_t" => Some((2, false)),
+                _ => None,
+            });
+            let fields = format.fields().iter().skip(1);
+            fields.map(Field::argument).collect::<Vec<_>>()
+        };
+        let (int, half) = (Some((4, true)), Some((2, false)));
+        assert_eq!(
+            format("sys_enter_x"),
+            [int, int, half, None, None, Some((4, false)), half, None]
+        );
+        // Another event has no arguments, whatever room its fields have.
+        assert_eq!(format("x"), [None; 8]);
+    }
+}

@@ -1,0 +1,288 @@
+//! Events of probes made by writing to `kprobe_events`, `uprobe_events` or
+//! `dynamic_events`: the kernel prints where they are, and strings it could not read,
+//! by code (`kernel/trace/trace_{kprobe,uprobe,eprobe,fprobe,probe}.c`).
+
+use std::fmt::Write;
+
+use super::eval::Compiler;
+use super::output::Output;
+use super::scene::Scene;
+use super::{Printer, Step, steps_of};
+use crate::format::print::{Expression, Piece, PrintFmtError, number_value, pieces};
+use crate::format::{Field, Format};
+use crate::machine::until_nul;
+use crate::name::EventName;
+use crate::record::{Record, RecordError};
+
+/// A probe's event: where the probe is, then its arguments.
+#[derive(Clone, Debug)]
+pub(super) struct ProbeEventText {
+    head: Head,
+    parts: Vec<ProbePart>,
+}
+
+/// What stands in parentheses.
+#[derive(Clone, Debug)]
+enum Head {
+    /// Where the probe is: the field.
+    At(Field, Space),
+    /// Where the function returns to, and the function.
+    Return {
+        to: Field,
+        function: Field,
+        space: Space,
+    },
+    /// The event a probe of an event is attached to: `sched.sched_waking`. A format
+    /// file does not say which.
+    Event(Option<String>),
+}
+
+/// Whose addresses are a probe's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Space {
+    Kernel,
+    User,
+    /// As each address tells.
+    Unknown,
+}
+
+#[derive(Clone, Debug)]
+enum ProbePart {
+    Steps(Vec<Step>),
+    /// A string in quotes, whose location in the record is at this offset; without
+    /// quotes `(fault)` where the kernel could not read it.
+    Text(usize),
+}
+
+impl ProbeEventText {
+    /// `None` if the event is not a probe's.
+    pub(super) fn of(
+        name: &EventName,
+        compiler: &Compiler<'_>,
+    ) -> Result<Option<Self>, PrintFmtError> {
+        let Some((head, head_text, skipped)) = head(name, compiler.format) else {
+            return Ok(None);
+        };
+        let print = compiler.format.print()?;
+        let text = print.format().text();
+        let Some(rest) = text.strip_prefix(head_text) else {
+            return Ok(None);
+        };
+        let arguments = print.arguments().get(skipped..).unwrap_or_default();
+        Ok(Some(Self {
+            head,
+            parts: parts(compiler, rest, arguments),
+        }))
+    }
+
+    /// Takes what `dynamic_events` says of the probe: whose addresses it has, or
+    /// which event it is attached to.
+    pub(super) fn find_in(&mut self, dynamic_events: &str, name: &EventName) {
+        let own = format!("{}/{}", name.category(), name.event());
+        // `p:sched/mine schedule`, `r16:grp/ev /bin/true:0x1234`,
+        // `e:eprobes/open syscalls.sys_enter_openat file=…`.
+        let line = dynamic_events.lines().find_map(|line| {
+            let (kind, rest) = line.split_once(':')?;
+            let (event, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            (event == own).then(|| (kind, rest.split(' ').next().unwrap_or_default()))
+        });
+        let Some((kind, place)) = line else { return };
+        match &mut self.head {
+            Head::Event(event) if kind == "e" => *event = Some(place.replacen('/', ".", 1)),
+            Head::At(_, space) | Head::Return { space, .. } => {
+                *space = match place.starts_with('/') {
+                    true => Space::User,
+                    false => Space::Kernel,
+                };
+            }
+            Head::Event(_) => {}
+        }
+    }
+
+    /// How the arguments are printed.
+    pub(super) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.parts.iter().flat_map(|part| match part {
+            ProbePart::Steps(steps) => &steps[..],
+            ProbePart::Text(_) => &[],
+        })
+    }
+
+    pub(super) fn write(
+        &self,
+        record: &Record<'_>,
+        scene: &Scene<'_>,
+        printer: &Printer<'_>,
+        out: &mut Output,
+    ) -> Result<(), RecordError> {
+        out.push('(');
+        let number = |field| Ok(record.machine().unsigned(record.raw(field)?));
+        match &self.head {
+            Head::At(field, space) => {
+                let address = number(field)?;
+                match space.is_kernels(address, record, scene) {
+                    true => scene.symbol_with_offset(address, out),
+                    false => hexadecimal(address, out),
+                }
+            }
+            Head::Return {
+                to,
+                function,
+                space,
+            } => {
+                let (to, function) = (number(to)?, number(function)?);
+                match space.is_kernels(function, record, scene) {
+                    true => {
+                        scene.symbol_with_offset(to, out);
+                        out.push_str(" <- ");
+                        scene.symbol(function, out);
+                    }
+                    false => {
+                        hexadecimal(to, out);
+                        out.push_str(" <- ");
+                        hexadecimal(function, out);
+                    }
+                }
+            }
+            Head::Event(event) => out.push_str(event.as_deref().unwrap_or("<event>")),
+        }
+        out.push(')');
+        for part in &self.parts {
+            match part {
+                ProbePart::Steps(steps) => printer.steps(steps, out),
+                ProbePart::Text(offset) => write_text(record, *offset, out),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hexadecimal(address: u64, out: &mut Output) {
+    let _ = write!(out, "{address:#x}");
+}
+
+impl Space {
+    fn of(name: &EventName) -> Self {
+        match name.category() {
+            "uprobes" => Self::User,
+            "kprobes" | "fprobes" | "tprobes" => Self::Kernel,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn is_kernels(self, address: u64, record: &Record<'_>, scene: &Scene<'_>) -> bool {
+        // Kernels have the upper half of all addresses, but for s390's, which has
+        // addresses of its own for itself.
+        let top = 8 * record.machine().long_size() - 1;
+        match self {
+            Self::Kernel => true,
+            Self::User => false,
+            Self::Unknown => address >> top != 0 || scene.addresses.symbol(address).is_some(),
+        }
+    }
+}
+
+/// What a probe's event prints first, how its print fmt spells it and how many
+/// arguments that takes.
+fn head(name: &EventName, format: &Format) -> Option<(Head, &'static str, usize)> {
+    let space = Space::of(name);
+    let fields = format.fields();
+    let field = |index: usize, name: &str| {
+        let field: &Field = fields.get(index)?;
+        (field.name() == name).then(|| field.clone())
+    };
+    if let Some(at) = field(0, "__probe_ip") {
+        return Some((Head::At(at, space), "(%lx)", 1));
+    }
+    if let (Some(function), Some(to)) = (field(0, "__probe_func"), field(1, "__probe_ret_ip")) {
+        let head = Head::Return {
+            to,
+            function,
+            space,
+        };
+        return Some((head, "(%lx <- %lx)", 2));
+    }
+    // Other categories can have such probes too; `dynamic_events` would tell.
+    (name.category() == "eprobes").then_some((Head::Event(None), "", 0))
+}
+
+/// Divides what follows the head where strings are that may not have been read.
+fn parts(compiler: &Compiler<'_>, text: &str, arguments: &[Expression]) -> Vec<ProbePart> {
+    let mut parts = Vec::new();
+    let mut arguments = arguments.iter();
+    // What is not yet made ready, and its arguments.
+    let (mut pending, mut taken): (Vec<Piece>, Vec<Expression>) = Default::default();
+    let mut pieces = pieces(text).into_iter().peekable();
+    while let Some(piece) = pieces.next() {
+        let Piece::Conversion(conversion) = piece else {
+            pending.push(piece);
+            continue;
+        };
+        let argument = arguments.next();
+        let location = argument.and_then(|argument| location(compiler.format, argument));
+        let is_quoted = matches!(pending.last(), Some(Piece::Text(text)) if text.ends_with('"'))
+            && matches!(pieces.peek(), Some(Piece::Text(text)) if text.starts_with('"'));
+        match location.filter(|_| conversion.specifier == 's' && is_quoted) {
+            Some(offset) => {
+                if let Some(Piece::Text(text)) = pending.last_mut() {
+                    text.pop();
+                }
+                if let Some(Piece::Text(text)) = pieces.peek_mut() {
+                    text.remove(0);
+                }
+                let steps = steps_of(compiler, std::mem::take(&mut pending), &taken);
+                taken.clear();
+                parts.extend([ProbePart::Steps(steps), ProbePart::Text(offset)]);
+            }
+            None => {
+                pending.push(Piece::Conversion(conversion));
+                taken.extend(argument.cloned());
+            }
+        }
+    }
+    parts.push(ProbePart::Steps(steps_of(compiler, pending, &taken)));
+    parts
+}
+
+/// Where the location of a string is: `__get_str(name)`, or `__get_str(names[1])` of
+/// an array of them.
+fn location(format: &Format, argument: &Expression) -> Option<usize> {
+    let Expression::Call(function, arguments) = argument else {
+        return None;
+    };
+    let ("__get_str", [argument]) = (function.as_str(), &arguments[..]) else {
+        return None;
+    };
+    let (name, index) = match argument {
+        Expression::Name(name) => (name, 0),
+        Expression::Index(array, index) => match (&**array, &**index) {
+            (Expression::Name(name), Expression::Number(index)) => (name, number_value(index)?.0),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let field = format.field(name)?;
+    let within = usize::try_from(index).ok()?.checked_mul(4)?;
+    let is_there = within.checked_add(4)? <= field.size() as usize;
+    let has_locations = field.kind().is_dynamic() || field.is_text_array();
+    (has_locations && is_there).then(|| field.offset() as usize + within)
+}
+
+/// `print_type_string()`
+fn write_text(record: &Record<'_>, offset: usize, out: &mut Output) {
+    let bytes = record.bytes();
+    let location = bytes.get(offset..offset + 4);
+    let location = location.map(|bytes| record.machine().unsigned(bytes) as usize);
+    let Some(location) = location else {
+        return out.push_str("<outside of the record>");
+    };
+    let (start, length) = (location & 0xffff, location >> 16);
+    match bytes.get(start..start + length) {
+        _ if length == 0 => out.push_str("(fault)"),
+        None => out.push_str("<outside of the record>"),
+        Some(text) => {
+            out.push('"');
+            out.push_bytes(until_nul(text));
+            out.push('"');
+        }
+    }
+}

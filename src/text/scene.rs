@@ -1,0 +1,59 @@
+//! What is around a record when it is printed.
+
+use std::fmt::Write;
+
+use super::addresses::Addresses;
+use super::line::TraceContext;
+use super::output::Output;
+use super::version::KernelVersion;
+
+/// What a record's text depends on beside its bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) addresses: &'a Addresses,
+    /// Where and when it was written, if its whole line is printed.
+    pub(super) context: Option<&'a TraceContext<'a>>,
+    pub(super) version: Option<KernelVersion>,
+}
+
+/// Functions that stand in for the address a function returns to while a probe waits
+/// for it: the kernel says so of them (`kretprobed()`).
+const TRAMPOLINES: [&str; 3] = [
+    "kretprobe_trampoline",
+    "__kretprobe_trampoline",
+    "arch_rethook_trampoline",
+];
+
+impl Scene<'_> {
+    /// A function's name, or the address: `seq_print_ip_sym()`.
+    pub(super) fn symbol(&self, address: u64, out: &mut Output) {
+        self.write_symbol(address, false, out);
+    }
+
+    /// The same with the offset in the function, its size and its module:
+    /// `schedule+0x8/0x130`.
+    pub(super) fn symbol_with_offset(&self, address: u64, out: &mut Output) {
+        self.write_symbol(address, true, out);
+    }
+
+    fn write_symbol(&self, address: u64, with_offset: bool, out: &mut Output) {
+        let symbol = match address {
+            0 => return out.push('0'),
+            _ => self.addresses.symbol(address),
+        };
+        let _ = match symbol {
+            None => write!(out, "0x{address:08x}"),
+            Some((name, ..)) if TRAMPOLINES.contains(&name) => {
+                write!(out, "[unknown/kretprobe'd]")
+            }
+            Some((name, _, _, _)) if !with_offset => write!(out, "{name}"),
+            Some((name, module, offset, size)) => {
+                let _ = write!(out, "{name}+{offset:#x}/{size:#x}");
+                match module {
+                    Some(module) => write!(out, " {module}"),
+                    None => Ok(()),
+                }
+            }
+        };
+    }
+}

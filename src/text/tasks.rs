@@ -1,0 +1,98 @@
+//! Names and thread groups of processes, which records do not hold.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// What a kernel saved of processes by their pids: the commands' names
+/// (`saved_cmdlines`) and the thread groups (`saved_tgids`). A record has only a pid.
+///
+/// A name is any bytes a process calls itself, up to 15.
+#[derive(Clone, Debug, Default)]
+pub struct TaskNames {
+    by_pid: HashMap<i32, Vec<u8>>,
+    /// `None` where they are not shown.
+    groups: Option<HashMap<i32, i32>>,
+}
+
+impl TaskNames {
+    /// Reads `saved_cmdlines`, a pid and a name on each line. The kernel writes any
+    /// name a process gives itself, newlines included: a line that does not begin
+    /// with a pid is passed over.
+    pub fn parse(saved_cmdlines: impl AsRef<[u8]>) -> Self {
+        Self {
+            by_pid: pairs(saved_cmdlines.as_ref()).collect(),
+            groups: None,
+        }
+    }
+
+    /// Adds what `saved_tgids` says, a pid and the pid of its thread group on each
+    /// line. Lines of `trace` then have the column TGID, as with the kernel's option
+    /// `record-tgid`.
+    #[must_use]
+    pub fn with_groups(mut self, saved_tgids: impl AsRef<[u8]>) -> Self {
+        let groups = pairs(saved_tgids.as_ref()).filter_map(|(pid, group)| {
+            let group = str::from_utf8(&group).ok()?.trim().parse().ok()?;
+            Some((pid, group))
+        });
+        self.groups = Some(groups.collect());
+        self
+    }
+
+    /// The name of a process; as the kernel does, `<idle>` for 0, `<XXX>` for
+    /// what is no pid and `<...>` for one that was not saved. What is not UTF-8 is
+    /// replaced: [`bytes_of`](Self::bytes_of) keeps it.
+    pub fn of(&self, pid: i32) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.bytes_of(pid))
+    }
+
+    /// [`of`](Self::of) as the bytes the process called itself.
+    pub fn bytes_of(&self, pid: i32) -> &[u8] {
+        match pid {
+            0 => b"<idle>",
+            ..0 => b"<XXX>",
+            _ => self.by_pid.get(&pid).map_or(b"<...>", Vec::as_slice),
+        }
+    }
+
+    /// The thread group of a process: `None` if groups are not shown at all, 0 if
+    /// this one is not known.
+    pub fn group_of(&self, pid: i32) -> Option<i32> {
+        let groups = self.groups.as_ref()?;
+        Some(groups.get(&pid).copied().unwrap_or(0))
+    }
+}
+
+fn pairs(text: &[u8]) -> impl Iterator<Item = (i32, Vec<u8>)> + '_ {
+    text.split(|byte| *byte == b'\n').filter_map(|line| {
+        let space = line.iter().position(|byte| *byte == b' ')?;
+        let pid = str::from_utf8(&line[..space]).ok()?.parse().ok()?;
+        Some((pid, line[space + 1..].to_owned()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_groups() {
+        let names = TaskNames::parse(b"7 a b]\n8 \nnonsense\n-9 x\n10 \xff\xfe[1m\n");
+        for (pid, name) in [
+            (7, &b"a b]"[..]),
+            (8, b""),
+            (9, b"<...>"),
+            (0, b"<idle>"),
+            (-9, b"<XXX>"),
+            (10, b"\xff\xfe[1m"),
+        ] {
+            assert_eq!(names.bytes_of(pid), name);
+        }
+        assert_eq!(names.of(10), "\u{fffd}\u{fffd}[1m");
+        assert_eq!(names.group_of(7), None);
+        let names = names.with_groups("7 6\n8 x\n");
+        assert_eq!(
+            [7, 8, 9].map(|pid| names.group_of(pid)),
+            [Some(6), Some(0), Some(0)]
+        );
+    }
+}
