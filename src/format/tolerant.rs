@@ -78,16 +78,21 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     let mut rewritten = Rewritten::default();
     let without_returns = rewritten.without_carriage_returns(text);
     parse::check_controls(&without_returns)?;
-    rewritten.all(&without_returns)?;
-    match parse::format(&rewritten.text) {
-        Ok(format) => Ok(Format {
+    let end = rewritten.all(&without_returns);
+    match (parse::format(&rewritten.text), end) {
+        (Ok(format), Ok(())) => Ok(Format {
             repairs: rewritten.repairs,
             ..format
         }),
-        Err(error) => Err(FormatError {
-            line: rewritten.original(error.line).min(text.split('\n').count()),
-            ..error
-        }),
+        (Ok(_), Err(error)) => Err(error),
+        (Err(error), end) => {
+            let line = rewritten.original(error.line).min(text.split('\n').count());
+            // The first line that is wrong, not the first whose shape is.
+            match end {
+                Err(end) if end.line <= line => Err(end),
+                _ => Err(FormatError { line, ..error }),
+            }
+        }
     }
 }
 
@@ -426,6 +431,7 @@ mod tests {
             ("name: a", "nam: a", 1),
             ("ID: 7", "ID: seven", 2),
             ("ID: 7", "ID: 07", 2),
+            ("ID: 7\nformat:", "ID: x", 2),
             ("format:", "format", 3),
             ("offset:4", "offset:-4", 5),
             ("offset:4;", "offset:4", 5),

@@ -193,7 +193,7 @@ fn wrong_inputs_say_what_is_wrong() {
     assert_eq!(output.status.code(), Some(2));
     assert!(
         stderr(&output)
-            .contains("\"a:b:c\" is no pattern of event names: it has more than two halves")
+            .contains("\"a:b:c\" is not a pattern of event names: it has more than two halves")
     );
 
     let empty = tempfile::tempdir().expect("a directory");
