@@ -550,7 +550,7 @@ print fmt: \"%s %s\", __print_symbolic(REC->flags, { 0x81, \"BAD\" }), __print_f
             "blob == 1",
             "blob[2] == 1",
             "ret[0] == 1",
-            "args[0] == 1",
+            "args[9] == 1",
             "ret == ENOENT",
             "flags == OTHER",
             "flags & OTHER",
