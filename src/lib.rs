@@ -40,6 +40,7 @@
 //! `CONFIG_DEBUG_INFO_BTF`), of modules' events where modules have BTF (5.11).
 //! Since Linux 7.3 the kernel itself says which class an event has. Both byte
 //! orders and both word sizes are read; captured kernels on any system.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod bpf;
@@ -60,7 +61,6 @@ mod live_test;
 mod machine;
 pub mod name;
 #[cfg(all(feature = "probe", target_os = "linux"))]
-#[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
 pub mod probe;
 pub mod record;
 pub mod text;

@@ -8,6 +8,7 @@ vmlinuz=$(realpath -e "$1")
 modules=$(realpath -e "$2")
 shift 2
 cd "$(dirname "$0")/../.."
+. tests/vm/modules.sh
 
 # Seconds for everything from the first instruction on.
 timeout=${VM_TIMEOUT:-600}
@@ -51,25 +52,17 @@ cp -r tests/fixtures/6.18.15-x86_64 "$root$PWD/tests/fixtures/"
 
 # A module and those it needs, in the order they are loaded in.
 add_module() {
-    local name=${1//[-_]/[-_]} file copy
+    local file copy needed
     copy=$root/lib/modules/${1//-/_}.ko
     if [ -e "$copy" ]; then return 0; fi
-    file=$(find "$modules" -name "$name.ko" -o -name "$name.ko.xz" -o -name "$name.ko.zst" \
-        -o -name "$name.ko.gz" | head -n 1)
-    case $file in
-        '') return 0 ;; # Built in.
-        *.xz) xz -dc "$file" ;;
-        *.zst) zstd -dc "$file" ;;
-        *.gz) gzip -dc "$file" ;;
-        *) cat "$file" ;;
-    esac >"$copy"
-    local needed
-    needed=$(tr '\0' '\n' <"$copy" | sed -n 's/^depends=//p' | tr ',' ' ')
-    for needed in $needed; do add_module "$needed"; done
+    file=$(find "$modules" -type f | grep -E "$(module_path "$1")" | head -n 1) || true
+    if [ -z "$file" ]; then return 0; fi # Built in.
+    decompressed "$file" >"$copy"
+    for needed in $(depends <"$copy"); do add_module "$needed"; done
     echo "${1//-/_}" >>"$root/etc/modules"
 }
 touch "$root/etc/modules"
-for module in ata_piix sd_mod crc32c_generic ext4 "$@"; do add_module "$module"; done
+for module in $disk_modules "$@"; do add_module "$module"; done
 
 # Which tests, and how: arguments and environment as here; or something else.
 if [ -n "${VM_COMMAND:-}" ]; then printf '%s\n' "$VM_COMMAND" >"$root/etc/command"; fi
