@@ -104,6 +104,22 @@ pub enum Error {
         /// What is wrong with it.
         source: BtfError,
     },
+    /// `btf-rs` cannot read a BTF object that this crate can.
+    #[cfg(feature = "btf-rs")]
+    #[error("btf-rs cannot read the BTF in {}", shown(.path))]
+    BtfRs {
+        /// The object's file.
+        path: PathBuf,
+        /// What it says.
+        source: btf_rs::Error,
+    },
+    /// No module of this name has BTF.
+    #[cfg(feature = "btf-rs")]
+    #[error("no module {name} with BTF: is it loaded?")]
+    NoModule {
+        /// The name, with control characters escaped.
+        name: String,
+    },
     /// A struct's types cannot be followed.
     #[error("the context of {name} cannot be laid out")]
     Layout {

@@ -223,8 +223,8 @@ impl Section {
     }
 
     /// The checked bytes.
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> &[u8] {
+    #[cfg(any(test, feature = "btf-rs"))]
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 

@@ -148,6 +148,20 @@ impl BtfDir {
         Ok(modules.map(|(name, _)| name).collect())
     }
 
+    /// The module of this name; `None` if there is none with BTF. Unlike
+    /// [`objects`](Self::objects), it says what is wrong with one that cannot be read.
+    #[cfg(feature = "btf-rs")]
+    pub(crate) fn module_named(&self, name: &str) -> Result<Option<Arc<Object>>, Error> {
+        let Some(vmlinux) = self.vmlinux()? else {
+            return Ok(None);
+        };
+        // Nothing but a listed name is made a path of.
+        match self.module_names()?.iter().any(|listed| listed == name) {
+            true => self.read(name, Some(vmlinux)),
+            false => Ok(None),
+        }
+    }
+
     /// Every object that can be read, vmlinux first; none on a kernel without
     /// BTF.
     pub(crate) fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {

@@ -2,6 +2,8 @@
 
 mod answers;
 mod arguments;
+#[cfg(feature = "btf-rs")]
+mod btf_rs;
 mod by_btf;
 mod enumerators;
 mod events_by_id;
@@ -92,6 +94,8 @@ struct Inner {
     /// Made when first needed; `None` inside where it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
+    #[cfg(feature = "btf-rs")]
+    btf_rs: btf_rs::BtfRs,
     answers: KnownAnswers,
     /// A capture's file, read when first needed.
     classes: OnceLock<CapturedClasses>,
@@ -149,6 +153,8 @@ impl Kernel {
             syscall_style: OnceLock::new(),
             #[cfg(all(feature = "probe", target_os = "linux"))]
             memory: OnceLock::new(),
+            #[cfg(feature = "btf-rs")]
+            btf_rs: btf_rs::BtfRs::default(),
             answers: KnownAnswers::default(),
             classes: OnceLock::new(),
             listing: RwLock::new(None),
