@@ -21,7 +21,7 @@ pub(crate) fn select(kernel: &Kernel, patterns: &[EventPattern]) -> Result<Event
         meant.push(
             match is_category && !names.any(|name| pattern.matches(name)) {
                 true => {
-                    say!("{text} is a category: {text}:* is taken");
+                    say!("{text} is a category: matching {text}:*");
                     format!("{text}:*").parse().map_err(Error::Name)?
                 }
                 false => pattern.clone(),
