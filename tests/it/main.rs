@@ -17,6 +17,7 @@ mod layout;
 mod many_at_once;
 mod names;
 mod newer_btf;
+mod old_kernels;
 mod other_architectures;
 mod print_fmts;
 mod printed_by_code;

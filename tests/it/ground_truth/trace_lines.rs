@@ -1,5 +1,5 @@
-//! The lines of `trace` files: what the kernel printed of its records, and what we print of
-//! them.
+//! The lines of `trace` files: what the kernel printed of its records, and what we print
+//! of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use super::{MACHINES, PageWriter, entries, layout};
+use super::{MACHINES, entries, layout, writer};
 use crate::support;
 use proptest::prelude::*;
 use tracepoints::{
@@ -93,7 +93,7 @@ proptest! {
         time in any::<u32>(),
         records in prop::collection::vec((1u32..6, 0u32..1 << 27, any::<u16>(), any::<bool>()), 0..4),
     ) {
-        let mut page = PageWriter::new(machine);
+        let mut page = writer(machine);
         let mut expected = Vec::new();
         let mut now = u64::from(time);
         for (words, delta, id, long) in records {

@@ -1,13 +1,15 @@
-//! What is read of a page: each kind of entry, times, losses, and errors of damaged pages.
+//! What is read of a page: each kind of entry, times, losses, and errors of damaged
+//! pages.
 
-use super::{HEADER_64, MACHINES, PageWriter, entries, layout};
+use super::{HEADER_64, MACHINES, entries, layout, writer};
+use crate::support::page::{PageWriter, number};
 use tracepoints::record::ring::{Lost, PageLayout, PageLayoutError, RingError};
 use tracepoints::{ByteOrder, Machine};
 
 #[test]
 fn every_kind_of_entry() {
     for machine in MACHINES {
-        let mut page = PageWriter::new(machine);
+        let mut page = writer(machine);
         page.record(3, 0, 0x102)
             // The length behind the header counts itself.
             .header(0, 5)
@@ -47,7 +49,7 @@ fn every_kind_of_entry() {
 fn absolute_times() {
     for machine in MACHINES {
         let at = |page_time: u64, written: u64| {
-            let mut page = PageWriter::new(machine);
+            let mut page = writer(machine);
             page.header(31, (written & 0x7ff_ffff) as u32)
                 .word((written >> 27) as u32)
                 .record(1, 2, 1);
@@ -75,13 +77,10 @@ fn headers_of_newer_kernels() {
     let large = newer.replace("size:112", "size:65520");
     let large = PageLayout::parse(&large).expect("a layout");
     assert_eq!(large.page_size(), 65536);
-    let mut page = PageWriter::new(MACHINES[0]);
+    let mut page = PageWriter::new(MACHINES[0], large);
     page.header(0, 3).word(4 + 60_000).words(15_000, 9);
     page.record(2, 4, 10);
-    let mut bytes = page.number(100, 8);
-    bytes.extend(page.number(page.data.len() as u64, 8));
-    bytes.extend(&page.data);
-    bytes.resize(65536, 0);
+    let bytes = page.page(100, 0, &[]);
     let both = [bytes.clone(), bytes].concat();
     let read: Vec<_> = large
         .pages(&both, ByteOrder::Little)
@@ -97,9 +96,9 @@ fn headers_of_newer_kernels() {
 fn lost_events_are_a_fact() {
     for machine in MACHINES {
         let layout = layout(machine.long_size() == 8);
-        let mut page = PageWriter::new(machine);
+        let mut page = writer(machine);
         page.record(2, 0, 1);
-        let count = page.number(70_000, machine.long_size() as usize);
+        let count = number(machine, 70_000, machine.long_size());
         let lost = |bytes: &[u8]| {
             layout
                 .page(bytes, machine.byte_order())
@@ -120,7 +119,7 @@ fn lost_events_are_a_fact() {
         assert_eq!(entries(machine, &bytes).len(), 1);
 
         // No room for the count that is said to be there.
-        let mut full = PageWriter::new(machine);
+        let mut full = writer(machine);
         let room = layout.page_size() - 8 - machine.long_size() as usize;
         full.data.resize(room, 0);
         assert!(matches!(
@@ -149,7 +148,7 @@ fn damaged_pages() {
             })
             .collect()
     };
-    let good = PageWriter::new(machine).record(1, 1, 1).page(10, 0, &[]);
+    let good = writer(machine).record(1, 1, 1).page(10, 0, &[]);
 
     // More used than there is room for; the next page is read all the same.
     let mut overlong = good.clone();
@@ -208,7 +207,7 @@ fn damaged_pages() {
         (30, &[], cut(24, 8, 4)),
         (31, &[], cut(24, 8, 4)),
     ] {
-        let mut page = PageWriter::new(machine);
+        let mut page = writer(machine);
         page.record(1, 1, 1).header(header, 2);
         for word in behind {
             page.word(*word);
@@ -222,7 +221,7 @@ fn damaged_pages() {
         assert_eq!(found, [Ok(11), expected], "{header} {behind:?}");
     }
     // A header cut off.
-    let mut page = PageWriter::new(machine);
+    let mut page = writer(machine);
     page.record(1, 1, 1).data.extend([1, 2]);
     assert_eq!(read(&page.page(10, 0, &[])), [Ok(11), cut(24, 4, 2)]);
 }

@@ -1,12 +1,15 @@
 //! Fixtures, kernels made to order, and the running kernel.
 
+pub(crate) mod all_the_way;
 pub(crate) mod btf;
 pub(crate) mod capture;
+pub(crate) mod compilers;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) mod kcore;
 mod kernels;
 #[cfg(target_os = "linux")]
 pub(crate) mod live;
+pub(crate) mod page;
 
 #[cfg(target_os = "linux")]
 pub(crate) use kernels::test_name;

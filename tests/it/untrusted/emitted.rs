@@ -1,4 +1,5 @@
-//! Emitted source is compiled, perhaps by root: it contains nothing from a capture but names.
+//! Emitted source is compiled, perhaps by root: it contains nothing from a capture but
+//! names.
 
 use crate::support::btf::BtfWriter;
 use crate::support::capture::{COMMON, Capture};

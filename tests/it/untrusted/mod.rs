@@ -1,5 +1,5 @@
-//! Captures are untrusted input: whatever is in one, an answer or an error comes out, soon and
-//! within bounds of memory. `docs/limits.md` lists the bounds.
+//! Captures are untrusted input: whatever is in one, an answer or an error comes out,
+//! soon and within bounds of memory. `docs/limits.md` lists the bounds.
 
 mod damaged;
 mod emitted;

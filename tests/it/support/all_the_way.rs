@@ -1,49 +1,22 @@
-//! Kernels from before, of the other byte order and of 32 bits: every event from its
-//! files to a record on a page, all the way.
+//! From an event's files to its context, and to a record that is made field by field, put
+//! on a page and read again.
 
 use std::fmt::Write;
 
 use crate::support;
-use crate::support::capture::Capture;
+use crate::support::page::{PageWriter, number};
 use tracepoints::format::{FieldKind, Format};
-use tracepoints::record::ring::PageLayout;
 use tracepoints::{
-    ByteOrder, Evidence, Filter, Kernel, Machine, Record, Tracepoint,
-    context::FormatReason,
+    ByteOrder, Filter, Kernel, Machine, Record, Tracepoint,
     filter::Task,
     text::{TaskNames, TraceContext},
 };
-
-/// Events of the captured kernels that are shown here, where they have them.
-const EVENTS: [&str; 12] = [
-    "workqueue:workqueue_execute_start",
-    "irq:irq_handler_entry",
-    "sched:sched_switch",
-    "sched:sched_process_fork",
-    "sched:sched_process_exec",
-    "raw_syscalls:sys_enter",
-    "block:block_rq_issue",
-    "kmem:kfree",
-    "ipi:ipi_send_cpumask",
-    "fib:fib_table_lookup",
-    "syscalls:sys_enter_openat",
-    "syscalls:sys_exit_openat",
-];
 
 /// A record made field by field, with the value each field was given, as
 /// [`tracepoints::Value`] prints it.
 struct Made {
     bytes: Vec<u8>,
     values: Vec<(String, String)>,
-}
-
-/// Writes a number as the machine does.
-fn number(machine: Machine, value: i64, size: u32) -> Vec<u8> {
-    let size = size as usize;
-    match machine.byte_order() {
-        ByteOrder::Little => value.to_le_bytes()[..size].to_vec(),
-        ByteOrder::Big => value.to_be_bytes()[8 - size..].to_vec(),
-    }
 }
 
 /// A record with a value of its own in every field.
@@ -127,25 +100,12 @@ fn make(format: &Format, machine: Machine) -> Made {
     Made { bytes, values }
 }
 
-/// A page of the ring buffer with these bytes as its one record.
-fn page(layout: PageLayout, machine: Machine, record: &[u8]) -> Vec<u8> {
-    let padded = record.len().next_multiple_of(4);
-    let mut page = number(machine, 1_500_000_000, 8);
-    page.extend(number(machine, 8 + padded as i64, machine.long_size()));
-    // Bits are counted from the other end, too: `type_len` is 0, 1,000 ns went by.
-    let header = match machine.byte_order() {
-        ByteOrder::Little => 1000 << 5,
-        ByteOrder::Big => 1000,
-    };
-    page.extend(number(machine, header, 4));
-    page.extend(number(machine, 4 + padded as i64, 4));
-    page.extend(record);
-    page.resize(layout.page_size(), 0);
-    page
-}
-
 /// Every field that can be compared is what was written there, and nothing else.
-fn check_filters(format: &Format, record: &Record<'_>, values: &[(String, String)]) -> usize {
+pub(crate) fn check_filters(
+    format: &Format,
+    record: &Record<'_>,
+    values: &[(String, String)],
+) -> usize {
     let task = Task {
         pid: 1,
         tid: 1,
@@ -185,8 +145,20 @@ fn check_filters(format: &Format, record: &Record<'_>, values: &[(String, String
     checked
 }
 
-/// An event's context, its layout, and what a record of it on a page is read as.
-fn all_the_way(kernel: &Kernel, tracepoint: &Tracepoint, text: &mut String) {
+/// For each event, or `only` those of these names that there are: its context, its layout,
+/// and what a record of it on a page is read as.
+pub(crate) fn all_the_way(kernel: &Kernel, only: &[&str]) -> String {
+    let mut text = String::new();
+    for event in kernel.event_directories().expect("events") {
+        if only.is_empty() || only.contains(&event.as_str()) {
+            let tracepoint = kernel.tracepoint(&event).expect("an event");
+            one_event(kernel, &tracepoint, &mut text);
+        }
+    }
+    text
+}
+
+fn one_event(kernel: &Kernel, tracepoint: &Tracepoint, text: &mut String) {
     let name = tracepoint.name();
     let format = tracepoint.format();
     let machine = kernel.machine().expect("a machine");
@@ -211,7 +183,10 @@ fn all_the_way(kernel: &Kernel, tracepoint: &Tracepoint, text: &mut String) {
 
     let made = make(format, machine);
     let pages = kernel.page_layout().expect("a layout");
-    let bytes = page(pages, machine, &made.bytes);
+    let mut page = PageWriter::new(machine, pages);
+    let padded = made.bytes.len().next_multiple_of(4) as u32;
+    page.header(0, 1000).word(4 + padded).bytes(&made.bytes);
+    let bytes = page.page(1_500_000_000, 0, &[]);
     let events = kernel.events_by_id().expect("events");
     let page = pages
         .page(&bytes, machine.byte_order())
@@ -244,101 +219,11 @@ fn all_the_way(kernel: &Kernel, tracepoint: &Tracepoint, text: &mut String) {
     line(format!("  {}", shown.replace('\n', "\\n")));
 }
 
-fn kernel(name: &str) -> Kernel {
+pub(crate) fn kernel(name: &str) -> Kernel {
     let kernel = Kernel::at(support::fixture(name)).expect("a kernel");
     match name.ends_with("s390x") {
         // Its BTF says it.
         true => kernel,
         false => kernel.with_byte_order(ByteOrder::Little),
-    }
-}
-
-fn snapshot(name: &str, only: &[&str]) {
-    let kernel = kernel(name);
-    let mut text = String::new();
-    for event in kernel.event_directories().expect("events") {
-        if only.is_empty() || only.contains(&event.as_str()) {
-            let tracepoint = kernel.tracepoint(&event).expect("an event");
-            all_the_way(&kernel, &tracepoint, &mut text);
-        }
-    }
-    insta::assert_snapshot!(format!("all-the-way-{name}"), text);
-}
-
-#[test]
-fn kernels_from_before() {
-    for name in ["4.14-x86_64", "4.19-x86_64", "5.4-x86_64"] {
-        snapshot(name, &[]);
-    }
-}
-
-#[test]
-fn big_endian_and_32_bit() {
-    snapshot("6.12.107-s390x", &EVENTS);
-    snapshot("6.1.176-i686", &EVENTS);
-}
-
-/// A string says only where it begins, no line has a sign: Linux 2.6.31.
-#[test]
-fn dynamic_fields_of_two_bytes_and_lines_without_signs() {
-    let mut capture = Capture::new();
-    let text = "\
-name: old
-ID: 40
-format:
-\tfield:unsigned short common_type;\toffset:0;\tsize:2;
-\tfield:unsigned char common_flags;\toffset:2;\tsize:1;
-\tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;
-\tfield:int common_pid;\toffset:4;\tsize:4;
-
-\tfield:__data_loc char[] name;\toffset:8;\tsize:2;
-\tfield:int ret;\toffset:12;\tsize:4;
-
-print fmt: \"name=%s ret=%d\", __get_str(name), REC->ret
-";
-    capture.list("x:old").file("x:old", "format", text);
-    let header = support::fixture("4.14-x86_64").join("tracing/events/header_page");
-    let header = std::fs::read(header).expect("a file");
-    let events = capture.root().join("tracing/events");
-    std::fs::write(events.join("header_page"), header).expect("a file");
-    for byte_order in [ByteOrder::Little, ByteOrder::Big] {
-        let kernel = capture.kernel().with_byte_order(byte_order);
-        let machine = kernel.machine().expect("it was said");
-        let old = kernel.tracepoint("x:old").expect("an event");
-        assert_eq!(old.format().to_string(), text);
-        let context = old.context().expect("a context");
-        assert_eq!(context.evidence(), &Evidence::Format(FormatReason::NoBtf));
-        let layout = context.layout().expect("a layout");
-        let slots: Vec<_> = layout
-            .slots()
-            .iter()
-            .map(|slot| (slot.name(), slot.c_type(), slot.offset(), slot.size()))
-            .collect();
-        assert_eq!(
-            slots,
-            [("__data_loc_name", "u16", 8, 2), ("ret", "int", 12, 4)]
-        );
-        assert_eq!(layout.gaps(), [0..8, 10..12]);
-
-        let mut bytes = vec![0; 16];
-        bytes[..2].copy_from_slice(&number(machine, 40, 2));
-        bytes[8..10].copy_from_slice(&number(machine, 16, 2));
-        bytes[12..].copy_from_slice(&number(machine, -3, 4));
-        bytes.extend(b"eth0\0\0\0\0");
-        let record = Record::new(old.format(), &bytes, machine);
-        let values: Vec<String> = record
-            .fields()
-            .map(|(_, value)| value.expect("whole").to_string())
-            .collect();
-        // No line says that `ret` is signed; the print fmt's `%d` does.
-        assert_eq!(values, ["eth0", "4294967293"]);
-        let renderer = kernel.renderer(old.name(), old.format(), machine);
-        let addresses = kernel.addresses().expect("addresses");
-        let mut shown = String::new();
-        let renderer = renderer.expect("a print fmt");
-        renderer.render(&record, &addresses, &mut shown);
-        assert_eq!(shown, "name=eth0 ret=-3");
-        let values = [("name".to_owned(), "eth0".to_owned())];
-        assert_eq!(check_filters(old.format(), &record, &values), 1);
     }
 }
