@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::resolution::{Types, capture};
+use super::{Types, capture};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::context::{CapturedFrom, Inference, KernelSource, Rule};
 use tracepoints::{Context, Evidence};
