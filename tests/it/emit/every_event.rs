@@ -1,7 +1,10 @@
 //! Emitted source of every event of every kernel, compiled.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
 
 use crate::support;
 use crate::support::compilers::{compile_c, compile_rust, has, libbpf};
@@ -111,8 +114,8 @@ fn c_programs_of_every_fixture() {
     let Some(include) = libbpf() else {
         return;
     };
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("program.c");
+    // Many events are the same on several kernels.
+    let mut programs = BTreeMap::new();
     for root in support::fixtures() {
         let kernel = Kernel::at(&root).expect("a kernel");
         let target = match support::name(&root).ends_with("s390x") {
@@ -122,10 +125,27 @@ fn c_programs_of_every_fixture() {
         for name in kernel.events().expect("events") {
             let tracepoint = kernel.tracepoint(&name).expect("an event");
             let program = skeleton_c(&tracepoint).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let file = format!("{} {name}.c", support::name(&root));
+            programs.insert((target, program), file);
+        }
+    }
+    println!("{} programs", programs.len());
+    let dir = tempfile::tempdir().expect("a directory");
+    let programs = Mutex::new(programs.into_iter());
+    let next = || programs.lock().expect("no panic").next();
+    let compile = || {
+        while let Some(((target, program), file)) = next() {
+            let file = dir.path().join(file);
             fs::write(&file, program).expect("a file");
             compile_c(&["-O2", "-g", target, &include], &file);
         }
-    }
+    };
+    let threads = thread::available_parallelism().map_or(1, |count| count.get());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(compile);
+        }
+    });
 }
 
 /// CO-RE of every event that has a struct with a name.
