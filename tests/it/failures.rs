@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support;
 use crate::support::capture::{COMMON, Capture};
 use crate::support::with_causes;
 use tracepoints::{Error, EventPattern, FileError, Kernel};
@@ -290,11 +291,5 @@ fn lines_of_available_events_that_are_no_names() {
         lines,
         [(Some(2), "sched:\u{fffd}"), (Some(3), "sched:\\u{1b}[31m")]
     );
-    assert!(
-        capture
-            .kernel()
-            .tracepoint("sched:sched_switch")
-            .and_then(|event| event.context())
-            .is_ok()
-    );
+    assert!(support::context(&capture.kernel(), "sched:sched_switch").is_ok());
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::layout::{DifferenceKind, Layout, Slot};
 use tracepoints::{Evidence, Kernel};
@@ -14,16 +14,8 @@ use tracepoints::{Evidence, Kernel};
 fn types_are_spelled_as_in_c() {
     let mut btf = BtfWriter::new(false);
     btf.int("long int", 8, true);
-    let int = btf.int("int", 4, true);
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     let char = btf.int("char", 1, false);
-    let short = btf.int("short unsigned int", 2, false);
-    let entry_members = [
-        ("type", short, 0),
-        ("flags", char, 2),
-        ("preempt_count", char, 3),
-        ("pid", int, 4),
-    ];
-    let entry = btf.structure("trace_entry", 8, &entry_members);
     let page = btf.structure("page", 64, &[]);
     let anonymous = btf.structure("", 8, &[("x", int, 0)]);
     let colour = btf.enumeration("colour", &[]);

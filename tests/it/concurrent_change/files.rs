@@ -4,7 +4,7 @@ use std::fs;
 
 use super::copy;
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::{Context, Error, Tracepoint};
 
@@ -70,18 +70,8 @@ fn files_that_lost_their_end() {
 #[test]
 fn an_event_moves_to_another_module() {
     let mut vmlinux = BtfWriter::new(false);
-    let int = vmlinux.int("int", 4, true);
-    let (char, short) = (
-        vmlinux.int("char", 1, false),
-        vmlinux.int("short", 2, false),
-    );
-    let members = [
-        ("type", short, 0),
-        ("flags", char, 2),
-        ("preempt_count", char, 3),
-        ("pid", int, 4),
-    ];
-    let entry = vmlinux.structure("trace_entry", 8, &members);
+    let TraceEntry { id: entry, int, .. } = vmlinux.trace_entry(8);
+    let char = vmlinux.int("char", 1, false);
     let data = vmlinux.array(char, 0);
     let module = || {
         let mut module = BtfWriter::split(&vmlinux);

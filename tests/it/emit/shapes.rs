@@ -1,10 +1,10 @@
 //! Emitted source of single events, by their shapes and by options.
 
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
+use tracepoints::Error;
 use tracepoints::emit::{CHeader, COptions, RustModule, skeleton_c, skeleton_rust};
-use tracepoints::{Error, Kernel};
 
 /// One program for each way to read a field, and those whose reads changed
 /// between kernels.
@@ -19,7 +19,7 @@ fn programs() {
         ("6.18.15-x86_64", "ipi:ipi_send_cpumask"),
         ("6.1.176-i686", "fib:fib_table_lookup"),
     ] {
-        let kernel = Kernel::at(support::fixture(kernel)).expect("a kernel");
+        let kernel = support::kernel(kernel);
         let tracepoint = kernel.tracepoint(event).expect("an event");
         text += &skeleton_c(&tracepoint).expect("a program");
         text += "\n";
@@ -31,7 +31,7 @@ fn programs() {
 
 #[test]
 fn contexts_without_what_they_need() {
-    let kernel = Kernel::at(support::fixture("6.18.15-x86_64")).expect("a kernel");
+    let kernel = support::kernel("6.18.15-x86_64");
     let mut header = CHeader::new(COptions::default().contexts_only(true));
     let tracepoint = kernel
         .tracepoint("raw_syscalls:sys_exit")
@@ -47,7 +47,7 @@ fn contexts_without_what_they_need() {
 #[test]
 fn core_takes_a_struct_with_a_name() {
     let header = |kernel: &str, event: &str| {
-        let kernel = Kernel::at(support::fixture(kernel)).expect("a kernel");
+        let kernel = support::kernel(kernel);
         let mut header = CHeader::new(COptions::default().preserve_access_index(true));
         let added = header.add(&kernel.tracepoint(event).expect("an event"));
         added.map(|_| header.to_string())
@@ -88,16 +88,7 @@ fn a_comment_ends_where_it_should() {
 #[test]
 fn an_anonymous_struct_called_match() {
     let mut btf = BtfWriter::new(false);
-    let int = btf.int("int", 4, true);
-    let byte = btf.int("unsigned char", 1, false);
-    let short = btf.int("short unsigned int", 2, false);
-    let members = [
-        ("type", short, 0),
-        ("flags", byte, 2),
-        ("preempt_count", byte, 3),
-        ("pid", int, 4),
-    ];
-    let entry = btf.structure("trace_entry", 8, &members);
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     let anonymous = btf.structure("", 4, &[("x", int, 0)]);
     let void_pointer = btf.pointer(0);
     let members = [("ent", entry, 0), ("match", anonymous, 8)];

@@ -153,7 +153,7 @@ fn no_class_is_named_for_another_layout() {
         };
         let path = capture.path(name.as_str(), "format");
         fs::write(&path, &text).expect("a file");
-        let context = kernel.tracepoint(name).and_then(|event| event.context());
+        let context = support::context(kernel, name);
         fs::write(&path, original.to_string()).expect("a file");
         let context = context.map_err(|error| TestCaseError::fail(error.to_string()))?;
         let layout = context

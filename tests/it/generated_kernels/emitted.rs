@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Line, Sketch, common, format_text, lines, name, sketches};
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::Capture;
 use crate::support::compilers::{compile, compile_c, compile_rust, has};
 use proptest::prelude::*;
@@ -19,21 +19,17 @@ type Type = (u32, &'static str, u32);
 
 /// The types members of generated structs have; the last is that of `ent`.
 fn types(btf: &mut BtfWriter, long: u32) -> (Vec<Type>, u32, u32) {
-    let int = btf.int("int", 4, true);
+    let TraceEntry {
+        id: entry,
+        int,
+        short,
+        byte,
+    } = btf.trace_entry(8);
     let char = btf.int("char", 1, true);
-    let byte = btf.int("unsigned char", 1, false);
-    let short = btf.int("short unsigned int", 2, false);
     let unsigned = btf.int("unsigned int", 4, false);
     let long_int = btf.int("long int", long, true);
     let long_long = btf.int("long long unsigned int", 8, false);
     let u64 = btf.typedef("u64", long_long);
-    let members = [
-        ("type", short, 0),
-        ("flags", byte, 2),
-        ("preempt_count", byte, 3),
-        ("pid", int, 4),
-    ];
-    let entry = btf.structure("trace_entry", 8, &members);
     let pointer = btf.pointer(0);
     let constant = btf.constant(char);
     let text = btf.pointer(constant);

@@ -271,10 +271,7 @@ fn events_known_for_what_decides_them() {
         let without = says_it_itself(&root).then(|| without_btf_ids(&root));
         let kernel = Kernel::at(without.as_ref().map_or(&*root, |dir| dir.path()));
         let kernel = kernel.expect("a kernel");
-        let context = |event: &str| {
-            let event = kernel.tracepoint(event).expect("an event");
-            event.context().expect("a context")
-        };
+        let context = |event: &str| support::context(&kernel, event).expect("a context");
         for (_, event, class, known) in cases.iter().filter(|(of, ..)| *of == name) {
             let context = context(event);
             match known {
@@ -327,10 +324,7 @@ fn the_kernels_own_word() {
                 name.category(),
                 name.event()
             );
-            let context = kernel
-                .tracepoint(&name)
-                .and_then(|event| event.context())
-                .expect("a context");
+            let context = support::context(&kernel, &name).expect("a context");
             let ids = match fs::read_to_string(root.join(file)) {
                 Ok(ids) => ids,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

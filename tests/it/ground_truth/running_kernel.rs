@@ -63,10 +63,7 @@ fn classes_in_memory() {
     let names = kernel.events().expect("events");
     let (mut settled, mut open) = (0, 0);
     for name in names.names() {
-        let context = kernel
-            .tracepoint(name)
-            .and_then(|event| event.context())
-            .expect("a context");
+        let context = support::context(&kernel, name).expect("a context");
         if matches!(
             context.evidence(),
             Evidence::Ambiguous | Evidence::Inferred(_)

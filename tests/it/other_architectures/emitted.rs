@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use crate::support::compilers::{compile_c, compile_rust, has, libbpf};
 use tracepoints::emit::{CHeader, COptions, RustModule, skeleton_c};
@@ -14,19 +14,10 @@ fn kernel_of_32_bits(big_endian: bool) -> Capture {
     let mut btf = BtfWriter::new(big_endian);
     let long = btf.int("long int", 4, true);
     let unsigned_long = btf.int("long unsigned int", 4, false);
-    let int = btf.int("int", 4, true);
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     let char = btf.int("char", 1, true);
-    let byte = btf.int("unsigned char", 1, false);
-    let short = btf.int("short unsigned int", 2, false);
     let long_long = btf.int("long long unsigned int", 8, false);
     let u64 = btf.typedef("u64", long_long);
-    let members = [
-        ("type", short, 0),
-        ("flags", byte, 2),
-        ("preempt_count", byte, 3),
-        ("pid", int, 4),
-    ];
-    let entry = btf.structure("trace_entry", 8, &members);
     let void_pointer = btf.pointer(0);
     let const_char = btf.constant(char);
     let text = btf.pointer(const_char);

@@ -4,7 +4,7 @@
 use super::{Types, answer, capture};
 use crate::support;
 use crate::support::capture::{COMMON, Capture};
-use tracepoints::{Evidence, Kernel, context::FormatReason};
+use tracepoints::{Evidence, context::FormatReason};
 
 #[test]
 fn a_struct_of_the_events_name_must_have_its_layout() {
@@ -288,11 +288,8 @@ fn on_captured_kernels() {
             ("template", Some("block_rq_completion"), Some("vmlinux")),
         ),
     ] {
-        let kernel = Kernel::at(support::fixture(kernel)).expect("a kernel");
-        let context = kernel
-            .tracepoint(event)
-            .and_then(|event| event.context())
-            .expect("a context");
+        let kernel = support::kernel(kernel);
+        let context = support::context(&kernel, event).expect("a context");
         assert_eq!(answer(&context), expected, "{event}");
     }
 }

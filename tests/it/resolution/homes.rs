@@ -1,6 +1,7 @@
 //! Which BTF object an event is of: vmlinux or a module, or none that is known.
 
 use super::{Types, add_events, answer, capture};
+use crate::support;
 use crate::support::capture::COMMON;
 use tracepoints::{Error, Evidence, context::FormatReason};
 
@@ -245,12 +246,7 @@ fn modules_loaded_later_are_found() {
     let mut capture = capture(&types, &["x:event"]);
     capture.btf("early", b"no BTF");
     let kernel = capture.kernel();
-    let context = |name: &str| {
-        kernel
-            .tracepoint(name)
-            .and_then(|event| event.context())
-            .expect("a context")
-    };
+    let context = |name: &str| support::context(&kernel, name).expect("a context");
     assert_eq!(context("x:event").evidence(), &Evidence::Named);
     add_events(&mut capture, &["y:new", "y:event"]);
     assert_eq!(context("y:new").evidence().as_str(), "format");
@@ -276,20 +272,14 @@ fn a_broken_vmlinux_is_an_error_and_none_is_not() {
         capture.btf("vmlinux", broken);
         for name in ["x:event", "syscalls:sys_enter_x"] {
             let kernel = capture.kernel();
-            let error = kernel
-                .tracepoint(name)
-                .and_then(|event| event.context())
-                .expect_err("broken");
+            let error = support::context(&kernel, name).expect_err("broken");
             assert!(matches!(error, Error::Btf { .. }), "{error}");
         }
     }
     std::fs::remove_dir_all(capture.root().join("btf")).expect("removed");
     let kernel = capture.kernel();
     assert!(matches!(kernel.btf_objects(), Err(Error::NoBtf { .. })));
-    let context = kernel
-        .tracepoint("x:event")
-        .and_then(|event| event.context())
-        .expect("a context");
+    let context = support::context(&kernel, "x:event").expect("a context");
     assert_eq!(context.evidence(), &Evidence::Format(FormatReason::NoBtf));
     assert_eq!(context.layout().expect("the record's").slots().len(), 2);
 }

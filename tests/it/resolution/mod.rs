@@ -6,7 +6,7 @@ mod homes;
 mod many_at_once;
 mod syscalls;
 
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::Context;
 
@@ -24,18 +24,10 @@ impl Types {
     fn new() -> Self {
         let mut btf = BtfWriter::new(false);
         btf.int("long int", 8, true);
-        let int = btf.int("int", 4, true);
+        let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
         let unsigned = btf.int("unsigned int", 4, false);
         let char = btf.int("char", 1, false);
-        let short = btf.int("short unsigned int", 2, false);
         let void_pointer = btf.pointer(0);
-        let members = [
-            ("type", short, 0),
-            ("flags", char, 2),
-            ("preempt_count", char, 3),
-            ("pid", int, 4),
-        ];
-        let entry = btf.structure("trace_entry", 8, &members);
         let data = btf.array(char, 0);
         Self {
             btf,

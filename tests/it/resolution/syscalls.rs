@@ -1,10 +1,10 @@
 //! `syscalls:*`: the struct whose values lie where `syscall_tp_t` has them.
 
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture, FieldLine};
 use tracepoints::{
-    Context, Evidence, Kernel,
+    Context, Evidence,
     context::{FormatReason, SyscallVariant},
 };
 
@@ -32,23 +32,16 @@ impl Machine {
         let mut btf = BtfWriter::new(self.big_endian);
         let long = btf.int("long int", self.word, true);
         let unsigned = btf.int("long unsigned int", self.word, false);
-        let int = btf.int("int", 4, true);
-        let char = btf.int("char", 1, false);
-        let short = btf.int("short unsigned int", 2, false);
+        let TraceEntry {
+            id: entry,
+            int,
+            byte,
+            ..
+        } = btf.trace_entry(self.entry);
         let void_pointer = btf.pointer(0);
-        let mut members = vec![
-            ("type", short, 0),
-            ("flags", char, 2),
-            ("preempt_count", char, 3),
-            ("pid", int, 4),
-        ];
-        if self.entry == 12 {
-            members.push(("preempt_lazy_count", char, 8));
-        }
-        let entry = btf.structure("trace_entry", self.entry, &members);
         let args = btf.array(unsigned, 6);
         let flexible = btf.array(unsigned, 0);
-        let data = btf.array(char, 0);
+        let data = btf.array(byte, 0);
         let size = |args: u32| args + 6 * self.word;
         for (side, value, value_type) in [("enter", "args", args), ("exit", "ret", long)] {
             let traced_type = if side == "enter" { flexible } else { long };
@@ -386,11 +379,8 @@ fn on_captured_kernels() {
             SyscallVariant::IntNumber,
         ),
     ] {
-        let kernel = Kernel::at(support::fixture(kernel)).expect("a kernel");
-        let context = kernel
-            .tracepoint(ENTER)
-            .and_then(|event| event.context())
-            .expect("a context");
+        let kernel = support::kernel(kernel);
+        let context = support::context(&kernel, ENTER).expect("a context");
         assert_eq!(context.struct_name(), Some(name));
         assert_eq!(context.evidence(), &Evidence::Syscall(variant));
         assert_eq!(place(&context, "pathname"), Some((24, 8)));
@@ -401,11 +391,8 @@ fn on_captured_kernels() {
 
 #[test]
 fn without_btf_the_record_is_all_there_is() {
-    let kernel = Kernel::at(support::fixture("6.1.176-i686")).expect("a kernel");
-    let context = kernel
-        .tracepoint(ENTER)
-        .and_then(|event| event.context())
-        .expect("a context");
+    let kernel = support::kernel("6.1.176-i686");
+    let context = support::context(&kernel, ENTER).expect("a context");
     assert_eq!(context.evidence(), &Evidence::Format(FormatReason::NoBtf));
     assert_eq!(
         (context.struct_name(), context.home(), context.type_id()),

@@ -6,7 +6,7 @@ use super::{HEADER_64, MACHINES};
 use crate::support;
 use crate::support::capture::{COMMON, Capture};
 use crate::support::with_causes;
-use tracepoints::{ByteOrder, Error, Kernel};
+use tracepoints::{ByteOrder, Error};
 
 #[test]
 fn machines_of_the_fixtures() {
@@ -15,12 +15,12 @@ fn machines_of_the_fixtures() {
         ("6.12.107-s390x", MACHINES[2]),
         ("7.3.4-x86_64", MACHINES[0]),
     ] {
-        let kernel = Kernel::at(support::fixture(name)).expect("a kernel");
+        let kernel = support::kernel(name);
         assert_eq!(kernel.machine().expect("BTF says"), machine, "{name}");
         assert_eq!(kernel.page_layout().expect("a layout").page_size(), 4096);
     }
     // No BTF: nobody says which byte order it is.
-    let kernel = Kernel::at(support::fixture("6.1.176-i686")).expect("a kernel");
+    let kernel = support::kernel("6.1.176-i686");
     assert!(matches!(
         kernel.machine(),
         Err(Error::UnknownByteOrder { .. })
@@ -32,7 +32,7 @@ fn machines_of_the_fixtures() {
 /// Records as perf gives them: the same, with no page around them.
 #[test]
 fn records_without_a_page() {
-    let kernel = Kernel::at(support::fixture("6.12.107-s390x")).expect("a kernel");
+    let kernel = support::kernel("6.12.107-s390x");
     let events = kernel.events_by_id().expect("events");
     let id = kernel
         .tracepoint("sched:sched_process_exit")

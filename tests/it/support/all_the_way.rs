@@ -220,7 +220,7 @@ fn one_event(kernel: &Kernel, tracepoint: &Tracepoint, text: &mut String) {
 }
 
 pub(crate) fn kernel(name: &str) -> Kernel {
-    let kernel = Kernel::at(support::fixture(name)).expect("a kernel");
+    let kernel = support::kernel(name);
     match name.ends_with("s390x") {
         // Its BTF says it.
         true => kernel,

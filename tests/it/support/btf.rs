@@ -37,6 +37,16 @@ pub(crate) const LAYOUT: [(u8, u8); 20] = [
     (0, 12),
 ];
 
+/// `struct trace_entry`, with which every context begins, and its members' types.
+#[derive(Clone, Copy)]
+pub(crate) struct TraceEntry {
+    pub(crate) id: u32,
+    pub(crate) int: u32,
+    pub(crate) short: u32,
+    /// `unsigned char`.
+    pub(crate) byte: u32,
+}
+
 /// A struct member: its name, type and offset in bytes.
 pub(crate) type Member<'a> = (&'a str, u32, u32);
 
@@ -186,6 +196,28 @@ impl BtfWriter {
         assert_eq!(first_type, 1, "the first type's name is the first string");
         self.words(&[1, 4 << 24, 8]);
         self.next_id += 1;
+    }
+
+    /// `struct trace_entry` of 8 bytes, or of 12 with `preempt_lazy_count`.
+    pub(crate) fn trace_entry(&mut self, size: u32) -> TraceEntry {
+        let int = self.int("int", 4, true);
+        let short = self.int("short unsigned int", 2, false);
+        let byte = self.int("unsigned char", 1, false);
+        let members = [
+            ("type", short, 0),
+            ("flags", byte, 2),
+            ("preempt_count", byte, 3),
+            ("pid", int, 4),
+            ("preempt_lazy_count", byte, 8),
+        ];
+        let count = if size == 8 { 4 } else { 5 };
+        let id = self.structure("trace_entry", size, &members[..count]);
+        TraceEntry {
+            id,
+            int,
+            short,
+            byte,
+        }
     }
 
     /// What `DECLARE_EVENT_CLASS` leaves in BTF: the struct and the function.

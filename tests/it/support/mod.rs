@@ -15,6 +15,18 @@ pub(crate) mod page;
 pub(crate) use kernels::test_name;
 pub(crate) use kernels::{corpus, fixture, fixtures, name, skip};
 
+use tracepoints::{Context, Error, Kernel};
+
+/// One of the kernels of `tests/fixtures`.
+pub(crate) fn kernel(name: &str) -> Kernel {
+    Kernel::at(fixture(name)).expect("a kernel")
+}
+
+/// The context of one event.
+pub(crate) fn context(kernel: &Kernel, event: impl AsRef<str>) -> Result<Context, Error> {
+    kernel.tracepoint(event)?.context()
+}
+
 /// An error and its causes, in one line, after a check that none repeats the next.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());

@@ -1,7 +1,7 @@
 //! Emitted source is compiled, perhaps by root: it contains nothing from a capture but
 //! names.
 
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::Error;
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
@@ -38,25 +38,18 @@ fn names_in_btf_that_are_source() {
     for source in [c, rust, "1x", "a b", "a-b", "é"] {
         for kind in 0..4 {
             let mut btf = BtfWriter::new(false);
-            let short = btf.int("short unsigned int", 2, false);
-            let byte = btf.int("unsigned char", 1, false);
-            let int = btf.int("int", 4, true);
+            let TraceEntry {
+                id: entry,
+                int,
+                byte,
+                ..
+            } = btf.trace_entry(8);
             let (member, member_name) = match kind {
                 0 => (btf.typedef(source, int), "a"),
                 1 => (btf.structure(source, 4, &[("b", int, 0)]), "a"),
                 2 => (btf.enumeration("e", &[(source, 1)]), "a"),
                 _ => (btf.structure("s", 4, &[(source, int, 0)]), "a"),
             };
-            let entry = btf.structure(
-                "trace_entry",
-                8,
-                &[
-                    ("type", short, 0),
-                    ("flags", byte, 2),
-                    ("preempt_count", byte, 3),
-                    ("pid", int, 4),
-                ],
-            );
             let data = btf.array(byte, 0);
             let members = [
                 ("ent", entry, 0),

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
 
@@ -101,19 +101,7 @@ fn ask_all(capture: &Capture) {
 /// A class and an event of it, as often as may be.
 fn many_classes(count: u32) -> BtfWriter {
     let mut btf = BtfWriter::new(false);
-    let int = btf.int("int", 4, true);
-    let short = btf.int("short unsigned int", 2, false);
-    let byte = btf.int("unsigned char", 1, false);
-    let entry = btf.structure(
-        "trace_entry",
-        8,
-        &[
-            ("type", short, 0),
-            ("flags", byte, 2),
-            ("preempt_count", byte, 3),
-            ("pid", int, 4),
-        ],
-    );
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     let prototype = btf.prototype(&[int]);
     let pointer = btf.pointer(prototype);
     btf.typedef("btf_trace_wake", pointer);

@@ -268,11 +268,7 @@ fn links_to_btf() {
         });
         for result in [
             capture.kernel().btf_objects().map(drop),
-            capture
-                .kernel()
-                .tracepoint("sched:wake")
-                .and_then(|event| event.context())
-                .map(drop),
+            support::context(&capture.kernel(), "sched:wake").map(drop),
             capture.kernel().machine().map(drop),
         ] {
             assert!(
