@@ -24,8 +24,13 @@ const NEVER: [(&str, &str); 4] = [
     ("context", "kernel"),
 ];
 
+/// The files of `src/`, by their paths below it.
 fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    sources_in("src")
+}
+
+fn sources_in(directory: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let entries = WalkDir::new(&root).sort_by_file_name().into_iter();
     entries
         .map(|entry| entry.expect("an entry").into_path())
@@ -183,7 +188,7 @@ fn names_of_types_are_unique() {
 fn functions_are_short() {
     const LONGEST: usize = 100;
     let mut long = Vec::new();
-    for (file, text) in sources() {
+    for (file, text) in [sources(), sources_in("tests")].concat() {
         let lines: Vec<&str> = text.lines().collect();
         for (start, line) in lines.iter().enumerate() {
             let code = line.trim_start();
