@@ -79,8 +79,8 @@ fn types_are_spelled_as_in_c() {
     assert_eq!(layout.gaps(), vec![at..at + 4]);
 }
 
-/// Where a context has a struct, its members lie where the record's fields do;
-/// where it has none, the layout is made of those fields.
+/// A context's slots have the offsets and sizes of the record's fields, from its struct
+/// or, where it has none, from the format file.
 #[test]
 fn contexts_hold_the_records_fields() {
     for root in support::fixtures() {
@@ -102,8 +102,8 @@ fn contexts_hold_the_records_fields() {
                             "{name} {field}"
                         );
                     }
-                    // Without BTF too: a system call's strings are the record's
-                    // alone, and its number is where only BTF knows.
+                    // Only the record has a system call's strings, and only BTF says
+                    // where its number is.
                     None => assert!(
                         name.category() == "syscalls"
                             && (field.kind().is_dynamic() || field.name() == "__syscall_nr"),
@@ -115,8 +115,8 @@ fn contexts_hold_the_records_fields() {
     }
 }
 
-/// How the context's layout differs from the record's, but for how types are
-/// spelled; and how many members are spelled otherwise.
+/// The differences between the context's layout and the record's, counted, and apart from
+/// them the pairs of spellings of a type.
 fn differences(root: &Path) -> (BTreeMap<String, usize>, BTreeSet<String>) {
     let kernel = Kernel::at(root).expect("a kernel");
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
@@ -157,7 +157,7 @@ fn differences(root: &Path) -> (BTreeMap<String, usize>, BTreeSet<String>) {
     (found, spelled)
 }
 
-/// Every difference there is between records and contexts.
+/// Every difference between records and contexts of the fixtures.
 #[test]
 fn records_against_contexts() {
     let mut text = String::new();

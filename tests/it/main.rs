@@ -1,4 +1,5 @@
-//! The tests of the library, in one program.
+//! The tests of the library, in one program. `tests/README.md` says what each folder
+//! holds and which test proves what.
 
 mod support;
 

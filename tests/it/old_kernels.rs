@@ -1,4 +1,4 @@
-//! Kernels from before: every event from its files to a record on a page, all the way.
+//! Kernels before 5.10: every event from its files to a record on a page and back.
 
 use crate::support;
 use crate::support::all_the_way::{all_the_way, check_filters, kernel};
@@ -14,7 +14,8 @@ fn kernels_from_before() {
     }
 }
 
-/// A string says only where it begins, no line has a sign: Linux 2.6.31.
+/// As on Linux 2.6.31: a string's location is only its offset, and no field line says
+/// `signed:`.
 #[test]
 fn dynamic_fields_of_two_bytes_and_lines_without_signs() {
     let mut capture = Capture::new();
@@ -66,7 +67,7 @@ print fmt: \"name=%s ret=%d\", __get_str(name), REC->ret
             .fields()
             .map(|(_, value)| value.expect("whole").to_string())
             .collect();
-        // No line says that `ret` is signed; the print fmt's `%d` does.
+        // No field line says that `ret` is signed, but the print fmt's `%d` does.
         assert_eq!(values, ["eth0", "4294967293"]);
         let renderer = kernel.renderer(old.name(), old.format(), machine);
         let addresses = kernel.addresses().expect("addresses");

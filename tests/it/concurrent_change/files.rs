@@ -1,4 +1,4 @@
-//! Files that are cut, emptied or overwritten, and modules that take each other's place.
+//! Files that are cut off, emptied or overwritten, and modules that replace each other.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::{Context, Error, Tracepoint};
 
-/// A format file that has lost its end is an error, or has all its fields.
+/// A format file that is cut off is an error, or still has all its fields.
 #[test]
 fn files_that_lost_their_end() {
     let mut capture = Capture::new();
@@ -29,7 +29,7 @@ fn files_that_lost_their_end() {
     for end in 0..whole.len() {
         match read(&whole[..end]) {
             Ok(text) => {
-                // Behind the fields there is only what is printed.
+                // Only the print fmt follows the fields.
                 assert_eq!(text, format!("{}\n", whole[..end].trim_end_matches('\n')));
                 assert!(end > whole.find("print fmt: ").expect("it is there"));
                 taken += 1;
@@ -53,7 +53,7 @@ fn files_that_lost_their_end() {
             other => panic!("{other:?}"),
         }
     }
-    // An empty list has no events, and their files are still there to be asked for.
+    // An empty list names no events, but their files can still be read.
     fs::write(capture.root().join("tracing/available_events"), "").expect("a file");
     let kernel = capture.kernel();
     assert!(kernel.events().expect("a list").names().is_empty());
@@ -66,7 +66,8 @@ fn files_that_lost_their_end() {
     );
 }
 
-/// A driver is unloaded, and another with an event of the same name and class loaded.
+/// A driver is unloaded, and another is loaded that has an event of the same name and
+/// class.
 #[test]
 fn an_event_moves_to_another_module() {
     let mut vmlinux = BtfWriter::new(false);
@@ -103,7 +104,7 @@ fn an_event_moves_to_another_module() {
     assert_eq!(home("b:x").as_deref(), Some("b_driver"));
 }
 
-/// A captured kernel's BTF is read, not mapped: what is done to the file later does no
+/// A captured kernel's BTF is read, not mapped, so that later changes to the file do no
 /// harm.
 #[test]
 fn btf_that_shrinks_underneath() {

@@ -1,5 +1,6 @@
 //! Kernels that change while they are read: modules come and go, ids are used again,
-//! files are emptied, tracefs is mounted anew. An error or the right answer comes out.
+//! files are emptied, tracefs is mounted again. The result is an error or the right
+//! answer.
 
 mod files;
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! tracefs that is unmounted and mounted again.
+//! tracefs is unmounted and mounted again.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -9,10 +9,10 @@ use crate::support;
 use crate::support::live;
 use tracepoints::{Context, Error, EventName, Kernel, Tracepoint};
 
-/// In a mount namespace of the test's own, tracefs goes and comes back.
+/// Unmounts tracefs in the test's own mount namespace, and mounts it again.
 #[test]
 fn tracefs_mounted_anew() {
-    // Mounts of the machine's own are left alone.
+    // The machine's own mounts are left alone.
     if !live::is_inside() && Kernel::live().is_ok() {
         return support::skip("tracefs is mounted here");
     }
@@ -70,7 +70,7 @@ fn tracefs_mounted_anew() {
     assert_eq!(answers(&kernel), before);
     assert!(tracepoint.context().is_ok());
 
-    // And while it is being read.
+    // The same while other threads read it.
     let is_over = AtomicBool::new(false);
     let (read, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -82,7 +82,8 @@ fn tracefs_mounted_anew() {
                             assert_eq!(found.format(), tracepoint.format());
                             add(&read);
                         }
-                        // Mounted again before it was asked why there is no file.
+                        // It was mounted again before the crate looked why the file is
+                        // missing.
                         Err(Error::NotMounted | Error::EventGone { .. }) => add(&failed),
                         Err(error) => panic!("{error}"),
                     }

@@ -1,4 +1,4 @@
-//! Many threads that ask one kernel while it changes.
+//! Many threads use one `Kernel` while its files change.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,9 +11,9 @@ use super::{add, copy};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::{Context, Error, EventName, Evidence, Kernel, Tracepoint};
 
-/// What is right to say of each event.
+/// The right answers for each event.
 struct Truth {
-    /// The texts its format file has at one time or another.
+    /// All texts its format file has during the test.
     formats: HashMap<String, Vec<String>>,
     structs: HashMap<String, Option<String>>,
 }
@@ -35,7 +35,7 @@ impl Truth {
         truth
     }
 
-    /// Makes the events of [`REUSED`], moves them to `spare`, and adds them here.
+    /// Makes the events of [`REUSED`], moves them to `spare`, and adds their answers.
     fn add_reused(&mut self, capture: &mut Capture, spare: &Path) {
         for (index, (name, field)) in REUSED.iter().enumerate() {
             capture.event(name, COMMON, &[(&format!("int {field}"), 8, 4)]);
@@ -60,7 +60,7 @@ impl Truth {
     }
 
     fn check_context(&self, name: &EventName, context: &Context) {
-        // Without its module's BTF an event has no struct of a known name.
+        // Without its module's BTF the name of an event's struct is not known.
         if !matches!(context.evidence(), Evidence::Format { .. }) {
             let expected = &self.structs[name.as_str()];
             assert_eq!(context.struct_name(), expected.as_deref(), "{name}");
@@ -68,7 +68,7 @@ impl Truth {
     }
 }
 
-/// Counts of what the threads met.
+/// Counts of the threads' results.
 #[derive(Default)]
 struct Met {
     rounds: AtomicUsize,
@@ -78,10 +78,10 @@ struct Met {
     by_id: AtomicUsize,
 }
 
-/// The events whose modules come and go.
+/// The modules that come and go.
 const MODULES: [&str; 3] = ["xfs", "nbd", "kvm"];
 
-/// All these have one id, and one of them is there at a time.
+/// Events that share one id. One of them exists at a time.
 const REUSED: [(&str, &str); 4] = [
     ("reused:one", "a"),
     ("reused:two", "b"),
@@ -89,7 +89,8 @@ const REUSED: [(&str, &str); 4] = [
     ("reused:again", "d"),
 ];
 
-/// Puts one of the events of [`REUSED`] there, and takes the modules away or back.
+/// Replaces the event of [`REUSED`] by the next, and removes the modules or puts them
+/// back.
 fn change(root: &Path, spare: &Path, round: usize, all: &str) {
     let listed = root.join("tracing/available_events");
     let events = root.join("tracing/events");
@@ -131,7 +132,7 @@ fn change(root: &Path, spare: &Path, round: usize, all: &str) {
     fs::rename(fresh, listed).expect("it is moved");
 }
 
-/// What one of twenty threads asks for, over and over.
+/// One thread's next step.
 fn ask(kernel: &Kernel, names: &[EventName], turn: usize, truth: &Truth, met: &Met) {
     let is_gone = |error: &Error| match error {
         Error::NoSuchEvent { .. } | Error::EventGone { .. } => add(&met.gone),
@@ -215,13 +216,13 @@ fn twenty_threads_on_one_kernel_that_changes() {
     names.dedup();
     fs::write(&listed, &all).expect("a file");
 
-    // What the first kernel has read the second does not know.
+    // A second `Kernel`, which has read nothing yet.
     let kernel = capture.kernel();
     let (met, is_over) = (Met::default(), AtomicBool::new(false));
     let start = Instant::now();
     let mut rounds = 0;
     thread::scope(|scope| {
-        // However it ends, the threads do.
+        // Ends the threads also if this one panics.
         struct Over<'a>(&'a AtomicBool);
         impl Drop for Over<'_> {
             fn drop(&mut self) {
@@ -265,7 +266,7 @@ fn twenty_threads_on_one_kernel_that_changes() {
         met.by_id.into_inner(),
     );
 
-    // When all is as it was, so are the answers.
+    // Once everything is as it was, so are the answers.
     change(capture.root(), spare.path(), 0, &all);
     for (name, found) in names.iter().zip(kernel.contexts(&names).expect("BTF")) {
         if name.category() != "reused" {

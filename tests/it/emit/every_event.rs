@@ -1,4 +1,5 @@
-//! Emitted source of every event of every kernel, compiled.
+//! Source emitted for every event of every kernel compiles, with assertions of all
+//! offsets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +12,8 @@ use crate::support::compilers::{compile_c, compile_rust, has, libbpf};
 use tracepoints::emit::{self, CHeader, COptions, RustModule, skeleton_c};
 use tracepoints::{Error, Kernel};
 
-/// Emits every event of a kernel, several to a file; an event that has another
-/// type of a name already there begins a new file.
+/// Emits every event of a kernel, several to a file. An event whose type conflicts with a
+/// type of the same name goes into another file.
 fn batches<T: Clone + ToString>(
     kernel: &Kernel,
     empty: &T,
@@ -83,7 +84,7 @@ pub(crate) fn check_rust(root: &Path, dir: &Path) {
     }
 }
 
-/// Fixtures, and whole kernels where they are.
+/// The fixtures, and the whole kernels of the corpus.
 fn kernels() -> Vec<PathBuf> {
     let mut kernels = support::fixtures();
     kernels.extend(support::corpus());
@@ -114,7 +115,7 @@ fn c_programs_of_every_fixture() {
     let Some(include) = libbpf() else {
         return;
     };
-    // Many events are the same on several kernels.
+    // Many programs are the same on several kernels.
     let mut programs = BTreeMap::new();
     for root in support::fixtures() {
         let kernel = Kernel::at(&root).expect("a kernel");
@@ -148,7 +149,7 @@ fn c_programs_of_every_fixture() {
     });
 }
 
-/// CO-RE of every event that has a struct with a name.
+/// CO-RE structs of every event whose struct has a name.
 #[test]
 fn core_of_every_fixture() {
     if !has("clang") {
@@ -180,7 +181,7 @@ fn core_of_every_fixture() {
     }
 }
 
-/// The names of flags and values of every event, as constants that compile.
+/// The flags and values in the print fmts of every event, as constants.
 #[test]
 fn constants_of_every_event() {
     let has_clang = has("clang");
@@ -197,7 +198,7 @@ fn constants_of_every_event() {
             let defined = emit::constants_c(&event).expect("a print fmt");
             count += defined.matches("#define ").count();
             c += &defined;
-            // Used, as a macro that is not is never read.
+            // Uses each macro: the compiler does not check one that is never expanded.
             for line in defined
                 .lines()
                 .filter_map(|line| line.strip_prefix("#define "))

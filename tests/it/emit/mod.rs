@@ -1,4 +1,5 @@
-//! Contexts as source: it compiles, and has every member where the kernel has it.
+//! Contexts as source in C and Rust: it compiles, and has every member at the kernel's
+//! offset.
 
 pub(crate) mod every_event;
 mod shapes;

@@ -1,4 +1,4 @@
-//! Emitted source of single events, by their shapes and by options.
+//! Emitted source of single events of each shape, and with each option.
 
 use crate::support;
 use crate::support::btf::{BtfWriter, TraceEntry};
@@ -6,8 +6,8 @@ use crate::support::capture::{COMMON, Capture};
 use tracepoints::Error;
 use tracepoints::emit::{CHeader, COptions, RustModule, skeleton_c, skeleton_rust};
 
-/// One program for each way to read a field, and those whose reads changed
-/// between kernels.
+/// A program for each way to read a field, and for fields whose place differs between
+/// kernels.
 #[test]
 fn programs() {
     let mut text = String::new();
@@ -43,7 +43,7 @@ fn contexts_without_what_they_need() {
     );
 }
 
-/// CO-RE relocates by name: without one there is nothing to emit.
+/// CO-RE relocates by the struct's name, so an event without one is an error.
 #[test]
 fn core_takes_a_struct_with_a_name() {
     let header = |kernel: &str, event: &str| {
@@ -68,7 +68,7 @@ fn core_takes_a_struct_with_a_name() {
     }
 }
 
-/// What a format file says goes into comments, and stays there.
+/// Text from a format file is emitted in comments, and cannot end them.
 #[test]
 fn a_comment_ends_where_it_should() {
     let mut capture = Capture::new();
@@ -84,7 +84,7 @@ fn a_comment_ends_where_it_should() {
     }
 }
 
-/// An anonymous struct gets its name from the member, which may be a word of Rust.
+/// An anonymous struct is named after its member, whose name may be a keyword of Rust.
 #[test]
 fn an_anonymous_struct_called_match() {
     let mut btf = BtfWriter::new(false);

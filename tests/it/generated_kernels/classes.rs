@@ -1,4 +1,4 @@
-//! No struct is named for a record it differs from.
+//! No struct is named for a record whose layout differs from it.
 
 use std::cell::Cell;
 use std::fs;
@@ -11,7 +11,7 @@ use proptest::sample::Index;
 use tracepoints::format::Format;
 use tracepoints::{EventName, Evidence, Kernel, layout::Layout};
 
-/// What is done to a record's lines.
+/// A change to a record's field lines.
 #[derive(Clone, Debug)]
 enum Change {
     Move(Index, i32),
@@ -21,9 +21,9 @@ enum Change {
     Remove(Index),
     Repeat(Index),
     Add(Index, u32),
-    /// A value where the bytes are said to be elsewhere, or the other way round.
+    /// A value becomes a `__data_loc`, or the other way round.
     Relocate(Index),
-    /// Not a change of what is where.
+    /// Removes `signed:`, which changes no place.
     Sign(Index),
 }
 
@@ -124,7 +124,8 @@ fn kernels_with_btf() -> Vec<Copied> {
     kernels
 }
 
-/// No struct is named for a record it differs from, whatever the record.
+/// Whatever is changed in a record, an answer that names a struct names one of the same
+/// layout.
 #[test]
 fn no_class_is_named_for_another_layout() {
     let kernels = kernels_with_btf();
@@ -141,7 +142,7 @@ fn no_class_is_named_for_another_layout() {
         let mut common: Vec<Line> = original.common_fields().iter().map(Line::of).collect();
         let mut own: Vec<Line> = original.fields().iter().map(Line::of).collect();
         for (in_common, change) in changes {
-            // Rarely of what all events share.
+            // The common fields change only rarely.
             match in_common && own.len().is_multiple_of(3) {
                 true => change.apply(&mut common),
                 false => change.apply(&mut own),
@@ -166,7 +167,7 @@ fn no_class_is_named_for_another_layout() {
             refused.set(refused.get() + 1);
             return Ok(());
         }
-        // A name, or candidates, all of this layout.
+        // The answer is a name or candidates, all of this layout.
         named.set(named.get() + 1);
         let names_one = context.struct_name().is_some();
         prop_assert!(names_one || context.candidates().len() > 1);
@@ -198,7 +199,7 @@ fn no_class_is_named_for_another_layout() {
     assert!(named > 100 && refused > 300, "{named} named, {refused} not");
 }
 
-/// Of fields that may lie over each other: gaps are what none of them covers.
+/// Panics unless the gaps are exactly the bytes no slot covers; slots may overlap.
 fn check_layout_of_hostile(layout: &Layout) {
     let mut covered = vec![false; layout.size() as usize];
     for slot in layout.slots() {

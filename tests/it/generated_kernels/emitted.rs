@@ -1,4 +1,4 @@
-//! Emitted source has every member where it was asked for.
+//! Emitted source compiles with every member at its offset.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use tracepoints::emit::{CHeader, COptions, RustModule};
 /// A type in BTF: its id, how a format file declares a field of it, and its size.
 type Type = (u32, &'static str, u32);
 
-/// The types members of generated structs have; the last is that of `ent`.
+/// The types of generated members, then those of `ent` and `__data`.
 fn types(btf: &mut BtfWriter, long: u32) -> (Vec<Type>, u32, u32) {
     let TraceEntry {
         id: entry,
@@ -72,15 +72,15 @@ fn types(btf: &mut BtfWriter, long: u32) -> (Vec<Type>, u32, u32) {
     (types, entry, data)
 }
 
-/// Where a struct that was asked for has a member.
+/// A member of a generated struct, with its offset and size in bytes.
 struct Member {
     name: String,
     offset: u32,
     size: u32,
 }
 
-/// A kernel with an event for each list of fields, and what each struct has; with BTF
-/// or from format files alone.
+/// A kernel with an event for each list of fields, with BTF or from format files alone,
+/// and the members of each event's struct.
 fn kernel_of(
     events: &[Vec<Sketch>],
     long: u32,
@@ -130,7 +130,7 @@ fn kernel_of(
             .iter()
             .map(|(name, ty, at)| (&**name, *ty, *at))
             .collect();
-        // Often, and not always, longer than its last member.
+        // Most structs are longer than their last member's end.
         let size = end.next_multiple_of(if index % 3 == 0 { 1 } else { 8 });
         btf.event_class(&event, size, &in_btf, &[pointer]);
         btf.event(&event, &[pointer]);
@@ -154,8 +154,8 @@ fn prefix(declaration: &str) -> &'static str {
     }
 }
 
-/// Emits every event in C and Rust, once with BTF and once without, adds assertions
-/// made of what was asked for, and has both texts compiled.
+/// Emits every event in C and Rust, once with BTF and once without, adds assertions for
+/// every generated member, and compiles both texts.
 fn check_emitted(
     events: &[Vec<Sketch>],
     long: u32,
@@ -223,7 +223,7 @@ fn check_emitted(
             compile_c(&["-std=gnu11", &target], &file);
         }
     }
-    // Only of a machine like this one.
+    // gcc compiles for this machine only.
     if has("gcc") && long == 8 && cfg!(target_pointer_width = "64") {
         compile("gcc", &["-std=gnu11", "-Wall", "-fsyntax-only"], &file);
     }
@@ -235,15 +235,14 @@ fn check_emitted(
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // It is many structs at once, as compilers take their time; and made smaller
-        // by them, it would be minutes.
+        // One case of many structs: a run of the compilers takes long for any number of
+        // them, and shrinking would take minutes.
         cases: 1,
         max_shrink_iters: 0,
         ..ProptestConfig::default()
     })]
 
-    /// What is emitted has every member where it was asked for: 64 events, with BTF and
-    /// without, of every byte order and word size.
+    /// Emits 64 events, with BTF and without, for each byte order and word size.
     #[test]
     fn emitted_offsets_hold(events in prop::collection::vec(sketches(), 64)) {
         if !has("clang") && !has("gcc") {

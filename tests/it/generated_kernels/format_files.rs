@@ -1,4 +1,4 @@
-//! Format files: read, and written back to the byte.
+//! Format files: read and written back, byte for byte.
 
 use super::{Line, common, format_text, lines, name, sketches};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use tracepoints::format::Format;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// A file is written back to the byte, and says what it was made of.
+    /// A file is written back byte for byte, and has the fields it was made of.
     #[test]
     fn a_format_is_what_was_written(
         sketches in sketches(),

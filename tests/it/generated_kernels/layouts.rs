@@ -1,4 +1,4 @@
-//! Layouts: slots and gaps together are all of the bytes.
+//! Layouts: slots and gaps together cover all bytes.
 
 use super::{common, format_text, lines, sketches};
 use crate::support;
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use tracepoints::format::Format;
 use tracepoints::{Kernel, layout::Layout};
 
-/// Slots stand by offset, within the layout, and slots and gaps together are all its
-/// bytes, each of them once but for unions and bits.
+/// Panics unless slots are sorted by offset and lie inside the layout, and slots and gaps
+/// together cover each byte exactly once (at least once in unions and with bitfields).
 fn check_layout(layout: &Layout, what: &str) {
     let mut covered = vec![0_u32; layout.size() as usize];
     let mut bits_end = 0;
@@ -72,7 +72,8 @@ fn sizes_and_gaps_of_every_fixture_sum_up() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// A record's layout has every field where its line says, and its sizes sum up.
+    /// A record's layout has every field where its line says, and the sizes of slots and
+    /// gaps add up.
     #[test]
     fn a_records_sizes_and_gaps_sum_up(
         sketches in sketches(),

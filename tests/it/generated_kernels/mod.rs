@@ -1,4 +1,4 @@
-//! Laws that hold of any kernel, on kernels made at random.
+//! Laws that hold for any kernel, tested on random kernels.
 //!
 //! Failing cases that were found are in `tests/proptest-regressions`, and run first.
 
@@ -10,7 +10,7 @@ mod layouts;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// A field of a record, as its line says.
+/// A field's line in a format file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     declaration: String,
@@ -51,7 +51,7 @@ fn format_text(name: &str, common: &[Line], own: &[Line], print_fmt: &str) -> St
     )
 }
 
-/// How large a type is.
+/// The size of a type, in bytes or in the machine's longs.
 #[derive(Clone, Copy)]
 enum Size {
     Bytes(u32),
@@ -60,7 +60,7 @@ enum Size {
 
 use Size::{Bytes, Longs};
 
-/// Types a format file has, with `@` for the field's name.
+/// Declarations as in format files, with `@` for the field's name.
 const TYPES: [(&str, Size); 24] = [
     ("u8 @", Bytes(1)),
     ("bool @", Bytes(1)),
@@ -100,7 +100,7 @@ impl Size {
     }
 }
 
-/// Names of fields: no two alike, some of them words of Rust.
+/// The name of a field: unique, and for some fields a keyword of Rust.
 fn name(index: usize) -> String {
     match ["type", "self", "match", "r", "move", "_"].get(index) {
         Some(&"_") | None => format!("field_{index}"),
@@ -108,7 +108,7 @@ fn name(index: usize) -> String {
     }
 }
 
-/// A field to come: its type, the bytes left free before it, and its sign.
+/// A field to generate: its type, the free bytes before it, and its sign.
 type Sketch = (Index, u32, Option<bool>);
 
 fn sketches() -> impl Strategy<Value = Vec<Sketch>> {
@@ -136,7 +136,7 @@ fn common(entry: u32) -> Vec<Line> {
     places.into_iter().map(line).collect()
 }
 
-/// The fields of a record, one behind the other.
+/// The fields of a record, in order.
 fn lines(sketches: &[Sketch], entry: u32, long: u32) -> Vec<Line> {
     let mut at = entry;
     let line = |(index, (ty, gap, signed)): (usize, &Sketch)| {

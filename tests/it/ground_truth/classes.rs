@@ -1,5 +1,5 @@
-//! The class of every event, against what was read from the kernel's own memory
-//! when it was captured (`truth/class.tsv`).
+//! The class of every event, against `truth/class.tsv`: what was read from the kernel's
+//! memory when it was captured.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -15,11 +15,11 @@ use walkdir::WalkDir;
 /// How many events have which evidence.
 type Counts = BTreeMap<&'static str, usize>;
 
-/// Resolves every event of a kernel; no class may be other than the truth's.
+/// Resolves every event of a kernel. Panics if any class differs from the truth's.
 fn check(root: &Path) -> Counts {
     let kernel = Kernel::at(root).expect("a kernel");
     let truth = match root.join("btf/vmlinux").exists() {
-        // Nobody read this one's memory; it has no BTF to be wrong with.
+        // The i686 capture has neither the truth nor BTF.
         false => String::new(),
         true => fs::read_to_string(root.join("truth/class.tsv")).expect("the truth"),
     };
@@ -41,7 +41,7 @@ fn check(root: &Path) -> Counts {
         compared += 1;
         let right = match context.evidence() {
             Evidence::Ambiguous => context.candidates().iter().any(|one| one == class),
-            // None of these kernels has the arguments elsewhere than the record.
+            // On all of these kernels the arguments have the record's offsets.
             Evidence::Syscall(_) => {
                 let own = tracepoint.format().fields().iter();
                 let values = own
@@ -56,7 +56,7 @@ fn check(root: &Path) -> Counts {
                 }
             }
             Evidence::Format(reason) => {
-                // Rather no answer than a guess, but only where BTF has none.
+                // No answer is right only where no BTF object has the class.
                 !structs.contains(class) && *reason != FormatReason::NoBtf
             }
             _ => context.class() == Some(class),
@@ -79,7 +79,8 @@ fn check(root: &Path) -> Counts {
     counts
 }
 
-/// The classes any object has a struct of, seen by their names alone.
+/// The classes of which any BTF object has a struct, found by searching its bytes for
+/// names.
 fn structs_in_btf(root: &Path) -> HashSet<String> {
     let Ok(entries) = root.join("btf").read_dir() else {
         return HashSet::new();
@@ -106,7 +107,7 @@ fn no_class_is_wrong_on_the_fixtures() {
 
 #[test]
 fn no_class_is_wrong_on_whole_kernels() {
-    // How many events may stay ambiguous: what only the kernel's memory knows.
+    // How many events may stay ambiguous: those that only the kernel's memory settles.
     let most_ambiguous = HashMap::from([
         ("5.10.223-x86_64", 8),
         ("6.1.192-rt-x86_64", 4),
@@ -125,7 +126,7 @@ fn no_class_is_wrong_on_whole_kernels() {
         if !says_it_itself(&root) {
             continue;
         }
-        // Where the kernel itself can be asked, nothing is inferred.
+        // With `btf_ids` files nothing needs to be inferred.
         assert_eq!(counts.get("inferred"), None, "{name}");
         assert_eq!(counts.get("ambiguous"), None, "{name}");
         let without = without_btf_ids(&root);
@@ -144,7 +145,7 @@ fn says_it_itself(root: &Path) -> bool {
         .exists()
 }
 
-/// A copy of a captured kernel that lacks the kernel's own word.
+/// Copies a captured kernel without its `btf_ids` files.
 fn without_btf_ids(root: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a directory");
     for entry in WalkDir::new(root).min_depth(1) {
@@ -165,15 +166,17 @@ fn without_btf_ids(root: &Path) -> TempDir {
     copy
 }
 
-/// A class and why: by these rules alone, or by an inference.
+/// How an event's class is known.
 enum Known {
+    /// Exactly these rules exclude all others.
     Proven(&'static [Rule]),
     Inferred(Inference),
-    /// The classes that fit.
+    /// It is not: these classes fit.
     Open(&'static [&'static str]),
 }
 
-/// Events that a rule, a trap or nothing at all decides.
+/// Events whose class one rule proves, an inference finds, or nothing settles; and some
+/// that look as if another class were theirs.
 #[test]
 fn events_known_for_what_decides_them() {
     use Inference::HeaderRun;
@@ -246,7 +249,7 @@ fn events_known_for_what_decides_them() {
             "pm_qos_update",
             Proven(&[]),
         ),
-        // Spelled otherwise than their classes, or with flags that mislead.
+        // Names or flags suggest another class.
         (
             "6.18.15-x86_64",
             "xfs:xfs_fsmap_low_linear_key",
@@ -293,7 +296,7 @@ fn events_known_for_what_decides_them() {
             }
             assert_eq!(context.class(), Some(*class), "{event}");
         }
-        // Not `Ambiguous` by a rule that goes too far.
+        // The class has the event's own name, whatever else fits.
         for (_, event) in [
             ("6.18.15-x86_64", "skb:kfree_skb"),
             ("5.10.223-x86_64", "ras:mc_event"),
@@ -306,8 +309,8 @@ fn events_known_for_what_decides_them() {
     }
 }
 
-/// Where the kernel itself says which struct it is, it is the one resolved
-/// without asking: `btf_ids` is read only where several fit.
+/// The struct in the kernel's `btf_ids` file is the resolved one, also where it was
+/// resolved without reading that file.
 #[test]
 fn the_kernels_own_word() {
     let mut kernels = support::corpus();

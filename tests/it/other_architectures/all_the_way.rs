@@ -1,9 +1,8 @@
-//! Kernels of the other byte order and of 32 bits: events from their files to a record on
-//! a page, all the way.
+//! Big-endian and 32-bit kernels: events from their files to a record on a page and back.
 
 use crate::support::all_the_way::{all_the_way, kernel};
 
-/// Events of the captured kernels that are shown here, where they have them.
+/// The events in the snapshots, where a kernel has them.
 const EVENTS: [&str; 12] = [
     "workqueue:workqueue_execute_start",
     "irq:irq_handler_entry",

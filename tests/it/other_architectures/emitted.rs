@@ -8,8 +8,8 @@ use crate::support::capture::{COMMON, Capture};
 use crate::support::compilers::{compile_c, compile_rust, has, libbpf};
 use tracepoints::emit::{CHeader, COptions, RustModule, skeleton_c};
 
-/// A 32-bit kernel with BTF, whose `long` and pointers have 4 bytes where a program's
-/// have 8, and whose `u64` is not aligned as a program's.
+/// A 32-bit kernel with BTF. Its `long` and pointers have 4 bytes where a BPF program's
+/// have 8, and its `u64` has another alignment.
 fn kernel_of_32_bits(big_endian: bool) -> Capture {
     let mut btf = BtfWriter::new(big_endian);
     let long = btf.int("long int", 4, true);

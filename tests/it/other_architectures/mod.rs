@@ -1,4 +1,4 @@
-//! Kernels of the other byte order and of 32 bits.
+//! Big-endian and 32-bit kernels.
 
 mod all_the_way;
 mod emitted;

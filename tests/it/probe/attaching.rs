@@ -21,7 +21,7 @@ fn every_event_can_be_attached_to() {
         ..limit
     };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("files");
-    // Each takes three files.
+    // Each event takes three files.
     let at_once = limit.maximum.map_or(4096, |files| files as usize / 4);
     let names = kernel.events().expect("events");
     let events: Vec<Tracepoint> = names
@@ -30,7 +30,7 @@ fn every_event_can_be_attached_to() {
         .map(|name| kernel.tracepoint(name).expect("an event"))
         .collect();
     let begin = Instant::now();
-    // Nothing of what happens meanwhile passes.
+    // A filter that matches nothing.
     let nothing = || "tid == 4294967295".parse().expect("a filter");
     let mut attaching = Duration::ZERO;
     for some in events.chunks(at_once) {
@@ -72,7 +72,7 @@ fn nothing_is_left_behind() {
     assert!(files() >= 4);
     drop(probe);
     assert_eq!(files(), 0);
-    // An error half-way leaves nothing, either.
+    // Neither does an error half-way leave anything behind.
     let filter = "child_pid == 1".parse().expect("a filter");
     let error = Probe::builder(&events)
         .filter(filter)

@@ -1,4 +1,4 @@
-//! Records that are lost, counted, or left out by a filter.
+//! Lost records, counts and histograms, and filters in the kernel.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -25,7 +25,7 @@ fn losses_are_counted_exactly() {
     getppid(777);
     let late = probe.records().count();
     let losses = probe.losses().expect("losses");
-    // A ring buffer of 4096 bytes has space for 85 records of 40 and 8.
+    // A ring buffer of 4096 bytes has space for 85 records of 40 bytes with headers of 8.
     assert!(early > 50 && early < 100, "{early}");
     assert!(late >= early - 1 && late < 100, "{late}");
     assert_eq!(early as u64 + late as u64 + losses.full, 1777);
@@ -68,7 +68,7 @@ fn counts_and_histograms() {
         .expect("it is attached");
     for (size, times) in [(0, 2), (1, 3), (7, 5), (8, 1), (5000, 4)] {
         for _ in 0..times {
-            // Through write(2), also of nothing.
+            // `write_all` makes no system call for an empty slice; this does.
             rustix::io::write(&mut null, &vec![0; size]).expect("it is written");
         }
     }

@@ -1,6 +1,5 @@
-//! Probes on the running kernel. Takes root, and tracefs: where that is not
-//! mounted, each test runs itself again in a mount namespace where it is. Only what
-//! the tests themselves do is probed.
+//! Probes on the running kernel. The tests take root, and each runs in its own process
+//! (`support::live`). They probe only what they do themselves.
 
 mod attaching;
 mod counting;
@@ -13,7 +12,7 @@ use std::path::Path;
 use tracepoints::probe::FieldValue;
 use tracepoints::{Error, Kernel, Tracepoint, Value};
 
-/// Events, of which those the kernel has not are named on stderr.
+/// Those of the events that this kernel has; the others are reported on stderr.
 fn events(kernel: &Kernel, names: &[&str]) -> Vec<Tracepoint> {
     let mut events = Vec::new();
     for name in names {
@@ -26,7 +25,7 @@ fn events(kernel: &Kernel, names: &[&str]) -> Vec<Tracepoint> {
     events
 }
 
-/// What a field has to be.
+/// The value a field must have.
 enum Expected {
     Is(i64),
     Text(String),
@@ -56,7 +55,7 @@ impl Expected {
     }
 }
 
-/// Asks for the parent's number so many times.
+/// Makes the system call getppid this many times.
 fn getppid(times: usize) {
     for _ in 0..times {
         std::hint::black_box(std::os::unix::process::parent_id());

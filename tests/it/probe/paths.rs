@@ -1,4 +1,4 @@
-//! Arguments of system calls, on kernels whose common struct has them elsewhere.
+//! Arguments of system calls have the right values on every kernel.
 
 use std::fs;
 
@@ -7,8 +7,8 @@ use crate::support::live::live;
 use rustix::fs::{AtFlags, CWD};
 use tracepoints::probe::{Probe, ProbeRecord};
 
-/// On PREEMPT_RT kernels, and on RHEL 9, the struct that is commonly read through
-/// has the arguments elsewhere than a program gets them.
+/// On PREEMPT_RT kernels and on RHEL 9, `trace_event_raw_sys_enter`, which programs
+/// commonly use, has the arguments at other offsets than the context.
 #[test]
 fn the_path_is_right_whatever_struct_is_common() {
     const DIRECTORY_FLAG: u64 = 0x200;
@@ -54,7 +54,7 @@ fn the_path_is_right_whatever_struct_is_common() {
         );
         return;
     }
-    // args[1] of the common struct, with what is there in truth.
+    // `args[1]` of the common struct lies where the context has another argument.
     let path_at = args.offset() + 8;
     assert_ne!(path_at, slot("pathname").offset());
     assert_eq!(path_at, slot("flag").offset(), "8 bytes further on");

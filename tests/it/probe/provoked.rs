@@ -1,4 +1,4 @@
-//! Events that the test makes happen, and the values their records have to have.
+//! Events that the test provokes, and the values their records must have.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD};
 use rustix::process::{Pid, Signal};
 use tracepoints::probe::{Probe, ProbeRecord};
 
-/// An event that has to happen, with these values in one record.
+/// An event that must be seen, with these values in one record.
 struct Expectation {
     event: &'static str,
     fields: Vec<(&'static str, Expected)>,
@@ -64,11 +64,11 @@ const PROVOKED: [&str; 38] = [
     "timer:hrtimer_cancel",
 ];
 
-/// Events that were provoked, and have to be seen.
+/// Events that were provoked, and must be seen.
 struct Provoked(Vec<Expectation>);
 
 impl Provoked {
-    /// Does a little of everything.
+    /// Provokes events of every kind.
     fn new(directory: &Path) -> Self {
         let mut provoked = Self(Vec::new());
         provoked.files(directory);
@@ -164,7 +164,7 @@ impl Provoked {
         fs::remove_dir_all(directory).expect("it is removed");
     }
 
-    /// Asks for the parent's number.
+    /// Makes the system call getppid.
     fn parent(&mut self) {
         use Expected::Is;
 
@@ -204,8 +204,8 @@ impl Provoked {
             "sched:sched_process_exec",
             vec![("filename", text(cat)), ("pid", Is(pid))],
         );
-        // Until it answers it may still be within execve(2), and a signal that kills it
-        // there comes before the event.
+        // Until it answers it may still be inside execve(2), and a signal that kills it
+        // there would come before the exec event.
         let mut input = child.stdin.take().expect("a pipe");
         input.write_all(b"x").expect("it is written");
         let mut output = child.stdout.take().expect("a pipe");
@@ -257,7 +257,7 @@ impl Provoked {
             "syscalls:sys_enter_clock_nanosleep",
             vec![("flags", Within(0..2))],
         );
-        // The task's timer and the CPU's.
+        // A timer of the task or of the CPU.
         self.add(
             "timer:hrtimer_start",
             vec![("softexpires", Within(1..i64::MAX))],
@@ -297,7 +297,7 @@ impl Provoked {
         drop(stream);
     }
 
-    /// Touches fresh memory.
+    /// Touches new memory, which the kernel maps page by page.
     fn memory(&mut self) {
         use Expected::Within;
 

@@ -1,4 +1,4 @@
-//! Probes that cannot be: each error says why.
+//! Probes that cannot be attached: each error says why.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,8 @@ use crate::support::live::live;
 use tracepoints::probe::{Probe, ProbeError, UnattachableKind};
 use tracepoints::{Kernel, Tracepoint};
 
-/// Events that take no tracepoint program, each made and removed here.
+/// Kinds of events that accept no tracepoint program, each created and removed by the
+/// test.
 #[test]
 fn kinds_of_events_that_cannot_be_attached_to() {
     let Some(kernel) = live() else { return };
@@ -131,7 +132,8 @@ fn slips_are_told() {
     }
 }
 
-/// Linux 6.19 and later record what the pointers point at.
+/// Whether the record contains the strings that arguments point at, as on Linux 6.19 and
+/// later.
 fn kernel_has_values(event: &Tracepoint) -> bool {
     event.format().field("__pathname_val").is_some()
 }

@@ -1,5 +1,4 @@
-//! Which of the classes in an event's home is its own: by name, layout, arguments, and
-//! what the kernel says.
+//! An event's class, of those in its home: by name, layout, arguments, and `btf_ids`.
 
 use super::{Types, answer, capture};
 use crate::support;
@@ -17,8 +16,9 @@ fn a_struct_of_the_events_name_must_have_its_layout() {
         ("named", Some("own"), Some("vmlinux"))
     );
 
-    // The record of another kernel: a field moved, one resized, renamed, added,
-    // or fixed where the struct has it dynamic; the common fields of another.
+    // Records that differ from the struct: a field moved, resized, renamed, added,
+    // removed, or of a fixed place where the struct has a dynamic one, and other common
+    // fields.
     let fields = [("int a", 8, 4), ("__data_loc char[] b", 12, 4)];
     for (common, own) in [
         (COMMON, vec![("int a", 12, 4), fields[1]]),
@@ -68,9 +68,8 @@ fn a_class_of_the_layout_and_arguments() {
     assert_eq!(siblings, ["y:sibling".parse().expect("a name")]);
 }
 
-/// `DEFINE_EVENT` may spell its arguments otherwise than its class, as long as
-/// the compiler takes one for the other: xfs says `uint64_t` for
-/// `xfs_fsblock_t`.
+/// `DEFINE_EVENT` may spell its arguments differently from its class, as long as the
+/// compiler accepts one for the other: xfs writes `uint64_t` for `xfs_fsblock_t`.
 #[test]
 fn arguments_are_compared_as_the_compiler_does() {
     let mut types = Types::new();
@@ -189,7 +188,7 @@ fn several_templates_stay_ambiguous_unless_the_kernel_says() {
     assert_eq!(answer(&context), ("ambiguous", None, Some("vmlinux")));
     assert_eq!((context.struct_name(), context.type_id()), (None, None));
     assert_eq!(context.candidates(), ["blue", "red"]);
-    // Every candidate reads the same bytes.
+    // The candidates' layouts are the same.
     let slot = context.slot_of("a").expect("types").expect("a slot");
     assert_eq!((slot.offset(), slot.size()), (8, 4));
 
@@ -198,7 +197,7 @@ fn several_templates_stay_ambiguous_unless_the_kernel_says() {
     let context = capture.context("x:event");
     assert_eq!(answer(&context), ("kernel", Some("blue"), Some("vmlinux")));
     assert_eq!(context.type_id(), Some(blue));
-    // An id that is no candidate's, none at all, and nonsense settle nothing.
+    // An id of another type, 0, and nonsense settle nothing.
     for content in [
         ids(types.entry),
         ids(0),
@@ -223,7 +222,7 @@ fn a_bitfield_is_no_field() {
     types
         .btf
         .event_class("nested", 12, &members, &[types.void_pointer, types.int]);
-    // The struct of the event's name has in bits what the record has in bytes.
+    // The struct with the event's name has a bitfield where the record has a whole field.
     let prototype = types.btf.prototype(&[types.void_pointer, types.int]);
     types.btf.function("__bpf_trace_event", prototype);
     types.btf.bitfields(
@@ -239,7 +238,7 @@ fn a_bitfield_is_no_field() {
     assert_eq!(answer(&capture.context("x:event")).1, Some("nested"));
 }
 
-/// Two functions of one name with other arguments say nothing.
+/// Two functions of one name with different arguments rule out no class.
 #[test]
 fn arguments_that_contradict_each_other_rule_nothing_out() {
     let mut types = Types::new();
@@ -252,7 +251,7 @@ fn arguments_that_contradict_each_other_rule_nothing_out() {
     assert_eq!(context.candidates(), ["one", "two"]);
 }
 
-/// The answers the captured kernels are known for.
+/// The answers the captured kernels are in the fixtures for.
 #[test]
 fn on_captured_kernels() {
     for (kernel, event, expected) in [

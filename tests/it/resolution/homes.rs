@@ -1,4 +1,4 @@
-//! Which BTF object an event is of: vmlinux or a module, or none that is known.
+//! An event's home: the BTF object that defines it, vmlinux or a module, or none.
 
 use super::{Types, add_events, answer, capture};
 use crate::support;
@@ -8,7 +8,7 @@ use tracepoints::{Error, Evidence, context::FormatReason};
 #[test]
 fn an_object_that_does_not_define_the_event_is_not_its_home() {
     let mut types = Types::new();
-    // A class of the event's name and layout, but of other events.
+    // A class with the event's name and layout that belongs to another event.
     types.class("alloc", &[types.int]);
     types.event("other", &[types.int]);
     let capture = capture(&types, &["x:alloc", "x:other"]);
@@ -21,7 +21,8 @@ fn an_object_that_does_not_define_the_event_is_not_its_home() {
     assert_eq!(answer(&capture.context("x:other")).0, "template");
 }
 
-/// Linux 5.4: a struct of the event's name may be that of a module's namesake.
+/// As on Linux 5.4: a struct with the event's name may belong to another event of a
+/// module.
 #[test]
 fn structs_without_typedefs_prove_nothing() {
     let mut types = Types::new();
@@ -82,7 +83,7 @@ fn an_event_of_a_module() {
         ]
     );
 
-    // A module whose BTF is broken is only in the way of what is not found.
+    // A module with broken BTF matters only for events found nowhere else.
     capture.btf("broken", b"no BTF at all, and longer than a header");
     assert_eq!(answer(&capture.context("x:event")).0, "template");
     let Evidence::Format(FormatReason::UnreadableModuleBtf { modules }) =
@@ -96,7 +97,7 @@ fn an_event_of_a_module() {
 
 #[test]
 fn events_of_one_name_in_several_categories() {
-    // Both in vmlinux's BTF: only one typedef, so that no answer is safe.
+    // Both would be in vmlinux's BTF, which has only one typedef: no answer is safe.
     let mut types = Types::new();
     types.class("event", &[types.int]);
     types.event("event", &[types.int]);
@@ -108,8 +109,8 @@ fn events_of_one_name_in_several_categories() {
         );
     }
 
-    // The other is of a module, and of another class with the same layout: which
-    // is which cannot be told, but what fits can.
+    // The other is of a module, and of another class with the same layout. Which event is
+    // of which class is unknown, but the candidates are known.
     let mut module = types.module();
     module.class("template", &[module.int, module.int]);
     module.event("event", &[module.int, module.int]);
@@ -118,12 +119,12 @@ fn events_of_one_name_in_several_categories() {
     assert_eq!(context.evidence(), &Evidence::Ambiguous);
     assert_eq!(context.candidates(), ["event", "template"]);
 
-    // Where both have a class of one name, that is the name.
+    // Where both homes have a class of the same name, the name is known.
     let mut module = types.module();
     module.class("event", &[module.int, module.int]);
     module.event("event", &[module.int, module.int]);
     capture.btf("y", &module.btf.bytes());
-    // Whose it is, is not known.
+    // The home is not.
     assert_eq!(
         answer(&capture.context("y:event")),
         ("named", Some("event"), None)
@@ -132,7 +133,7 @@ fn events_of_one_name_in_several_categories() {
     assert_eq!(answer(&capture.context("x:event")).1, Some("event"));
 }
 
-/// One home's inference is no proof for the other's class.
+/// What is inferred in one home proves nothing about the class in the other.
 #[test]
 fn the_weaker_evidence_of_two_homes_counts() {
     let mut types = Types::new();
@@ -150,8 +151,8 @@ fn the_weaker_evidence_of_two_homes_counts() {
     assert_eq!(context.candidates(), ["own", "t"]);
 }
 
-/// The ids of two modules' types overlap: what `btf_ids` says is no answer where
-/// the home is not known.
+/// Type ids of two modules overlap, so an id from `btf_ids` settles nothing without a
+/// known home.
 #[test]
 fn an_id_of_no_known_home_says_nothing() {
     let mut types = Types::new();
@@ -173,7 +174,7 @@ fn an_id_of_no_known_home_says_nothing() {
     assert_eq!(context.candidates(), ["t", "u"]);
 }
 
-/// Someone's kprobe beside a tracepoint of the same name does not hide it.
+/// A kprobe event with a tracepoint's name does not hide the tracepoint.
 #[test]
 fn an_event_that_fits_nowhere_takes_no_home() {
     let mut types = Types::new();
@@ -213,7 +214,7 @@ fn an_event_that_fits_nowhere_takes_no_home() {
     assert_eq!(kprobe.slot_of("__probe_ip").expect("a layout"), None);
 }
 
-/// pahole leaves out of a module's BTF what vmlinux's has to the letter.
+/// pahole leaves types out of a module's BTF that vmlinux's has identically.
 #[test]
 fn a_class_vmlinux_has_too_is_a_candidate() {
     let mut types = Types::new();
@@ -233,7 +234,7 @@ fn a_class_vmlinux_has_too_is_a_candidate() {
     assert_eq!(context.candidates(), ["other", "shared"]);
 }
 
-/// One kernel object sees modules that are loaded after it was first asked.
+/// A `Kernel` finds modules that are loaded after its first answer.
 #[test]
 fn modules_loaded_later_are_found() {
     let mut types = Types::new();

@@ -1,4 +1,4 @@
-//! Many events at once: the same answers as one by one.
+//! `Kernel::contexts()`: the same answers as one by one.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::support;
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::{Error, EventName, Kernel};
 
-/// What is said of an event: the context in JSON, and what that leaves out.
+/// The answer for an event: the context in JSON, and what JSON leaves out.
 fn said(context: &tracepoints::Context, id: u32) -> (String, Option<u32>, String, u32) {
     let json = serde_json::to_string(context).expect("JSON");
     let evidence = format!("{:?}", context.evidence());

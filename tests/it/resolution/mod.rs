@@ -1,4 +1,4 @@
-//! From an event to its context, on kernels made for one question each.
+//! From an event to its context, on kernels written for one question each.
 
 mod class_rules;
 mod classes;
@@ -10,7 +10,7 @@ use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::Context;
 
-/// The types every kernel below has, and a class's two fields.
+/// The types every kernel below has.
 struct Types {
     btf: BtfWriter,
     int: u32,
@@ -39,7 +39,7 @@ impl Types {
         }
     }
 
-    /// The types a module adds to these.
+    /// A module's types, based on these.
     fn module(&self) -> Self {
         Self {
             btf: BtfWriter::split(&self.btf),
@@ -47,8 +47,8 @@ impl Types {
         }
     }
 
-    /// A class with the fields `a`, at 8, and `__data_loc_b`, at 12, whose
-    /// events take these arguments.
+    /// Adds a class with the members `a`, at 8, and `__data_loc_b`, at 12, whose events
+    /// take these arguments.
     fn class(&mut self, name: &str, arguments: &[u32]) -> u32 {
         let members = [
             ("ent", self.entry, 0),

@@ -1,4 +1,4 @@
-//! `syscalls:*`: the struct whose values lie where `syscall_tp_t` has them.
+//! `syscalls:*`: the struct whose values have the offsets of `syscall_tp_t`.
 
 use crate::support;
 use crate::support::btf::{BtfWriter, TraceEntry};
@@ -10,20 +10,20 @@ use tracepoints::{
 
 const LAZY: FieldLine<'_> = ("unsigned char common_preempt_lazy_count", 8, 1);
 
-/// What differs between kernels.
+/// The properties in which kernels differ, in bytes.
 struct Machine {
     big_endian: bool,
-    /// Bytes of a long and a pointer.
+    /// The size of a long and a pointer.
     word: u32,
-    /// Bytes of `struct trace_entry`: 8, or 12 with `preempt_lazy_count`.
+    /// The size of `struct trace_entry`: 8, or 12 with `preempt_lazy_count`.
     entry: u32,
-    /// Where `trace_event_raw_sys_enter` and `syscall_trace_enter` have `args`.
+    /// The offsets of `args` in `trace_event_raw_sys_enter` and `syscall_trace_enter`.
     raw_args: u32,
     traced_args: u32,
-    /// Where `syscall_tp_t` has `args`, and how it begins.
+    /// The offset of `args` in `syscall_tp_t`, and how that begins.
     tp_args: u32,
     variant: SyscallVariant,
-    /// Where the format file says the record has the first argument.
+    /// The offset of the first argument in the format file.
     record_args: u32,
 }
 
@@ -106,7 +106,7 @@ impl Machine {
     }
 }
 
-/// Where the context has a field, in bytes, and how many it takes.
+/// A field's offset and size in the context, in bytes.
 fn place(context: &Context, field: &str) -> Option<(u32, u32)> {
     let slot = context
         .slot_of(field)
@@ -117,8 +117,8 @@ fn place(context: &Context, field: &str) -> Option<(u32, u32)> {
 const ENTER: &str = "syscalls:sys_enter_unlinkat";
 const EXIT: &str = "syscalls:sys_exit_unlinkat";
 
-/// RHEL 9.3 (5.14.0-362): the format file has the arguments at 16, as the
-/// context of every other kernel has; here it has them at 24.
+/// RHEL 9.3 (5.14.0-362): the format file has the arguments at 16, as the contexts of all
+/// other kernels do, but this kernel's context has them at 24.
 #[test]
 fn rhel_9_3_gets_trace_event_raw_sys_enter() {
     let rhel = Machine {
@@ -170,7 +170,7 @@ fn where_no_struct_fits_none_is_named() {
         assert_eq!((context.struct_name(), context.class()), (None, None));
         assert_eq!(context.home(), Some("vmlinux"));
     }
-    // The layout is syscall_tp_t's own.
+    // The layout is that of `syscall_tp_t` itself.
     let context = capture.context(ENTER);
     assert_eq!(place(&context, "pathname"), Some((40, 8)));
     let layout = context.layout().expect("a layout");
@@ -202,8 +202,8 @@ fn rt_gets_syscall_trace_enter_but_for_its_number() {
     assert_eq!(place(&context, "__syscall_nr"), Some((8, 8)));
 }
 
-/// A kernel whose `syscall_tp_t` is written by `members`, of these types: int,
-/// unsigned long and the context of a call.
+/// The context of a system call on a kernel whose `syscall_tp_t` is written by `members`,
+/// which gets the ids of int and unsigned long.
 fn context_of(members: impl Fn(&mut BtfWriter, u32, u32) -> u32) -> Context {
     let mut btf = BtfWriter::new(false);
     btf.int("long int", 8, true);
@@ -225,8 +225,7 @@ fn context_of(members: impl Fn(&mut BtfWriter, u32, u32) -> u32) -> Context {
 
 #[test]
 fn forms_of_syscall_tp_t_never_seen() {
-    // The number is the member of its name, wherever it is; without one, it is
-    // not known.
+    // The number is the member `nr`, wherever it is. Without one it is not known.
     let context = context_of(|btf, int, unsigned| {
         let args = btf.array(unsigned, 6);
         let members = [
@@ -255,7 +254,7 @@ fn forms_of_syscall_tp_t_never_seen() {
         (None, Some((16, 8)))
     );
 
-    // There are no more arguments than it has room for.
+    // Arguments that `args` has no room for have no place.
     let context = context_of(|btf, int, unsigned| {
         let args = btf.array(unsigned, 2);
         btf.structure(
@@ -269,7 +268,7 @@ fn forms_of_syscall_tp_t_never_seen() {
         (Some((24, 8)), None)
     );
 
-    // Nor can they lie behind all memory.
+    // Neither have arguments beyond the largest offset.
     let context = context_of(|btf, int, unsigned| {
         let huge = btf.structure("huge", 1 << 31, &[]);
         let args = btf.array(huge, 6);
@@ -281,7 +280,7 @@ fn forms_of_syscall_tp_t_never_seen() {
     });
     assert_eq!(place(&context, "c"), None);
 
-    // Two that differ prove nothing.
+    // Two different ones prove nothing.
     let context = context_of(|btf, int, unsigned| {
         let args = btf.array(unsigned, 6);
         btf.structure(
@@ -297,7 +296,7 @@ fn forms_of_syscall_tp_t_never_seen() {
     });
     assert_eq!(context.evidence().as_str(), "format");
 
-    // A named struct must have arguments of the same size, not only place.
+    // A named struct must have arguments of the same size, not only at the same offset.
     let context = context_of(|btf, int, unsigned| {
         let args = btf.array(unsigned, 6);
         let ints = btf.array(int, 6);
@@ -399,10 +398,10 @@ fn without_btf_the_record_is_all_there_is() {
         (None, None, None)
     );
     assert_eq!(place(&context, "pathname"), Some((16, 4)));
-    // An RT kernel has it elsewhere than its record.
+    // On RT kernels its offset is not the record's.
     assert_eq!(place(&context, "__syscall_nr"), None);
 
-    // The strings of Linux 6.19 and later are the record's alone.
+    // Only the record has the strings of Linux 6.19 and later.
     let mut capture = Capture::new();
     let own = [
         ("int __syscall_nr", 8, 4),

@@ -1,4 +1,4 @@
-//! Laws of pages and records, on bytes made at random.
+//! Laws of pages and records, on random bytes.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ use tracepoints::{
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever the bytes are: an end, and no entry outside them.
+    /// Reading ends, and reads no more bytes than there are.
     #[test]
     fn any_bytes(
         mut bytes in prop::collection::vec(any::<u8>(), 0..600),
@@ -23,7 +23,7 @@ proptest! {
         big in any::<bool>(),
         is_64_bit in any::<bool>(),
     ) {
-        // Most random lengths are longer than a page: make some plausible.
+        // Most random lengths are longer than a page; this makes some plausible.
         let order = if big { ByteOrder::Big } else { ByteOrder::Little };
         for (page, length) in bytes.chunks_mut(128).zip(lengths) {
             let size = if is_64_bit { 8 } else { 4 };
@@ -47,7 +47,7 @@ proptest! {
         prop_assert!(read <= bytes.len());
     }
 
-    /// Pages damaged anywhere: an error or a line, of every record.
+    /// Every record on a damaged page gives an error or a line.
     #[test]
     fn damaged_records(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..80),
@@ -86,7 +86,7 @@ proptest! {
         }
     }
 
-    /// What is written is read, on every machine.
+    /// The records written to a page are the records read from it, on every machine.
     #[test]
     fn what_is_written_is_read(
         machine in prop::sample::select(&MACHINES[..]),

@@ -19,7 +19,7 @@ fn machines_of_the_fixtures() {
         assert_eq!(kernel.machine().expect("BTF says"), machine, "{name}");
         assert_eq!(kernel.page_layout().expect("a layout").page_size(), 4096);
     }
-    // No BTF: nobody says which byte order it is.
+    // Without BTF the byte order is not known.
     let kernel = support::kernel("6.1.176-i686");
     assert!(matches!(
         kernel.machine(),
@@ -29,7 +29,7 @@ fn machines_of_the_fixtures() {
     assert_eq!(kernel.machine().expect("it was said"), MACHINES[1]);
 }
 
-/// Records as perf gives them: the same, with no page around them.
+/// Records as perf delivers them, without a page around them.
 #[test]
 fn records_without_a_page() {
     let kernel = support::kernel("6.12.107-s390x");
@@ -93,8 +93,7 @@ fn ids_and_pages_of_captures_that_lie() {
     capture.btf("vmlinux", b"\xeb\x9f");
     assert_eq!(capture.kernel().machine().expect("big-endian"), MACHINES[2]);
 
-    // The id is the format's where there is no file of it, and must be the same
-    // where there is.
+    // Without an `id` file the format file's id counts. With one, both must agree.
     let of = |capture: &Capture, id: u16| {
         let kernel = capture.kernel();
         let events = kernel.events_by_id().expect("ids");
@@ -121,7 +120,7 @@ fn ids_and_pages_of_captures_that_lie() {
         .file("x:a", "format", "nonsense")
         .file("x:b", "id", "10\n");
     assert!(matches!(of(&capture, 9), Err(Error::Format { .. })));
-    // An id no record can carry.
+    // An id that does not fit into a record.
     capture.file("x:b", "id", "65536\n");
     assert!(matches!(
         of(&capture, 10),

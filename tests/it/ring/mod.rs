@@ -1,4 +1,4 @@
-//! Pages of the ring buffer, made to order on every kind of machine.
+//! Pages of the ring buffer, written by the tests for every kind of machine.
 
 mod any_bytes;
 mod events_by_id;
@@ -15,7 +15,7 @@ const HEADER_64: &str = "\
 \tfield: char data;\toffset:16;\tsize:112;\tsigned:1;
 ";
 
-/// A small page for tests: 64-bit or 32-bit.
+/// The layout of a page of 128 bytes, on a 64-bit or 32-bit machine.
 fn layout(is_64_bit: bool) -> PageLayout {
     let text = match is_64_bit {
         true => HEADER_64.to_owned(),

@@ -1,4 +1,4 @@
-//! What the crate depends on, as `deny.toml` and `docs/dependencies.md` say.
+//! Dependencies: those `docs/dependencies.md` lists, with licences `deny.toml` allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,8 +11,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What cargo says of the packages and how they depend on each other. No network is
-/// asked, as packages for this machine are there when this runs, and for others not.
+/// Cargo's metadata about packages and their dependencies, for this machine only: the
+/// packages for it are downloaded when the test runs, and cargo needs no network.
 fn metadata(arguments: &[&str]) -> Value {
     let rustc = Command::new("rustc").arg("-vV").output().expect("rustc");
     let rustc = String::from_utf8(rustc.stdout).expect("text");
@@ -34,7 +34,8 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// The packages a build takes, and which of them directly; dev-dependencies are none.
+/// All packages of a build, and the direct dependencies among them, without
+/// dev-dependencies.
 fn built(metadata: &Value) -> (BTreeSet<&str>, BTreeSet<&str>) {
     let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
     let nodes: BTreeMap<&str, &Value> = metadata["resolve"]["nodes"]
@@ -78,7 +79,7 @@ fn without_features_four_packages_do() {
     assert_eq!(direct, BTreeSet::from(expected));
 }
 
-/// ``| `name` | …`` of the document's table.
+/// Holds the document's table to the manifest. Its rows are ``| `name` | …``.
 #[test]
 fn every_dependency_is_there_for_a_reason() {
     let metadata = metadata(&["--all-features"]);
@@ -89,7 +90,7 @@ fn every_dependency_is_there_for_a_reason() {
     assert_eq!(direct, named);
 }
 
-/// btf-rs is under the LGPL, and comes where somebody asks for it.
+/// btf-rs is under the LGPL, and is built only with its feature.
 #[test]
 fn what_is_built_by_default_is_not_under_the_lgpl() {
     let metadata = metadata(&[]);
@@ -101,7 +102,7 @@ fn what_is_built_by_default_is_not_under_the_lgpl() {
     );
 }
 
-/// What `cargo deny check licenses sources` says too, where it is installed.
+/// As `cargo deny check licenses sources` checks, where it is installed.
 #[test]
 fn licences_and_sources_are_those_allowed() {
     let deny = fs::read_to_string(root().join("deny.toml")).expect("a file");

@@ -12,8 +12,7 @@ use walkdir::WalkDir;
 /// A room, a folder or a file right below `src/`, and the rooms it imports.
 type Picture = BTreeMap<String, BTreeSet<String>>;
 
-/// Files that are not rooms: the crate's head, and those compiled for tests and fuzzing
-/// alone.
+/// Files that are not rooms: the crate's head, and code for tests and fuzzing.
 const NOT_ROOMS: [&str; 3] = ["lib", "fuzzing", "live_test"];
 
 /// Imports that must never be, whatever the floors: the two parsers meet in `context`.

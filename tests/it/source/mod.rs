@@ -1,5 +1,7 @@
-//! What holds of the source itself, and of the documents that list a part of it.
+//! The source itself: its rooms, its `unsafe` code, its dependencies, and the documents
+//! that list them.
 
 mod dependencies;
 mod house;
+mod test_table;
 mod unsafe_code;

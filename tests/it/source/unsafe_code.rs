@@ -1,4 +1,4 @@
-//! `docs/unsafe.md` lists every `unsafe` there is, and no other.
+//! `docs/unsafe.md` lists exactly the `unsafe` in the source.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-/// A file and the function, or the `impl`, in which `unsafe` stands.
+/// A file, and the function or `impl` that contains `unsafe`.
 type Place = (String, String);
 
-/// A source line without comments and strings, of which the words alone count.
+/// A source line without its comments, strings and brackets in character literals.
 fn code(line: &str) -> String {
     let mut code = String::new();
     let mut characters = line.chars().peekable();
@@ -20,7 +20,7 @@ fn code(line: &str) -> String {
             (_, '"') => in_string = !in_string,
             (false, '/') if characters.peek() == Some(&'/') => break,
             (false, '\'') if matches!(characters.peek(), Some('"' | '{' | '}' | '\\')) => {
-                // A character that would be taken for another thing.
+                // A character literal that would be read as a string or a bracket.
                 characters.by_ref().find(|next| *next == '\'');
             }
             (false, character) => code.push(character),
@@ -35,8 +35,8 @@ fn has_word(code: &str, word: &str) -> bool {
         .any(|one| one == word)
 }
 
-/// How often `unsafe` stands at each place, and how many lines it takes: of a block
-/// all to its closing bracket, of a function or `impl` the first.
+/// How often `unsafe` occurs at each place, and the number of lines: of a block all up to
+/// its closing bracket, of a function or `impl` the first.
 fn found() -> (BTreeMap<Place, usize>, usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut places, mut lines) = (BTreeMap::new(), 0);
@@ -123,7 +123,7 @@ fn what_is_taken_for_unsafe_code() {
     ] {
         assert_eq!(has_word(&code(line), "unsafe"), expected, "{line}");
     }
-    // The lint that wants a word on each one.
+    // The lints that demand a safety comment for each block, and deny `unsafe` elsewhere.
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let manifest = fs::read_to_string(manifest).expect("Cargo.toml");
     assert!(manifest.contains("\nundocumented_unsafe_blocks = \"deny\"\n"));

@@ -1,5 +1,5 @@
 //! From an event's files to its context, and to a record that is made field by field, put
-//! on a page and read again.
+//! on a page, and read back.
 
 use std::fmt::Write;
 
@@ -12,14 +12,13 @@ use tracepoints::{
     text::{TaskNames, TraceContext},
 };
 
-/// A record made field by field, with the value each field was given, as
-/// [`tracepoints::Value`] prints it.
+/// A record, and the value of each of its fields as [`tracepoints::Value`] prints it.
 struct Made {
     bytes: Vec<u8>,
     values: Vec<(String, String)>,
 }
 
-/// A record with a value of its own in every field.
+/// Makes a record with a different value in every field.
 fn make(format: &Format, machine: Machine) -> Made {
     let fields = format.common_fields().iter().chain(format.fields());
     let end = fields.map(|field| field.offset() + field.size()).max();
@@ -57,7 +56,7 @@ fn make(format: &Format, machine: Machine) -> Made {
                 put(field.offset(), &number(machine, value, field.size()));
                 format!("{value:#x}")
             }
-            // `buf`, all that is left.
+            // `buf`, the rest of the record.
             FieldKind::Array if field.size() == 0 && field.is_text() => {
                 put(field.offset(), format!("{text}\n\0").as_bytes());
                 format!("{text}\n")
@@ -84,7 +83,7 @@ fn make(format: &Format, machine: Machine) -> Made {
             FieldKind::DataLoc => {
                 let (data, shown) = match field.is_text() {
                     true => (format!("{text}\0").into_bytes(), text),
-                    // A cpumask, of one long.
+                    // A cpumask of one long.
                     false => (number(machine, 6, machine.long_size()), "[6]".to_owned()),
                 };
                 let location = i64::from(tail) | (data.len() as i64) << 16;
@@ -100,7 +99,7 @@ fn make(format: &Format, machine: Machine) -> Made {
     Made { bytes, values }
 }
 
-/// Every field that can be compared is what was written there, and nothing else.
+/// Compares every field that filters accept with its value. Returns the number of fields.
 pub(crate) fn check_filters(
     format: &Format,
     record: &Record<'_>,
@@ -145,8 +144,8 @@ pub(crate) fn check_filters(
     checked
 }
 
-/// For each event, or `only` those of these names that there are: its context, its layout,
-/// and what a record of it on a page is read as.
+/// For each event, or each with a name in `only`: its context, its layout, and a record
+/// of it as read from a page.
 pub(crate) fn all_the_way(kernel: &Kernel, only: &[&str]) -> String {
     let mut text = String::new();
     for event in kernel.event_directories().expect("events") {

@@ -1,4 +1,4 @@
-//! Where the captured kernels are that tests run on.
+//! The captured kernels that tests run on.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::Write;
@@ -19,7 +19,7 @@ pub(crate) fn fixtures() -> Vec<PathBuf> {
     kernels
 }
 
-/// One of them.
+/// The directory of one of them.
 pub(crate) fn fixture(name: &str) -> PathBuf {
     all_fixtures().join(name)
 }

@@ -1,4 +1,4 @@
-//! Fixtures, kernels made to order, and the running kernel.
+//! Fixtures, written kernels, and the running kernel.
 
 pub(crate) mod all_the_way;
 pub(crate) mod btf;

@@ -3,7 +3,7 @@
 use tracepoints::record::ring::PageLayout;
 use tracepoints::{ByteOrder, Machine};
 
-/// A number of `size` bytes, as the machine has it in memory.
+/// A number's `size` low bytes, in the machine's byte order.
 pub(crate) fn number(machine: Machine, value: i64, size: u32) -> Vec<u8> {
     let size = size as usize;
     match machine.byte_order() {
@@ -48,7 +48,7 @@ impl PageWriter {
         self
     }
 
-    /// A record of so many words, with this id.
+    /// A record of this many words of 4 bytes, with this id.
     pub(crate) fn record(&mut self, words: u32, delta: u32, id: u16) -> &mut Self {
         self.header(words, delta).words(words, id)
     }
@@ -62,7 +62,8 @@ impl PageWriter {
         self
     }
 
-    /// The whole page; `flags` are those beside the length in `commit`.
+    /// The whole page, with these flags beside the length in `commit`, and bytes after
+    /// the entries.
     pub(crate) fn page(&self, timestamp: u64, flags: u64, behind: &[u8]) -> Vec<u8> {
         let commit = self.data.len() as u64 | flags;
         let mut page = number(self.machine, timestamp as i64, 8);

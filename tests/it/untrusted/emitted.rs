@@ -1,5 +1,4 @@
-//! Emitted source is compiled, perhaps by root: it contains nothing from a capture but
-//! names.
+//! Emitted source is compiled, perhaps by root: from a capture it contains only names.
 
 use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
@@ -19,7 +18,7 @@ fn pointers_of_any_size() {
                 emit::skeleton_c(&tracepoint),
                 emit::skeleton_rust(&tracepoint),
             ];
-            // One may be refused; none has an integer of that size.
+            // A size may be refused, but none becomes an integer of that size.
             for text in written.into_iter().flatten() {
                 assert!(
                     !text.contains(&format!("u{}", u64::from(size) * 8)),
@@ -30,7 +29,7 @@ fn pointers_of_any_size() {
     }
 }
 
-/// What is emitted is compiled, perhaps by root: no text but names gets into it.
+/// A name in BTF that is not an identifier is an error, never source.
 #[test]
 fn names_in_btf_that_are_source() {
     let c = "x; static const char leak[] = {1}; typedef int T";

@@ -38,8 +38,8 @@ fn many_long_names_at_one_place() {
     assert!(start.elapsed() < SOON);
 }
 
-/// Each name is one a kernel may have; together they are 40 MB from an object of half
-/// a megabyte.
+/// Each name has a length a kernel may have; together they are 40 MB, from an object of
+/// half a megabyte.
 #[test]
 fn many_names_at_one_place() {
     let mut btf = BtfWriter::new(false);
@@ -51,7 +51,7 @@ fn many_names_at_one_place() {
     assert_too_long_tracepoints(&btf);
 }
 
-/// Each prototype is one of 64 names of 1,000 bytes, unlike any other.
+/// Each prototype is different, and has 64 names of 1,000 bytes.
 #[test]
 fn many_prototypes_that_are_long_to_spell() {
     let mut btf = BtfWriter::new(false);
@@ -99,7 +99,7 @@ fn many_tracepoints_with_many_arguments() {
     assert!(start.elapsed() < SOON);
 }
 
-/// Each argument alone would be small enough.
+/// Each argument alone is within the limit.
 #[test]
 fn arguments_that_branch_at_every_step() {
     let mut btf = BtfWriter::new(false);
@@ -155,7 +155,7 @@ fn members_with_many_enumerators() {
     assert!(matches!(error, Error::Layout { .. }), "{error}");
 }
 
-/// Each alone is as large as one may be.
+/// Each tracepoint alone is at the limit.
 #[test]
 fn tracepoints_without_events_that_share_a_long_argument() {
     let mut btf = BtfWriter::new(false);
@@ -174,7 +174,7 @@ fn tracepoints_without_events_that_share_a_long_argument() {
     assert!(start.elapsed() < SOON);
 }
 
-/// An enum's names are copied with each member of it, a member with each field of its
+/// Each member of an enum type copies its names, and each field copies the member of its
 /// name.
 #[test]
 fn fields_of_one_name() {

@@ -1,5 +1,5 @@
-//! Captures are untrusted input: whatever is in one, an answer or an error comes out,
-//! soon and within bounds of memory. `docs/limits.md` lists the bounds.
+//! Captures are untrusted input: whatever is in one, the result is an answer or an error,
+//! in bounded time and memory. `docs/limits.md` lists the bounds.
 
 mod damaged;
 mod emitted;
@@ -19,7 +19,8 @@ use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
 
-/// Far more than any of these takes, and far less than they once took.
+/// A deadline: far more than any of these tests takes, and far less than without the
+/// limits.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A kernel with one event.
@@ -67,7 +68,7 @@ fn with_btf(objects: &[(&str, &[u8])]) -> Capture {
     capture
 }
 
-/// Asks all there is to ask of every event.
+/// Calls everything there is to call for every event.
 fn ask_all(capture: &Capture) {
     let kernel = capture.kernel();
     for event in EVENTS {
@@ -98,7 +99,7 @@ fn ask_all(capture: &Capture) {
     let _ = kernel.bare_tracepoints();
 }
 
-/// A class and an event of it, as often as may be.
+/// This many classes of one layout, each with an event.
 fn many_classes(count: u32) -> BtfWriter {
     let mut btf = BtfWriter::new(false);
     let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
