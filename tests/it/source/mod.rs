@@ -2,6 +2,6 @@
 //! that list them.
 
 mod dependencies;
+mod documents;
 mod house;
-mod test_table;
 mod unsafe_code;

@@ -1,7 +1,9 @@
-//! `tests/README.md` names folders, files and tests that exist.
+//! Documents and scripts name folders, files and tests that exist.
 
 use std::fs;
 use std::path::Path;
+
+use walkdir::WalkDir;
 
 /// Whether there is a module of this path, or a test in one.
 fn exists(path: &str) -> bool {
@@ -63,4 +65,41 @@ fn names_that_do_not_exist() {
     ] {
         assert!(!exists(path), "{path}");
     }
+}
+
+/// Paths that begin with `tests/`, in all documents and scripts.
+#[test]
+fn paths_in_documents_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = [
+        "README.md",
+        ".ci",
+        "docs",
+        "fuzz/README.md",
+        "fuzz/run.sh",
+        "tests",
+    ];
+    let entries = documents
+        .iter()
+        .flat_map(|path| WalkDir::new(root.join(path)));
+    let mut count = 0;
+    for entry in entries {
+        let path = entry.expect("an entry").into_path();
+        let is_read = path
+            .extension()
+            .is_some_and(|end| end == "md" || end == "sh");
+        if !is_read && !path.ends_with(".ci/run") && !path.ends_with("vm/init") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("text");
+        let is_of_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+        for word in text.split(|c| !is_of_path(c)) {
+            let word = word.trim_end_matches('.');
+            if word.starts_with("tests/") {
+                assert!(root.join(word).exists(), "{}: {word}", path.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 30, "{count}");
 }
