@@ -175,120 +175,119 @@ enum Known {
     Open(&'static [&'static str]),
 }
 
+/// Kernels, events, their classes and how these are known.
+const KNOWN: [(&str, &str, &str, Known); 14] = [
+    (
+        "5.10.223-x86_64",
+        "irq_vectors:vector_reserve_managed",
+        "vector_reserve",
+        Known::Proven(&[Rule::FieldType]),
+    ),
+    (
+        "5.10.223-x86_64",
+        "clk:clk_enable",
+        "clk",
+        Known::Proven(&[Rule::Category]),
+    ),
+    (
+        "5.10.223-x86_64",
+        "sched:sched_process_exit",
+        "sched_process_template",
+        Known::Proven(&[Rule::SiblingPrototype]),
+    ),
+    (
+        "7.3.4-x86_64",
+        "memcg:count_memcg_events",
+        "memcg_rstat_events",
+        Known::Proven(&[Rule::FieldType]),
+    ),
+    (
+        "7.3.4-x86_64",
+        "memcg:mod_memcg_state",
+        "memcg_rstat_stats",
+        Known::Proven(&[Rule::FieldType]),
+    ),
+    (
+        "7.3.4-x86_64",
+        "compaction:mm_compaction_kcompactd_wake",
+        "kcompactd_wake_template",
+        Known::Proven(&[Rule::FieldType]),
+    ),
+    (
+        "6.18.15-x86_64",
+        "net:netif_rx_exit",
+        "net_dev_rx_exit_template",
+        Known::Proven(&[Rule::Category]),
+    ),
+    (
+        "6.1.192-rt-x86_64",
+        "cfg80211:rdev_start_pmsr",
+        "wiphy_wdev_cookie_evt",
+        Known::Proven(&[Rule::PrintFmt]),
+    ),
+    (
+        "6.18.15-x86_64",
+        "xfs:xfs_iunlink",
+        "xfs_ag_inode_class",
+        Known::Proven(&[Rule::PrintFmt]),
+    ),
+    (
+        "6.18.15-x86_64",
+        "xfs_scrub:xrep_agfl_insert",
+        "xrep_extent_class",
+        Known::Inferred(Inference::HeaderRun),
+    ),
+    (
+        "6.18.15-x86_64",
+        "power:pm_qos_update_flags",
+        "pm_qos_update",
+        Known::Proven(&[]),
+    ),
+    // Names or flags suggest another class.
+    (
+        "6.18.15-x86_64",
+        "xfs:xfs_fsmap_low_linear_key",
+        "xfs_fsmap_linear_key_class",
+        Known::Proven(&[]),
+    ),
+    (
+        "6.18.15-x86_64",
+        "dma_fence:dma_fence_init",
+        "",
+        Known::Open(&["dma_fence", "dma_fence_unsignaled"]),
+    ),
+    (
+        "6.12.107-s390x",
+        "power:clock_enable",
+        "",
+        Known::Open(&["clock", "power_domain"]),
+    ),
+];
+
 /// Events whose class one rule proves, an inference finds, or nothing settles; and some
 /// that look as if another class were theirs.
 #[test]
 fn events_known_for_what_decides_them() {
-    use Inference::HeaderRun;
-    use Known::{Inferred, Open, Proven};
-    use Rule::{Category, FieldType, PrintFmt, SiblingPrototype};
-    let cases = [
-        (
-            "5.10.223-x86_64",
-            "irq_vectors:vector_reserve_managed",
-            "vector_reserve",
-            Proven(&[FieldType]),
-        ),
-        (
-            "5.10.223-x86_64",
-            "clk:clk_enable",
-            "clk",
-            Proven(&[Category]),
-        ),
-        (
-            "5.10.223-x86_64",
-            "sched:sched_process_exit",
-            "sched_process_template",
-            Proven(&[SiblingPrototype]),
-        ),
-        (
-            "7.3.4-x86_64",
-            "memcg:count_memcg_events",
-            "memcg_rstat_events",
-            Proven(&[FieldType]),
-        ),
-        (
-            "7.3.4-x86_64",
-            "memcg:mod_memcg_state",
-            "memcg_rstat_stats",
-            Proven(&[FieldType]),
-        ),
-        (
-            "7.3.4-x86_64",
-            "compaction:mm_compaction_kcompactd_wake",
-            "kcompactd_wake_template",
-            Proven(&[FieldType]),
-        ),
-        (
-            "6.18.15-x86_64",
-            "net:netif_rx_exit",
-            "net_dev_rx_exit_template",
-            Proven(&[Category]),
-        ),
-        (
-            "6.1.192-rt-x86_64",
-            "cfg80211:rdev_start_pmsr",
-            "wiphy_wdev_cookie_evt",
-            Proven(&[PrintFmt]),
-        ),
-        (
-            "6.18.15-x86_64",
-            "xfs:xfs_iunlink",
-            "xfs_ag_inode_class",
-            Proven(&[PrintFmt]),
-        ),
-        (
-            "6.18.15-x86_64",
-            "xfs_scrub:xrep_agfl_insert",
-            "xrep_extent_class",
-            Inferred(HeaderRun),
-        ),
-        (
-            "6.18.15-x86_64",
-            "power:pm_qos_update_flags",
-            "pm_qos_update",
-            Proven(&[]),
-        ),
-        // Names or flags suggest another class.
-        (
-            "6.18.15-x86_64",
-            "xfs:xfs_fsmap_low_linear_key",
-            "xfs_fsmap_linear_key_class",
-            Proven(&[]),
-        ),
-        (
-            "6.18.15-x86_64",
-            "dma_fence:dma_fence_init",
-            "",
-            Open(&["dma_fence", "dma_fence_unsignaled"]),
-        ),
-        (
-            "6.12.107-s390x",
-            "power:clock_enable",
-            "",
-            Open(&["clock", "power_domain"]),
-        ),
-    ];
     for root in support::corpus() {
         let name = support::name(&root);
         let without = says_it_itself(&root).then(|| without_btf_ids(&root));
         let kernel = Kernel::at(without.as_ref().map_or(&*root, |dir| dir.path()));
         let kernel = kernel.expect("a kernel");
         let context = |event: &str| support::context(&kernel, event).expect("a context");
-        for (_, event, class, known) in cases.iter().filter(|(of, ..)| *of == name) {
+        for (_, event, class, known) in KNOWN.iter().filter(|(of, ..)| *of == name) {
             let context = context(event);
             match known {
-                Proven(rules) => {
+                Known::Proven(rules) => {
                     let proof = context.evidence().because().expect("a proof");
                     assert!(
                         proof.rules().eq(rules.iter().copied()),
                         "{event}: {proof:?}"
                     );
                 }
-                Inferred(how) => {
+                Known::Inferred(how) => {
                     assert_eq!(context.evidence(), &Evidence::Inferred(*how), "{event}")
                 }
-                Open(candidates) => {
+                Known::Open(candidates) => {
                     assert_eq!(context.evidence(), &Evidence::Ambiguous, "{event}");
                     assert_eq!(context.candidates(), *candidates, "{event}");
                     continue;

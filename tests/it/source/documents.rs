@@ -73,7 +73,10 @@ fn paths_in_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let documents = [
         "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
         ".ci",
+        ".github",
         "docs",
         "fuzz/README.md",
         "fuzz/run.sh",
@@ -87,8 +90,9 @@ fn paths_in_documents_exist() {
         let path = entry.expect("an entry").into_path();
         let is_read = path
             .extension()
-            .is_some_and(|end| end == "md" || end == "sh");
-        if !is_read && !path.ends_with(".ci/run") && !path.ends_with("vm/init") {
+            .is_some_and(|end| end == "md" || end == "sh" || end == "yml");
+        let is_script = path.parent() == Some(&root.join(".ci"));
+        if !is_read && !is_script && !path.ends_with("vm/init") {
             continue;
         }
         let text = fs::read_to_string(&path).expect("text");
