@@ -7,7 +7,7 @@ use tracepoints::{Error, EventName, Kernel};
 #[test]
 fn of_known_tracepoints() {
     let text = |kernel: &str, name: &str| {
-        let kernel = Kernel::at(support::fixture(kernel)).expect("a kernel");
+        let kernel = support::kernel(kernel);
         kernel
             .raw_tracepoint(name)
             .map_or_else(|error| error.to_string(), |raw| raw.to_string())
@@ -30,7 +30,7 @@ fn of_known_tracepoints() {
 
 #[test]
 fn an_event_and_the_tracepoint_behind_it() {
-    let kernel = Kernel::at(support::fixture("6.18.15-x86_64")).expect("a kernel");
+    let kernel = support::kernel("6.18.15-x86_64");
     let raw = |name: &str| {
         kernel
             .tracepoint(name)

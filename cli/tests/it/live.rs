@@ -1,5 +1,5 @@
-//! The running kernel. As root each test mounts tracefs in a mount namespace of
-//! its own; without root it says that it was skipped.
+//! The programs on the running kernel. As root each test mounts tracefs in its own mount
+//! namespace; without root it reports that it is skipped.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,9 +11,8 @@ use serde_json::Value;
 use crate::command::{program, stderr, stdout};
 use crate::support;
 
-/// Runs a shell script in a mount namespace of its own, `$TRACEPOINTS`
-/// being the command; `None`, having said so, where that takes rights
-/// this user does not have.
+/// Runs a shell script in its own mount namespace, with the command as `$TRACEPOINTS`.
+/// Returns `None`, having reported the skipped test, without the right to mount.
 fn in_namespace(script: &str) -> Option<Output> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
@@ -62,7 +61,7 @@ fn list_of_the_running_kernel() {
     let context =
         |name: &str| &rows[names.iter().position(|one| *one == name).expect(name)]["context"];
     if has_btf {
-        // Events of vmlinux that every kernel has, by names that never changed.
+        // An event of every kernel, whose class never changed its name.
         assert_eq!(
             context("sched:sched_switch")["struct"],
             "trace_event_raw_sched_switch"
