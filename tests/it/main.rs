@@ -20,7 +20,6 @@ mod print_fmts;
 mod printed_by_code;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod probe;
-mod programs;
 mod raw_tracepoints;
 mod resolution;
 mod ring;

@@ -210,3 +210,19 @@ fn functions_are_short() {
         long.join("\n")
     );
 }
+
+/// Small programs that show the library; the command is in `cli/`.
+#[test]
+fn examples_are_small() {
+    const LONGEST: usize = 60;
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut count = 0;
+    for entry in WalkDir::new(examples).min_depth(1) {
+        let path = entry.expect("an entry").into_path();
+        let text = fs::read_to_string(&path).expect("a file, and no directory");
+        let lines = text.lines().count();
+        assert!(lines <= LONGEST, "{}: {lines} lines", path.display());
+        count += 1;
+    }
+    assert!(count >= 6, "{count} examples");
+}
