@@ -108,6 +108,7 @@ fn slips_are_told() {
             } else {
                 ""
             }
+            + ", and the task has pid, tid, comm and cpu"
     );
     assert_eq!(
         message(builder().ring_size(5000).attach()),
