@@ -1,4 +1,4 @@
-//! Lost records, counts, groups and histograms, and filters in the kernel.
+//! Lost records, counts and histograms, and filters in the kernel.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -80,51 +80,6 @@ fn counts_and_histograms() {
         .map(|bucket| (*bucket.values().expect("no negative").start(), bucket.count))
         .collect();
     assert_eq!(buckets, [(0, 2), (1, 3), (4, 5), (8, 1), (4096, 4)]);
-}
-
-#[test]
-fn groups_are_counted_exactly() {
-    let Some(kernel) = live() else {
-        return;
-    };
-    let written = events(&kernel, &["syscalls:sys_enter_write"]);
-    let null = File::options()
-        .write(true)
-        .open("/dev/null")
-        .expect("a device");
-    let descriptor = null.as_raw_fd();
-    let groups = Probe::builder(&written)
-        .process(std::process::id())
-        .filter(format!("fd == {descriptor}").parse().expect("a filter"))
-        .group_by(&["comm", "fd"], Some("count"))
-        .expect("it is attached");
-    // Of two threads, which may run on two CPUs.
-    std::thread::scope(|scope| {
-        for sizes in [[1_usize, 7], [100, 3]] {
-            let null = &null;
-            let named = std::thread::Builder::new().name("writer".to_owned());
-            let thread = named.spawn_scoped(scope, move || {
-                for size in sizes {
-                    rustix::io::write(null, &vec![0; size]).expect("it is written");
-                }
-            });
-            thread.expect("a thread");
-        }
-    });
-    let groups = groups.groups().expect("groups");
-    let [group] = groups.as_slice() else {
-        panic!("{groups:?}");
-    };
-    let text = group.key[0].to_string();
-    assert_eq!(
-        (text.as_str(), &group.key[1]),
-        ("writer", &GroupValue::Unsigned(descriptor as u64))
-    );
-    let summary = group.summary.expect("one");
-    assert_eq!(
-        (group.count, summary.sum, summary.min, summary.max),
-        (4, 111, 1, 100)
-    );
 }
 
 #[test]
