@@ -2,25 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
-/// In which order a machine keeps the bytes of a number.
+/// The order in which a machine stores the bytes of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ByteOrder {
-    /// The lowest byte first: x86, arm64, riscv.
+    /// The least significant byte first: x86, arm64, riscv.
     Little,
-    /// The highest byte first: s390x.
+    /// The most significant byte first: s390x.
     Big,
 }
 
 impl ByteOrder {
-    /// That of the machine this code is compiled for.
+    /// The byte order of the machine this code is compiled for.
     pub const NATIVE: Self = match cfg!(target_endian = "big") {
         true => Self::Big,
         false => Self::Little,
     };
 }
 
-/// What of a machine the meaning of a record's bytes depends on.
+/// Byte order and word size: what the meaning of a record's bytes depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Machine {
     byte_order: ByteOrder,
@@ -28,14 +28,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine this code is compiled for. Of a 32-bit program on a 64-bit
-    /// kernel it is not the kernel's.
+    /// The machine this code is compiled for. In a 32-bit program on a 64-bit kernel,
+    /// this is not the kernel's.
     pub const NATIVE: Self = Self {
         byte_order: ByteOrder::NATIVE,
         is_64_bit: cfg!(target_pointer_width = "64"),
     };
 
-    /// A machine of this byte order, with a 64-bit or a 32-bit kernel.
+    /// Returns a machine of this byte order, with a 64-bit or a 32-bit kernel.
     pub const fn new(byte_order: ByteOrder, is_64_bit: bool) -> Self {
         Self {
             byte_order,
@@ -43,17 +43,17 @@ impl Machine {
         }
     }
 
-    /// In which order it keeps the bytes of a number.
+    /// Returns the order of the bytes of a number.
     pub const fn byte_order(self) -> ByteOrder {
         self.byte_order
     }
 
-    /// The size in bytes of the kernel's `long` and of its pointers: 8 or 4.
+    /// Returns the size in bytes of the kernel's `long` and of its pointers: 8 or 4.
     pub const fn long_size(self) -> u32 {
         if self.is_64_bit { 8 } else { 4 }
     }
 
-    /// The unsigned number these 0 to 8 bytes are; of more, the first 8.
+    /// Reads 0 to 8 bytes as an unsigned number; of more bytes, the first 8.
     #[inline]
     pub fn unsigned(self, bytes: &[u8]) -> u64 {
         let size = bytes.len().min(8);
@@ -70,20 +70,20 @@ impl Machine {
         }
     }
 
-    /// The number these 0 to 8 bytes are in two's complement.
+    /// Reads 0 to 8 bytes as a number in two's complement.
     #[inline]
     pub fn signed(self, bytes: &[u8]) -> i64 {
         let unused = 64 - 8 * bytes.len().min(8) as u32;
-        // A shift by all 64 bits is none: there was no byte, and it is 0.
+        // Of no bytes: `checked_shl` refuses a shift by all 64 bits.
         let shifted = self.unsigned(bytes).checked_shl(unused).unwrap_or(0);
         (shifted as i64).checked_shr(unused).unwrap_or(0)
     }
 
-    /// The id of the event a record is of: its `common_type`, the u16 every
-    /// record begins with (`struct trace_entry`); `None` of less than 2 bytes.
+    /// Returns the id of a record's event: its `common_type`, the u16 that every record
+    /// begins with (`struct trace_entry`); `None` for less than 2 bytes.
     ///
-    /// A record is what stands between two headers of the ring buffer, and what
-    /// perf's `PERF_SAMPLE_RAW` gives behind its u32 of the size.
+    /// A record is the bytes between two headers of the ring buffer, or those that perf's
+    /// `PERF_SAMPLE_RAW` has after its u32 size.
     #[inline]
     pub fn event_id(self, record: &[u8]) -> Option<u16> {
         let id = *record.first_chunk()?;

@@ -1,4 +1,4 @@
-//! C types as values: what BTF, or a declaration in a format file, says of one.
+//! C types as values, from BTF or from a declaration in a format file.
 
 use serde::Deserialize;
 
@@ -27,7 +27,7 @@ pub(crate) enum CType {
         signed: bool,
         values: Vec<(String, i128)>,
     },
-    /// A struct or union; without a body where only a pointer leads to it.
+    /// A struct or union; without a body if it is only pointed to.
     Record {
         keyword: RecordKeyword,
         name: Option<String>,
@@ -50,7 +50,7 @@ pub(crate) enum CType {
         qualifier: &'static str,
         target: Box<CType>,
     },
-    /// A type known by its spelling in a format file and its size alone.
+    /// A type of which only the spelling in a format file and the size are known.
     Spelled {
         text: String,
         size: u32,
@@ -76,7 +76,7 @@ impl RecordKeyword {
 }
 
 impl CType {
-    /// In bytes; 0 for what has no size.
+    /// Returns the size in bytes; 0 for types without one.
     pub(crate) fn size(&self) -> u32 {
         match self {
             Self::Void | Self::Function { .. } => 0,
@@ -91,7 +91,7 @@ impl CType {
         }
     }
 
-    /// In bytes, as 64-bit machines align; at least 1.
+    /// Returns the alignment in bytes on 64-bit machines; at least 1.
     pub(crate) fn align(&self) -> u32 {
         match self {
             Self::Typedef { target, .. } | Self::Qualified { target, .. } => target.align(),
@@ -104,7 +104,7 @@ impl CType {
         }
     }
 
-    /// The type behind typedefs and qualifiers.
+    /// Returns the type behind typedefs and qualifiers.
     pub(crate) fn resolved(&self) -> &CType {
         match self {
             Self::Typedef { target, .. } | Self::Qualified { target, .. } => target.resolved(),
@@ -112,8 +112,8 @@ impl CType {
         }
     }
 
-    /// The declaration of `declarator` as being of this type; of nothing, the
-    /// type's abstract declarator.
+    /// Returns a declaration of `declarator` with this type; for an empty one, the type's
+    /// abstract declarator.
     pub(crate) fn declare(&self, declarator: &str) -> String {
         self.declare_with(declarator, &|specifier| match specifier {
             Self::Enum { name, .. } => format!("enum {}", name.as_deref().unwrap_or("{…}")),
@@ -128,9 +128,8 @@ impl CType {
         })
     }
 
-    /// [`declare`](Self::declare), with `specify` giving the words that stand
-    /// before all declarators: for a void, int, float, typedef, enum, record or
-    /// spelled type.
+    /// [`declare`](Self::declare), where `specify` returns the words that stand before
+    /// all declarators: for a void, int, float, typedef, enum, record or spelled type.
     pub(crate) fn declare_with(
         &self,
         declarator: &str,
@@ -163,8 +162,8 @@ impl CType {
                 };
                 result.declare_with(&format!("{declarator}({list})"), specify)
             }
-            // A qualifier stands before the type it is of, or after the star of
-            // a pointer it is of.
+            // A qualifier stands before the type, or after the star of the pointer, that
+            // it qualifies.
             Self::Qualified { qualifier, target } => match (&**target, declarator) {
                 (Self::Pointer { .. }, "") => target.declare_with(qualifier, specify),
                 (Self::Pointer { .. }, _) => {
@@ -176,7 +175,7 @@ impl CType {
                 let words = specify(specifier);
                 match declarator {
                     "" => words,
-                    // `char[16]`, as people write it.
+                    // `char[16]`, without a space, as is usual.
                     text if text.starts_with('[') => format!("{words}{text}"),
                     text => format!("{words} {text}"),
                 }

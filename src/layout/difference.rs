@@ -1,48 +1,49 @@
-//! In which ways two layouts differ.
+//! Differences between two layouts.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How one member differs between two layouts: see [`Layout::differences`](super::Layout::differences).
+/// A difference in one member between two layouts: see
+/// [`Layout::differences`](super::Layout::differences).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Difference {
     /// The member's C name.
     pub slot: String,
-    /// What differs.
+    /// The kind of difference.
     pub kind: DifferenceKind,
 }
 
-/// What differs between two members of one name.
+/// The kind of difference between two members of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DifferenceKind {
-    /// Its offset, in bytes.
+    /// Its offset in bytes differs.
     Moved {
         /// In the first layout.
         from: u32,
         /// In the second.
         to: u32,
     },
-    /// How many bytes it takes, or, the same, bits.
+    /// Its size in bytes differs, or the number of its bits.
     Resized {
         /// In the first layout.
         from: u32,
         /// In the second.
         to: u32,
     },
-    /// The spelling of its type.
+    /// The spelling of its type differs.
     Retyped {
         /// In the first layout.
         from: String,
         /// In the second.
         to: String,
     },
-    /// The second layout has no such member.
+    /// Only the first layout has this member.
     OnlyHere,
-    /// The first layout has no such member.
+    /// Only the second layout has this member.
     OnlyThere,
 }
 

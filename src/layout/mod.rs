@@ -1,5 +1,5 @@
-//! Where named things lie in a run of bytes: what a format file says of a
-//! record and BTF of a struct, in one form.
+//! Named members at offsets: one form for the records of format files and the structs of
+//! BTF.
 
 pub(crate) mod ctype;
 mod difference;
@@ -26,24 +26,24 @@ pub struct Layout {
     slots: Vec<Slot>,
 }
 
-/// One named run of bytes, or of bits, of a [`Layout`].
+/// One member of a [`Layout`]: a named range of bytes or, for a bitfield, of bits.
 ///
-/// Slots are equal if they have the same name, place, alignment and C type, and what is
-/// nested in them is: what they serialize as.
+/// Slots are equal if they have the same name, place, alignment, C type and nested slots;
+/// that is also what they serialize as.
 #[derive(Clone, Debug)]
 pub struct Slot {
     name: String,
     pub(crate) ty: CType,
     c_type: String,
-    /// In bits: more than a u32 holds, for an offset that is one.
+    /// In bits, which for a large offset do not fit a u32.
     bit_offset: u64,
-    /// In bits, of a bitfield.
+    /// In bits, for a bitfield.
     width: Option<u32>,
 }
 
 impl Layout {
-    /// Sorts the slots by offset; those at one offset (a union, an empty array)
-    /// stay in the order given.
+    /// Sorts the slots by offset. Those at the same offset (of a union, after an empty
+    /// array) stay in the order given.
     pub(crate) fn new(
         keyword: RecordKeyword,
         name: Option<String>,
@@ -61,7 +61,7 @@ impl Layout {
         }
     }
 
-    /// The struct's or union's name; `None` for a record and an anonymous one.
+    /// Returns the name of the struct or union; `None` for a record or an anonymous one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -75,31 +75,31 @@ impl Layout {
         self.keyword
     }
 
-    /// The whole size in bytes. For a record it is the end of the last field:
-    /// what dynamic fields point at comes after it.
+    /// Returns the whole size in bytes. For a record this is the end of the last field;
+    /// the data of dynamic fields come after it.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// The largest alignment a member wants on a 64-bit machine, in bytes.
-    /// Neither BTF nor a format file says whether the struct itself has it.
+    /// Returns the largest alignment any member needs on a 64-bit machine, in bytes.
+    /// Neither BTF nor a format file says whether the struct itself is aligned so.
     pub fn align(&self) -> u32 {
         self.align
     }
 
-    /// The members, by offset.
+    /// Returns the members, by offset.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
-    /// The member of this C name: a dynamic field `f` is `__data_loc_f`.
+    /// Returns the member of this C name: that of a dynamic field `f` is `__data_loc_f`.
     pub fn slot(&self, name: &str) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.name == name)
     }
 
-    /// The bytes no member covers, as ranges of offsets: padding, and what the
-    /// kernel does not tell about. Of a union, what is behind its largest
-    /// member.
+    /// Returns the bytes that no member covers, as ranges of offsets: padding, and
+    /// anything the kernel does not describe. In a union, these are the bytes after its
+    /// largest member.
     pub fn gaps(&self) -> Vec<Range<u32>> {
         let mut gaps = Vec::new();
         let mut covered = 0;
@@ -115,7 +115,7 @@ impl Layout {
         gaps
     }
 
-    /// Whether every member but bitfields lies where its type's alignment wants.
+    /// Whether every member that is not a bitfield is aligned as its type requires.
     pub(crate) fn is_aligned(&self) -> bool {
         self.slots
             .iter()
@@ -131,10 +131,9 @@ impl Layout {
         }
     }
 
-    /// Returns how another layout differs, member by member of the same name, in the order
-    /// of this one, and then the members that only the other has. Of several members
-    /// without a name the first is compared with the first, and so on. Sizes of
-    /// the whole and gaps are not compared.
+    /// Compares the members that have the same name. Returns the differences in the order
+    /// of this layout, then the members that only the other has. Members without a name
+    /// are paired in order. Gaps and the size of the whole are not compared.
     pub fn differences(&self, other: &Layout) -> Vec<Difference> {
         let mut differences = Vec::new();
         let mut add = |slot: &str, kind| {
@@ -143,7 +142,8 @@ impl Layout {
                 kind,
             });
         };
-        // Those of one name, which anonymous ones are, are taken in order.
+        // Several members may have one name, as anonymous ones do; they are taken in
+        // order.
         let mut others: HashMap<&str, Vec<usize>> = HashMap::new();
         for (at, there) in other.slots.iter().enumerate().rev() {
             others.entry(&there.name).or_default().push(at);
@@ -202,25 +202,25 @@ impl Slot {
         }
     }
 
-    /// The member's C name; empty for an anonymous struct or union, whose
-    /// members are named as if they were the outer one's.
+    /// Returns the member's C name; empty for an anonymous struct or union, whose members
+    /// are accessed as if they were the outer one's.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its C type as an abstract declarator: `pid_t`, `char[16]`,
-    /// `struct page *`.
+    /// Returns its C type as an abstract declarator: `pid_t`, `char[16]`, `struct page
+    /// *`.
     pub fn c_type(&self) -> &str {
         &self.c_type
     }
 
-    /// Where it begins, in bytes; of a bitfield, the byte its first bit is in.
+    /// Returns its offset in bytes; for a bitfield, that of the byte its first bit is in.
     pub fn offset(&self) -> u32 {
         u32::try_from(self.bit_offset / 8).unwrap_or(u32::MAX)
     }
 
-    /// How many bytes it takes; 0 for a flexible array. A bitfield takes the
-    /// bytes its bits touch.
+    /// Returns its size in bytes; 0 for a flexible array. A bitfield has all bytes its
+    /// bits are in.
     pub fn size(&self) -> u32 {
         match self.width {
             Some(width) => ((self.bit_offset % 8) as u32 + width).div_ceil(8),
@@ -228,18 +228,19 @@ impl Slot {
         }
     }
 
-    /// The offset after its last byte.
+    /// Returns the offset of the first byte after it.
     pub fn end(&self) -> u32 {
         self.offset().saturating_add(self.size())
     }
 
-    /// The alignment its type wants on a 64-bit machine, in bytes.
+    /// Returns the alignment its type requires on a 64-bit machine, in bytes.
     pub fn align(&self) -> u32 {
         self.ty.align()
     }
 
-    /// Of a bitfield, its bits, counted from the start of the layout as BTF
-    /// does: on a big-endian machine from each byte's highest bit on.
+    /// Returns the bits of a bitfield, counted from the start of the layout; `None` for
+    /// other members. As in BTF, a big-endian machine counts from each byte's highest
+    /// bit.
     pub fn bits(&self) -> Option<Range<u64>> {
         self.width
             .map(|width| self.bit_offset..self.bit_offset + u64::from(width))
@@ -253,7 +254,7 @@ impl Slot {
         self.bit_offset
     }
 
-    /// The layout of the struct or union it is, or is an array of.
+    /// Returns the layout of the struct or union that the member is, or is an array of.
     pub fn nested(&self) -> Option<&Layout> {
         let mut ty = self.ty.resolved();
         while let CType::Array { element, .. } = ty {

@@ -1,7 +1,7 @@
-//! Layouts read back from what they are serialized as.
+//! Deserializes layouts.
 //!
-//! A stored layout has its types as text: what can be said of it, and compared, is as
-//! before, down to nested structs.
+//! A stored layout has its types as text. It can be described and compared as before,
+//! nested structs included.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -9,10 +9,11 @@ use serde::de::{Deserializer, Error};
 use super::ctype::{CType, RecordKeyword};
 use super::{Layout, Slot};
 
-/// In bits; BTF has a byte for it.
+/// In bits: BTF stores the width in a byte.
 const MAX_WIDTH: u64 = 255;
 
-/// As [`Layout`] is serialized, `align` and `gaps` apart, which follow from the slots.
+/// The serialized form of a [`Layout`], without `align` and `gaps`, which follow from the
+/// slots.
 #[derive(Deserialize)]
 struct StoredLayout {
     kind: RecordKeyword,
@@ -21,7 +22,7 @@ struct StoredLayout {
     slots: Vec<Slot>,
 }
 
-/// As [`Slot`] is serialized.
+/// The serialized form of a [`Slot`].
 #[derive(Deserialize)]
 struct StoredSlot {
     name: String,
@@ -79,7 +80,7 @@ impl<'de> Deserialize<'de> for Slot {
 }
 
 impl StoredSlot {
-    /// A type of this size and alignment, with what is nested in it.
+    /// Returns a type of this size and alignment, with the nested layout.
     fn c_type(&self) -> Option<CType> {
         let element = match &self.nested {
             Some(nested) => CType::Record {
@@ -94,7 +95,7 @@ impl StoredSlot {
                 is_pointer: false,
             },
         };
-        // Of a bitfield the size is that of its bits.
+        // The size of a bitfield follows from its bits.
         if self.bits.is_some() || element.size() == self.size {
             return Some(element);
         }

@@ -1,10 +1,11 @@
 //! How alike two names are.
 
-/// From 0, nothing in common, to 1, the same: the share of letters that need not be
-/// put in, left out, replaced or swapped with the next to make one of the other.
+/// The likeness of two names, from 0 (nothing in common) to 1 (equal): the share of
+/// letters that need not be inserted, deleted, replaced or swapped with the next to turn
+/// one into the other.
 pub(crate) fn likeness(one: &str, other: &str) -> f64 {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    // Rows of the distances between beginnings of both: the last but one, and the last.
+    // Rows of distances between prefixes of both: the last but one, and the last.
     let mut row: Vec<usize> = (0..=other.len()).collect();
     let mut before = row.clone();
     for (i, &left) in one.iter().enumerate() {
@@ -34,8 +35,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The strsim crate has the distance with this restriction, too: that what was
-        /// swapped is left alone after.
+        /// The strsim crate has the same distance, with the same restriction: letters
+        /// that were swapped are not edited again.
         #[test]
         fn likeness_is_that_of_the_strsim_crate(one in "[a-c]{0,12}", other in "[a-cä]{0,12}") {
             let distance = strsim::osa_distance(&one, &other);

@@ -26,13 +26,13 @@ use pattern::strip_probe_type;
 /// 255 bytes. A name is therefore one component of a path in each half and plain text on
 /// a terminal, but not always an identifier in C.
 ///
-/// The kernel itself checks little: the names of tracepoints are what C's preprocessor
-/// pastes together, those of probes are checked by `is_good_system_name()` and
-/// `is_good_name()` (`kernel/trace/trace.h`), and those of `user_events` not at all.
+/// The kernel checks little: the preprocessor pastes the names of tracepoints,
+/// `is_good_system_name()` and `is_good_name()` (`kernel/trace/trace.h`) check those of
+/// probes, and nothing checks those of `user_events`.
 ///
-/// The other forms that people paste are read too: `sched/sched_switch`,
-/// `tracepoint:sched:sched_switch` (bpftrace), `tracepoint/sched/sched_switch`
-/// and `tp/sched/sched_switch` (libbpf).
+/// Other common spellings are read too: `sched/sched_switch`,
+/// `tracepoint:sched:sched_switch` (bpftrace), `tracepoint/sched/sched_switch` and
+/// `tp/sched/sched_switch` (libbpf).
 ///
 /// ```
 /// use tracepoints::EventName;
@@ -44,7 +44,7 @@ use pattern::strip_probe_type;
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventName {
-    /// Shared by all that speak of the event.
+    /// Shared by everything that refers to the event.
     text: Arc<str>,
     colon: usize,
 }
@@ -60,27 +60,27 @@ pub enum NameError {
         /// The text.
         text: String,
     },
-    /// A half of the name is not one.
+    /// A half of the name is not valid.
     #[error("{text:?} is not an event name: {reason}")]
     BadName {
         /// The text.
         text: String,
-        /// Why not.
+        /// What is wrong with it.
         reason: &'static str,
     },
-    /// A pattern that cannot be read.
+    /// The text is not a valid pattern.
     #[error("{text:?} is not a pattern of event names: {reason}")]
     BadPattern {
         /// The text.
         text: String,
-        /// Why not.
+        /// What is wrong with it.
         reason: &'static str,
     },
 }
 
 impl EventName {
-    /// Reads `category:event` itself, not the other forms that people paste. The error
-    /// says why it is not a name.
+    /// Parses `category:event` only, not the other spellings. The error is the reason it
+    /// is not a name.
     pub(crate) fn listed(line: &str) -> Result<Self, &'static str> {
         let colon = line.bytes().position(|byte| byte == b':');
         let colon = colon.ok_or("there is no colon")?;
@@ -94,8 +94,8 @@ impl EventName {
         }
     }
 
-    /// The name of a category and an event, each a directory of `events/`. The error says
-    /// why it is not a name.
+    /// Returns the name for a category and an event, each a directory of `events/`. The
+    /// error is the reason it is not a name.
     pub(crate) fn of_directories(category: &str, event: &str) -> Result<Self, &'static str> {
         match fault(category).or(fault(event)) {
             Some(fault) => Err(fault),
@@ -106,22 +106,22 @@ impl EventName {
         }
     }
 
-    /// The name before the colon: a directory of `events/`.
+    /// Returns the part before the colon, a directory of `events/`.
     pub fn category(&self) -> &str {
         &self.text[..self.colon]
     }
 
-    /// The name after the colon.
+    /// Returns the part after the colon.
     pub fn event(&self) -> &str {
         &self.text[self.colon + 1..]
     }
 
-    /// The whole name, `category:event`.
+    /// Returns the whole name, `category:event`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The ELF section libbpf and aya want for a program of type
+    /// Returns the ELF section in which libbpf and aya expect a program of type
     /// `BPF_PROG_TYPE_TRACEPOINT`: `tracepoint/sched/sched_switch`.
     pub fn section(&self) -> String {
         format!("tracepoint/{}/{}", self.category(), self.event())
@@ -154,19 +154,19 @@ impl FromStr for EventName {
     }
 }
 
-/// In bytes: the longest name of a directory.
+/// The longest half of a name, in bytes: the longest name of a directory.
 const MAX_HALF: usize = 255;
 
 fn is_name(half: &str) -> bool {
     matches!(half.len(), 1..=MAX_HALF)
         && !matches!(half, "." | "..")
-        // Without an early exit the loop becomes vector code.
+        // Without an early exit the loop is vectorized.
         && half.bytes().fold(true, |all, byte| {
             all & (byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
         })
 }
 
-/// Why a half is not one of a name; `None` if it is.
+/// Returns why `half` is not half of a name; `None` if it is.
 fn fault(half: &str) -> Option<&'static str> {
     match half {
         half if is_name(half) => None,
@@ -201,7 +201,7 @@ impl Serialize for EventName {
     }
 }
 
-/// Reads what [`FromStr`] does.
+/// Accepts what [`FromStr`] does.
 impl<'de> Deserialize<'de> for EventName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -1,16 +1,17 @@
-//! Names that another name may be a slip for.
+//! Similar names, for messages about names that do not exist.
 
 use super::EventName;
 use super::likeness::likeness;
 
-/// At most three names of events that `text` may be a slip for, nearest first.
+/// Returns at most three names of events that `text` may be a misspelling of, nearest
+/// first.
 pub(crate) fn near(text: &str, names: &[EventName]) -> Vec<EventName> {
-    /// One letter in four may be wrong.
+    /// At most one letter in four may differ.
     const ALIKE: f64 = 0.75;
-    /// How much worse than the nearest name another may be.
+    /// Names whose likeness is within this of the nearest one's are listed with it.
     const AS_NEAR: f64 = 0.05;
     let event = text.rsplit(':').next().unwrap_or(text);
-    // What differs in length alone by more need not be compared.
+    // Names that differ more in length alone need not be compared.
     let alike = |a: &str, b: &str| {
         let (short, long) = (a.len().min(b.len()), a.len().max(b.len()));
         match short as f64 >= ALIKE * long as f64 {
@@ -19,7 +20,7 @@ pub(crate) fn near(text: &str, names: &[EventName]) -> Vec<EventName> {
         }
     };
     let score = |name: &EventName| match text.contains(':') {
-        // The right event in the wrong category is a slip people make.
+        // A common mistake: the right event in the wrong category.
         true if name.event() == event => 1.0,
         true => alike(text, name.as_str()),
         false => alike(text, name.event()),
@@ -39,7 +40,7 @@ pub(crate) fn near(text: &str, names: &[EventName]) -> Vec<EventName> {
         .collect()
 }
 
-/// At most three names of events with this text inside, the shortest first.
+/// Returns at most three names of events that contain `text`, the shortest first.
 fn holding(text: &str, names: &[EventName]) -> Vec<EventName> {
     let text = text.to_ascii_lowercase();
     let holds =

@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::wildcard::Wildcard;
 use super::{EventName, NameError};
 
-/// Takes the prefixes bpftrace and libbpf put before a name, and says which
-/// character stands between its halves.
+/// Removes the prefix that bpftrace or libbpf put before a name. Returns the rest, and
+/// the character that separates its halves.
 pub(super) fn strip_probe_type(text: &str) -> (&str, char) {
     let stripped = ["tracepoint:", "t:", "tracepoint/", "tp/"]
         .iter()
-        // `t:` alone is a category like any other: two halves must be left.
+        // `t:x` is a name in the category `t`: a prefix must leave two halves.
         .find_map(|prefix| {
             let separator = prefix.chars().next_back()?;
             let rest = text.strip_prefix(prefix)?;
@@ -23,8 +23,8 @@ pub(super) fn strip_probe_type(text: &str) -> (&str, char) {
     stripped.unwrap_or((text, if text.contains(':') { ':' } else { '/' }))
 }
 
-/// A pattern of event names as bpftrace users write them: `sched:*`,
-/// `*:*exit*`. `?` is any one character, `[ab]` one of those, `[!ab]` none.
+/// A pattern of event names, in bpftrace's syntax: `sched:*`, `*:*exit*`. `?` matches any
+/// one character, `[ab]` one of those, `[!ab]` any other.
 ///
 /// A pattern without a colon is matched against the event's name alone:
 /// `*exit*` is `*:*exit*`.
@@ -50,14 +50,14 @@ impl EventPattern {
         self.category.matches(name.category()) && self.event.matches(name.event())
     }
 
-    /// Whether a tracepoint that has this name and no category matches. A pattern with
-    /// a category of its own matches none.
+    /// Whether a tracepoint with this name and no category matches. A pattern that names
+    /// a category matches none.
     pub fn matches_bare(&self, tracepoint: &str) -> bool {
         self.category.is_all() && self.event.matches(tracepoint)
     }
 
-    /// The one name that matches; `None` if there are wildcards in the pattern.
-    /// `rawtracepoint:NAME` has none: as bpftrace reads it, `NAME` has no category.
+    /// Returns the only name that matches; `None` if the pattern has wildcards.
+    /// `rawtracepoint:NAME` has none either: as in bpftrace, `NAME` has no category.
     pub fn to_name(&self) -> Option<EventName> {
         format!("{}:{}", self.category, self.event).parse().ok()
     }

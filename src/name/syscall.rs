@@ -1,23 +1,24 @@
-//! What an event of a system call is: a name, and the first field of its records.
+//! How events of system calls are recognized: by name, and by the first field of their
+//! records.
 
 use super::EventName;
 
-/// Which of a system call's two events one is.
+/// One of the two events of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SyscallSide {
-    /// `syscalls:sys_enter_*`: its records have the arguments.
+    /// `syscalls:sys_enter_*`, whose records have the arguments.
     Enter,
-    /// `syscalls:sys_exit_*`: its records have what was returned.
+    /// `syscalls:sys_exit_*`, whose records have the return value.
     Exit,
 }
 
 impl SyscallSide {
-    /// The side of an event of this name whose records begin with this field of
-    /// their own; `None` if it is not a system call's.
+    /// Returns the side of an event with this name, whose records begin with this field
+    /// after the common ones; `None` if it is not a system call's.
     ///
-    /// Other events may be in the category `syscalls`: probes and user events are in
-    /// any that whoever makes them chooses, under any name. Only the kernel's own
-    /// (`kernel/trace/trace_syscalls.c`) begin with the system call's number.
+    /// Other events may be in the category `syscalls`: probes and user events are in any
+    /// category, under any name, that their creator chooses. Only records of the kernel's
+    /// own (`kernel/trace/trace_syscalls.c`) begin with the number of the system call.
     pub(crate) fn of(name: &EventName, first_field: Option<&str>) -> Option<Self> {
         match name.category() {
             "syscalls" => Self::of_event(name.event(), first_field),
@@ -25,13 +26,13 @@ impl SyscallSide {
         }
     }
 
-    /// The side where the category is not known, as in a format file.
+    /// Returns the side where the category is not known, as in a format file.
     pub(crate) fn of_event(event: &str, first_field: Option<&str>) -> Option<Self> {
         let (side, _) = split(event)?;
         first_field.is_some_and(is_syscall_number).then_some(side)
     }
 
-    /// The side and the system call an event would be of by its name alone.
+    /// Returns the side and the system call that an event's name alone suggests.
     pub(crate) fn and_call(name: &EventName) -> Option<(Self, &str)> {
         if name.category() != "syscalls" {
             return None;
@@ -47,11 +48,11 @@ fn split(event: &str) -> Option<(SyscallSide, &str)> {
     }
 }
 
-/// The name of the number's field since Linux 4.9.
+/// The field with the system call's number, since Linux 4.9.
 pub(crate) const SYSCALL_NUMBER: &str = "__syscall_nr";
 
-/// Whether a system call's record has its number in a field of this name, which is
-/// its first one: arguments may be called `nr` too (`io_submit`).
+/// Whether the first field of a system call's record is its number, by the field's name.
+/// Only the first: arguments may be called `nr` too (`io_submit`).
 fn is_syscall_number(first_field: &str) -> bool {
     matches!(first_field, SYSCALL_NUMBER | "nr")
 }
@@ -71,7 +72,7 @@ mod tests {
         assert_eq!(side("syscalls:sys_enter_dup2", number), enter);
         assert_eq!(side("syscalls:sys_exit_dup2", number), exit);
         assert_eq!(side("syscalls:sys_exit_dup2", Some("nr")), exit);
-        // A probe, an event of another name, and namesakes elsewhere.
+        // A probe, an event of another name, and events of the same name elsewhere.
         assert_eq!(side("syscalls:sys_enter_mine", Some("__probe_ip")), None);
         assert_eq!(side("syscalls:sys_enter_mine", None), None);
         assert_eq!(side("syscalls:mine", number), None);

@@ -1,4 +1,4 @@
-//! Patterns with wildcards, as the shell has them, of text without slashes.
+//! Shell wildcards, on text without slashes.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use nom::multi::{many0, many1};
 use nom::sequence::{delimited, pair, preceded};
 use nom::{IResult, Parser};
 
-/// `*` is any text, `?` any one character, `[a-cx]` one of these, `[!a-cx]` any other.
+/// A pattern: `*` matches any text, `?` any one character, `[a-cx]` one of these,
+/// `[!a-cx]` any other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Wildcard {
     text: String,
@@ -26,13 +27,13 @@ enum Part {
 /// A set of characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Brackets {
-    /// From and to, both included.
+    /// First and last character of each range, both included.
     ranges: Vec<(char, char)>,
     is_negated: bool,
 }
 
 impl Wildcard {
-    /// `None` where a bracket is not closed.
+    /// Parses a pattern; `None` if a bracket is not closed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (_, parts) = all_consuming(many0(part)).parse(text).ok()?;
         Some(Self {
@@ -46,10 +47,10 @@ impl Wildcard {
         self.parts == [Part::Any]
     }
 
-    /// Whether the text matches as a whole.
+    /// Whether the whole text matches.
     pub(crate) fn matches(&self, text: &str) -> bool {
         let (mut parts, mut rest) = (&*self.parts, text.chars());
-        // Where the last `*` was, and what it has not taken yet.
+        // The pattern after the last `*`, and the text that this `*` has not taken yet.
         let mut any: Option<(&[Part], std::str::Chars<'_>)> = None;
         loop {
             let next = match parts.split_first() {
@@ -68,7 +69,7 @@ impl Wildcard {
             parts = match (next, &mut any) {
                 (Some(after), _) => after,
                 (None, None) => return false,
-                // It takes one character more: what came before it stays as it is.
+                // The `*` takes one more character; what was matched before it stays.
                 (None, Some((after, taken))) => {
                     if taken.next().is_none() {
                         return false;
@@ -107,7 +108,7 @@ fn part(input: &str) -> IResult<&str, Part> {
     .parse(input)
 }
 
-/// `]` is one of the characters where it is the first of them.
+/// Parses brackets. A `]` that comes first is one of the characters.
 fn class(input: &str) -> IResult<&str, Brackets> {
     let first = range(anychar);
     let more = many0(range(none_of("]")));
@@ -118,7 +119,7 @@ fn class(input: &str) -> IResult<&str, Brackets> {
     Ok((rest, Brackets { ranges, is_negated }))
 }
 
-/// A character, or all from one to another.
+/// Parses a character, or a range of them.
 fn range<'i>(
     one: impl Parser<&'i str, Output = char, Error = Error<&'i str>>,
 ) -> impl Parser<&'i str, Output = (char, char), Error = Error<&'i str>> {
@@ -133,13 +134,13 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// As the glob crate has them.
+        /// Results are those of the glob crate.
         #[test]
         fn patterns_are_those_of_the_glob_crate(
             pattern in "[ab*?\\[\\]!-]{0,12}",
             texts in prop::collection::vec("[ab\\]!-]{0,10}", 8),
         ) {
-            // To it, several stars are a matter of directories.
+            // glob gives several stars a meaning in paths.
             prop_assume!(!pattern.contains("**"));
             let expected = glob::Pattern::new(&pattern);
             let found = Wildcard::parse(&pattern);
@@ -152,7 +153,7 @@ mod tests {
         }
     }
 
-    /// The time taken grows with pattern and text, and not with what both could be.
+    /// Time grows linearly in the length of pattern and text, not exponentially.
     #[test]
     fn many_stars() {
         let pattern = Wildcard::parse(&"*a".repeat(2000)).expect("a pattern");
