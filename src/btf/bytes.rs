@@ -1,4 +1,4 @@
-//! The bytes of a BTF object: read, or the kernel's own, mapped.
+//! The bytes of a BTF object: read from a file or, for the running kernel's, mapped.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -11,8 +11,8 @@ pub(crate) enum Bytes {
 }
 
 impl Bytes {
-    /// The file's bytes mapped, if it is the running kernel's vmlinux BTF, which can
-    /// be since Linux 6.16. To read its 5 MB takes ten times as long.
+    /// Maps the file if it is the running kernel's vmlinux BTF, which Linux 6.16 and
+    /// later allow. Reading its 5 MB takes ten times as long.
     #[cfg(all(target_os = "linux", feature = "fast-files"))]
     pub(crate) fn map(file: &File, limit: u64) -> Option<Self> {
         mapping::Mapping::new(file, limit).map(Self::Mapped)
@@ -67,20 +67,20 @@ mod mapping {
 
     /// The running kernel's BTF, mapped for reading.
     ///
-    /// Bytes that are mapped must not change while they are read, nor the file
-    /// shrink: a read of what is gone would end the process by `SIGBUS`. No file
-    /// system promises that, and a captured kernel's files are never mapped,
-    /// wherever links among its directories lead. The kernel promises it of this one
-    /// file: `btf_sysfs_vmlinux_mmap()` in `kernel/bpf/sysfs_btf.c` maps its own
-    /// read-only data, there as long as the kernel runs, and refuses to map it
-    /// writable or beyond its end. It is told from others, such as a PCI device's
-    /// memory, by being the very file at the one path where nobody can make one.
+    /// Mapped bytes must not change while they are read, nor may the file shrink: a read
+    /// behind its new end would end the process by `SIGBUS`. No file system promises
+    /// that, so files of captured kernels are never mapped, wherever links among their
+    /// directories lead. The kernel promises it for this one file:
+    /// `btf_sysfs_vmlinux_mmap()` in `kernel/bpf/sysfs_btf.c` maps its own read-only
+    /// data, which stays as long as the kernel runs, and refuses writable mappings and
+    /// those beyond its end. The file is known from others, such as a PCI device's
+    /// memory, by its path, at which nobody can create one.
     pub(crate) struct Mapping {
         start: NonNull<c_void>,
         length: usize,
     }
 
-    // SAFETY: it is memory nobody writes to, and is unmapped by its owner alone.
+    // SAFETY: nobody writes to this memory, and only its owner unmaps it.
     unsafe impl Send for Mapping {}
     // SAFETY: as for Send.
     unsafe impl Sync for Mapping {}
@@ -92,8 +92,8 @@ mod mapping {
                 return None;
             }
             let length = usize::try_from(length).ok()?;
-            // SAFETY: the kernel chooses the place, so that no memory in use is
-            // mapped over. Why the bytes do not change is said above.
+            // SAFETY: the kernel chooses the place, so that no memory in use is mapped
+            // over. The bytes do not change: see `Mapping`.
             let start = unsafe {
                 mmap(
                     std::ptr::null_mut(),
@@ -111,14 +111,14 @@ mod mapping {
         }
 
         pub(super) fn bytes(&self) -> &[u8] {
-            // SAFETY: mapped for reading by `new`, all of it, until `self` is
-            // dropped; nobody writes to it.
+            // SAFETY: `new` mapped all of it for reading, until `self` is dropped; nobody
+            // writes to it.
             unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length) }
         }
     }
 
-    /// Whether the file is the one at [`RUNNING`], itself no link, and of sysfs:
-    /// elsewhere something else may be mounted over it.
+    /// Whether the file is the one at [`RUNNING`], not reached by a link, and on sysfs:
+    /// something else may be mounted over that path.
     pub(super) fn is_running_kernels(file: &File) -> io::Result<bool> {
         let (own, running) = (file.metadata()?, fs::symlink_metadata(RUNNING)?);
         Ok(running.is_file()
@@ -128,8 +128,8 @@ mod mapping {
 
     impl Drop for Mapping {
         fn drop(&mut self) {
-            // SAFETY: what `new` mapped, which no slice outlives. Should it fail,
-            // the memory stays mapped.
+            // SAFETY: this is what `new` mapped, and no slice outlives it. If unmapping
+            // fails, the memory stays mapped.
             let _ = unsafe { munmap(self.start.as_ptr(), self.length) };
         }
     }
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Of all files of sysfs that can be mapped, this one alone is.
+    /// Other files of sysfs that could be mapped are not.
     #[test]
     fn only_the_running_kernels_btf_is_mapped() {
         let vmlinux = Path::new("/sys/kernel/btf/vmlinux");
@@ -185,7 +185,7 @@ mod tests {
                 let name = file.file_name().unwrap_or_default().to_string_lossy();
                 let bar = name.strip_prefix("resource");
                 bar.is_some_and(|bar| bar.parse::<u8>().is_ok())
-                    // One it would be possible to map.
+                    // A file that could be mapped.
                     && fs::metadata(file).is_ok_and(|bar| bar.len() > 0)
             })
         });

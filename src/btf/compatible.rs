@@ -1,7 +1,7 @@
-//! Which C types a compiler takes for each other.
+//! Whether a C compiler accepts one type for another.
 //!
-//! Everything here errs to one side: `false` only where no C compiler the kernel is
-//! built with would take one type for the other.
+//! All functions here err on one side: `false` means that no C compiler the kernel is
+//! built with would accept it.
 
 use std::cell::Cell;
 
@@ -9,32 +9,33 @@ use super::kind::Kind;
 use super::section::{MAX_CHAIN, Section, TypeId};
 use super::types::Type;
 
-/// The types an enum is compatible with, beside itself.
+/// Which types, beside itself, an enum is compatible with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EnumRule {
-    /// The integer it is an enum of: C11 6.7.2.2. Which integer of its size that is
-    /// depends on its values and the compiler, so that any is taken for it.
+    /// Its underlying integer type: C11 6.7.2.2. The compiler chooses it by the enum's
+    /// values, so any integer of its size is accepted.
     OwnInteger,
     /// Any enum or integer of its size. Two prototypes that are each compatible with a
-    /// third may differ so: `enum a` and `enum b`, where the third says `unsigned int`.
+    /// third may differ so: one has `enum a`, one `enum b`, and the third `unsigned int`.
     AnyOfItsSize,
 }
 
-/// How deep pointers to functions that take pointers to functions are followed.
+/// How deep pointers to functions with such parameters are followed.
 const MAX_DEPTH: u32 = 16;
 
-/// How many pairs of types are compared: functions of functions could make more of few
-/// bytes than any machine can count. Kernels' prototypes take some thirty.
+/// How many pairs of types are compared. Functions that take functions can make more
+/// pairs from few bytes than any machine can count; kernels' prototypes make some thirty.
 const MAX_PAIRS: u32 = 4096;
 
-/// Whether two function prototypes are compatible types (C11 6.7.6.3, paragraph 15): as
-/// many parameters, and each compatible with its opposite but for its own qualifiers.
+/// Whether two function prototypes are compatible types (C11 6.7.6.3, paragraph 15): they
+/// have as many parameters, and each is compatible with its counterpart, apart from its
+/// own qualifiers.
 ///
-/// Under `-Werror=incompatible-pointer-types`, which the kernel is built with, gcc and
-/// clang refuse to pass a function where a pointer to one of an incompatible prototype is
-/// asked for. What they refuse that an eye may miss: `int` for `unsigned int`, `long` for
-/// `long long`, `void *` for `T *`, `T *` for `const T *`, one enum for another, `bool`
-/// for `u8`. What they take: a typedef for what it is of, and an enum for its integer.
+/// Under `-Werror=incompatible-pointer-types`, with which the kernel is built, gcc and
+/// clang refuse a pointer to a function of an incompatible prototype. They refuse `int`
+/// for `unsigned int`, `long` for `long long`, `void *` for `T *`, `T *` for `const T *`,
+/// one enum for another, and `bool` for `u8`. They accept a typedef for its target, and
+/// an enum for its integer.
 pub(crate) fn are_compatible(section: &Section, a: TypeId, b: TypeId, enums: EnumRule) -> bool {
     let pairs_left = Cell::new(MAX_PAIRS);
     let compared = Compared {
@@ -68,7 +69,7 @@ struct Bare<'a> {
 impl<'a> Compared<'a> {
     fn prototypes(&self, a: Type<'_>, b: Type<'_>, depth: u32) -> bool {
         let (mut a, mut b) = (a.parameters(), b.parameters());
-        // `()` takes anything.
+        // `()` accepts any arguments.
         if depth > 0 && (a.len() == 0 || b.len() == 0) {
             return true;
         }
@@ -79,7 +80,7 @@ impl<'a> Compared<'a> {
             })
     }
 
-    /// A parameter's own qualifiers are no matter to its caller.
+    /// A parameter's own qualifiers do not concern its caller.
     fn parameters(&self, a: TypeId, b: TypeId, depth: u32) -> bool {
         match (self.bare(a), self.bare(b)) {
             (Some(a), Some(b)) => self.bare_types(&a, &b, depth),
@@ -92,7 +93,7 @@ impl<'a> Compared<'a> {
             return true;
         };
         let is_array = |bare: &Bare<'_>| bare.ty.is_some_and(|ty| ty.kind == Kind::Array);
-        // An array's qualifiers may stand at its elements.
+        // The qualifiers of an array may be on its elements.
         let qualified_alike = is_array(&a)
             || is_array(&b)
             || (a.is_const, a.is_volatile) == (b.is_const, b.is_volatile);
@@ -114,7 +115,7 @@ impl<'a> Compared<'a> {
                 (Some(a), Some(b)) => self.pointees(a, b, depth + 1),
                 _ => true,
             },
-            // One of unknown length is compatible with any.
+            // An array of unknown length is compatible with one of any length.
             (Kind::Array, Kind::Array) => match (a.array(), b.array()) {
                 (Some((a, _)), Some((b, _))) => self.parameters(a, b, depth + 1),
                 _ => true,
@@ -139,7 +140,7 @@ impl<'a> Compared<'a> {
         }
     }
 
-    /// `None` for what does not end.
+    /// Returns the type behind its typedefs and qualifiers; `None` if they do not end.
     fn bare(&self, mut id: TypeId) -> Option<Bare<'a>> {
         let (mut is_const, mut is_volatile) = (false, false);
         for _ in 0..MAX_CHAIN {
@@ -164,8 +165,8 @@ impl<'a> Compared<'a> {
     }
 }
 
-/// A struct and a declaration of it are one type; of types without a name it is not
-/// known.
+/// Whether both may be one type: a struct and a declaration of it are; of types without a
+/// name it is not known.
 fn may_be_one_tag(a: Type<'_>, b: Type<'_>) -> bool {
     let (a, b) = (a.name(), b.name());
     a.is_empty() || b.is_empty() || a == b
@@ -187,11 +188,11 @@ fn are_one_integer(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// An integer type of C by the words that spell it, in any order: `long unsigned int`,
-/// as gcc has it, is clang's `unsigned long`.
+/// An integer type of C, by the words that spell it in any order: gcc's `long unsigned
+/// int` is clang's `unsigned long`.
 ///
-/// `char` is neither `signed char` nor `unsigned char`. A flag for signedness is not
-/// compared: BTF of Linux 5.10 says of no `char` that it is signed.
+/// `char` is neither `signed char` nor `unsigned char`. The signedness flag is not
+/// compared: BTF of Linux 5.10 sets it for no `char`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IntegerWords {
     is_bool: bool,
@@ -214,7 +215,7 @@ impl IntegerWords {
         longs: 0,
     };
 
-    /// `None` if there are no words, or one that does not spell an integer type.
+    /// Returns `None` if there are no words, or one that does not spell an integer type.
     pub(crate) fn of<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut integer = Self::default();
         let (mut is_signed, mut count) = (false, 0);
@@ -236,7 +237,7 @@ impl IntegerWords {
         (count > 0).then_some(integer)
     }
 
-    /// The integer of this name in BTF.
+    /// Returns the integer with this name in BTF.
     pub(crate) fn of_name(name: &[u8]) -> Option<Self> {
         Self::of(name.split(|byte| *byte == b' '))
     }

@@ -1,4 +1,4 @@
-//! Types as values that can be printed and laid out.
+//! Types as values, to be printed and laid out.
 
 use std::cell::Cell;
 
@@ -22,19 +22,19 @@ impl<'a> Description<'a> {
         Self { section }
     }
 
-    /// The members of a struct or union, each with its C type.
+    /// Returns the members of a struct or union, each with its C type.
     pub(super) fn layout(&self, id: TypeId) -> Result<Layout, BtfError> {
         self.record(id, &Budget::of(&Spent::default()))
     }
 
-    /// A type as a value.
+    /// Returns a type as a value.
     pub(super) fn c_type(&self, id: TypeId) -> Result<CType, BtfError> {
         self.build(id, Held::ByValue, &Budget::of(&Spent::default()))
     }
 
-    /// The arguments of a tracepoint: those of the prototype behind its
-    /// `btf_trace_<event>`, without the `void *__data` before them. Their names
-    /// are those of the first function of `named_by` that has as many.
+    /// Returns the arguments of a tracepoint: those of the prototype behind its
+    /// `btf_trace_<event>`, without the leading `void *__data`. Their names are those of
+    /// the first function in `named_by` that has as many.
     pub(super) fn arguments(
         &self,
         event: &str,
@@ -57,7 +57,7 @@ impl<'a> Description<'a> {
         let names = named_by.find_map(|id| self.parameter_names(id, count));
         let mut names = names.unwrap_or_default().into_iter();
         let parameters = prototype.parameters().skip(1);
-        // All are kept, so that all take of the same.
+        // All arguments are kept at once, so they share one budget.
         let spent = Spent::default();
         let budget = Budget::of(&spent);
         parameters
@@ -68,7 +68,7 @@ impl<'a> Description<'a> {
             .collect()
     }
 
-    /// The names of a function's parameters but the first, if it has so many.
+    /// Returns the names of a function's parameters but the first, if it has so many.
     fn parameter_names(&self, function: TypeId, count: usize) -> Option<Vec<String>> {
         let prototype = self.target(self.type_by_id(function).ok()?).ok()?;
         let parameters = prototype.parameters();
@@ -117,8 +117,7 @@ impl<'a> Description<'a> {
         ))
     }
 
-    /// Follows a type as far as laying out a value of it, or of a pointer to it,
-    /// needs.
+    /// Follows a type as far as the layout of its values, or of pointers to it, needs.
     fn build(&self, id: TypeId, held: Held, budget: &Budget<'_>) -> Result<CType, BtfError> {
         let endless = || {
             BtfError::Describe(format!(
@@ -156,8 +155,8 @@ impl<'a> Description<'a> {
             },
             Kind::Struct | Kind::Union => {
                 let name = named(ty.name());
-                // The target of a pointer may be left undefined, if it has a name
-                // to be declared by.
+                // The target of a pointer may be left undefined if it has a name, by
+                // which it can be declared.
                 let body = match (held, &name) {
                     (Held::ByPointer, Some(_)) => None,
                     _ => Some(Box::new(self.record(id, budget)?)),
@@ -219,7 +218,7 @@ impl<'a> Description<'a> {
     }
 }
 
-/// A type that nothing can be of, as far as is known.
+/// The error for a type that has no values, as far as is known.
 fn is_no_value(id: TypeId, ty: &Type<'_>) -> BtfError {
     BtfError::Describe(match ty.kind {
         Kind::Unknown => format!(
@@ -230,7 +229,8 @@ fn is_no_value(id: TypeId, ty: &Type<'_>) -> BtfError {
     })
 }
 
-/// A name as C has it. Only members can have names that C has none for by now.
+/// A name as text. Only members may have names that are not valid in C here; others were
+/// checked.
 fn text(name: &[u8]) -> &str {
     std::str::from_utf8(name)
         .ok()
@@ -244,32 +244,32 @@ fn named(name: &[u8]) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// How a value is held, and so how much of its type must be known.
+/// How a value is held, which decides how much of its type must be known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
     ByValue,
     ByPointer,
 }
 
-/// How much of a type is followed before it is called endless: hostile types
-/// may be cycles, or branch at every step.
+/// How much of a type is followed before it is called endless: hostile types may be
+/// cycles, or branch at every step.
 struct Budget<'a> {
     depth: usize,
     spent: &'a Spent,
 }
 
-/// The sums of one description so far.
+/// What one description has spent so far.
 #[derive(Default)]
 struct Spent {
     types: Cell<usize>,
     value_bytes: Cell<usize>,
 }
 
-/// Types of one description. The largest structs kernels' contexts hold by value take
-/// some hundreds. Each may have a name of a kilobyte.
+/// Types in one description. The largest structs that contexts hold by value need some
+/// hundreds. Each may have a name of a kilobyte.
 const MAX_TYPES: usize = 1 << 14;
 
-/// Bytes that the enumerators of one description take, names and all.
+/// Bytes of the enumerators of one description, names included.
 const MAX_VALUE_BYTES: usize = 16 << 20;
 
 impl<'a> Budget<'a> {
@@ -288,7 +288,7 @@ impl<'a> Budget<'a> {
         })
     }
 
-    /// Spends what the enumerators of a type take.
+    /// Spends what the enumerators of a type need.
     fn spend_values(&self, ty: &Type<'_>) -> Option<()> {
         for (name, _) in ty.values() {
             let bytes = size_of::<(String, i128)>() + name.len();

@@ -1,6 +1,6 @@
 //! Why a BTF object cannot be read.
 
-/// A BTF object that is not what a kernel writes.
+/// A BTF object that no kernel writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum BtfError {
@@ -28,8 +28,8 @@ pub enum BtfError {
         /// How many bytes the object has.
         len: u64,
     },
-    /// A type of a kind this crate does not know, of which the object does not say how
-    /// long it is either, so that the types after it cannot be found.
+    /// A type of a kind this crate does not know, whose length the object does not state
+    /// either, so that the types after it cannot be found.
     #[error(
         "type {id} is of kind {kind}, which is not known, and no layout section says how long it is"
     )]
@@ -39,20 +39,19 @@ pub enum BtfError {
         /// Its kind's number.
         kind: u32,
     },
-    /// A layout section that is not an array of four bytes for each kind.
+    /// The layout section is not an array of four bytes for each kind.
     #[error("the layout section has {length} bytes, not four for each kind")]
     LayoutLength {
         /// Its length, in bytes.
         length: usize,
     },
-    /// A layout section that gives a kind another length than types of it have.
+    /// The layout section gives a kind another length than its types have.
     #[error("the layout section gives kind {kind} another length than it has")]
     KindLength {
         /// The kind's number.
         kind: u32,
     },
-    /// A type whose name lies outside the strings, is longer than any, or has
-    /// control characters.
+    /// A type's name lies outside of the strings, is too long, or has control characters.
     #[error("type {id} has no name at {offset} of the strings that a type may have")]
     Name {
         /// The type's id.
@@ -63,8 +62,8 @@ pub enum BtfError {
     /// The strings do not end with a NUL byte.
     #[error("the strings do not end with a NUL byte")]
     Strings,
-    /// A type that a module was made with is not one type of vmlinux's, so that it is not
-    /// known what it is there.
+    /// A type of a module's distilled base that matches none of vmlinux's types, or
+    /// several, so that its id in vmlinux is not known.
     #[error(
         "type {id} of the distilled base, {name}, is {found} types of vmlinux, not one: was the module built for another kernel?"
     )]
@@ -76,32 +75,32 @@ pub enum BtfError {
         /// How many types of vmlinux have its name, kind and size.
         found: usize,
     },
-    /// A module's object that does not fit the vmlinux object it came with.
+    /// A module's object does not fit the vmlinux object it is read with.
     #[error("split BTF has the other byte order than its base")]
     Base,
-    /// A `long int` of neither 4 nor 8 bytes: no machine Linux runs on has one.
+    /// A `long int` of neither 4 nor 8 bytes, which no machine that Linux runs on has.
     #[error("its long int has {size} bytes, not 4 or 8")]
     LongSize {
         /// Its size, in bytes.
         size: u32,
     },
-    /// More types about tracepoints than any kernel has: contexts, typedefs and
-    /// functions.
+    /// More types about tracepoints (contexts, typedefs and functions) than any kernel
+    /// has.
     #[error("over {limit} types about tracepoints, more than any kernel has")]
     TooManyTracepoints {
         /// How many there may be.
         limit: usize,
     },
-    /// Names of tracepoints and their arguments that come to several times the
-    /// object's size, as they lie over one another.
+    /// The names of tracepoints and their arguments overlap, and add up to several times
+    /// the object's size.
     #[error(
         "its tracepoints' names and arguments come to over {limit} bytes, more than a kernel's"
     )]
     TooLongTracepoints {
-        /// How many bytes they may come to: four times the object's, and 64 KiB.
+        /// The limit in bytes: four times the object's size, plus 64 KiB.
         limit: usize,
     },
-    /// Types that cannot be followed.
+    /// Types that cannot be followed: why.
     #[error("{0}")]
     Describe(String),
 }

@@ -1,9 +1,9 @@
 //! The tracepoints of one BTF object, found in one pass.
 //!
-//! `include/trace/trace_events.h` and `include/trace/bpf_probe.h` make, for
-//! every event class `c`, `struct trace_event_raw_c` and the function
-//! `__bpf_trace_c`, and for every event `e` the typedef `btf_trace_e`, in the
-//! one object that defines the event: its home.
+//! For every event class `c`, `include/trace/trace_events.h` and
+//! `include/trace/bpf_probe.h` make `struct trace_event_raw_c` and the function
+//! `__bpf_trace_c`, and for every event `e` the typedef `btf_trace_e`. All are in the one
+//! object that defines the event: its home.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,9 +14,9 @@ use super::kind::Kind;
 use super::section::{MAX_CHAIN, Section, TypeId};
 use super::types::Type;
 
-/// The types of a tracepoint's arguments, as far as calls can tell them apart:
-/// the same for all events of a class, and comparable between a module and
-/// vmlinux, but not between two modules.
+/// The types of a tracepoint's arguments, as far as a call distinguishes them: the same
+/// for all events of a class. They can be compared between a module and vmlinux, but not
+/// between two modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Prototype(u32);
 
@@ -27,8 +27,7 @@ pub(crate) struct Class {
     pub(crate) struct_id: TypeId,
     /// `None` where BTF has no `__bpf_trace_<name>`, or several that differ.
     prototype: Option<Prototype>,
-    /// The function `__bpf_trace_<name>`, or 0 where BTF has none, or several that
-    /// differ.
+    /// The function `__bpf_trace_<name>`; 0 if BTF has none, or several that differ.
     function: TypeId,
 }
 
@@ -37,17 +36,17 @@ impl Class {
         &self.struct_name[STRUCT_PREFIX.len()..]
     }
 
-    /// The `FUNC_PROTO` of `__bpf_trace_<name>`, where BTF has exactly one.
+    /// Returns the `FUNC_PROTO` of `__bpf_trace_<name>`, if BTF has exactly one.
     pub(crate) fn function_prototype(&self, section: &Section) -> Option<TypeId> {
         section.type_by_id(self.function)?.target()
     }
 
-    /// The prototype of its events, where BTF has it.
+    /// Returns the prototype of its events, if BTF has it.
     pub(crate) fn prototype(&self) -> Option<Prototype> {
         self.prototype
     }
 
-    /// `trace_event_raw_<name>`, to be shared by the contexts of its events.
+    /// Returns `trace_event_raw_<name>`, shared by the contexts of its events.
     pub(crate) fn struct_name(&self) -> &Arc<str> {
         &self.struct_name
     }
@@ -66,31 +65,31 @@ struct DefinedTracepoint {
 /// The trace types of one object.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// Sorted by name. A name may stand twice: two sources may each have a
-    /// class of their own by it.
+    /// Sorted by name. Names may repeat: two sources may each have a class of the same
+    /// name.
     classes: Vec<Class>,
     /// Each class's prototype and place in `classes`, sorted.
     by_prototype: Vec<(Option<Prototype>, usize)>,
     prototypes: KnownPrototypes,
     events: HashMap<Box<str>, DefinedTracepoint>,
     known_structs: Vec<(&'static str, TypeId)>,
-    /// The functions whose parameters are named as a tracepoint's arguments are,
-    /// each with its name's offset.
+    /// The functions that name their parameters as a tracepoint names its arguments, each
+    /// with its name's offset.
     argument_functions: Vec<(u32, TypeId)>,
     /// The offsets of the names of the functions `trace_raw_output_<name>`.
     output_functions: Vec<u32>,
-    /// Made when first asked for: hardly any event needs them.
+    /// Computed on first use, as few events need them.
     header_runs: OnceLock<HeaderRuns>,
 }
 
-/// Structs that are asked for by name.
+/// Structs that are looked up by name.
 const KNOWN_STRUCTS: [&str; 11] = [
-    // The context of `syscalls:*`: the kernel's local `syscall_tp_t` and
-    // those that may have its layout.
+    // The context of `syscalls:*`: the kernel's local `syscall_tp_t`, and structs that
+    // may have its layout.
     "syscall_tp_t",
     "syscall_trace_enter",
     "syscall_trace_exit",
-    // The way from an event's open file to its class.
+    // The path from the open file of an event to its class.
     "task_struct",
     "files_struct",
     "fdtable",
@@ -108,12 +107,12 @@ const FUNC_PREFIX: &str = "__bpf_trace_";
 /// The functions that print records: one for each class, and one for each event of
 /// `DEFINE_EVENT_PRINT`.
 const OUTPUT_PREFIX: &[u8] = b"trace_raw_output_";
-/// Functions with a tracepoint's arguments, and their names: the first since Linux
-/// 6.5.
+/// Prefixes of functions that have a tracepoint's arguments with their names; the first
+/// exists since Linux 6.5.
 const ARGUMENT_PREFIXES: [&[u8]; 2] = [b"__probestub_", b"__traceiter_"];
 
-/// Types found in the pass over all of them, each with the offset of its name. The types
-/// they refer to are looked at afterwards.
+/// The types that the pass over all types finds, each with the offset of its name. The
+/// types they refer to are resolved afterwards.
 #[derive(Default)]
 pub(super) struct Collector {
     structs: Vec<(u32, TypeId)>,
@@ -125,14 +124,14 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Takes note of a type if it is about tracepoints.
+    /// Records a type if it is about tracepoints.
     pub(super) fn visit(&mut self, section: &Section, id: TypeId, kind: Kind, name: u32) {
         let begin = section.text_from(name);
         match kind {
             Kind::Typedef if begin.starts_with(TYPEDEF_PREFIX.as_bytes()) => {
                 self.typedefs.push((name, id));
             }
-            // All that is looked for begins so, and little else.
+            // All functions of interest begin so, and few others do.
             Kind::Func if begin.starts_with(b"__") => {
                 if begin.starts_with(FUNC_PREFIX.as_bytes()) {
                     self.funcs.push((name, id));
@@ -148,7 +147,7 @@ impl Collector {
                 self.structs.push((name, id));
             }
             Kind::Struct => {
-                // Two bytes tell most structs from all of these.
+                // The first two bytes exclude most structs.
                 let first = begin.first_chunk::<2>();
                 let known = KNOWN_STRUCTS.iter().find(|known| {
                     known.as_bytes().first_chunk() == first
@@ -160,8 +159,8 @@ impl Collector {
         }
     }
 
-    /// Follows what was found to its prototypes. `base` is vmlinux's index, if
-    /// this is a module.
+    /// Resolves the prototypes of what was found. `base` is vmlinux's index, for a
+    /// module.
     pub(super) fn finish(self, section: &Section, base: Option<&Index>) -> Result<Index, BtfError> {
         let count = self.structs.len()
             + self.typedefs.len()
@@ -217,12 +216,12 @@ impl Collector {
     }
 }
 
-/// Types about tracepoints in one object: Linux 7.3 has 5,000. What is asked about one
-/// event may go through all of them.
+/// Types about tracepoints in one object: Linux 7.3 has 5,000. A query for one event may
+/// go through all of them.
 const MAX_TYPES: usize = 1 << 16;
 
-/// How many more bytes of names and spelled prototypes an object may make. Names may
-/// overlap and types be used over and over, so that a small object could fill memory.
+/// How many more bytes of names and spelled prototypes an object may produce. Names may
+/// overlap and types be used repeatedly, so that a small object could fill memory.
 struct Room {
     left: usize,
     limit: usize,
@@ -244,25 +243,24 @@ impl Room {
     }
 }
 
-/// Prototypes by how they are spelled.
+/// Prototypes by their spelling.
 type KnownPrototypes = HashMap<Box<[u8]>, Prototype>;
 
-/// Spells prototypes so that compatible ones are spelled the same.
+/// Spells prototypes so that compatible ones have the same spelling.
 ///
-/// An event's prototype need not be its class's to the letter: the compiler
-/// only checks that the class's functions can be called by it, so that one may
-/// say `uint64_t` where the other says `xfs_fsblock_t`, or an enum's name for
-/// `unsigned int`. What is spelled the same here must never be less than what a
-/// compiler takes, or the true class would be ruled out; more only leaves more
-/// candidates.
+/// An event's prototype may differ from its class's: the compiler only checks that the
+/// class's functions can be called with the event's arguments. One may have `uint64_t`
+/// where the other has `xfs_fsblock_t`, or an enum where the other has `unsigned int`.
+/// Everything a compiler accepts must be spelled alike here, or the true class would be
+/// ruled out. Spelling more alike only leaves more candidates.
 struct Prototypes<'a> {
     section: &'a Section,
-    /// vmlinux's, if this is a module: what is there is not `found` again.
+    /// vmlinux's, for a module: its prototypes are not in `found` again.
     base: Option<&'a KnownPrototypes>,
     found: KnownPrototypes,
-    /// Spelled already.
+    /// Those spelled already.
     by_id: HashMap<TypeId, Option<Prototype>>,
-    /// Where the next is spelled.
+    /// The buffer in which the next is spelled.
     spelled: Vec<u8>,
     room: Room,
 }
@@ -271,7 +269,7 @@ struct Prototypes<'a> {
 pub(super) const MAX_PARAMETERS: usize = 64;
 
 impl<'a> Prototypes<'a> {
-    /// Types by their names, each without the prefix.
+    /// Sorts types by name, without the prefix.
     fn by_name<Name: Eq + Hash + From<&'a str>>(
         &mut self,
         named: &[(u32, TypeId)],
@@ -306,8 +304,8 @@ impl<'a> Prototypes<'a> {
         Ok(found)
     }
 
-    /// The name at this offset, whole and after the prefix. The kernel's identifiers
-    /// are ASCII; no other can be asked for.
+    /// Returns the name at this offset: whole, and after the prefix. The kernel's
+    /// identifiers are ASCII; other names cannot be asked for.
     fn name(&mut self, name: u32, prefix: &str) -> Result<Option<(&'a str, &'a str)>, BtfError> {
         let bytes = self.section.name(name).unwrap_or_default();
         self.room.take(bytes.len())?;
@@ -344,7 +342,7 @@ impl<'a> Prototypes<'a> {
             return None;
         }
         for parameter in parameters {
-            // A parameter's own qualifiers are no matter to its caller.
+            // A parameter's own qualifiers do not concern its caller.
             let id = parameter.type_id;
             let id = self.section.resolve(id).map_or(id, |(id, _)| id);
             self.spell_type(id)?;
@@ -352,7 +350,7 @@ impl<'a> Prototypes<'a> {
         Some(())
     }
 
-    /// Spells a type so that where it ends can be told from what it begins with.
+    /// Spells a type in a prefix-free code, so that concatenations are unambiguous.
     fn spell_type(&mut self, id: TypeId) -> Option<()> {
         let mut id = id;
         for _ in 0..MAX_CHAIN {
@@ -384,25 +382,25 @@ impl<'a> Prototypes<'a> {
         None
     }
 
-    /// Spells a type that is made of no other, as far as a caller sees.
+    /// Spells a type that does not consist of others, as far as a caller is concerned.
     fn spell_leaf(&mut self, id: TypeId, ty: Option<Type<'_>>) {
         let Some(ty) = ty else {
             return self.spell_number(b't', id);
         };
         match (ty.kind, ty.name()) {
-            // Defined, or only declared.
+            // Defined or only declared.
             (Kind::Struct | Kind::Union | Kind::Fwd, name) if !name.is_empty() => {
                 self.spelled.push(b's');
                 self.spelled.extend(name);
                 self.spelled.push(0);
             }
-            // An enum is an integer to a caller, of whichever name.
+            // To a caller an enum is an integer, whatever its name.
             (Kind::Enum | Kind::Enum64, _) => self.spell_number(b'i', ty.size()),
             (Kind::Int, name) if !matches!(name, b"_Bool" | b"bool") => {
                 self.spell_number(b'i', ty.size());
             }
             (Kind::FuncProto, _) => self.spelled.push(b'f'),
-            // Anything else is only itself.
+            // Any other type equals only itself.
             _ => self.spell_number(b't', id),
         }
     }
@@ -419,23 +417,23 @@ impl Index {
         self.events.contains_key(event)
     }
 
-    /// The typedef `btf_trace_<event>`.
+    /// Returns the typedef `btf_trace_<event>`.
     pub(crate) fn event_typedef(&self, event: &str) -> Option<TypeId> {
         Some(self.events.get(event)?.typedef)
     }
 
-    /// The names of all tracepoints this object defines, in no order.
+    /// Iterates over the names of all tracepoints this object defines, in no order.
     pub(crate) fn event_names(&self) -> impl Iterator<Item = &str> {
         self.events.keys().map(|name| &**name)
     }
 
-    /// The arguments of an event; `None` where BTF does not say them.
+    /// Returns the arguments of an event; `None` if BTF does not have them.
     pub(crate) fn prototype_of(&self, event: &str) -> Option<Prototype> {
         self.events.get(event)?.prototype
     }
 
-    /// The same as a `FUNC_PROTO` of the object or its base; `None` also where typedefs of
-    /// one name have several.
+    /// Returns the arguments of an event as a `FUNC_PROTO` of the object or its base;
+    /// also `None` if typedefs of that name lead to several.
     pub(crate) fn event_prototype(&self, section: &Section, event: &str) -> Option<TypeId> {
         let event = self.events.get(event).filter(|event| event.is_exact)?;
         let pointer = section.type_by_id(event.typedef)?.target()?;
@@ -457,21 +455,21 @@ impl Index {
         })
     }
 
-    /// The number of the header run a class of this object is in; `None` where the
-    /// object's own strings do not have its name.
+    /// Returns the number of the header run that a class of this object is in; `None` if
+    /// its name is not in the object's own strings.
     pub(crate) fn header_run_of_class(&self, section: &Section, class: &Class) -> Option<usize> {
         let name = section.type_by_id(class.struct_id)?.name_offset();
         self.header_runs(section).run_at(name)
     }
 
-    /// The same of an event this object defines.
+    /// Returns the number of the header run that an event of this object is in.
     pub(crate) fn header_run_of_event(&self, section: &Section, event: &str) -> Option<usize> {
         let typedef = self.event_typedef(event)?;
         let name = section.type_by_id(typedef)?.name_offset();
         self.header_runs(section).run_at(name)
     }
 
-    /// The classes of this name: none, one, or very rarely more.
+    /// Returns the classes of this name: none, one, or very rarely more.
     pub(crate) fn classes_named(&self, name: &str) -> &[Class] {
         let start = self.classes.partition_point(|class| class.name() < name);
         let rest = &self.classes[start..];
@@ -479,8 +477,8 @@ impl Index {
         &rest[..length]
     }
 
-    /// The classes whose events may take these arguments, those whose own are not
-    /// known first, and each by name.
+    /// Returns the classes whose events may have these arguments: first those whose
+    /// arguments are not known, and each group by name.
     pub(crate) fn classes_taking(
         &self,
         arguments: Option<Prototype>,
@@ -490,7 +488,7 @@ impl Index {
                 .partition_point(|(own, _)| *own < prototype)
         };
         let unknown = ..first(Some(Prototype(0)));
-        // An unknown prototype rules nothing out.
+        // An unknown prototype excludes nothing.
         let same = match arguments {
             None => unknown.end..self.by_prototype.len(),
             Some(Prototype(one)) => first(arguments)..first(Some(Prototype(one + 1))),
@@ -501,7 +499,7 @@ impl Index {
         places.map(|(_, at)| &self.classes[*at])
     }
 
-    /// The events that may take these arguments, in no order.
+    /// Iterates over the events that may have these arguments, in no order.
     pub(crate) fn events_taking(&self, arguments: Option<Prototype>) -> impl Iterator<Item = &str> {
         let may_take = move |event: &DefinedTracepoint| {
             arguments.is_none() || event.prototype.is_none() || event.prototype == arguments
@@ -512,8 +510,8 @@ impl Index {
             .map(|(name, _)| &**name)
     }
 
-    /// The functions that may name an event's arguments, in the order to ask
-    /// them. Names are compared only here: few are ever asked for.
+    /// Returns the functions that may name an event's arguments, in the order they are
+    /// tried. Names are compared only now, as few events are asked about.
     pub(super) fn argument_functions(&self, section: &Section, event: &str) -> Vec<TypeId> {
         let of = |prefix: &'static [u8]| {
             let functions = self.argument_functions.iter();
@@ -524,7 +522,7 @@ impl Index {
         ARGUMENT_PREFIXES.into_iter().flat_map(of).collect()
     }
 
-    /// The structs of one of the names of [`KNOWN_STRUCTS`].
+    /// Iterates over the structs with one of the names in [`KNOWN_STRUCTS`].
     pub(crate) fn known_structs(&self, name: &str) -> impl Iterator<Item = TypeId> {
         let known = self.known_structs.iter();
         known
@@ -535,17 +533,17 @@ impl Index {
 
 /// The runs in which an object's strings name classes and events.
 ///
-/// A compiler writes down all types of a source file in the order it meets them, and
-/// `include/trace/define_trace.h` reads a header of events over and over: first for the
-/// structs of all its classes, then, in `bpf_probe.h`, for the typedefs of all its
-/// events. pahole keeps that order in the strings, and the sorting of types by name
-/// (Linux 7.3) leaves strings alone. So names follow each other in runs: the classes of
-/// a header, then its events, then the classes of the next.
+/// A compiler writes the types of a source file in the order it meets them, and
+/// `include/trace/define_trace.h` includes a header of events several times: first for
+/// the structs of all its classes, later, in `bpf_probe.h`, for the typedefs of all its
+/// events. pahole keeps that order in the strings, and sorting types by name (Linux 7.3)
+/// does not change the strings. So names come in runs: the classes of one header, then
+/// its events, then the classes of the next header.
 #[derive(Debug)]
 struct HeaderRuns {
-    /// Where each run's first class's name is, sorted.
+    /// The offset of the name of each run's first class, sorted.
     starts: Vec<u32>,
-    /// Names at smaller offsets are the base's, and in no run of this object's.
+    /// Names at smaller offsets are the base's, and in none of this object's runs.
     first_name: u32,
 }
 
@@ -555,7 +553,7 @@ impl HeaderRuns {
         classes: impl Iterator<Item = u32>,
         events: impl Iterator<Item = u32>,
     ) -> Self {
-        // One number for an offset and which of the two it is of: quick to sort.
+        // An offset and its kind in one number, which sorts fast.
         let key = |at, is_class| u64::from(at) << 1 | u64::from(is_class);
         let classes = classes.map(|at: u32| key(at, true));
         let mut names: Vec<u64> = classes.chain(events.map(|at| key(at, false))).collect();
@@ -575,7 +573,7 @@ impl HeaderRuns {
         Self { starts, first_name }
     }
 
-    /// The number of the run this name is in.
+    /// Returns the number of the run that a name is in.
     fn run_at(&self, name: u32) -> Option<usize> {
         let number = self.starts.partition_point(|start| *start <= name);
         (name >= self.first_name).then_some(number)

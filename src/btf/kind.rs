@@ -2,8 +2,8 @@
 //!
 //! Since 2026 `include/uapi/linux/btf.h` has seven bits for a kind and 24 for the number
 //! of its elements, where it had five and 16; the bits between were 0. An object may have
-//! a layout section, which says of each kind how long its types are, so that a reader
-//! finds the types after one whose kind it does not know.
+//! a layout section, which gives the length of each kind's types, so that a reader can
+//! step over types of kinds it does not know.
 
 /// A type's kind: `BTF_KIND_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +27,15 @@ pub(crate) enum Kind {
     DeclTag,
     TypeTag,
     Enum64,
-    /// A kind that this crate does not know, of a length the object itself says. Nothing
-    /// may be concluded from such a type: what is made of it may have any size, and be
+    /// A kind that this crate does not know, whose length the object states. Nothing may
+    /// be concluded from such a type: anything that contains it may have any size, and be
     /// compatible with anything.
     Unknown,
 }
 
 impl Kind {
-    /// How many bytes follow the twelve that every type has: a part that is always there,
-    /// and one for each element.
+    /// Returns how many bytes follow the twelve that every type has: a fixed part, and
+    /// for each element.
     const fn lengths(self) -> (u32, u16) {
         use Kind::*;
         match self {
@@ -54,7 +54,7 @@ impl Kind {
     }
 }
 
-/// The length of a type whose length is not known: over any object's end.
+/// The length of a type of unknown length: beyond the end of any object.
 const ENDLESS: u32 = u32::MAX;
 
 /// A type's info word.
@@ -62,17 +62,17 @@ const ENDLESS: u32 = u32::MAX;
 pub(super) struct Info(pub(super) u32);
 
 impl Info {
-    /// The kind's number, below [`NUMBERS`].
+    /// Returns the kind's number, below [`NUMBERS`].
     pub(super) fn kind_number(self) -> usize {
         (self.0 >> 24 & 0x7f) as usize
     }
 
-    /// How many elements follow: members, enumerators or parameters.
+    /// Returns the number of elements that follow: members, enumerators or parameters.
     pub(super) fn elements(self) -> usize {
         (self.0 & 0x00ff_ffff) as usize
     }
 
-    /// The kind flag.
+    /// Returns the kind flag.
     pub(super) fn flag(self) -> bool {
         self.0 >> 31 == 1
     }
@@ -98,29 +98,29 @@ impl KindEntry {
         }
     }
 
-    /// Whether it is not known how long types of the kind are.
+    /// Whether the length of the kind's types is unknown.
     pub(super) fn is_endless(self) -> bool {
         self.fixed == ENDLESS
     }
 
-    /// In bytes, behind the twelve that every type has.
+    /// Returns the length in bytes of what follows the twelve that every type has.
     pub(super) fn length(self, info: Info) -> u64 {
         u64::from(self.fixed) + u64::from(self.each) * info.elements() as u64
     }
 }
 
-/// How many kinds an info word can tell apart.
+/// The number of kinds that an info word can distinguish.
 const NUMBERS: usize = 128;
 
-/// The kinds by their numbers.
+/// The kinds by number.
 ///
-/// Where a type begins is known from the one before, so that the pass over all
-/// types is as fast as this is found: without a branch, which would be one hard to
-/// foresee, and in one step from the number.
+/// Where a type begins follows from the one before, so the pass over all types is as fast
+/// as this lookup: one step from the number, without a branch, which would be hard to
+/// predict.
 #[derive(Clone, Debug)]
 pub(super) struct Kinds([KindEntry; NUMBERS]);
 
-/// Those of objects without a layout section.
+/// The kinds of objects without a layout section.
 pub(super) static KNOWN_KINDS: Kinds = Kinds::known();
 
 impl Kinds {
@@ -143,15 +143,16 @@ impl Kinds {
         self.0[info.kind_number()]
     }
 
-    /// Adds what a layout section says: for each kind from 0 on the bytes that follow its
-    /// types' twelve, those for each element, and two bytes of flags, of which none is
-    /// defined yet. `Err` is a kind this crate knows to be of another length.
+    /// Adds a layout section: for each kind, from 0 on, the number of bytes after the
+    /// twelve that its types have, the number for each element, and two bytes of flags,
+    /// none of which is defined yet. `Err` is a kind that this crate knows to have
+    /// another length.
     pub(super) fn add_layout(&mut self, section: &[u8]) -> Result<(), usize> {
-        // No type is of kind 0.
+        // Kind 0 is `void`, which is never stored.
         let layouts = section.chunks_exact(LAYOUT).zip(&mut self.0).enumerate();
         for (number, (layout, entry)) in layouts.skip(1) {
             let (fixed, each) = (u32::from(layout[0]), u16::from(layout[1]));
-            // Everything in BTF is made of words of four bytes.
+            // All of BTF consists of 4-byte words.
             let is_sound = fixed % 4 == 0 && each % 4 == 0;
             match entry.kind {
                 Kind::Unknown if is_sound => (entry.fixed, entry.each) = (fixed, each),
@@ -164,5 +165,5 @@ impl Kinds {
     }
 }
 
-/// Bytes of a layout section for each kind: `struct btf_layout`.
+/// Bytes for each kind in a layout section: `struct btf_layout`.
 pub(super) const LAYOUT: usize = 4;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::relocate::relocated;
 use super::{BtfError, Object, Section};
 
-/// The BTF of one object, vmlinux or a module, from bytes in memory: for programs that
-/// have no file system to read, or have their kernels elsewhere.
+/// The BTF of one object, vmlinux or a module, from bytes in memory: for programs without
+/// a file system, or whose kernels are stored elsewhere.
 ///
-/// [`Context::resolve`](crate::Context::resolve) answers from it and from a format
-/// file's text.
+/// [`Context::resolve`](crate::Context::resolve) resolves contexts from it and the text
+/// of a format file.
 ///
 /// Cloning is cheap: clones share the bytes.
 #[derive(Clone, Debug)]
@@ -38,10 +38,11 @@ impl Btf {
         Self::parse(name, bytes.into(), Some(Arc::clone(&vmlinux.object)))
     }
 
-    /// Reads the BTF of a module that was built apart from its kernel: the sections `.BTF`
-    /// and `.BTF.base` of its file. The types that the module shares with the kernel are
-    /// looked up in `vmlinux`, as the kernel does when it loads the module;
-    /// `/sys/kernel/btf/<module>` is then as [`module`](Self::module) takes it.
+    /// Reads the BTF of a module that was built apart from its kernel: the sections
+    /// `.BTF` and `.BTF.base` of its file. Types that the module shares with the kernel
+    /// are looked up in `vmlinux`, as the kernel does when it loads the module.
+    /// Afterwards the kernel has, in `/sys/kernel/btf/<module>`, the BTF that
+    /// [`module`](Self::module) reads.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl Btf {
         })
     }
 
-    /// `vmlinux`, or the module's name.
+    /// Returns `vmlinux`, or the module's name.
     pub fn name(&self) -> &str {
         self.object.name()
     }

@@ -31,10 +31,10 @@ use crate::layout::ctype::CType;
 use describe::Description;
 use index::{Collector, Index};
 
-/// An argument of a tracepoint: its name, where BTF has it, and its type.
+/// An argument of a tracepoint: its name, if BTF has it, and its type.
 pub(crate) type Argument = (Option<String>, CType);
 
-/// vmlinux or one module: its types and what they say about tracepoints.
+/// vmlinux or one module: its types, and an index of its tracepoints.
 pub(crate) struct Object {
     name: String,
     section: Arc<Section>,
@@ -43,7 +43,7 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Reads an object. A module's needs vmlinux's as its base.
+    /// Reads an object. A module needs vmlinux as its base.
     pub(crate) fn parse(
         name: String,
         bytes: impl Into<Bytes>,
@@ -62,12 +62,12 @@ impl Object {
         })
     }
 
-    /// `vmlinux`, or the module's name.
+    /// Returns `vmlinux`, or the module's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// vmlinux, if this is a module.
+    /// Returns vmlinux for a module.
     pub(crate) fn base(&self) -> Option<&Arc<Object>> {
         self.base.as_ref()
     }
@@ -80,18 +80,18 @@ impl Object {
         &self.index
     }
 
-    /// The layout of a struct of this object, each member with its C type.
+    /// Returns the layout of a struct of this object, each member with its C type.
     pub(crate) fn layout(&self, struct_id: TypeId) -> Result<Layout, BtfError> {
         Description::of(&self.section).layout(struct_id)
     }
 
-    /// A type of this object.
+    /// Returns a type of this object as a value.
     pub(crate) fn c_type(&self, id: TypeId) -> Result<CType, BtfError> {
         Description::of(&self.section).c_type(id)
     }
 
-    /// The arguments of a tracepoint this object defines, each with its name
-    /// where BTF has it; `None` if it defines none of this name.
+    /// Returns the arguments of a tracepoint this object defines, with their names if BTF
+    /// has them; `None` if it does not define the tracepoint.
     pub(crate) fn arguments(&self, event: &str) -> Result<Option<Vec<Argument>>, BtfError> {
         let Some(typedef) = self.index.event_typedef(event) else {
             return Ok(None);
@@ -123,7 +123,7 @@ mod tests {
     use super::kind::Kind;
     use super::*;
 
-    /// The kernels of `tests/fixtures` and, where there is one, of the corpus.
+    /// The kernels of `tests/fixtures` and, if there is one, of the corpus.
     fn kernels() -> Vec<PathBuf> {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let corpus = std::env::var_os("TRACEPOINTS_CORPUS").map(PathBuf::from);
@@ -296,7 +296,7 @@ mod tests {
         said
     }
 
-    /// Type by type this crate's reader and `btf-rs` must say the same.
+    /// This crate's reader and `btf-rs` agree on every type.
     #[test]
     fn both_readers_agree_on_every_type() {
         for kernel in kernels() {
@@ -362,7 +362,7 @@ mod tests {
         insta::assert_snapshot!(spelled.into_iter().collect::<Vec<_>>().join("\n"));
     }
 
-    /// Reads an object as resolution and description would, whatever it holds.
+    /// Reads an object as resolution and description do, whatever it contains.
     fn read_all(bytes: Vec<u8>, base: Option<Arc<Object>>) -> Option<Arc<Object>> {
         let object = Arc::new(Object::parse("damaged".to_owned(), bytes, base).ok()?);
         let section = object.section();
@@ -413,7 +413,7 @@ mod tests {
                 bytes.truncate(end.index(bytes.len()));
             }
             let base = read_all(bytes.clone(), None);
-            // The same bytes as a module's of what is left of them.
+            // The rest of the same bytes, as a module's.
             if base.is_some() {
                 read_all(bytes, base);
             }

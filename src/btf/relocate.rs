@@ -1,10 +1,10 @@
 //! A module's BTF that was made against a distilled base, `.BTF.base`.
 //!
-//! A module that is built apart from its kernel has, beside `.BTF`, the types of vmlinux
-//! that it refers to: numbers, enums, structs and unions, each with its name and size and
-//! no member. The kernel, when it loads the module, looks each up in its own BTF and
-//! rewrites the module's. So does this; `btf_relocate()` in `tools/lib/bpf/btf_relocate.c`
-//! is the kernel's.
+//! A module that is built apart from its kernel has, beside `.BTF`, the vmlinux types it
+//! refers to: numbers, enums, structs and unions, each with its name and size but without
+//! members. When the kernel loads the module, it looks each up in its own BTF and
+//! rewrites the module's. This module does the same; the kernel's code is
+//! `btf_relocate()` in `tools/lib/bpf/btf_relocate.c`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,8 +16,8 @@ use super::types::Type;
 /// More types of one name than any kernel has.
 const MAX_NAMESAKES: usize = 64;
 
-/// The object's bytes as a split object of `vmlinux`, where `split` is one of a distilled
-/// base.
+/// Returns the object's bytes as a split object of `vmlinux`, where `split` refers to a
+/// distilled base.
 pub(super) fn relocated(
     split: &Section,
     distilled: &Section,
@@ -47,7 +47,7 @@ fn type_of(section: &Section, id: TypeId) -> Result<Type<'_>, BtfError> {
     ty.ok_or_else(|| BtfError::Describe(format!("there is no type {id}")))
 }
 
-/// Which type of vmlinux each type of the distilled base is, by its id.
+/// Returns, for each type of the distilled base by id, the id of the type in vmlinux.
 fn map(split: &Section, distilled: &Section, vmlinux: &Section) -> Result<Vec<TypeId>, BtfError> {
     let mut namesakes: HashMap<&[u8], Vec<TypeId>> = HashMap::new();
     for id in distilled.own_ids() {
@@ -91,8 +91,8 @@ fn map(split: &Section, distilled: &Section, vmlinux: &Section) -> Result<Vec<Ty
     Ok(ids)
 }
 
-/// Whether a type of vmlinux is the one that a distilled base has a shell of. The size of
-/// a struct matters where the module has it inside one of its own.
+/// Whether a type of vmlinux is the one that a type of the distilled base stands for. The
+/// size of a struct matters if the module embeds it in a struct of its own.
 fn is_same(wanted: &Type<'_>, found: &Type<'_>, is_embedded: bool) -> bool {
     let is_sized = wanted.size() == found.size();
     match (wanted.kind, found.kind) {
@@ -108,8 +108,8 @@ fn is_same(wanted: &Type<'_>, found: &Type<'_>, is_embedded: bool) -> bool {
     }
 }
 
-/// Whether one of several types fits better than others: it is of the same size, or no
-/// mere declaration.
+/// Whether a candidate is defined like the wanted type, rather than being a mere
+/// declaration or having another size.
 fn is_defined_alike(wanted: &Type<'_>, found: Option<Type<'_>>) -> bool {
     found.is_some_and(|found| match wanted.kind {
         Kind::Fwd => found.kind != Kind::Fwd,
@@ -117,7 +117,7 @@ fn is_defined_alike(wanted: &Type<'_>, found: Option<Type<'_>>) -> bool {
     })
 }
 
-/// The types of the distilled base that structs and unions of the module hold by value.
+/// Returns the types of the distilled base that structs and unions of the module embed.
 fn embedded(split: &Section, distilled: &Section) -> HashSet<TypeId> {
     let mut embedded = HashSet::new();
     let own = split.own_ids().filter_map(|id| split.type_by_id(id));
@@ -145,7 +145,7 @@ fn embedded(split: &Section, distilled: &Section) -> HashSet<TypeId> {
 struct Relocation<'a> {
     /// The ids in vmlinux of the distilled base's types.
     ids: Vec<TypeId>,
-    /// The module's first own id, before and after.
+    /// The id of the module's first own type, before and after.
     old_first: TypeId,
     new_first: TypeId,
     names: Names<'a>,
@@ -192,7 +192,7 @@ impl Relocation<'_> {
                     variable[0] = self.type_id(variable[0])?;
                 }
             }
-            // It is not known what in it is an id or a name.
+            // Which of its words are ids or names is not known.
             Kind::Unknown => {
                 let kind = ty.kind_number() as u32;
                 return Err(BtfError::Kind { id, kind });
@@ -211,7 +211,7 @@ impl Relocation<'_> {
     }
 }
 
-/// The names of a module's object: its own, and those of the distilled base that it uses.
+/// The names of a module's object: its own, and those it uses of the distilled base.
 struct Names<'a> {
     distilled: &'a Section,
     /// The offset of the module's first own string, before and after.
@@ -235,7 +235,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Where the name at this offset is now.
+    /// Returns the new offset of the name at an old one.
     fn relocated(&mut self, offset: u32) -> Result<u32, BtfError> {
         let too_long = || BtfError::Describe("its names are too long".to_owned());
         if let Some(own) = offset.checked_sub(self.old_start) {
@@ -255,7 +255,7 @@ impl<'a> Names<'a> {
         Ok(at)
     }
 
-    /// An object of these types and strings.
+    /// Returns an object with these types and strings.
     fn object(&self, big_endian: bool, words: &[u32]) -> Vec<u8> {
         let (types, strings) = (4 * words.len() as u32, self.strings.len() as u32);
         let bytes = |word: u32| match big_endian {
@@ -274,5 +274,5 @@ impl<'a> Names<'a> {
     }
 }
 
-/// In bytes, of a module's strings: names of a distilled base may overlap.
+/// In bytes, for a module's strings: names of a distilled base may overlap.
 const MAX_STRINGS: usize = 64 << 20;

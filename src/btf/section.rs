@@ -1,8 +1,8 @@
 //! The bytes of one BTF object, checked once and then read in place.
 //!
-//! The format is that of `include/uapi/linux/btf.h` and
-//! `Documentation/bpf/btf.rst`. Reading it in place is what keeps resolving
-//! thousands of events to a few milliseconds.
+//! The format is defined in `include/uapi/linux/btf.h` and `Documentation/bpf/btf.rst`.
+//! Types are read in place, so that resolving thousands of events takes only
+//! milliseconds.
 
 use std::ffi::CStr;
 use std::ops::Range;
@@ -14,24 +14,24 @@ use super::kind::{Info, KNOWN_KINDS, Kind, Kinds, LAYOUT};
 use super::types::Type;
 use crate::machine::ByteOrder;
 
-/// A type's number: 0 is `void`, a module's types go on where vmlinux's end.
+/// A type's number: 0 is `void`; a module's types continue after vmlinux's.
 pub(crate) type TypeId = u32;
 
-/// Bytes every type begins with: name, info, size or type.
+/// The bytes every type begins with: name, info, size or type.
 const TYPE_HEADER: usize = 12;
 /// The header's length in BTF version 1.
 const HEADER: usize = 24;
-/// The header's length since it says where the layout section is; longer ones may come.
+/// The header's length since it locates the layout section; longer headers may come.
 const HEADER_WITH_LAYOUT: u64 = 32;
 
-/// How far a chain of types (typedef of const of array of …) is followed.
-/// Kernels stay under ten; a cycle in hostile bytes ends here.
+/// How far a chain of types (typedef of const of array of …) is followed. Kernels' chains
+/// are shorter than ten; a cycle in hostile bytes ends here.
 pub(super) const MAX_CHAIN: usize = 64;
 
-/// In bytes. The kernel's own limit is `KSYM_NAME_LEN`, 512.
+/// In bytes. The kernel's limit is `KSYM_NAME_LEN`, 512.
 const MAX_NAME: usize = 1024;
 
-/// One BTF object whose every type and name is known to lie inside it.
+/// A BTF object, all of whose types and names are known to lie inside it.
 #[derive(Debug)]
 pub(crate) struct Section {
     bytes: Bytes,
@@ -44,7 +44,7 @@ pub(crate) struct Section {
     first_id: TypeId,
     /// Names at smaller offsets are the base's.
     first_name: u32,
-    /// Whether any offset inside the strings is a name a type may have.
+    /// Whether every offset inside the strings is a valid name of a type.
     are_names_plain: bool,
     pointer_size: u32,
     /// The kinds by the layout section of the object or its base; `None` without one.
@@ -53,8 +53,8 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// Checks the bytes and finds where every type begins, calling `visit` for each
-    /// that is looked for by name in turn, with its name's offset.
+    /// Checks the bytes and finds where every type begins. Calls `visit` for each type
+    /// that is looked up by name, in order, with its name's offset.
     pub(crate) fn parse(
         bytes: Bytes,
         base: Option<Arc<Section>>,
@@ -134,7 +134,7 @@ impl Section {
         }?;
         section.types = types;
         match (base_pointer_size, long_size) {
-            // On Linux a pointer is as long as a long.
+            // On Linux pointers are as long as `long`.
             (None, Some(size @ (4 | 8))) => section.pointer_size = size,
             (None, Some(size)) => return Err(BtfError::LongSize { size }),
             _ => {}
@@ -142,20 +142,20 @@ impl Section {
         Ok(section)
     }
 
-    /// Where each type of this range begins. `visit` gets the id, kind, name and size
-    /// of those that are looked for by name.
+    /// Returns where each type of this range begins. `visit` gets the id, kind, name and
+    /// size of those that are looked up by name.
     #[inline]
     fn find_types<const BIG_ENDIAN: bool>(
         &self,
         range: Range<usize>,
         mut visit: impl FnMut(TypeId, Kind, u32, u32),
     ) -> Result<Vec<u32>, BtfError> {
-        // Names at these offsets of the section's own strings need no other look.
+        // Names at these offsets of the section's own strings need no further check.
         let plain_names = match self.are_names_plain {
             true => self.strings_len as u32,
             false => 0,
         };
-        // Kernels spend about 22 bytes on a type.
+        // Kernels' types take some 22 bytes on average.
         let mut types = Vec::with_capacity(range.len() / 20);
         let bytes = &self.bytes[..range.end];
         let kinds = self.kinds();
@@ -186,7 +186,7 @@ impl Section {
             }
             if name.wrapping_sub(self.first_name) >= plain_names
                 && !self.is_type_name(name)
-                // Its kind may have something else there.
+                // An unknown kind may have something else in that word.
                 && entry.kind != Kind::Unknown
             {
                 return Err(BtfError::Name { id, offset: name });
@@ -194,7 +194,7 @@ impl Section {
             if entry.is_looked_for {
                 visit(id, entry.kind, name, size);
             }
-            // A type section longer than a u32 is refused by its own header.
+            // The header refuses a type section longer than a u32.
             types.push(at as u32);
             at = end as usize;
         }
@@ -209,12 +209,12 @@ impl Section {
         self.big_endian
     }
 
-    /// The ids of its own types.
+    /// Returns the ids of its own types.
     pub(super) fn own_ids(&self) -> Range<TypeId> {
         self.first_id..self.end_id()
     }
 
-    /// Its own strings, and the offset of the first.
+    /// Returns its own strings, and the offset of the first.
     pub(super) fn own_strings(&self) -> (u32, &[u8]) {
         let strings = self
             .bytes
@@ -222,24 +222,24 @@ impl Section {
         (self.first_name, strings.unwrap_or_default())
     }
 
-    /// The checked bytes.
+    /// Returns the checked bytes.
     #[cfg(any(test, feature = "btf-rs"))]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many bytes the object has.
+    /// Returns the object's size in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The id after the last type's.
+    /// Returns the id after the last type's.
     pub(crate) fn end_id(&self) -> TypeId {
         self.first_id.saturating_add(self.types.len() as u32)
     }
 
-    /// The type of this id, the base's included; `None` for `void` and for ids
-    /// outside.
+    /// Returns the type with this id, from the base too; `None` for `void` and unknown
+    /// ids.
     pub(crate) fn type_by_id(&self, id: TypeId) -> Option<Type<'_>> {
         if id < self.first_id {
             return self.base.as_ref()?.type_by_id(id);
@@ -259,7 +259,7 @@ impl Section {
         })
     }
 
-    /// The string at this offset, the base's included; `None` outside, and of one
+    /// Returns the string at this offset, from the base too; `None` outside, and if it is
     /// longer than any name.
     pub(crate) fn name(&self, offset: u32) -> Option<&[u8]> {
         if offset < self.first_name {
@@ -269,14 +269,14 @@ impl Section {
         if offset >= self.strings_len {
             return None;
         }
-        // Far enough for the longest name, and no further: names may overlap.
+        // As far as the longest name, and no further: names may overlap.
         let end = self.strings_len.min(offset + MAX_NAME + 1);
         let string = self.bytes.get(self.strings + offset..self.strings + end)?;
         Some(CStr::from_bytes_until_nul(string).ok()?.to_bytes())
     }
 
-    /// The strings from this offset on: less work than to take one whole, for the
-    /// many that do not begin as is asked.
+    /// Returns the strings from this offset on: cheaper than to find the end of one, for
+    /// the many that do not begin as required.
     pub(super) fn text_from(&self, offset: u32) -> &[u8] {
         let Some(offset) = offset.checked_sub(self.first_name) else {
             return self
@@ -289,14 +289,14 @@ impl Section {
         strings.unwrap_or_default()
     }
 
-    /// Whether the string at this offset is these parts, one after the other.
+    /// Whether the string at this offset is the concatenation of these parts.
     pub(super) fn is_name(&self, offset: u32, parts: [&[u8]; 2]) -> bool {
         let rest = self.text_from(offset).strip_prefix(parts[0]);
         let rest = rest.and_then(|rest| rest.strip_prefix(parts[1]));
         rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 
-    /// Whether the string at this offset is what a `long` is called.
+    /// Whether the string at this offset is a name of `long`.
     #[cold]
     fn is_long(&self, offset: u32) -> bool {
         matches!(
@@ -305,7 +305,7 @@ impl Section {
         )
     }
 
-    /// Whether a type may have the string at this offset as its name.
+    /// Whether the string at this offset is a valid name of a type.
     fn is_type_name(&self, offset: u32) -> bool {
         match offset.checked_sub(self.first_name) {
             Some(offset) if self.are_names_plain => (offset as usize) < self.strings_len,
@@ -319,8 +319,8 @@ impl Section {
         }
     }
 
-    /// The size of a value of this type, in bytes; `None` where it has none, or it is not
-    /// known.
+    /// Returns the size of a value of this type in bytes; `None` if it has none, or it is
+    /// unknown.
     pub(crate) fn size_of(&self, id: TypeId) -> Option<u32> {
         match self.value_size(id)? {
             ValueSize::Bytes(size) => Some(size),
@@ -328,8 +328,8 @@ impl Section {
         }
     }
 
-    /// Whether a value of this type may take so many bytes: any number, where the type is
-    /// made of one of an unknown kind.
+    /// Whether a value of this type may have this size: any size, if the type contains
+    /// one of an unknown kind.
     pub(crate) fn may_have_size(&self, id: TypeId, size: u32) -> bool {
         match self.value_size(id) {
             Some(ValueSize::Bytes(found)) => found == size,
@@ -367,7 +367,7 @@ impl Section {
         None
     }
 
-    /// The type of this id behind typedefs, qualifiers and type tags.
+    /// Returns the type behind typedefs, qualifiers and type tags.
     pub(crate) fn resolve(&self, id: TypeId) -> Option<(TypeId, Type<'_>)> {
         let mut id = id;
         for _ in 0..MAX_CHAIN {
@@ -380,7 +380,7 @@ impl Section {
         None
     }
 
-    /// In bytes: 4 or 8.
+    /// Returns the size of a pointer in bytes: 4 or 8.
     pub(crate) fn pointer_size(&self) -> u32 {
         self.pointer_size
     }
@@ -390,29 +390,29 @@ impl Section {
         self.first_name
     }
 
-    /// The offset after its last string.
+    /// Returns the offset after its last string.
     pub(super) fn end_name(&self) -> u32 {
         self.first_name.saturating_add(self.strings_len as u32)
     }
 
-    /// Within what `parse` has checked; 0 outside.
+    /// Reads a word that `parse` has checked; 0 outside.
     fn u32_at(&self, at: usize) -> u32 {
         read_u32(&self.bytes, at, self.big_endian).unwrap_or(0)
     }
 }
 
-/// How many bytes a value takes.
+/// The size of a value.
 enum ValueSize {
     Bytes(u32),
-    /// It is made of a type of an unknown kind.
+    /// It contains a type of an unknown kind.
     Unknown,
 }
 
-/// Whether all strings are printable ASCII and none is longer than any name: one
-/// pass over all of them costs less than one for each type, and real BTF passes.
+/// Whether all strings are printable ASCII and none is too long. One pass over all costs
+/// less than a check of each type's name, and kernels' BTF passes.
 fn are_plain(strings: &[u8]) -> bool {
     let is_odd = |byte: u8| (1..0x20).contains(&byte) || byte >= 0x7f;
-    // A loop over a block has no early exit, so that it becomes vector code.
+    // A loop over a block has no early exit, so it is vectorized.
     let has_odd = |block: &[u8]| block.iter().fold(false, |has, &byte| has | is_odd(byte));
     if strings.chunks(256).any(has_odd) {
         return false;
@@ -427,7 +427,7 @@ fn are_plain(strings: &[u8]) -> bool {
     true
 }
 
-/// The kinds an object has by its layout section; `None` if that is empty.
+/// Returns the kinds that an object's layout section describes; `None` if that is empty.
 #[cold]
 fn kinds_of_layout(section: &[u8], known: &Kinds) -> Result<Option<Arc<Kinds>>, BtfError> {
     if section.is_empty() {
@@ -445,7 +445,7 @@ fn kinds_of_layout(section: &[u8], known: &Kinds) -> Result<Option<Arc<Kinds>>, 
     }
 }
 
-/// The byte order of an object, by the magic number it begins with.
+/// Returns the byte order of an object, by the magic number it begins with.
 pub(crate) fn byte_order(bytes: &[u8]) -> Result<ByteOrder, BtfError> {
     match bytes.first_chunk() {
         Some([0x9f, 0xeb]) => Ok(ByteOrder::Little),

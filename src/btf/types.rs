@@ -35,7 +35,8 @@ pub(crate) struct Parameter<'a> {
 }
 
 impl<'a> Type<'a> {
-    /// The type's name; empty for an anonymous one, and of an unknown kind.
+    /// Returns the type's name; empty for an anonymous type, and for one of an unknown
+    /// kind.
     pub(crate) fn name(&self) -> &'a [u8] {
         match self.kind {
             Kind::Unknown => &[],
@@ -56,23 +57,22 @@ impl<'a> Type<'a> {
         matches!(self.kind, Kind::Enum | Kind::Enum64)
     }
 
-    /// Whether nothing may be concluded from the type, as this crate does not know its
-    /// kind.
+    /// Whether nothing may be concluded from the type, because its kind is unknown.
     pub(crate) fn is_of_unknown_kind(&self) -> bool {
         self.kind == Kind::Unknown
     }
 
-    /// The number of the type's kind, known or not.
+    /// Returns the number of the type's kind, known or not.
     pub(super) fn kind_number(&self) -> usize {
         self.info.kind_number()
     }
 
-    /// The size a struct, union, int, enum or float states, in bytes.
+    /// Returns the size in bytes that a struct, union, int, enum or float states.
     pub(crate) fn size(&self) -> u32 {
         self.size_or_type
     }
 
-    /// The type a pointer, typedef, qualifier, function or tag is of.
+    /// Returns the target of a pointer, typedef, qualifier, function or tag.
     pub(crate) fn target(&self) -> Option<TypeId> {
         use Kind::*;
         matches!(
@@ -90,7 +90,7 @@ impl<'a> Type<'a> {
         .then_some(self.size_or_type)
     }
 
-    /// Whether values of this type are laid out as those of its target.
+    /// Whether values of this type have the layout of its target's.
     pub(super) fn is_alias(&self) -> bool {
         use Kind::*;
         matches!(self.kind, Typedef | Volatile | Const | Restrict | TypeTag)
@@ -102,12 +102,12 @@ impl<'a> Type<'a> {
         self.kind == Kind::Int && self.word(0) >> 24 & BTF_INT_SIGNED != 0
     }
 
-    /// An array's element type and length.
+    /// Returns the element type and length of an array.
     pub(crate) fn array(&self) -> Option<(TypeId, u32)> {
         (self.kind == Kind::Array).then(|| (self.word(0), self.word(8)))
     }
 
-    /// The members of a struct or union; none of anything else.
+    /// Iterates over the members of a struct or union; other types have none.
     pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = Member<'a>> + use<'a> {
         let ty = *self;
         let count = match ty.kind {
@@ -128,8 +128,8 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// An enum's values as the kernel's code has them in a `long`: before BTF said
-    /// which enums are signed, all were.
+    /// Iterates over an enum's values as the kernel's code has them in a `long`. Those of 32
+    /// bits are sign-extended: BTF did not always tell which enums are signed.
     pub(crate) fn enumerators(&self) -> impl Iterator<Item = (&'a [u8], i64)> + use<'a> {
         let is_int = self.kind == Kind::Enum;
         self.values().map(move |(name, value)| match is_int {
@@ -138,7 +138,7 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// The parameters of a function prototype; none of anything else.
+    /// Iterates over the parameters of a function prototype; other types have none.
     pub(crate) fn parameters(&self) -> impl ExactSizeIterator<Item = Parameter<'a>> + use<'a> {
         let ty = *self;
         let count = match ty.kind {
@@ -152,7 +152,7 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// An enum's values, each with its name; none of anything else.
+    /// Iterates over an enum's values, each with its name; other types have none.
     pub(crate) fn values(&self) -> impl ExactSizeIterator<Item = (&'a [u8], i128)> + use<'a> {
         let ty = *self;
         let (count, length) = match ty.kind {
@@ -166,7 +166,7 @@ impl<'a> Type<'a> {
             let low = ty.word(at + 4);
             let value = match ty.kind {
                 Kind::Enum64 => u64::from(ty.word(at + 8)) << 32 | u64::from(low),
-                // As a value of 64 bits.
+                // As a 64-bit value.
                 _ if ty.flag() => i64::from(low as i32) as u64,
                 _ => u64::from(low),
             };
@@ -178,13 +178,13 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// Whether an enum is signed, a forward declaration a union's, a struct one
-    /// with bitfields.
+    /// Returns the kind flag: an enum is signed, a forward declaration is a union's, a
+    /// struct has bitfields.
     pub(crate) fn flag(&self) -> bool {
         self.info.flag()
     }
 
-    /// All words of the type: its name, info, size or type, and what follows.
+    /// Returns all words of the type: name, info, size or type, and those that follow.
     pub(super) fn words(&self) -> Vec<u32> {
         let tail = (0..self.tail.len()).step_by(4).map(|at| self.word(at));
         let head = [self.name, self.info.0, self.size_or_type];
@@ -197,24 +197,24 @@ impl<'a> Type<'a> {
 }
 
 impl<'a> Parameter<'a> {
-    /// The parameter's name; empty for an anonymous one.
+    /// Returns the parameter's name; empty for an anonymous one.
     pub(crate) fn name(&self) -> &'a [u8] {
         self.section.name(self.name).unwrap_or_default()
     }
 
-    /// Whether it stands for `...`.
+    /// Whether the parameter is `...`.
     pub(crate) fn is_variadic(&self) -> bool {
         (self.name, self.type_id) == (0, 0)
     }
 }
 
 impl<'a> Member<'a> {
-    /// The member's name; empty for an anonymous one.
+    /// Returns the member's name; empty for an anonymous one.
     pub(crate) fn name(&self) -> &'a [u8] {
         self.section.name(self.name).unwrap_or_default()
     }
 
-    /// Whether the name is these parts, one after the other.
+    /// Whether the name is the concatenation of these parts.
     pub(crate) fn is_named(&self, parts: [&[u8]; 2]) -> bool {
         self.section.is_name(self.name, parts)
     }
