@@ -1,23 +1,23 @@
-//! Arguments of system calls: of the machine word a record has for each, the type
-//! says how much is the argument's.
+//! Arguments of system calls. A record has a machine word for each; the argument's type
+//! says how much of that word is its value.
 
 use super::{Field, FieldKind, Format};
 use crate::name::{EventName, SyscallSide};
 
-/// Size in bytes and sign of an argument that is an integer.
+/// Size in bytes, and sign, of an argument that is an integer.
 pub(crate) type ArgumentType = (u32, bool);
 
-/// What a type's name tells.
+/// How a type's name determines its value's size and sign.
 enum Known {
     /// An integer of this size and sign on every machine.
     Integer(ArgumentType),
     /// The whole word, or a pointer.
     Word,
-    /// Nothing: only the kernel's headers do.
+    /// It does not: only the kernel's headers do.
     No,
 }
 
-/// The types of C, and those that the kernel's interface to programs
+/// Knows the types of C, and those that the kernel's interface to programs
 /// (`include/uapi/asm-generic/posix_types.h` and others) fixes on every machine.
 fn known(base_type: &str) -> Known {
     Known::Integer(match base_type {
@@ -36,7 +36,7 @@ fn known(base_type: &str) -> Known {
     })
 }
 
-/// What the name of a type tells of its size and sign.
+/// Returns the size and sign that the name of a type determines.
 #[cfg(test)]
 pub(crate) fn known_argument_type(name: &str) -> Option<ArgumentType> {
     match known(name) {
@@ -46,20 +46,20 @@ pub(crate) fn known_argument_type(name: &str) -> Option<ArgumentType> {
 }
 
 impl Format {
-    /// Which side of a system call the event of this name and format is.
+    /// Returns which of a system call's two events has this name and format.
     pub(crate) fn syscall_side(&self, name: &EventName) -> Option<SyscallSide> {
         SyscallSide::of(name, self.fields().first().map(Field::name))
     }
 
-    /// Whether it is the format of a system call's event, whose category a format
-    /// file does not say.
+    /// Whether it is the format of a system call's event. A format file does not state
+    /// the category.
     pub(crate) fn has_syscall_shape(&self) -> bool {
         let first = self.fields().first().map(Field::name);
         SyscallSide::of_event(self.name(), first).is_some()
     }
 
-    /// Finds the types of a system call's arguments, `typedefs` being asked for those
-    /// that names alone do not tell: it gets `old_uid_t` or `enum pid_type`.
+    /// Finds the types of a system call's arguments. `typedefs` is asked about types
+    /// whose names do not determine size and sign: `old_uid_t`, `enum pid_type`.
     pub(crate) fn find_argument_types(&mut self, typedefs: &dyn Fn(&str) -> Option<ArgumentType>) {
         if !self.has_syscall_shape() {
             return;
@@ -125,7 +125,7 @@ mod tests {
             format("sys_enter_x"),
             [int, int, half, None, None, Some((4, false)), half, None]
         );
-        // Another event has no arguments, whatever room its fields have.
+        // Other events have no arguments, however large their fields are.
         assert_eq!(format("x"), [None; 8]);
     }
 }

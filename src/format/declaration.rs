@@ -11,10 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A field's C declaration as the kernel prints it, and its parts.
 ///
-/// The kernel stringifies what stands in the source, so a type may be any
-/// spelling C allows, and an array's length any expression. Only
-/// [`Field::offset`](super::Field::offset) and
-/// [`Field::size`](super::Field::size) say where the bytes are.
+/// The kernel stringifies the source text, so a type may have any spelling C allows, and
+/// an array's length may be any expression. Only [`Field::offset`](super::Field::offset)
+/// and [`Field::size`](super::Field::size) locate the bytes.
 ///
 /// ```
 /// use tracepoints::format::Declaration;
@@ -28,15 +27,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 #[derive(Clone)]
 pub struct Declaration {
-    /// The text it stands in: a format file's, shared by all its declarations.
+    /// The text that contains it: a format file's, shared by all its declarations.
     source: Arc<str>,
-    /// Where in `source`, in bytes.
+    /// Its offset in `source`, in bytes.
     start: u32,
     shape: Shape,
 }
 
-/// Where the parts of a declaration are, in bytes from its start; all on
-/// character boundaries, as [`Shape::of`] found them.
+/// Offsets of the parts of a declaration, in bytes from its start; all are character
+/// boundaries, found by [`Shape::of`].
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     type_end: u32,
@@ -45,20 +44,20 @@ pub(super) struct Shape {
     end: u32,
 }
 
-/// Where a dynamic field's bytes are is said by a u32 in the record: counted
-/// from the record's start …
+/// Marks a dynamic field: the record has a u32 that locates the bytes, counted from the
+/// record's start …
 pub(crate) const DATA_LOC: &str = "__data_loc";
-/// … or from the end of the u32 itself.
+/// … or from the end of that u32.
 pub(crate) const REL_LOC: &str = "__rel_loc";
 
 impl Declaration {
-    /// Takes a declaration apart: a type, then a name, then possibly one array
-    /// bracket. `None` where the text is not of that shape.
+    /// Parses a declaration: a type, then a name, then possibly one array bracket.
+    /// Returns `None` if the text has another shape.
     pub fn parse(text: &str) -> Option<Self> {
         Some(Self::within(text.into(), 0, Shape::of(text)?))
     }
 
-    /// The declaration at `start` of a text that has one of this shape there.
+    /// Returns the declaration at `start` of a text, whose shape has been found.
     pub(super) fn within(source: Arc<str>, start: u32, shape: Shape) -> Self {
         Self {
             source,
@@ -72,25 +71,24 @@ impl Declaration {
         &self.source[at(from)..at(to)]
     }
 
-    /// The whole declaration, exact.
+    /// Returns the whole declaration, exactly as in the file.
     pub fn text(&self) -> &str {
         self.part(0, self.shape.end)
     }
 
-    /// The field's name.
+    /// Returns the field's name.
     pub fn name(&self) -> &str {
         self.part(self.shape.name_start, self.shape.name_end)
     }
 
-    /// The text before the name, exact: `const char *`,
+    /// Returns the text before the name, exactly as in the file: `const char *`,
     /// `__data_loc char[]`.
     pub fn type_text(&self) -> &str {
         self.part(0, self.shape.type_end)
     }
 
-    /// The text inside the array bracket, wherever the kernel put it: `16`,
-    /// `sizeof(struct sockaddr_in6)`, or nothing at all. `None` where there is
-    /// no bracket.
+    /// Returns the text inside the array bracket, wherever the kernel put it: `16`,
+    /// `sizeof(struct sockaddr_in6)`, or an empty text; `None` without a bracket.
     pub fn array(&self) -> Option<&str> {
         let bracketed = match self.part(self.shape.name_end, self.shape.end) {
             "" => {
@@ -102,8 +100,9 @@ impl Declaration {
         bracketed.strip_prefix('[')?.strip_suffix(']')
     }
 
-    /// The type of one element, exact: [`type_text`](Self::type_text) without the
-    /// bracket that a type such as `char[16]` ends with.
+    /// Returns the type of one element, exactly as in the file:
+    /// [`type_text`](Self::type_text) without the bracket that a type such as `char[16]`
+    /// ends with.
     pub fn element_text(&self) -> &str {
         let type_text = self.type_text();
         match opening_bracket(type_text) {
@@ -112,19 +111,19 @@ impl Declaration {
         }
     }
 
-    /// Whether it is an array whose bracket ends the type, as in `char[16] comm` of
-    /// synthetic events, and not the declaration.
+    /// Whether it is an array whose bracket ends the type rather than the declaration, as
+    /// in `char[16] comm` of synthetic events.
     pub(super) fn has_bracket_in_type(&self) -> bool {
         self.type_text().ends_with(']')
     }
 
-    /// Whether it is an array of dynamic fields, `__data_loc char[][3] names`: the type
-    /// ends with two brackets, of which the first is of what each location leads to.
+    /// Whether it is an array of dynamic fields, such as `__data_loc char[][3] names`:
+    /// the type ends with two brackets, of which the first belongs to the located data.
     pub(super) fn is_location_array(&self) -> bool {
         self.has_bracket_in_type() && self.element_text().ends_with(']')
     }
 
-    /// The type without pointers, qualifiers, attributes, brackets and
+    /// Returns the type without pointers, qualifiers, attributes, brackets and
     /// `__data_loc`: `char`, `unsigned long`, `struct io_event`.
     pub fn base_type(&self) -> String {
         let words: Vec<&str> = self
@@ -137,12 +136,12 @@ impl Declaration {
         words.join(" ")
     }
 
-    /// How many `*` the type has.
+    /// Returns the number of `*` in the type.
     pub fn pointer_depth(&self) -> usize {
         self.tokens().filter(|token| *token == Token::Star).count()
     }
 
-    /// Attributes and address spaces of the type, as written:
+    /// Returns attributes and address spaces of the type, as written:
     /// `__attribute__((btf_type_tag("user")))`, `__seg_gs`, `__user`.
     pub fn attributes(&self) -> Vec<&str> {
         self.tokens()
@@ -154,7 +153,7 @@ impl Declaration {
             .collect()
     }
 
-    /// The type's tokens, left to right.
+    /// Iterates over the type's tokens, left to right.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = Token<'_>> {
         let mut rest = self.type_text();
         std::iter::from_fn(move || {
@@ -173,7 +172,7 @@ impl Shape {
             false => text.len(),
         };
         let head = &text[..name_end];
-        // No byte of a longer character is an identifier's, so that bytes will do.
+        // Bytes suffice: no byte of a multi-byte character is an identifier's.
         let name_length = head
             .bytes()
             .rev()
@@ -194,16 +193,16 @@ impl Shape {
     }
 }
 
-/// Whether the text has no control character, and no semicolon to end it early.
+/// Whether the text has no control character, and no semicolon, which would end it early.
 fn is_printable(text: &str) -> bool {
-    // Without a way out of the loop it is vector code.
+    // Without an early exit the loop is vectorized.
     let plain = text.bytes().fold(true, |plain, byte| {
         plain & matches!(byte, b' '..=b':' | b'<'..=b'~')
     });
     plain || !text.contains(|c: char| c == ';' || c.is_control())
 }
 
-/// A token of a type as a declaration spells it.
+/// A token of a declaration's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     Word(&'a str),
@@ -238,8 +237,8 @@ impl<'a> Token<'a> {
     }
 }
 
-/// The length in bytes of the bracketed text `text` begins with (after
-/// spaces), or all of it where it is never closed.
+/// Returns the length in bytes of the bracketed text that `text` begins with (after
+/// spaces); of all of `text` if it is never closed.
 fn closing(text: &str, open: char, close: char) -> usize {
     let mut depth = 0usize;
     for (at, c) in text.char_indices() {
@@ -255,7 +254,7 @@ fn closing(text: &str, open: char, close: char) -> usize {
     text.len()
 }
 
-/// Where the bracket opens that closes at the very end of `text`.
+/// Returns where the bracket opens that closes at the very end of `text`.
 fn opening_bracket(text: &str) -> Option<usize> {
     let mut depth = 0usize;
     for (at, c) in text.char_indices().rev() {
@@ -279,7 +278,7 @@ fn is_identifier_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Whether it is a name in C.
+/// Whether the text is an identifier in C.
 pub(crate) fn is_identifier(text: &str) -> bool {
     text.bytes().all(is_identifier_byte) && text.bytes().next().is_some_and(|c| !c.is_ascii_digit())
 }
@@ -365,7 +364,7 @@ mod tests {
         Declaration::parse(text).unwrap_or_else(|| panic!("{text:?} is a declaration"))
     }
 
-    /// A declaration's text, type, name, array length, base type and pointer depth.
+    /// Text, type, name, array length, base type and pointer depth of a declaration.
     type Known = (
         &'static str,
         &'static str,

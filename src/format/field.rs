@@ -20,24 +20,24 @@ pub enum FieldKind {
     /// A pointer: an address, in the kernel or, for arguments of system calls,
     /// in the caller's memory.
     Pointer,
-    /// An array inside the record. One of no size is the rest of it: events of
-    /// `ftrace:*` end with such a `char buf[]`, which Linux 4.x spells `char buf`.
+    /// An array inside the record. An array without a size is the rest of the record:
+    /// events of `ftrace:*` end with `char buf[]`, which Linux 4.x spells `char buf`.
     Array,
-    /// Bytes elsewhere in the record. The field itself is a u32: offset from
-    /// the record's start in its low 16 bits, length in its high 16.
+    /// Bytes elsewhere in the record. The field itself is a u32: the offset from the
+    /// record's start in its low 16 bits, the length in its high 16.
     DataLoc,
     /// Like [`DataLoc`](Self::DataLoc), but the offset counts from the end of
     /// the field (Linux 5.17 and later).
     RelLoc,
-    /// An array of such u32, each the location of one element: what a probe's argument
-    /// `names=+0(%di):string[3]` is, `__data_loc char[][3] names`.
+    /// An array of such u32, each the location of one element: a probe's argument
+    /// `names=+0(%di):string[3]` is `__data_loc char[][3] names`.
     DataLocArray,
     /// A struct, union, or typedef of one, by value.
     Struct,
 }
 
 impl FieldKind {
-    /// The word `format` and JSON use: `scalar`, `data_loc`, ….
+    /// Returns the kind's name in `format` and JSON: `scalar`, `data_loc`, ….
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
@@ -50,14 +50,14 @@ impl FieldKind {
         }
     }
 
-    /// Whether the field's bytes are in one other place of the record, and the field
-    /// says only where. An array of locations has several:
+    /// Whether the field only locates its bytes, which are in one other place of the
+    /// record. The elements of an array of locations are in several;
     /// [`Record::value`](crate::Record::value) follows each.
     pub fn is_dynamic(self) -> bool {
         matches!(self, Self::DataLoc | Self::RelLoc)
     }
 
-    /// The prefix of the struct member of a field of this kind.
+    /// Returns the prefix of the struct member of a field of this kind.
     pub(crate) fn member_prefix(self) -> &'static str {
         match self {
             Self::DataLoc | Self::DataLocArray => "__data_loc_",
@@ -84,11 +84,11 @@ impl FieldKind {
         } else if type_text.contains('*') {
             Self::Pointer
         } else if size == 0 && !begins_with("struct") && !begins_with("union") {
-            // A scalar has a size.
+            // Without a size it cannot be a scalar.
             Self::Array
         } else if begins_with("struct")
             || begins_with("union")
-            // A typedef of a struct (`uuid_t`) shows in its size alone.
+            // Only the size reveals a typedef of a struct (`uuid_t`).
             || !matches!(size, 1 | 2 | 4 | 8)
         {
             Self::Struct
@@ -107,11 +107,9 @@ impl fmt::Display for FieldKind {
 /// The size of a location, in bytes.
 pub(crate) const LOCATION: u32 = 4;
 
-/// One field of a record: what it is called, how C declares it, and where its
-/// bytes are.
+/// One field of a record: its name, its declaration in C, and the place of its bytes.
 ///
-/// [`Display`](fmt::Display) writes its line of the format file, without the
-/// newline.
+/// [`Display`](fmt::Display) writes its line of the format file, without the newline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Field {
     declaration: Declaration,
@@ -140,47 +138,47 @@ impl Field {
         }
     }
 
-    /// The field's name.
+    /// Returns the field's name.
     pub fn name(&self) -> &str {
         self.declaration.name()
     }
 
-    /// The name of the field's member in the context struct: a dynamic field
-    /// `f` is `__data_loc_f` or `__rel_loc_f` there.
+    /// Returns the name of the field's member in the context struct: that of a dynamic
+    /// field `f` is `__data_loc_f` or `__rel_loc_f`.
     pub fn member_name(&self) -> String {
         format!("{}{}", self.kind.member_prefix(), self.name())
     }
 
-    /// The field's C declaration.
+    /// Returns the field's C declaration.
     pub fn declaration(&self) -> &Declaration {
         &self.declaration
     }
 
-    /// Where the field begins, in bytes from the start of the record.
+    /// Returns the field's offset in bytes, from the start of the record.
     pub fn offset(&self) -> u32 {
         self.offset
     }
 
-    /// How many bytes it takes there. Fields of `syscalls:*` take a whole
-    /// machine word whatever their type; believe the size, not the type.
+    /// Returns the field's size in bytes. Fields of `syscalls:*` have a whole machine
+    /// word, whatever their type: rely on the size, not on the type.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// Whether the kernel calls it signed (of an array: its elements); `None`
-    /// where the line does not say, as on very old kernels.
+    /// Whether the kernel calls the field, or an array's elements, signed; `None` if the
+    /// line does not say, as on very old kernels.
     pub fn signed(&self) -> Option<bool> {
         self.signed
     }
 
-    /// The kind of value it holds.
+    /// Returns the kind of value it holds.
     pub fn kind(&self) -> FieldKind {
         self.kind
     }
 
-    /// How many bytes one element of an array or of a dynamic field takes,
-    /// where the declaration tells: by the type's name, or, for types whose
-    /// size differs between machines, by a bracket holding a plain number.
+    /// Returns the size in bytes of an element of an array or of a dynamic field, if the
+    /// declaration determines it: by the type's name or, for types whose size differs
+    /// between machines, by a plain number in the bracket.
     pub fn element_size(&self) -> Option<u32> {
         if !matches!(
             self.kind,
@@ -204,7 +202,8 @@ impl Field {
         })
     }
 
-    /// The same on a machine: what has the size of a `long` there has one too.
+    /// Like [`element_size`](Self::element_size), and also for types with the size of a
+    /// `long` on `machine`.
     pub(crate) fn element_size_on(&self, machine: Machine) -> Option<u32> {
         let is_long = || {
             self.declaration.pointer_depth() > 0
@@ -223,8 +222,8 @@ impl Field {
             .or_else(|| is_long().then(|| machine.long_size()))
     }
 
-    /// Whether it is an array of `char`, in the record or elsewhere in it: a
-    /// string, which ends at its first NUL.
+    /// Whether it is an array of `char`, inside the record or located by it: a string
+    /// that ends at its first NUL.
     pub fn is_text(&self) -> bool {
         matches!(
             self.kind,
@@ -247,7 +246,7 @@ impl Field {
             && matches!(self.declaration.array(), None | Some(""))
     }
 
-    /// The field's type, as far as its declaration and size tell.
+    /// Returns the field's type, as far as declaration and size determine it.
     pub(super) fn c_type(&self) -> CType {
         let declaration = &self.declaration;
         let spelled = |text: &str, size| CType::Spelled {
@@ -276,7 +275,7 @@ impl Field {
                 element: Box::new(spelled(declaration.element_text(), size)),
                 count: self.size / size,
             },
-            // An array of elements of unknown size is so many bytes.
+            // With elements of unknown size, the array is that many bytes.
             (FieldKind::Array, _) => {
                 let length = declaration.array().unwrap_or_default();
                 let element = declaration.element_text();
@@ -286,9 +285,9 @@ impl Field {
         }
     }
 
-    /// How many elements an array has: its size divided by the element's, never
-    /// the text in the bracket, which may be any C expression. Of an array of locations,
-    /// how many of them.
+    /// Returns the number of elements of an array: its size divided by the element's. The
+    /// text in the bracket, which may be any C expression, does not count. For an array
+    /// of locations, returns their number.
     pub fn element_count(&self) -> Option<u32> {
         match self.kind {
             FieldKind::Array => self.size.checked_div(self.element_size()?),
@@ -297,16 +296,16 @@ impl Field {
         }
     }
 
-    /// Whether a pointer is to a string, by its declaration alone. Only a system
-    /// call's is surely one: other events' may point into the kernel, or nowhere by
+    /// Whether a pointer points to a string, by its declaration. Only a system call's
+    /// surely does; those of other events may point into the kernel, or be dangling by
     /// now.
     pub(crate) fn points_to_text(&self) -> bool {
         let declaration = self.declaration();
         declaration.base_type() == "char" && declaration.pointer_depth() == 1
     }
 
-    /// The size in bytes and the sign of a system call's argument that takes less
-    /// than the word the record has for it; `None` of any other field.
+    /// Returns size in bytes and sign of a system call's argument that is smaller than
+    /// its word in the record; `None` for any other field.
     pub(crate) fn argument(&self) -> Option<ArgumentType> {
         self.argument
     }
@@ -316,8 +315,8 @@ impl Field {
     }
 }
 
-/// Size in bytes of the types that have the same size on every machine Linux
-/// runs on. `long` and pointers are not among them.
+/// Returns the size in bytes of types that have the same size on every machine Linux runs
+/// on. `long` and pointers are not among them.
 fn size_of_c_type(name: &str) -> Option<u32> {
     Some(match name {
         "char" | "signed char" | "unsigned char" | "bool" | "_Bool" | "u8" | "s8" | "__u8"
@@ -415,7 +414,7 @@ mod tests {
             assert_eq!(field.c_type().declare(""), spelled, "{declaration}");
         }
         assert!(field("char[16] comm", 16).is_text());
-        // It is several.
+        // It is several strings.
         assert!(!field("__data_loc char[][3] names", 12).is_text());
         assert!(field("__data_loc char[][3] names", 12).is_text_array());
     }
@@ -426,9 +425,9 @@ mod tests {
             ("char comm[TASK_COMM_LEN]", 16, Some(1), Some(16)),
             ("__u8 addr[(48) + 10]", 58, Some(1), Some(58)),
             ("int mcast_rate[NUM_NL80211_BANDS]", 24, Some(4), Some(6)),
-            // The bracket lies; the size does not.
+            // The size counts, not the bracket, which is wrong.
             ("u8 rates[4]", 6, Some(1), Some(6)),
-            // A long is 4 or 8 bytes: the plain number in the bracket tells.
+            // A long has 4 or 8 bytes, which the plain number in the bracket decides.
             ("unsigned long args[6]", 24, Some(4), Some(6)),
             ("unsigned long args[6]", 48, Some(8), Some(6)),
             ("unsigned long args[N]", 48, None, None),

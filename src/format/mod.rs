@@ -1,10 +1,9 @@
 //! One `format` file of tracefs, read into values and written back to the same
 //! bytes.
 //!
-//! The file describes the **record** ftrace and perf write for an event. That
-//! is also what an eBPF program of type `BPF_PROG_TYPE_TRACEPOINT` gets as its
-//! context, but for its first eight bytes and for `syscalls:*`: see
-//! [`Context`](crate::Context).
+//! The file describes the **record** that ftrace and perf write for an event. The context
+//! of an eBPF program of type `BPF_PROG_TYPE_TRACEPOINT` is the same, except for its
+//! first eight bytes and for `syscalls:*`: see [`Context`](crate::Context).
 //!
 //! Nothing here does I/O: text in, values out. The grammar is that of
 //! `f_show()` in the kernel's `kernel/trace/trace_events.c`.
@@ -69,9 +68,9 @@ use crate::layout::{Layout, Slot};
 /// ```
 #[derive(Clone)]
 pub struct Format {
-    /// The whole file, which its fields share.
+    /// The whole file, shared by its fields.
     text: Arc<str>,
-    /// In `text`, as `print_fmt`.
+    /// Its place in `text`; so is `print_fmt`.
     name: Range<usize>,
     id: u32,
     /// The common ones first.
@@ -87,8 +86,8 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// [`FormatError`] with the line's number and text where the file is not
-    /// what a kernel writes: nothing is skipped, and nothing is guessed.
+    /// [`FormatError`] with the line's number and text if the file is not what a kernel
+    /// writes. Nothing is skipped, and nothing is guessed.
     ///
     /// A file that ends after its common fields is that of an event without fields, as
     /// Linux before 3.11 writes it.
@@ -101,8 +100,9 @@ impl Format {
     /// the last of them. [`repairs`](Self::repairs) says what was put right;
     /// [`Display`](fmt::Display) writes the file as the kernel would have written it.
     ///
-    /// Only white space is tolerated, and a missing end only where other white space shows
-    /// that the file was pasted: one that is otherwise as a kernel writes it was cut. All words, names and numbers are read as they are.
+    /// Only white space is tolerated, and a missing end only if other white space shows
+    /// that the file was pasted; a file that is otherwise as a kernel writes it was cut.
+    /// All words, names and numbers are read as they are.
     ///
     /// ```
     /// use tracepoints::format::Format;
@@ -137,51 +137,50 @@ impl Format {
         }
     }
 
-    /// The repairs that [`parse_tolerant`](Self::parse_tolerant) made; empty for a file that is as
-    /// a kernel writes it.
+    /// Returns the repairs that [`parse_tolerant`](Self::parse_tolerant) made; empty for
+    /// a file that is as a kernel writes it.
     pub fn repairs(&self) -> &[Repair] {
         &self.repairs
     }
 
-    /// The event's name, without its category: the file does not know it.
+    /// Returns the event's name, without its category, which the file does not state.
     pub fn name(&self) -> &str {
         &self.text[self.name.clone()]
     }
 
-    /// The event's id, what `perf_event_attr.config` takes and what stands in
-    /// a record's `common_type`.
+    /// Returns the event's id: the value of `perf_event_attr.config` and of a record's
+    /// `common_type`.
     ///
-    /// Ids are given at boot and when modules load: they differ from boot to
-    /// boot and are used again.
+    /// Ids are assigned at boot and when modules load. They differ from boot to boot, and
+    /// are used again.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// The fields every record begins with (`common_type`, `common_pid`, …):
-    /// the kernel's `struct trace_entry`. An eBPF context does not hold them.
+    /// Returns the fields that every record begins with (`common_type`, `common_pid`, …):
+    /// the kernel's `struct trace_entry`. An eBPF context does not have them.
     pub fn common_fields(&self) -> &[Field] {
         &self.fields[..self.common_count]
     }
 
-    /// The event's own fields, in the file's order.
+    /// Returns the event's own fields, in the file's order.
     pub fn fields(&self) -> &[Field] {
         &self.fields[self.common_count..]
     }
 
-    /// The field of this name, common fields included.
+    /// Returns the field of this name, common fields included.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name() == name)
     }
 
-    /// The record as a layout: its common fields and its own, under the names of
-    /// the context struct's members (a dynamic field `f` is `__data_loc_f`, a
-    /// u32).
+    /// Returns the record as a layout: common fields and own ones, under the names of the
+    /// context struct's members (that of a dynamic field `f` is `__data_loc_f`, a u32).
     pub fn layout(&self) -> Layout {
         Self::layout_of(self.fields.iter())
     }
 
-    /// Refuses a file that ends before its print fmt, which only Linux before 3.11 writes:
-    /// another kernel's was cut.
+    /// Refuses a file that ends before its print fmt. Only Linux before 3.11 writes such
+    /// files; another kernel's was cut.
     pub(crate) fn check_has_print_fmt(&self) -> Result<(), FormatError> {
         match self.ending {
             Ending::Nothing => Err(FormatError {
@@ -204,18 +203,19 @@ impl Format {
         Layout::new(RecordKeyword::Struct, None, size, slots)
     }
 
-    /// Reads the print fmt, anew each time.
+    /// Parses the print fmt, anew at each call.
     ///
     /// # Errors
     ///
-    /// [`PrintFmtError`](print::PrintFmtError) with the place, where the text is
-    /// not the C a print fmt is made of.
+    /// [`PrintFmtError`](print::PrintFmtError) with the place, if the text is not C of
+    /// the kind used in print fmts.
     pub fn print(&self) -> Result<print::PrintFmt, print::PrintFmtError> {
         print::PrintFmt::parse(self.print_fmt())
     }
 
-    /// The text after `print fmt: `, exact, escapes and newlines included; empty where
-    /// there is none, for an event without fields on Linux before 3.11.
+    /// Returns the text after `print fmt: `, exactly as in the file, escapes and newlines
+    /// included; empty if there is none, for an event without fields on Linux before
+    /// 3.11.
     pub fn print_fmt(&self) -> &str {
         &self.text[self.print_fmt.clone()]
     }
@@ -239,7 +239,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// Equal if the texts are: a format is all that its text says.
+/// Formats are equal if their texts are.
 impl PartialEq for Format {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -257,7 +257,7 @@ impl Hash for Format {
 impl FromStr for Format {
     type Err = FormatError;
 
-    /// Reads what [`parse`](Self::parse) does.
+    /// Like [`parse`](Self::parse).
     fn from_str(text: &str) -> Result<Self, FormatError> {
         Self::parse(text)
     }

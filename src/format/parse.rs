@@ -69,7 +69,7 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     Ok(format)
 }
 
-/// The end of the file, behind the event's own fields. The kernel writes it in three ways.
+/// The end of the file, after the event's own fields. The kernel writes it in three ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// An empty line and the print fmt.
@@ -83,8 +83,9 @@ pub(super) enum Ending {
     Nothing,
 }
 
-/// The fields `events/header_page` lists (`ring_buffer_print_page_header()`): lines
-/// as in a format file, but for a space before the type.
+/// Returns the fields that `events/header_page` lists
+/// (`ring_buffer_print_page_header()`): its lines are those of a format file, with a
+/// space before the type.
 pub(crate) fn page_header(text: &str) -> Result<Vec<Field>, FormatError> {
     let mut lines = Lines::of(text)?;
     let mut fields = Vec::new();
@@ -95,7 +96,7 @@ pub(crate) fn page_header(text: &str) -> Result<Vec<Field>, FormatError> {
     }
 }
 
-/// Refuses control characters: whatever is read may be printed on a terminal.
+/// Refuses control characters, because whatever is read may be printed on a terminal.
 pub(super) fn check_controls(text: &str) -> Result<(), FormatError> {
     let Some(before) = before_control(text) else {
         return Ok(());
@@ -117,7 +118,7 @@ pub(super) const FIELD_OR_BLANK: &str =
 
 /// The lines not yet read, and the number of the first of them.
 struct Lines<'a> {
-    /// The whole file, as what is read from it will keep it.
+    /// The whole file, shared by everything read from it.
     text: Arc<str>,
     rest: &'a str,
     number: usize,
@@ -130,14 +131,14 @@ impl<'a> Lines<'a> {
             rest: text,
             number: 1,
         };
-        // Whatever is inside is at an offset that a u32 holds.
+        // All offsets inside then fit a u32.
         match u32::try_from(text.len()) {
             Ok(_) => Ok(lines),
             Err(_) => Err(lines.error("at most 4 GiB of text")),
         }
     }
 
-    /// Reads one whole line by `parser`.
+    /// Reads one whole line with `parser`.
     fn take<T>(
         &mut self,
         expected: &'static str,
@@ -149,7 +150,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Reads one whole line by `parser`, or nothing.
+    /// Reads one whole line with `parser`, or none.
     fn try_take<T>(
         &mut self,
         parser: impl Parser<&'a str, Output = T, Error = nom::error::Error<&'a str>>,
@@ -161,8 +162,8 @@ impl<'a> Lines<'a> {
         Some(value)
     }
 
-    /// Reads lines that begin with `start` and are a field's as long as there are
-    /// any; what follows them is the caller's to judge.
+    /// Reads lines that begin with `start` and are a field's, as long as there are any.
+    /// The caller judges the next.
     fn fields(&mut self, start: &str, fields: &mut Vec<Field>) {
         while let Some((rest, line)) = field_line(start, self.rest) {
             let start = (self.position() + start.len()) as u32;
@@ -173,12 +174,12 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// How much is read, in bytes.
+    /// Returns how much has been read, in bytes.
     fn position(&self) -> usize {
         self.text.len() - self.rest.len()
     }
 
-    /// The rest of the file: a print fmt may have newlines inside.
+    /// Reads the rest of the file, as a print fmt may contain newlines.
     fn print_fmt(&self) -> Result<Range<usize>, FormatError> {
         let print_fmt = self
             .rest
@@ -196,7 +197,7 @@ impl<'a> Lines<'a> {
 }
 
 impl FormatError {
-    /// About the first line of `rest`.
+    /// Returns an error about the first line of `rest`.
     pub(super) fn of(line: usize, rest: &str, expected: &'static str) -> Self {
         let text = rest.split('\n').next().unwrap_or_default();
         Self {
@@ -207,14 +208,14 @@ impl FormatError {
     }
 }
 
-/// More fields than any event of any kernel has, by far: what compares fields with
-/// each other or with a struct's members may take its time for each.
+/// Far more fields than any event of any kernel has. It bounds the time of comparing each
+/// field with the others, or with a struct's members.
 const MAX_FIELDS: usize = 4096;
 
-/// The text before the first control character, newlines and tabs apart, which a print
-/// fmt may have; `None` if there is no such character.
+/// Returns the text before the first control character other than a newline or tab, which
+/// a print fmt may contain; `None` without such a character.
 fn before_control(text: &str) -> Option<&str> {
-    // Without an early exit the loop becomes vector code.
+    // Without an early exit the loop is vectorized.
     let plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
     if text.bytes().fold(true, |all, byte| all & plain(byte)) {
         return None;
@@ -223,7 +224,8 @@ fn before_control(text: &str) -> Option<&str> {
     text.find(control).map(|at| &text[..at])
 }
 
-/// A name is shown as it is: one that could move a terminal's cursor is none.
+/// Reads a name. It is displayed as it is, so one that could move a terminal's cursor is
+/// not accepted.
 fn name_line(line: &str) -> IResult<&str, &str> {
     let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_control);
     preceded(tag(NAME), verify(rest, is_name)).parse(line)
@@ -233,7 +235,7 @@ fn id_line(line: &str) -> IResult<&str, u32> {
     preceded(tag("ID: "), number).parse(line)
 }
 
-/// A `field:` line, its declaration not yet kept.
+/// A `field:` line, before its declaration is stored.
 struct FieldLine {
     shape: Shape,
     offset: u32,
@@ -241,9 +243,9 @@ struct FieldLine {
     signed: Option<bool>,
 }
 
-/// One line, its newline included, and what follows it. There are twenty times
-/// as many of these as of any other line: plain steps, measured against
-/// combinators.
+/// Reads one line with its newline. Returns it and the rest. There are twenty times as
+/// many of these lines as of any other, so this is plain code: parser combinators were
+/// measured to be slower.
 fn field_line<'a>(start: &str, text: &'a str) -> Option<(&'a str, FieldLine)> {
     let text = text.strip_prefix(start)?;
     let (declaration, text) = text.split_at(text.find(';')?);
@@ -266,7 +268,7 @@ fn field_line<'a>(start: &str, text: &'a str) -> Option<(&'a str, FieldLine)> {
     Some((text.strip_prefix('\n')?, line))
 }
 
-/// A decimal number as `%u` prints it: no sign, no leading zero. Any other
+/// Reads a decimal number as `%u` prints it: without sign or leading zero. Another
 /// spelling would not be written back as it was.
 fn number(text: &str) -> IResult<&str, u32> {
     let length = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -339,7 +341,7 @@ mod tests {
         }
         let field = "\tfield:int x;\toffset:8;\tsize:4;\tsigned:1;\n";
         for bad in [
-            // Cut: an event with fields has a print fmt on every kernel.
+            // It was cut: an event with fields has a print fmt on every kernel.
             format!("{common}{field}"),
             format!("{common}{field}\n"),
             format!("{common}{field}print fmt: \"\"\n"),
@@ -358,7 +360,7 @@ mod tests {
     fn control_characters_are_found() {
         for (control, line) in [("\u{1b}[31m", 8), ("\u{9b}31m", 8), ("\r", 8)] {
             let bad = GOOD.replace("__get_str", &format!("{control}__get_str"));
-            // The print fmt goes on in the next line.
+            // The print fmt continues in the next line.
             let error = format(&bad).expect_err(&bad);
             assert_eq!(
                 (error.line, error.expected),
@@ -387,8 +389,8 @@ mod tests {
     #[test]
     fn a_file_cut_anywhere_is_an_error() {
         for end in 0..GOOD.len() {
-            // Not seen are a cut at a newline inside the print fmt, and one after the
-            // common fields, where Linux 3.10 ends.
+            // Two cuts cannot be detected: at a newline inside the print fmt, and after
+            // the common fields, where Linux 3.10 ends.
             if !GOOD[..end].ends_with("\"%s\n") && !GOOD[..end].ends_with("\n\n") {
                 format(&GOOD[..end]).expect_err(&GOOD[..end]);
             }

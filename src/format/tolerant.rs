@@ -1,8 +1,8 @@
 //! Format files as people paste them.
 //!
-//! Perfetto's and libtraceevent's bug reports have files whose tabs a terminal made
-//! spaces. Such a file is written anew as the kernel writes it, and then read by the one
-//! grammar there is; only white space is put right.
+//! In bug reports of Perfetto and libtraceevent, terminals have turned the files' tabs
+//! into spaces. Such a file is rewritten as the kernel writes it, and then parsed with
+//! the one grammar there is. Only white space is repaired.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use super::declaration::Shape;
 use super::parse::{self, FIELD_OR_BLANK, FormatError, PRINT_FMT_LINES};
 use super::{Declaration, Format};
 
-/// White space that a format file had otherwise than a kernel writes it: see
+/// White space of a format file that is not what a kernel writes: see
 /// [`Format::repairs`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Repair {
     /// The kind of repair.
     pub kind: RepairKind,
-    /// The first line it was put right in, the first of the file being 1.
+    /// The number of the first line that was repaired, counted from 1.
     pub line: usize,
-    /// In how many lines it was.
+    /// The number of lines repaired.
     pub count: usize,
 }
 
@@ -62,11 +62,11 @@ impl fmt::Display for Repair {
     }
 }
 
-/// A file while it is written anew.
+/// A file that is being rewritten.
 #[derive(Default)]
 struct Rewritten {
     text: String,
-    /// For each line of `text`, the line of the file it is of.
+    /// For each line of `text`, the number of the original line.
     lines: Vec<usize>,
     repairs: Vec<Repair>,
     /// Whether there is other white space before the print fmt.
@@ -87,7 +87,7 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
         (Ok(_), Err(error)) => Err(error),
         (Err(error), end) => {
             let line = rewritten.original(error.line).min(text.split('\n').count());
-            // The first line that is wrong, not the first whose shape is.
+            // The first line that is wrong, not the first with a wrong shape.
             match end {
                 Err(end) if end.line <= line => Err(end),
                 _ => Err(FormatError { line, ..error }),
@@ -106,7 +106,7 @@ impl Rewritten {
         text.replace("\r\n", "\n")
     }
 
-    /// Writes the whole file.
+    /// Rewrites the whole file.
     fn all(&mut self, text: &str) -> Result<(), FormatError> {
         let mut lines = PastedLines::of(text);
         self.head(&mut lines)?;
@@ -114,8 +114,8 @@ impl Rewritten {
         if lines.ends_with_newline {
             return Ok(());
         }
-        // A file that is otherwise as a kernel writes it was not pasted, but cut: half a
-        // field's name may be another field's.
+        // A file that is otherwise as a kernel writes it was not pasted but cut, and half
+        // a field's name may be another field's name.
         let number = text.split('\n').count();
         if !self.is_pasted {
             let last = text.rsplit('\n').next().unwrap_or_default();
@@ -144,7 +144,7 @@ impl Rewritten {
         Ok(())
     }
 
-    /// The fields, and the print fmt after them.
+    /// Rewrites the fields, and the print fmt after them.
     fn fields<'a>(&mut self, lines: &mut PastedLines<'a>) -> Result<(), FormatError> {
         let (mut common, mut own) = (0, 0);
         loop {
@@ -152,8 +152,8 @@ impl Rewritten {
             let start = lines.rest;
             let number = lines.number + 1;
             let Some(line) = lines.next() else {
-                // An event without fields may have no print fmt. A file that ends
-                // otherwise after a field is cut.
+                // An event without fields may lack a print fmt. Any other file that ends
+                // after a field was cut.
                 let wanted = if lines.ends_with_newline {
                     blank.min(1)
                 } else {
@@ -185,7 +185,7 @@ impl Rewritten {
         }
     }
 
-    /// The print fmt, which is the rest of the file.
+    /// Rewrites the print fmt, which is the rest of the file.
     fn print_fmt(
         &mut self,
         start: &str,
@@ -209,7 +209,7 @@ impl Rewritten {
         Ok(())
     }
 
-    /// Writes a line of the file's line `number`.
+    /// Writes a line, from line `number` of the file.
     fn line(&mut self, text: &str, original: Option<&str>, number: usize) {
         if original.is_some_and(|original| original != text) {
             self.repaired(RepairKind::WhiteSpace, number);
@@ -219,8 +219,8 @@ impl Rewritten {
         self.lines.push(number);
     }
 
-    /// Writes as many empty lines as a kernel would, where the file has `found` before
-    /// its line `number`.
+    /// Writes as many empty lines as a kernel would; the file has `found` before its line
+    /// `number`.
     fn empty_lines(&mut self, wanted: usize, found: usize, number: usize) {
         if wanted != found {
             self.repaired(RepairKind::EmptyLine, number);
@@ -244,14 +244,14 @@ impl Rewritten {
         }
     }
 
-    /// The line of the file that a line of the text is of.
+    /// Returns the number of the original line of a line of the text.
     fn original(&self, line: usize) -> usize {
         let last = self.lines.last().map_or(1, |last| last + 1);
         self.lines.get(line - 1).copied().unwrap_or(last)
     }
 }
 
-/// The lines not yet read, and the number of the last that was.
+/// The lines not yet read, and the number of the last one read.
 struct PastedLines<'a> {
     rest: &'a str,
     number: usize,
@@ -277,7 +277,7 @@ impl<'a> PastedLines<'a> {
         Some(line)
     }
 
-    /// How many lines of white space there are, which are then read.
+    /// Reads lines of white space. Returns their number.
     fn skip_blank(&mut self) -> usize {
         let before = self.number;
         loop {
@@ -295,7 +295,8 @@ impl<'a> PastedLines<'a> {
     fn error(&self, line: Option<&str>, expected: &'static str) -> FormatError {
         match line {
             Some(line) => FormatError::of(self.number, line, expected),
-            // What is missing would be in the line after the last, if that is ended.
+            // If the last line has a newline, the missing part would be in the line after
+            // it.
             None => {
                 let line = self.number + usize::from(self.ends_with_newline);
                 FormatError::of(line.max(1), "", expected)
@@ -304,7 +305,7 @@ impl<'a> PastedLines<'a> {
     }
 }
 
-/// Whether a field line is of a field that every record begins with.
+/// Whether a field line is of a common field, which every record begins with.
 fn is_common(line: &str) -> bool {
     let declaration = line.split(';').next().unwrap_or_default().trim();
     let declaration = declaration.strip_prefix("field:").map(str::trim);
@@ -313,7 +314,7 @@ fn is_common(line: &str) -> bool {
         .is_some_and(|declaration| declaration.name().starts_with("common_"))
 }
 
-/// A field line as the kernel writes it; `None` where more than white space differs.
+/// Returns a field line as the kernel writes it; `None` if more than white space differs.
 fn field_line(line: &str) -> Option<String> {
     let line = line.trim().strip_prefix("field:")?;
     let (declaration, rest) = line.split_once(';')?;
@@ -332,7 +333,7 @@ fn field_line(line: &str) -> Option<String> {
     ))
 }
 
-/// The number after a word, and what follows its semicolon.
+/// Returns the number after a word, and the text after its semicolon.
 fn number<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
     let (number, rest) = text.trim_start().strip_prefix(word)?.split_once(';')?;
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -470,14 +471,14 @@ mod tests {
         }
     }
 
-    /// A file without its end that is otherwise as a kernel writes it was not pasted.
+    /// A file without its end, otherwise as a kernel writes it, was not pasted.
     #[test]
     fn a_cut_print_fmt_is_an_error() {
         let error = Format::parse_tolerant(GOOD.trim_end()).expect_err("cut");
         assert_eq!((error.line, &*error.text), (11, "\", __get_str(s)"));
     }
 
-    /// A file cut after a field is not one of an event with fewer.
+    /// A file that was cut after a field is not that of an event with fewer fields.
     #[test]
     fn a_cut_file_is_an_error() {
         let pasted = GOOD.replace('\t', "  ");
@@ -485,7 +486,7 @@ mod tests {
         for end in 0..print_fmt {
             let text = &pasted[..end];
             let is_old = text.trim_end().ends_with("signed:1;") && text.ends_with("\n\n");
-            // Of a print fmt, everything may be missing.
+            // Everything after `print fmt: ` may be missing.
             if !is_old && !text.contains("print fmt:") {
                 Format::parse_tolerant(text).expect_err(text);
             }

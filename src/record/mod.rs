@@ -55,7 +55,7 @@ pub enum RecordError {
         field: String,
         /// Where it begins, in bytes.
         offset: u32,
-        /// Where it ends, in bytes.
+        /// Where it would end, in bytes.
         end: u64,
         /// The length of the record, in bytes.
         length: usize,
@@ -75,8 +75,8 @@ pub enum RecordError {
 }
 
 impl<'a> Record<'a> {
-    /// Takes bytes for a record of this format. They may be more than it has
-    /// fields for: dynamic data come after them, and padding.
+    /// Takes bytes as a record of this format. There may be more than the fields need:
+    /// dynamic data come after them, then padding.
     pub fn new(format: &'a Format, bytes: &'a [u8], machine: Machine) -> Self {
         Self {
             format,
@@ -85,23 +85,23 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The format the bytes are read by.
+    /// Returns the format by which the bytes are read.
     pub fn format(&self) -> &'a Format {
         self.format
     }
 
-    /// All bytes.
+    /// Returns all bytes.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The machine that wrote them.
+    /// Returns the machine that wrote the bytes.
     pub fn machine(&self) -> Machine {
         self.machine
     }
 
-    /// The bytes of the field itself: of a dynamic one, the u32 that says where
-    /// its data are.
+    /// Returns the bytes of the field itself: those of a dynamic field are the u32 that
+    /// locates its data.
     ///
     /// # Errors
     ///
@@ -123,18 +123,18 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Whether it is the callers of `ftrace:kernel_stack`, of which a record has as
-    /// many as there are, though the format says 8.
+    /// Whether the field is the callers in `ftrace:kernel_stack`: the format says 8, but
+    /// a record has as many as there are.
     fn is_stack(&self, field: &Field) -> bool {
         field.kind() == FieldKind::Array
             && field.name() == "caller"
             && self.format.name() == "kernel_stack"
     }
 
-    /// The data of a dynamic field, wherever in the record they are; of an array
-    /// of no size, as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), and of
-    /// the callers of `ftrace:kernel_stack` the rest of the record; the bytes of any
-    /// other field.
+    /// Returns the data of a dynamic field, wherever in the record they are, and the
+    /// bytes of any other. The rest of the record belongs to an array without a size,
+    /// such as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), and to the
+    /// callers of `ftrace:kernel_stack`.
     ///
     /// # Errors
     ///
@@ -155,17 +155,17 @@ impl<'a> Record<'a> {
                 false => raw,
             });
         }
-        // Of synthetic events the location takes half of a word, and the rest of the
-        // word says nothing.
+        // In synthetic events a location is half of a 64-bit word; the other half is
+        // undefined.
         let raw = raw.get(..LOCATION as usize).unwrap_or(raw);
         self.located(field, raw)
     }
 
-    /// The data a location leads to.
+    /// Returns the data at a location.
     #[inline]
     fn located(&self, field: &Field, raw: &[u8]) -> Result<&'a [u8], RecordError> {
         let location = self.machine.unsigned(raw);
-        // Fields of 2 bytes, of old kernels, say only where.
+        // On old kernels dynamic fields have 2 bytes: the offset, without a length.
         let (mut start, length) = match raw.len() {
             4.. => (location & 0xffff, Some(location >> 16)),
             _ => (location, None),
@@ -187,7 +187,7 @@ impl<'a> Record<'a> {
             })
     }
 
-    /// The value of a field of the format.
+    /// Returns the value of a field of the format.
     ///
     /// # Errors
     ///
@@ -199,7 +199,7 @@ impl<'a> Record<'a> {
         Ok(Value::of(field, self.data(field)?, self.machine))
     }
 
-    /// The strings that an array of locations leads to.
+    /// Returns the strings that an array of locations refers to.
     fn texts(&self, field: &Field) -> Result<Texts<'a>, RecordError> {
         let texts = Texts {
             record: self.bytes,
@@ -219,7 +219,7 @@ impl<'a> Record<'a> {
         Ok(texts)
     }
 
-    /// The event's own fields with their values, in the format's order.
+    /// Iterates over the event's own fields with their values, in the format's order.
     pub fn fields(&self) -> Fields<'a> {
         Fields {
             record: *self,
@@ -252,10 +252,9 @@ impl ExactSizeIterator for Fields<'_> {}
 
 /// The value of one field.
 ///
-/// [`Display`](fmt::Display) writes numbers in decimal, pointers in hexadecimal,
-/// texts as they are (with what is no UTF-8 replaced), arrays in brackets and
-/// bytes in hexadecimal. Serialized, a value is a number, a string, or an array of
-/// numbers or of strings.
+/// [`Display`](fmt::Display) writes numbers in decimal, pointers and bytes in
+/// hexadecimal, texts as they are (with invalid UTF-8 replaced) and arrays in brackets. A
+/// value serializes as a number, a string, or an array of numbers or of strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value<'a> {
@@ -276,7 +275,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// What these bytes are as the value of this field.
+    /// Reads bytes as the value of this field.
     pub(crate) fn of(field: &Field, bytes: &'a [u8], machine: Machine) -> Self {
         let signed = field.signed() == Some(true);
         if let Some((size, signed)) = field.argument() {
@@ -301,7 +300,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A system call's argument of less than the word it was passed in.
+    /// Returns a system call's argument that is smaller than the word it was passed in.
     fn argument(word: u64, size: u32, signed: bool) -> Self {
         let unused = 64 - 8 * size.clamp(1, 8);
         match signed {
@@ -310,8 +309,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text of a [`Value::Text`], bytes that are not UTF-8 replaced; `None` for any
-    /// other value.
+    /// Returns the text of a [`Value::Text`], with bytes that are not UTF-8 replaced;
+    /// `None` for any other value.
     pub fn text(&self) -> Option<Cow<'a, str>> {
         match *self {
             Self::Text(bytes) => Some(String::from_utf8_lossy(bytes)),
@@ -319,8 +318,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number of an integer or a pointer; `None` for any other value. An unsigned
-    /// number above `i64::MAX` is negative.
+    /// Returns the number of an integer or a pointer; `None` for any other value. An
+    /// unsigned number above `i64::MAX` is negative.
     pub fn integer(&self) -> Option<i64> {
         match *self {
             Self::Signed(value) => Some(value),
@@ -330,7 +329,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Strings in several places of a record: see [`Value::Texts`].
+/// Strings at several places of a record: see [`Value::Texts`].
 #[derive(Clone, Copy)]
 pub struct Texts<'a> {
     record: &'a [u8],
@@ -340,7 +339,7 @@ pub struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    /// The strings in order, each without the NUL that ends it.
+    /// Iterates over the strings, each without the NUL that ends it.
     pub fn iter(&self) -> TextsIter<'a> {
         TextsIter {
             texts: *self,
@@ -348,17 +347,17 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of strings.
     pub fn len(&self) -> usize {
         self.locations.len() / LOCATION as usize
     }
 
-    /// Whether there is none.
+    /// Whether there are no strings.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where in the record each is.
+    /// Iterates over the places of the strings in the record.
     fn locations(self) -> impl Iterator<Item = Range<usize>> {
         (0..self.len()).filter_map(move |index| self.location(index))
     }
@@ -371,7 +370,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// The strings of [`Texts`], in order: see [`Texts::iter`].
+/// An iterator over the strings of [`Texts`]: see [`Texts::iter`].
 #[derive(Clone, Debug)]
 pub struct TextsIter<'a> {
     texts: Texts<'a>,
@@ -404,7 +403,7 @@ impl<'a> IntoIterator for Texts<'a> {
     }
 }
 
-/// Equal if the strings are, wherever they are.
+/// Equal if the strings are, wherever they lie.
 impl PartialEq for Texts<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
@@ -420,7 +419,7 @@ impl fmt::Debug for Texts<'_> {
     }
 }
 
-/// Numbers of one size behind each other: see [`Value::Integers`].
+/// Numbers of one size, one after another: see [`Value::Integers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Integers<'a> {
     bytes: &'a [u8],
@@ -430,7 +429,7 @@ pub struct Integers<'a> {
 }
 
 impl<'a> Integers<'a> {
-    /// `size` has to be 1, 2, 4 or 8.
+    /// `size` must be 1, 2, 4 or 8.
     pub(crate) fn new(bytes: &'a [u8], size: u32, signed: bool, machine: Machine) -> Self {
         Self {
             bytes,
@@ -440,7 +439,7 @@ impl<'a> Integers<'a> {
         }
     }
 
-    /// The numbers in order; unsigned ones above `i64::MAX` are negative.
+    /// Iterates over the numbers; unsigned ones above `i64::MAX` are negative.
     pub fn iter(&self) -> IntegersIter<'a> {
         IntegersIter {
             signed: self.signed,
@@ -454,7 +453,7 @@ impl<'a> Integers<'a> {
         self.signed
     }
 
-    /// The bytes they are made of.
+    /// Returns the bytes of the numbers.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -469,7 +468,7 @@ impl<'a> IntoIterator for Integers<'a> {
     }
 }
 
-/// The numbers of [`Integers`], in order: see [`Integers::iter`].
+/// An iterator over the numbers of [`Integers`]: see [`Integers::iter`].
 #[derive(Clone, Debug)]
 pub struct IntegersIter<'a> {
     signed: bool,
@@ -513,7 +512,7 @@ impl fmt::Display for Value<'_> {
                 }
                 out.write_str("]")
             }
-            // With the kernel's quotation marks: a comma may be in a string.
+            // Quoted as the kernel does, since a string may contain a comma.
             Self::Texts(texts) => out.write_fmt(format_args!("{texts:?}")),
             Self::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
         }
@@ -541,7 +540,7 @@ mod tests {
     use super::*;
     use crate::machine::ByteOrder;
 
-    /// As `names=+0(%di):string[3] b=%si:u8` of a probe.
+    /// A probe with the arguments `names=+0(%di):string[3] b=%si:u8`.
     #[test]
     fn an_array_of_locations_is_a_list_of_texts() {
         let text = "name: ev\nID: 9\nformat:\n\
@@ -557,7 +556,7 @@ mod tests {
                 ByteOrder::Big => word.to_be_bytes(),
             };
             let mut bytes = vec![0; 4];
-            // The second could not be read; the last is no text of UTF-8.
+            // The second could not be read; the last is not valid UTF-8.
             for location in [5 << 16 | 20, 0, 3 << 16 | 25] {
                 bytes.extend(word(location));
             }
@@ -575,7 +574,7 @@ mod tests {
             let json = serde_json::to_string(&value).expect("JSON");
             assert_eq!(json, "[\"a, b\",\"\",\"\u{fffd}!\"]");
             assert_eq!((value.text(), value.integer()), (None, None));
-            // One outside, and one that begins outside.
+            // One ends outside, and one begins outside.
             for bad in [2 << 16 | 27, 1 << 16 | 0xffff] {
                 let mut bytes = bytes.clone();
                 bytes[8..12].copy_from_slice(&word(bad));

@@ -1,12 +1,12 @@
 //! Pages of the ring buffer, as `per_cpu/cpuN/trace_pipe_raw` gives them.
 //!
-//! What a page is made of stands in two files of tracefs: `events/header_page`
-//! ([`PageLayout`]) and `events/header_event`, which says the same on every kernel;
-//! [`Kernel::page_layout`](crate::Kernel::page_layout) refuses another. In the kernel: `struct buffer_data_page`
-//! and `struct ring_buffer_event` of `kernel/trace/ring_buffer.c` and
-//! `include/linux/ring_buffer.h`.
+//! Two files of tracefs describe a page: `events/header_page` ([`PageLayout`]) and
+//! `events/header_event`, which is the same on every kernel;
+//! [`Kernel::page_layout`](crate::Kernel::page_layout) refuses another. In the kernel
+//! these are `struct buffer_data_page` and `struct ring_buffer_event` of
+//! `kernel/trace/ring_buffer.c` and `include/linux/ring_buffer.h`.
 //!
-//! Nothing here does I/O, nothing is copied, and nothing is allocated but errors.
+//! Nothing here does I/O or copies data, and only errors allocate.
 //!
 //! ```
 //! use tracepoints::ByteOrder;
@@ -37,10 +37,9 @@ use std::iter::FusedIterator;
 use crate::format::{Field, FormatError, page_header};
 use crate::machine::{ByteOrder, Machine};
 
-/// Where a page has what: the kernel's `events/header_page`.
+/// Where the parts of a page are: the kernel's `events/header_page`.
 ///
-/// An instance (`instances/<name>`) has pages of its own size and a
-/// `header_page` of its own.
+/// An instance (`instances/<name>`) has a page size and a `header_page` of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLayout {
     timestamp: HeaderField,
@@ -72,7 +71,7 @@ pub enum PageLayoutError {
     /// A line is not what a kernel writes.
     #[error(transparent)]
     Line(#[from] FormatError),
-    /// There is no such field.
+    /// The file lacks a field.
     #[error("header_page has no field {field}")]
     Missing {
         /// The field.
@@ -91,7 +90,7 @@ pub enum PageLayoutError {
 }
 
 impl PageLayout {
-    /// Reads the text of `events/header_page`.
+    /// Parses the text of `events/header_page`.
     ///
     /// # Errors
     ///
@@ -126,19 +125,19 @@ impl PageLayout {
         })
     }
 
-    /// The size of a page in bytes: 4096 on most machines; since Linux 6.8
-    /// `buffer_subbuf_size_kb` says otherwise.
+    /// Returns the size of a page in bytes: 4096 on most machines, or what
+    /// `buffer_subbuf_size_kb` sets since Linux 6.8.
     pub fn page_size(self) -> usize {
         self.data.end()
     }
 
-    /// The machine the pages are of. What has been written of a page stands in a
-    /// `local_t`, which is as large as a `long`.
+    /// Returns the machine that wrote the pages. Its word size is that of `local_t`, as
+    /// large as a `long`, in which a page stores how much of it is used.
     pub fn machine(self, byte_order: ByteOrder) -> Machine {
         Machine::new(byte_order, self.commit.size == 8)
     }
 
-    /// The pages one after another, as a file of `trace_pipe_raw` has them.
+    /// Iterates over pages that follow one another, as in `trace_pipe_raw`.
     pub fn pages(self, bytes: &[u8], byte_order: ByteOrder) -> Pages<'_> {
         Pages {
             layout: self,
@@ -148,7 +147,7 @@ impl PageLayout {
         }
     }
 
-    /// One page. It may be cut off behind what is used of it.
+    /// Reads one page. Bytes after its used part may be missing.
     ///
     /// # Errors
     ///
@@ -158,7 +157,7 @@ impl PageLayout {
         self.page_at(bytes, 0, byte_order)
     }
 
-    /// One page, `start` bytes into a file.
+    /// Reads the page at `start` of a file.
     fn page_at(
         self,
         bytes: &[u8],
@@ -221,9 +220,9 @@ impl PageLayout {
     }
 }
 
-/// Whether `events/header_event` says of a record's header what this module reads.
-/// The text stands in the kernel word for word (`ring_buffer_print_entry_header()`);
-/// old kernels have no line on `time_stamp`, which they never wrote.
+/// Checks that `events/header_event` describes a record's header as this module reads it.
+/// The text is fixed in the kernel's source (`ring_buffer_print_entry_header()`). Old
+/// kernels have no line for `time_stamp`, which they never wrote.
 pub(crate) fn check_header_event(text: &str) -> Result<(), PageLayoutError> {
     const KNOWN: [&str; 9] = [
         "# compressed entry header",
@@ -257,16 +256,15 @@ fn misplaced(name: &'static str, field: &Field) -> PageLayoutError {
     }
 }
 
-/// Flags in `commit`: events were lost before this page, and how many stands
-/// behind its data (`RB_MISSED_EVENTS`, `RB_MISSED_STORED`).
+/// Flags in `commit`: events were lost before this page, and their number is stored after
+/// its data (`RB_MISSED_EVENTS`, `RB_MISSED_STORED`).
 const MISSED_EVENTS: u64 = 1 << 31;
 const MISSED_STORED: u64 = 1 << 30;
-/// The first of them is an `int`, and below 0: where a `long` has 8 bytes, adding it
-/// sets these.
+/// `RB_MISSED_EVENTS` is a negative `int`: adding it to a `long` of 8 bytes also sets
+/// these bits.
 const SIGN_OF_MISSED_EVENTS: u64 = (u32::MAX as u64) << 32 | MISSED_EVENTS;
 
-/// Pages that are not as the kernel makes them. Offsets are in bytes from the
-/// start of what was given to read.
+/// A page that no kernel writes. Offsets are in bytes from the start of the input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RingError {
@@ -275,46 +273,46 @@ pub enum RingError {
     CutPage {
         /// Where the page begins.
         offset: usize,
-        /// How many bytes of it are needed at least.
+        /// The least number of bytes it needs.
         needed: usize,
-        /// How many there are.
+        /// The number of bytes there are.
         length: usize,
     },
-    /// A page says that more of it is used than it has room for.
+    /// A page's used part would be larger than the page.
     #[error("the page at byte {offset} says that {used} bytes of {room} are used")]
     Overlong {
         /// Where the page begins.
         offset: usize,
-        /// How many bytes would be used.
+        /// The size of the used part, in bytes.
         used: u64,
-        /// How many there are for data.
+        /// The size of the page's data, in bytes.
         room: usize,
     },
-    /// A record ends behind the used part of its page.
+    /// A record ends after the used part of its page.
     #[error("the record at byte {offset} would have {needed} bytes where {left} are left")]
     CutRecord {
         /// Where the record's header begins.
         offset: usize,
-        /// How many bytes it needs, its header included.
+        /// The number of bytes it needs, including its header.
         needed: u64,
-        /// How many there are.
+        /// The number of bytes left.
         left: usize,
     },
     /// A record has a length that no record has.
     #[error(
-        "the record at byte {offset} says it is {length} bytes long: no multiple of 4 from 4 on"
+        "the record at byte {offset} has a length of {length} bytes: it must be a non-zero multiple of 4"
     )]
     BadLength {
         /// Where the record's header begins.
         offset: usize,
-        /// The length it says it has, in bytes.
+        /// The stored length, in bytes.
         length: u32,
     },
 }
 
-/// The pages of some bytes: see [`PageLayout::pages`].
+/// An iterator over pages: see [`PageLayout::pages`].
 ///
-/// A bad page does not end it: the next begins a page's size further on.
+/// After a bad page it continues at the next, a page's size further on.
 #[derive(Clone, Debug)]
 pub struct Pages<'a> {
     layout: PageLayout,
@@ -341,7 +339,7 @@ impl<'a> Iterator for Pages<'a> {
 
 impl FusedIterator for Pages<'_> {}
 
-/// What the kernel wrote on one CPU, in order.
+/// The events of one CPU, in the order they were written.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a> {
     timestamp: u64,
@@ -355,31 +353,31 @@ pub struct Page<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
-    /// So many.
+    /// This many.
     Events(u64),
-    /// Some: the page had no room to say how many.
+    /// An unknown number: the page had no room to store it.
     Unknown,
 }
 
 impl<'a> Page<'a> {
-    /// When the page was begun, in units of the buffer's clock: nanoseconds for most
-    /// ([`TraceClock`](crate::text::TraceClock)).
+    /// Returns when the page was begun, in units of the buffer's clock: nanoseconds for
+    /// most ([`TraceClock`](crate::text::TraceClock)).
     pub fn timestamp(&self) -> u64 {
         self.timestamp
     }
 
-    /// What was lost between the page before this one and this.
+    /// Returns what was lost between the previous page and this one.
     pub fn lost(&self) -> Option<Lost> {
         self.lost
     }
 
-    /// The machine it is of.
+    /// Returns the machine that wrote it.
     pub fn machine(&self) -> Machine {
         self.machine
     }
 
-    /// The records on it, in order. After an error there are no more: where the
-    /// next would begin is not known.
+    /// Iterates over its records, in order. An error is the last item, because the place
+    /// of the next record is not known.
     pub fn entries(&self) -> Entries<'a> {
         Entries {
             rest: self.data,
@@ -399,52 +397,52 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// When it was written, in units of the buffer's clock: nanoseconds for most
+    /// Returns when it was written, in units of the buffer's clock: nanoseconds for most
     /// ([`TraceClock`](crate::text::TraceClock)).
     pub fn timestamp(&self) -> u64 {
         self.timestamp
     }
 
-    /// The record, from its `common_type` on: what a
-    /// [`Record`](crate::Record) is made of. There may be padding at its end.
+    /// Returns the bytes of the record, from its `common_type` on, for
+    /// [`Record::new`](crate::Record::new). There may be padding at the end.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The machine it is of.
+    /// Returns the machine that wrote it.
     pub fn machine(&self) -> Machine {
         self.machine
     }
 
-    /// Which event it is of: `ID` of the event's format.
+    /// Returns the id of its event: `ID` in the event's format.
     pub fn event_id(&self) -> Option<u16> {
         self.machine.event_id(self.bytes)
     }
 }
 
-/// The records of a page: see [`Page::entries`].
+/// An iterator over the records of a page: see [`Page::entries`].
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     rest: &'a [u8],
-    /// Where `rest` ends, from the start of what was given to read.
+    /// Where `rest` ends, from the start of the input.
     end: usize,
     time: u64,
     machine: Machine,
 }
 
-/// `type_len` of what is no record (`enum ring_buffer_type`); up to
-/// [`MAX_WORDS`] it is a record's length in words of 4 bytes.
+/// `type_len` of entries that are not records (`enum ring_buffer_type`); up to
+/// [`MAX_WORDS`] it is a record's length in 4-byte words.
 const PADDING: u32 = 29;
 const TIME_EXTEND: u32 = 30;
 const TIME_STAMP: u32 = 31;
 const MAX_WORDS: u32 = 28;
-/// Of its 32 bits a header has so many for the time since the record before.
+/// The bits of a header that store the time since the previous record.
 const DELTA_BITS: u32 = 27;
-/// Of an absolute time so many bits are written; the rest is the page's.
+/// The low bits of an absolute time that are stored; the others are the page's.
 const STAMP_BITS: u32 = 59;
 
 impl<'a> Entries<'a> {
-    /// The word at `offset` of what is left, as a number.
+    /// Reads the word at `offset` of what is left.
     #[inline]
     fn word(&self, offset: usize) -> Option<u32> {
         let bytes = *self.rest.get(offset..)?.first_chunk()?;
@@ -454,8 +452,8 @@ impl<'a> Entries<'a> {
         })
     }
 
-    /// `type_len` and `time_delta`, bitfields of one word: compilers put the
-    /// first in the lowest bits, or in the highest where bytes are in that order.
+    /// Reads `type_len` and `time_delta`, bitfields of one word: compilers put the first
+    /// into the lowest bits, or on big-endian machines into the highest.
     #[inline]
     fn header(&self) -> Option<(u32, u64)> {
         let word = self.word(0)?;
@@ -474,8 +472,8 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// Takes what is at the front: a header word, `skip` bytes and the rest of
-    /// the `length` bytes behind the header word.
+    /// Takes the next entry: a header word, then `length` bytes, of which the first
+    /// `skip` are left out of the result.
     #[inline]
     fn take(&mut self, length: u32, skip: usize) -> Result<&'a [u8], RingError> {
         let needed = 4 + u64::from(length);
@@ -489,7 +487,7 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// The length in the word behind the header, that word included.
+    /// Reads the length in the word after the header, which counts that word.
     fn long_length(&self) -> Result<u32, RingError> {
         let length = self.word(4).ok_or_else(|| self.cut(8))?;
         match length >= 4 && length % 4 == 0 {
@@ -501,7 +499,7 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// Reads one record, or what stands between two of them: `None`.
+    /// Reads one record, or `None` for an entry between records.
     #[inline]
     fn step(&mut self) -> Result<Option<&'a [u8]>, RingError> {
         let (type_len, delta) = self.header().ok_or_else(|| self.cut(4))?;
@@ -515,8 +513,8 @@ impl<'a> Entries<'a> {
                 Ok(None)
             }
             PADDING => {
-                // A record given up leaves its time; 1 is what the kernel writes
-                // where there was none (rb_event_discard, rb_reset_tail).
+                // A discarded record leaves its time. A time of 1 stands for none
+                // (`rb_event_discard`, `rb_reset_tail`).
                 if delta != 1 {
                     self.time = self.time.wrapping_add(delta);
                 }
@@ -541,7 +539,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// The time whose low bits these are, after `last` (`rb_fix_abs_ts`).
+/// Returns the time after `last` that has these low bits (`rb_fix_abs_ts`).
 fn absolute(low_bits: u64, last: u64) -> u64 {
     let high_bits = last >> STAMP_BITS << STAMP_BITS;
     if high_bits == 0 {
