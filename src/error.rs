@@ -1,4 +1,4 @@
-//! What can fail, one variant for each way.
+//! Errors, with one variant for each way to fail.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub enum Error {
         path: PathBuf,
         /// The event whose file it is; `None` for a file that many events need.
         event: Option<EventName>,
-        /// Why not.
+        /// The reason.
         source: FileError,
     },
     /// A directory given as a captured kernel has no `tracing/` with events.
@@ -51,7 +51,7 @@ pub enum Error {
     NoSuchEvent {
         /// The name.
         name: EventName,
-        /// Names of events it may be a slip for, nearest first.
+        /// Names of events it may be a misspelling of, nearest first.
         near: Vec<EventName>,
     },
     /// No BTF object defines a tracepoint of this name.
@@ -65,11 +65,11 @@ pub enum Error {
     NoMatch {
         /// The pattern.
         pattern: String,
-        /// Names of events it may be a slip for, nearest first.
+        /// Names of events it may be a misspelling of, nearest first.
         near: Vec<EventName>,
     },
-    /// The event is listed, and its directory is gone: its module was unloaded
-    /// just now, or the capture is not whole.
+    /// The event is listed, but its directory is gone: its module was unloaded just now,
+    /// or the capture is incomplete.
     #[error("{name} is listed, but {} is gone: was its module unloaded?", shown(.path))]
     EventGone {
         /// The event.
@@ -77,7 +77,7 @@ pub enum Error {
         /// The file that is not there.
         path: PathBuf,
     },
-    /// A text is no event name, or no pattern of them.
+    /// A text is not an event name, or not a pattern of them.
     #[error(transparent)]
     Name(#[from] NameError),
     /// A format file is not what a kernel writes.
@@ -85,7 +85,7 @@ pub enum Error {
     Format {
         /// The file.
         path: PathBuf,
-        /// Which line, and what is wrong with it.
+        /// The line, and what is wrong with it.
         source: FormatError,
     },
     /// A format file names another event than the directory it lies in.
@@ -110,7 +110,7 @@ pub enum Error {
     BtfRs {
         /// The object's file.
         path: PathBuf,
-        /// What it says.
+        /// The error of `btf-rs`.
         source: btf_rs::Error,
     },
     /// No module of this name has BTF.
@@ -128,15 +128,15 @@ pub enum Error {
         /// What is wrong with the types.
         source: BtfError,
     },
-    /// The event's print fmt is not understood.
+    /// The event's print fmt cannot be parsed.
     #[error("the print fmt of {name} is not understood")]
     PrintFmt {
         /// The event.
         name: EventName,
-        /// Where, and why.
+        /// The place, and the reason.
         source: PrintFmtError,
     },
-    /// The context has no struct of a known name, which CO-RE relocates by.
+    /// The context has no struct with a known name, which CO-RE needs for relocation.
     #[error("the context of {name} has no struct to relocate by: {reason}")]
     NoStruct {
         /// The event.
@@ -152,23 +152,23 @@ pub enum Error {
         /// The type: `struct x`, `enum x` or a typedef's name.
         of: String,
     },
-    /// Nothing says in which order the kernel keeps the bytes of a number: it has
-    /// no BTF, and is not the running one.
+    /// The byte order of the kernel is not known: it has no BTF, and is not the running
+    /// one.
     #[error(
         "the byte order of this kernel is not known: {} does not exist, so say which it is",
         shown(.path)
     )]
     UnknownByteOrder {
-        /// The file that would have told.
+        /// The file that would tell it.
         path: PathBuf,
     },
-    /// There is no file that says how the pages of the ring buffer are made.
+    /// The file that describes the pages of the ring buffer does not exist.
     #[error("{} does not exist: without it no page of the ring buffer can be read", shown(.path))]
     NoPageLayout {
         /// The file.
         path: PathBuf,
     },
-    /// The pages of the ring buffer are not what this crate can read.
+    /// The pages of the ring buffer are of a form that this crate cannot read.
     #[error("cannot read the page layout in {}", shown(.path))]
     PageLayout {
         /// The file that describes them.
@@ -176,20 +176,20 @@ pub enum Error {
         /// What is wrong with it.
         source: PageLayoutError,
     },
-    /// A record is too short to say which event it is of.
+    /// A record is too short to have the id of its event.
     #[error("a record of {length} bytes does not say which event it is of")]
     NoEventId {
-        /// How many bytes it has.
+        /// Its length in bytes.
         length: usize,
     },
-    /// A record is of an event the kernel does not have: the event was removed
-    /// since, or the record is another kernel's.
+    /// The kernel has no event with a record's id: the event was removed since, or the
+    /// record is another kernel's.
     #[error("no event has the id {id}: is the record of another kernel, or boot?")]
     UnknownEventId {
         /// The record's `common_type`.
         id: u16,
     },
-    /// Two events have one id, so that what is of one may be of the other.
+    /// Two events have the same id, so that a record could be of either.
     #[error("{first} and {second} both have the id {id}")]
     SharedEventId {
         /// The id.
@@ -199,14 +199,14 @@ pub enum Error {
         /// The other.
         second: EventName,
     },
-    /// The format of an event has another id than its `id` file.
+    /// An event's format file has another id than its `id` file.
     #[error("{} has the ID {found}, its id file {id}: was a module loaded meanwhile?", shown(.path))]
     OtherEventId {
         /// The format file.
         path: PathBuf,
-        /// What the `id` file says.
+        /// The id in the `id` file.
         id: u16,
-        /// What the format file says.
+        /// The id in the format file.
         found: u32,
     },
 }
@@ -215,7 +215,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// It is there, and this user may not read it.
+    /// This user may not read it.
     #[error("permission denied: run as root")]
     PermissionDenied,
     /// It is not UTF-8 text.
@@ -224,16 +224,16 @@ pub enum FileError {
         /// How many bytes before it are valid.
         offset: usize,
     },
-    /// It is a symbolic link, or lies behind one. In a captured kernel none is
-    /// followed, as it might lead out of the capture.
+    /// It is a symbolic link, or is reached through one. In a captured kernel no link is
+    /// followed, as it could lead out of the capture.
     #[error(
         "a symbolic link, which is not followed: copy the file or directory it leads to in its place"
     )]
     Link,
-    /// A pipe, a device or a directory stands where a file should.
+    /// It is a pipe, a device or a directory.
     #[error("not a regular file")]
     NotAFile,
-    /// It is larger than any kernel makes it.
+    /// It is larger than any kernel's.
     #[error("larger than {limit} bytes")]
     TooLarge {
         /// The largest it may be, in bytes.
@@ -254,7 +254,7 @@ impl From<io::Error> for FileError {
 }
 
 impl Error {
-    /// The failure to read a file that is not one event's.
+    /// Returns the failure to read a file that is not one event's.
     pub(crate) fn file(path: impl Into<PathBuf>, source: impl Into<FileError>) -> Self {
         Self::File {
             path: path.into(),
@@ -263,7 +263,7 @@ impl Error {
         }
     }
 
-    /// The same failure, of a file of this event.
+    /// Returns the same failure, of a file of this event.
     pub(crate) fn of_event(mut self, name: &EventName) -> Self {
         if let Self::File { event, .. } = &mut self {
             *event = Some(name.clone());
@@ -271,10 +271,9 @@ impl Error {
         self
     }
 
-    /// Whether the error concerns one event alone, so that a walk over many events can
-    /// report it and go on: a file of that event that cannot be read or is not what a
-    /// kernel writes, an event whose module was unloaded, a context that cannot be laid
-    /// out.
+    /// Whether the error concerns only one event, so that a walk over many can report it
+    /// and continue: a file of that event cannot be read or is not what a kernel writes,
+    /// the event's module was unloaded, or its context cannot be laid out.
     pub fn is_of_one_event(&self) -> bool {
         match self {
             Self::File { event, .. } => event.is_some(),
@@ -291,7 +290,7 @@ impl Error {
     }
 }
 
-/// An error with its causes, in one line: for places that keep a text.
+/// Returns an error with its causes in one line, for places that store a text.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -303,8 +302,8 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A path as a terminal may show it: a captured kernel's directories may have any
-/// name.
+/// Returns a path with control characters escaped: a captured kernel's directories may
+/// have any name.
 pub(crate) fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     let escaped = |c: char| match c.is_control() {

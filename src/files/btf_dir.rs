@@ -1,4 +1,4 @@
-//! `/sys/kernel/btf` or a copy of it: reads BTF objects when they are asked for.
+//! `/sys/kernel/btf` or a copy of it. BTF objects are read when they are first needed.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -11,9 +11,10 @@ use crate::btf::{self, Object};
 use crate::error::{Error, FileError, with_causes};
 use crate::machine::ByteOrder;
 
-/// In bytes. Kernels' vmlinux has 3 to 10 MB, a module at most a few.
+/// In bytes. Kernels' vmlinux BTF has 3 to 10 MB, a module's at most a few.
 const OBJECT_LIMIT: u64 = 64 << 20;
-/// In bytes, of all objects. A kernel with a thousand modules has some 100 MB.
+/// In bytes, for all objects together. Those of a kernel with a thousand modules have
+/// some 100 MB.
 const TOTAL_LIMIT: u64 = 256 << 20;
 
 #[derive(Debug)]
@@ -23,22 +24,22 @@ pub(crate) struct BtfDir {
     /// Held while an object is read, so that none is read twice.
     reading: Mutex<()>,
     vmlinux: OnceLock<Option<Arc<Object>>>,
-    /// As they were when last listed; `None` before.
+    /// The modules as last listed; `None` before.
     modules: RwLock<Option<Arc<Modules>>>,
 }
 
-/// The modules of one listing.
+/// The modules as listed at one time.
 #[derive(Debug)]
 pub(crate) struct Modules {
     list: Vec<Arc<Module>>,
     opened: OnceLock<Opened>,
 }
 
-/// What modules define, once all were read.
+/// The events that modules define, once all have been read.
 #[derive(Debug)]
 struct Opened {
     homes: HashMap<Box<str>, Vec<Arc<Object>>>,
-    /// What is wrong with those that could not be.
+    /// The errors of the modules that could not be read.
     unreadable: Vec<String>,
 }
 
@@ -49,16 +50,16 @@ struct Module {
     object: OnceLock<Result<Arc<Object>, BadModule>>,
 }
 
-/// What is wrong with a module's object, as text: the error itself is of a file nobody
-/// asked for.
+/// The error of a module's object, as text: an `Error` would be about a file that the
+/// caller did not ask for.
 #[derive(Clone, Debug)]
 struct BadModule {
     error: String,
-    /// Whether it is the file that is wrong, and will be the next time.
+    /// Whether the file itself is wrong, so that reading it again is of no use.
     is_lasting: bool,
 }
 
-/// What a module's file was when it was listed.
+/// The identity of a module's file when it was listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileState {
     inode: u64,
@@ -80,7 +81,7 @@ impl FileState {
         }
     }
 
-    /// Whether it is the same file: of a module loaded later by the same name it is
+    /// Whether it is the same file; a module that is loaded later under the same name has
     /// another.
     fn is_of_the_file_of(&self, other: &Self) -> bool {
         self.inode == other.inode
@@ -124,8 +125,8 @@ impl BtfDir {
         Ok(self.vmlinux.get_or_init(|| vmlinux).clone())
     }
 
-    /// The byte order of vmlinux's object, by its first bytes alone; `None` on a
-    /// kernel without BTF.
+    /// Returns the byte order of vmlinux's object, by its first bytes; `None` on a kernel
+    /// without BTF.
     pub(crate) fn byte_order(&self) -> Result<Option<ByteOrder>, Error> {
         let path = self.path.join("vmlinux");
         let Some(magic) = self.dir.start("vmlinux", 2)? else {
@@ -137,7 +138,7 @@ impl BtfDir {
         }
     }
 
-    /// Whether it is known what vmlinux's is, so that asking takes no time.
+    /// Whether vmlinux's object has been read, so that asking for it takes no time.
     pub(crate) fn is_vmlinux_read(&self) -> bool {
         self.vmlinux.get().is_some()
     }
@@ -148,21 +149,21 @@ impl BtfDir {
         Ok(modules.map(|(name, _)| name).collect())
     }
 
-    /// The module of this name; `None` if there is none with BTF. Unlike
-    /// [`objects`](Self::objects), it says what is wrong with one that cannot be read.
+    /// Returns the module of this name; `None` if there is none with BTF. Unlike
+    /// [`objects`](Self::objects), it reports why one cannot be read.
     #[cfg(feature = "btf-rs")]
     pub(crate) fn module_named(&self, name: &str) -> Result<Option<Arc<Object>>, Error> {
         let Some(vmlinux) = self.vmlinux()? else {
             return Ok(None);
         };
-        // Nothing but a listed name is made a path of.
+        // Only a listed name becomes part of a path.
         match self.module_names()?.iter().any(|listed| listed == name) {
             true => self.read(name, Some(vmlinux)),
             false => Ok(None),
         }
     }
 
-    /// Every object that can be read, vmlinux first; none on a kernel without
+    /// Returns every object that can be read, vmlinux first; none on a kernel without
     /// BTF.
     pub(crate) fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {
         let Some(vmlinux) = self.vmlinux()? else {
@@ -178,7 +179,7 @@ impl BtfDir {
         Ok(objects)
     }
 
-    /// The modules that define an event of this name, among these.
+    /// Returns those of these modules that define an event of this name.
     pub(crate) fn defining<'m>(
         &self,
         event: &str,
@@ -189,7 +190,8 @@ impl BtfDir {
         opened.homes.get(event).map_or(&[], Vec::as_slice)
     }
 
-    /// The faults of those of these modules whose BTF cannot be read, one text each.
+    /// Returns the errors of those of these modules whose BTF cannot be read, one text
+    /// each.
     pub(crate) fn unreadable<'m>(
         &self,
         vmlinux: &Arc<Object>,
@@ -204,7 +206,7 @@ impl BtfDir {
             .get_or_init(|| self.open(&modules.list, vmlinux))
     }
 
-    /// Whether the module is still loaded whose object this is.
+    /// Whether the module that this object describes is still loaded.
     pub(crate) fn is_loaded(&self, object: &Object, modules: &Modules) -> bool {
         let file = self.path.join(object.name()).symlink_metadata();
         let mut listed = modules.list.iter();
@@ -268,7 +270,7 @@ impl BtfDir {
         object.clone()
     }
 
-    /// The modules as they were when last listed.
+    /// Returns the modules as last listed.
     pub(crate) fn modules(&self) -> Result<Arc<Modules>, Error> {
         let known = self
             .modules
@@ -278,8 +280,8 @@ impl BtfDir {
         known.map_or_else(|| self.refreshed(), Ok)
     }
 
-    /// The modules there are now. Those read before are kept, as is what is wrong with
-    /// their files.
+    /// Lists the modules anew. Objects read before are kept, and so are errors that are
+    /// their files'.
     pub(crate) fn refreshed(&self) -> Result<Arc<Modules>, Error> {
         let files = self.list()?;
         let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
@@ -291,7 +293,7 @@ impl BtfDir {
                 .get(&*name)
                 .filter(|module| match module.object.get() {
                     None | Some(Ok(_)) => file.is_of_the_file_of(&module.file),
-                    // It may have been written anew.
+                    // The file may have been rewritten.
                     Some(Err(failed)) => failed.is_lasting && file == module.file,
                 });
             kept.copied().cloned().unwrap_or_else(|| {
@@ -328,7 +330,7 @@ impl BtfDir {
         let mut files = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| Error::file(&self.path, error))?;
-            // What has another character is no module's name, nor fit to print.
+            // Module names have no other characters, which would also be unsafe to print.
             let is_name = |name: &String| {
                 name != "vmlinux"
                     && name
@@ -340,7 +342,7 @@ impl BtfDir {
             };
             match entry.metadata() {
                 Ok(file) => files.push((name, FileState::of(&file))),
-                // Unloaded just now.
+                // It was unloaded just now.
                 Err(error) if read::is_missing(&error) => {}
                 Err(error) => return Err(Error::file(entry.path(), error)),
             }
@@ -349,7 +351,7 @@ impl BtfDir {
         Ok(files)
     }
 
-    /// How many bytes the objects read so far have.
+    /// Returns the size in bytes of the objects read so far.
     fn held(&self) -> u64 {
         let modules = self.modules.read().unwrap_or_else(PoisonError::into_inner);
         let modules = modules.iter().flat_map(|modules| &modules.list);

@@ -43,12 +43,12 @@ impl fmt::Display for RejectedName {
 }
 
 impl Events {
-    /// The names, in the kernel's order.
+    /// Returns the names, in the kernel's order.
     pub fn names(&self) -> &[EventName] {
         &self.names
     }
 
-    /// How many names there are.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.names.len()
     }
@@ -58,13 +58,13 @@ impl Events {
         self.names.is_empty()
     }
 
-    /// The names, in the kernel's order.
+    /// Iterates over the names, in the kernel's order.
     pub fn iter(&self) -> std::slice::Iter<'_, EventName> {
         self.names.iter()
     }
 
-    /// The events the kernel lists by what is not a name, each with the reason. None on
-    /// any kernel seen so far; `user_events` can be given such names.
+    /// Returns what the kernel lists as events under invalid names, each with the reason.
+    /// No kernel seen so far has any; `user_events` can be given such names.
     pub fn rejected(&self) -> &[RejectedName] {
         &self.rejected
     }
@@ -94,7 +94,7 @@ impl Events {
         events
     }
 
-    /// Adds an event by its directories' names.
+    /// Adds an event by the names of its directories.
     pub(super) fn add_directory(&mut self, category: &str, event: &str) {
         match EventName::of_directories(category, event) {
             Ok(name) => self.names.push(name),
@@ -111,11 +111,11 @@ impl Events {
     }
 }
 
-/// The names of [`Events`], to be looked up.
+/// An index of the names of [`Events`].
 #[derive(Debug)]
 pub(crate) struct Listing {
     names: Vec<EventName>,
-    /// Made when first asked for: many who list names look none up.
+    /// Built on first use: many callers list names and look none up.
     lookup: OnceLock<Lookup>,
 }
 
@@ -123,13 +123,13 @@ pub(crate) struct Listing {
 struct Lookup {
     /// The first event of each name (the half after the colon).
     first: HashMap<ByEvent, ()>,
-    /// Those of other categories, of the few names that have any.
+    /// Events of the same name in further categories, which few names have.
     others: HashMap<Box<str>, Vec<EventName>>,
-    /// All of these.
+    /// All events that share their name with another.
     namesakes: HashSet<EventName>,
 }
 
-/// A name to be found by its half after the colon.
+/// A name that is hashed and compared by its half after the colon.
 #[derive(Debug)]
 struct ByEvent(EventName);
 
@@ -184,7 +184,7 @@ impl Listing {
         })
     }
 
-    /// All names, in the kernel's order.
+    /// Returns all names, in the kernel's order.
     pub(crate) fn names(&self) -> &[EventName] {
         &self.names
     }
@@ -194,7 +194,7 @@ impl Listing {
         self.of_name(event).next().is_some()
     }
 
-    /// All events of this name, in all categories.
+    /// Iterates over all events of this name, in all categories.
     fn of_name(&self, event: &str) -> impl Iterator<Item = &EventName> {
         let lookup = self.lookup();
         let first = lookup
@@ -205,7 +205,7 @@ impl Listing {
         first.into_iter().chain(others.into_iter().flatten())
     }
 
-    /// The event of this name, if one category alone has one.
+    /// Returns the event of this name, if only one category has one.
     pub(crate) fn only(&self, event: &str) -> Option<&EventName> {
         let mut named = self.of_name(event);
         named.next().filter(|_| named.next().is_none())
@@ -217,7 +217,7 @@ impl Listing {
         first.is_some_and(|(first, ())| first.0 == *name) || lookup.namesakes.contains(name)
     }
 
-    /// The events of this name in other categories.
+    /// Iterates over the events of the same name in other categories.
     pub(crate) fn namesakes(&self, name: &EventName) -> impl Iterator<Item = &EventName> {
         self.of_name(name.event())
             .filter(move |other| *other != name)

@@ -1,5 +1,4 @@
-//! All files that are read: tracefs and BTF, of the running kernel or of a captured
-//! one.
+//! All file access: tracefs and BTF, of the running kernel or of a captured one.
 
 mod btf_dir;
 mod listing;

@@ -1,4 +1,4 @@
-//! What is mounted where.
+//! Mount points.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Space, tab, newline and backslash stand as `\040` and the like.
+/// Decodes `\040` and the like, which stand for space, tab, newline and backslash.
 fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;

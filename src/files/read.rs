@@ -1,4 +1,4 @@
-//! Reading whole files, none larger than it may be.
+//! Reads whole files, up to a limit.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,22 +15,23 @@ use rustix::io::Errno;
 use crate::btf::Bytes;
 use crate::error::{Error, FileError};
 
-/// A directory, and how far the links in it are trusted.
+/// A directory, and whether links in it are followed.
 ///
-/// A captured kernel may hold anything: a link out of it would have this crate
-/// read, as whoever it runs as, what the capture's maker chose. The running
-/// kernel's own directories have no such maker.
+/// In a captured kernel a link could lead out of it, and have this crate read, with its
+/// user's rights, a file that the capture's maker chose. The running kernel's own
+/// directories are trusted.
 #[derive(Clone, Debug)]
 pub(crate) struct Dir {
-    /// What the user named, links in whose own path are theirs.
+    /// The path that the user named. Links in that path itself are the user's, and are
+    /// followed.
     root: PathBuf,
-    /// The directory's place in `root`; empty for `root` itself.
+    /// The directory's path below `root`; empty for `root` itself.
     below: PathBuf,
     are_links_followed: bool,
 }
 
 impl Dir {
-    /// A directory of the running kernel.
+    /// Returns a directory of the running kernel.
     pub(crate) fn live(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
@@ -39,7 +40,7 @@ impl Dir {
         }
     }
 
-    /// The root of a captured kernel: no link below it is followed.
+    /// Returns the root of a captured kernel; no link below it is followed.
     pub(crate) fn captured(root: impl Into<PathBuf>) -> Self {
         Self {
             are_links_followed: false,
@@ -47,7 +48,7 @@ impl Dir {
         }
     }
 
-    /// A directory in this one.
+    /// Returns a subdirectory.
     pub(crate) fn sub(&self, name: &str) -> Self {
         Self {
             below: self.below.join(name),
@@ -64,7 +65,7 @@ impl Dir {
         self.root.join(&self.below)
     }
 
-    /// Whether it is there, reached by no link that is not followed.
+    /// Whether the directory exists, without a link on the way that is not followed.
     pub(crate) fn is_there(&self) -> Result<bool, Error> {
         let found = match self.are_links_followed {
             true => self.path().metadata().map(drop),
@@ -77,11 +78,11 @@ impl Dir {
         }
     }
 
-    /// The file's bytes, or `None` if there is no such file.
+    /// Returns the file's bytes, or `None` if there is no such file.
     ///
-    /// Files of tracefs and sysfs say they have no size or a wrong one, so that
-    /// the limit is on what is read. What is no file (a pipe nobody writes to, a
-    /// device without end) is not waited for.
+    /// The limit is on the bytes read, because files of tracefs and sysfs have no size or
+    /// a wrong one. Anything but a regular file (a pipe nobody writes to, an endless
+    /// device) is an error, and is not waited for.
     pub(crate) fn bytes(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let read = || {
             let file = self.open(file)?;
@@ -90,7 +91,7 @@ impl Dir {
                 return Ok(None);
             }
             let length = metadata.len().min(limit);
-            // One read to fill it, one to see the end: room for both.
+            // One read fills it, another finds the end: reserve for both.
             let mut bytes = Vec::with_capacity(length.max(BUFFER as u64) as usize + 1);
             file.take(limit + 1).read_to_end(&mut bytes)?;
             Ok(Some(bytes))
@@ -102,8 +103,9 @@ impl Dir {
         }
     }
 
-    /// The same mapped, if it is the running kernel's and that can be done. What is
-    /// in a captured kernel may change or shrink while it is read.
+    /// Like [`bytes`](Self::bytes), but maps the file if it is the running kernel's and
+    /// can be mapped. Files of a captured kernel may change or shrink while they are
+    /// read.
     pub(crate) fn mapped_or_read(&self, file: &str, limit: u64) -> Result<Option<Bytes>, Error> {
         let mapped = match self.are_links_followed {
             true => self.open(file).ok(),
@@ -115,7 +117,7 @@ impl Dir {
         }
     }
 
-    /// The file's first bytes, at most `length`, or `None` if there is no such
+    /// Returns the file's first bytes, at most `length`, or `None` if there is no such
     /// file.
     pub(crate) fn start(&self, file: &str, length: u64) -> Result<Option<Vec<u8>>, Error> {
         let read = || {
@@ -130,7 +132,7 @@ impl Dir {
         outcome(read(), || self.path().join(file))
     }
 
-    /// The file's text, or `None` if there is no such file.
+    /// Returns the file's text, or `None` if there is no such file.
     pub(crate) fn text(&self, file: &str, limit: u64) -> Result<Option<String>, Error> {
         let text = self.bytes(file, limit)?.map(String::from_utf8).transpose();
         text.map_err(|error| not_text(self.path().join(file), &error.utf8_error()))
@@ -144,11 +146,11 @@ impl Dir {
     }
 }
 
-/// Enough for all format files seen but one in a hundred.
+/// All format files seen fit, but for one in a hundred.
 const BUFFER: usize = 1 << 16;
 
-/// Reads small files of one directory, one after the other: into one buffer, and
-/// without walking the directory's own path each time.
+/// Reads small files of one directory, one after another, into one buffer and without
+/// resolving the directory's path each time.
 #[derive(Debug)]
 pub(crate) struct Reader {
     dir: OpenDir,
@@ -165,10 +167,12 @@ impl Reader {
         }
     }
 
-    /// The text of a file of the directory, given by its path's parts, or `None` if there is no such file.
+    /// Returns the text of a file, whose path below the directory is given in parts, or
+    /// `None` if there is no such file.
     ///
-    /// What is on tracefs is a regular file, and need not be asked. That such a
-    /// file has ended only a read of nothing says, or `is_whole`: whether a text
+    /// Files on tracefs are regular and are not checked. Their end is found by a read
+    /// that returns nothing, or by `is_whole`: whether a text, up to where one read
+    /// ended, must be complete.
     /// up to the end of what one read gave is all there can be.
     pub(crate) fn text(
         &mut self,
@@ -200,7 +204,7 @@ impl Reader {
                     Err(error) => return Err(error),
                 };
                 length += count;
-                // Where the buffer is full there may be more.
+                // If the buffer is full there may be more.
                 if self.dir.is_tracefs
                     && length < self.buffer.len()
                     && str::from_utf8(&self.buffer[..length]).is_ok_and(&is_whole)
@@ -224,7 +228,7 @@ impl Reader {
     }
 }
 
-/// A directory, open where the system can open files relative to one.
+/// A directory that is open, where the system can open files relative to one.
 #[derive(Debug)]
 struct OpenDir {
     dir: Dir,
@@ -250,7 +254,7 @@ impl OpenDir {
             true => rustix::fs::open(dir.path(), flags, Mode::empty()),
             false => captured::open_directory(&dir.root, &dir.below),
         };
-        // What is wrong with it, opening a file will say.
+        // An error will be reported when a file is opened.
         let fd = fd.ok();
         let filesystem = fd.as_ref().and_then(|fd| rustix::fs::fstatfs(fd).ok());
         Self {
@@ -301,8 +305,8 @@ fn open(path: &Path) -> io::Result<File> {
 
 #[cfg(not(all(target_os = "linux", feature = "fast-files")))]
 fn open(path: &Path) -> io::Result<File> {
-    // Without flags that refuse a link, and do not wait for a pipe, it is looked at
-    // first. Somebody who changes the capture meanwhile can still put one there.
+    // Without flags that refuse links and do not wait for pipes, the file is examined
+    // first. Someone who changes the capture in between can still put one there.
     let found = path.symlink_metadata()?.file_type();
     match (found.is_file(), found.is_symlink()) {
         (true, _) => File::open(path),
@@ -311,8 +315,8 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Opening what is in a captured kernel, through no link: neither the file nor a
-/// directory on the way from the capture's root may be one, nor lead out of it.
+/// Opens files of a captured kernel without following links: neither the file nor a
+/// directory between it and the capture's root may be a link, or lead out of the capture.
 mod captured {
     use super::*;
 
@@ -322,7 +326,7 @@ mod captured {
         let fd = rustix::fs::open(root, flags, Mode::empty())?;
         check_is_no_device(&fd, relative)?;
         match open_in(&fd, relative, FLAGS) {
-            // Linux before 5.6, or a sandbox that knows no newer call.
+            // Linux before 5.6, or a sandbox that does not know the newer call.
             Err(Errno::NOSYS | Errno::PERM) => open_checked(root, relative),
             opened => Ok(opened?.into()),
         }
@@ -333,12 +337,12 @@ mod captured {
         open_checked(root, relative)
     }
 
-    /// To open a device can do something already. Who may put one there while this
-    /// looks is root.
+    /// Opening a device may already have an effect. Only root could replace the file by
+    /// one after this check.
     #[cfg(all(target_os = "linux", feature = "fast-files"))]
     pub(super) fn check_is_no_device(fd: &OwnedFd, relative: &Path) -> io::Result<()> {
         let Ok(found) = rustix::fs::statat(fd, relative, AtFlags::SYMLINK_NOFOLLOW) else {
-            // What is wrong with it, opening it will say.
+            // An error will be reported when it is opened.
             return Ok(());
         };
         match FileType::from_raw_mode(found.st_mode) {
@@ -369,14 +373,14 @@ mod captured {
         openat2(fd, relative.as_ref(), flags, Mode::empty(), resolve)
     }
 
-    /// Without the system's help: somebody who changes the capture meanwhile can
+    /// Opens without the system's help: someone who changes the capture meanwhile can
     /// still put a link in the way.
     pub(super) fn open_checked(root: &Path, relative: &Path) -> io::Result<File> {
         check(root, relative)?;
         super::open(&root.join(relative))
     }
 
-    /// Whether no directory on the way is a link.
+    /// Checks that no directory on the way is a link.
     pub(super) fn check(root: &Path, relative: &Path) -> io::Result<()> {
         let mut way = root.to_owned();
         for part in relative.parent().into_iter().flat_map(Path::components) {
@@ -392,7 +396,7 @@ mod captured {
     }
 }
 
-/// What is not opened, found by looking before.
+/// Why a file is not opened, found by examining it first.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 enum Refused {
     #[error("a link")]
@@ -401,7 +405,7 @@ enum Refused {
     NotAFile,
 }
 
-/// What reading came to, `Ok(None)` standing for what is no file.
+/// Converts the result of reading; `Ok(None)` stands for something other than a file.
 fn outcome<T>(
     result: io::Result<Option<T>>,
     path: impl FnOnce() -> PathBuf,
@@ -431,8 +435,8 @@ fn not_text(path: PathBuf, error: &Utf8Error) -> Error {
     Error::file(path, FileError::NotText { offset })
 }
 
-/// What of the path the failure says was refused: a link or a way out of the root,
-/// by us or by the system.
+/// Returns what was refused on the path, by this crate or by the system: a link, or a way
+/// out of the root.
 fn refused(error: &io::Error) -> Option<Refused> {
     const EXDEV: i32 = 18;
     const ELOOP: i32 = 40;
@@ -443,8 +447,8 @@ fn refused(error: &io::Error) -> Option<Refused> {
     }
 }
 
-/// Whether the failure says that there is no such file. A file of an event that
-/// goes while it is open answers ENODEV.
+/// Whether the error means that there is no such file. A file of an event that is removed
+/// while it is open fails with ENODEV.
 pub(crate) fn is_missing(error: &io::Error) -> bool {
     const ENODEV: i32 = 19;
     matches!(
@@ -460,7 +464,7 @@ mod tests {
 
     use super::*;
 
-    /// What is opened with the system's help and without.
+    /// Both ways of opening, with the system's help and without, have the same result.
     #[test]
     fn both_ways_into_a_capture_are_the_same() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! tracefs: which events there are, and the files that describe one.
+//! tracefs: the events there are, and the files that describe each.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::format::Format;
 use crate::name::EventName;
 use crate::record::ring::{self, PageLayout};
 
-/// Kernels write some 100 KB, or 10 KB for a format file.
+/// Kernels' lists have some 100 KB, format files up to 10 KB.
 const AVAILABLE_EVENTS_LIMIT: u64 = 4 << 20;
 const FORMAT_LIMIT: u64 = 1 << 20;
 const BTF_IDS_LIMIT: u64 = 4096;
@@ -24,13 +24,13 @@ const ID_LIMIT: u64 = 64;
 pub(crate) struct Tracefs {
     root: PathBuf,
     dir: Dir,
-    /// Where vmlinux's BTF would be: a kernel with BTF is none of the oldest.
+    /// Where vmlinux's BTF would be; a kernel that has it is not one of the oldest.
     btf: PathBuf,
 }
 
 impl Tracefs {
-    /// Finds the mounted tracefs, in the order the kernel's documentation names
-    /// its places. `system` is `/`, and `mountinfo` the text of
+    /// Finds the mounted tracefs, trying its usual places in the order that the kernel's
+    /// documentation has. `system` is `/`, and `mountinfo` the text of
     /// `/proc/self/mountinfo`.
     pub(crate) fn find(system: &Path, mountinfo: &str) -> Result<Self, Error> {
         let mounts = Mount::list(mountinfo);
@@ -54,8 +54,8 @@ impl Tracefs {
                     let btf = system.join("sys/kernel/btf/vmlinux");
                     return Ok(Self::new(Dir::live(path), btf));
                 }
-                // Without root even an empty place to mount at may be closed:
-                // only where something is mounted would root help.
+                // Without root even an empty mount point may be inaccessible; root would
+                // help only if something is mounted.
                 Err(error)
                     if error.kind() == io::ErrorKind::PermissionDenied
                         && mounts.iter().any(|mount| mount.point == mount_point) =>
@@ -71,7 +71,7 @@ impl Tracefs {
         })
     }
 
-    /// The tracefs of a root laid out like `/sys/kernel`.
+    /// Returns the tracefs of a root laid out like `/sys/kernel`.
     pub(crate) fn at(kernel_root: &Path) -> Result<Self, Error> {
         let dir = Dir::captured(kernel_root).sub("tracing");
         let root = dir.path();
@@ -85,7 +85,7 @@ impl Tracefs {
                 Err(error) => return Err(Error::file(root, error)),
             }
         }
-        // A directory that is not there is another error.
+        // A directory that does not exist is a different error.
         match kernel_root.metadata() {
             Ok(_) => Err(Error::NotAKernel {
                 root: kernel_root.to_owned(),
@@ -102,8 +102,8 @@ impl Tracefs {
         }
     }
 
-    /// To be asked where a file is not there: whether that says anything of the
-    /// kernel. A capture is no mount that may end.
+    /// Called if a file does not exist: fails if that is only because tracefs was
+    /// unmounted, which cannot happen to a capture.
     fn check_mounted(&self) -> Result<(), Error> {
         match self.dir.is_live() && !self.root.join("events").is_dir() {
             true => Err(Error::NotMounted),
@@ -115,8 +115,8 @@ impl Tracefs {
         &self.root
     }
 
-    /// The events programs can be attached to. Where a capture has no
-    /// `available_events`, all that have a directory.
+    /// Returns the events that programs can be attached to. If a capture has no
+    /// `available_events`, these are all that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
         match self.dir.bytes("available_events", AVAILABLE_EVENTS_LIMIT)? {
             // A line that is not UTF-8 is not a name.
@@ -128,8 +128,8 @@ impl Tracefs {
         }
     }
 
-    /// Every event with a directory of its own, sorted: those of
-    /// [`events`](Self::events), and those of `ftrace:*`, which are not listed.
+    /// Returns all events that have a directory, sorted: those of
+    /// [`events`](Self::events) and those of `ftrace:*`, which are not listed.
     pub(crate) fn event_directories(&self) -> Result<Events, Error> {
         self.check_mounted()?;
         let dir = self.dir.sub("events");
@@ -149,12 +149,13 @@ impl Tracefs {
                         // A module unloaded during the walk.
                         Some(source) if read::is_missing(&source) && path != events => continue,
                         Some(source) => return Err(Error::file(path, source)),
-                        // A loop of links: no link is followed, so none comes.
+                        // A loop of links; none occurs, because links are not followed.
                         None => continue,
                     }
                 }
             };
-            // `events/sched/enable` has the form of a name too; only an event has a format.
+            // `events/sched/enable` looks like a name too; only events have a format
+            // file.
             if !entry.file_type().is_dir()
                 || entry.path().join("format").symlink_metadata().is_err()
             {
@@ -167,7 +168,7 @@ impl Tracefs {
         Ok(found)
     }
 
-    /// Whether the event has a format file, or something in its place.
+    /// Whether the event has a format file, of whatever type.
     pub(crate) fn has_format(&self, name: &EventName) -> bool {
         self.format_path(name).symlink_metadata().is_ok()
     }
@@ -176,25 +177,25 @@ impl Tracefs {
         self.file(name, "format")
     }
 
-    /// Reads files of many events.
+    /// Returns a reader for files of many events.
     pub(crate) fn reader(&self) -> Reader {
         Reader::new(self.dir.sub("events"))
     }
 
-    /// The event's format file, or `None` if it is not there.
+    /// Reads the event's format file; `None` if it does not exist.
     pub(crate) fn format(&self, name: &EventName) -> Result<Option<Format>, Error> {
         self.format_by(&mut self.reader(), name)
     }
 
-    /// The same by a [`reader`](Self::reader).
+    /// Like [`format`](Self::format), with a [`reader`](Self::reader).
     pub(crate) fn format_by(
         &self,
         reader: &mut Reader,
         name: &EventName,
     ) -> Result<Option<Format>, Error> {
         let relative = [name.category(), name.event(), "format"];
-        // The kernel writes the print fmt in one piece, newlines included
-        // (`f_show()` in `kernel/trace/trace_events.c`).
+        // The kernel writes a print fmt at once, including newlines inside it (`f_show()`
+        // in `kernel/trace/trace_events.c`).
         let is_whole = |text: &str| text.ends_with('\n') && text.contains("\nprint fmt: ");
         let text = reader.text(relative, FORMAT_LIMIT, is_whole);
         let Some(text) = text.map_err(|error| error.of_event(name))? else {
@@ -202,7 +203,7 @@ impl Tracefs {
             return Ok(None);
         };
         let path = || self.format_path(name);
-        // The running kernel writes nothing by hand; captures are pasted, too.
+        // Files of captures may have been pasted; the running kernel's were not.
         let format = match self.dir.is_live() {
             true => Format::parse(text),
             false => Format::parse_tolerant(text),
@@ -224,8 +225,8 @@ impl Tracefs {
         }
     }
 
-    /// The id of the event's context struct as its `btf_ids` file has it;
-    /// `None` where there is no such file, or it names none.
+    /// Returns the id of the event's context struct in its `btf_ids` file; `None` if
+    /// there is no such file, or no such id in it.
     pub(crate) fn context_type_id(&self, name: &EventName) -> Result<Option<u32>, Error> {
         let text = self.text(name, "btf_ids", BTF_IDS_LIMIT)?;
         Ok(text.and_then(|text| {
@@ -236,8 +237,8 @@ impl Tracefs {
         }))
     }
 
-    /// The id of an event, from its `id` file or, where that has none, as those of
-    /// `ftrace:*` in some kernels, from its format; `None` if it has neither file.
+    /// Returns the id of an event, from its `id` file or else (events of `ftrace:*` have
+    /// none on some kernels) from its format; `None` if it has neither.
     pub(crate) fn id(&self, name: &EventName) -> Result<Option<u32>, Error> {
         let id = self.text(name, "id", ID_LIMIT)?;
         match id.and_then(|id| id.trim_end().parse().ok()) {
@@ -263,62 +264,62 @@ impl Tracefs {
         Ok(layout)
     }
 
-    /// The text of `printk_formats`; `None` if there is no such file.
+    /// Reads `printk_formats`; `None` if there is no such file.
     pub(crate) fn printk_formats(&self) -> Result<Option<String>, Error> {
-        /// Thousands of strings take a few hundred kilobytes.
+        /// Thousands of strings have a few hundred kilobytes.
         const LIMIT: u64 = 16 << 20;
         self.lossy_text("printk_formats", LIMIT)
     }
 
-    /// The bytes of `saved_cmdlines`; `None` if there is no such file.
+    /// Reads `saved_cmdlines`; `None` if there is no such file.
     pub(crate) fn saved_cmdlines(&self) -> Result<Option<Vec<u8>>, Error> {
-        /// `saved_cmdlines_size` is 128 unless somebody writes another number.
+        /// `saved_cmdlines_size` is 128 by default, and can be changed.
         const LIMIT: u64 = 16 << 20;
         self.dir.bytes("saved_cmdlines", LIMIT)
     }
 
-    /// What `saved_tgids` says; `None` if there is no such file.
+    /// Reads `saved_tgids`; `None` if there is no such file.
     pub(crate) fn saved_tgids(&self) -> Result<Option<Vec<u8>>, Error> {
-        /// A line for each pid, of which there are at most 4 million.
+        /// One line for each pid, of which there are at most 4 million.
         const LIMIT: u64 = 64 << 20;
         self.dir.bytes("saved_tgids", LIMIT)
     }
 
-    /// Whether lines of `trace` have thread groups: what `options/record-tgid` says;
-    /// `None` if there is no such file.
+    /// Whether lines of `trace` have thread groups, by `options/record-tgid`; `None` if
+    /// there is no such file.
     pub(crate) fn shows_groups(&self) -> Result<Option<bool>, Error> {
         const LIMIT: u64 = 64;
         let option = self.dir.sub("options").bytes("record-tgid", LIMIT)?;
         Ok(option.map(|option| option.starts_with(b"1")))
     }
 
-    /// What `dynamic_events` says of events made at run time; `None` if there is no
+    /// Reads `dynamic_events`, the list of events made at run time; `None` if there is no
     /// such file.
     pub(crate) fn dynamic_events(&self) -> Result<Option<String>, Error> {
         const LIMIT: u64 = 16 << 20;
         self.lossy_text("dynamic_events", LIMIT)
     }
 
-    /// What `trace_clock` says; `None` if there is no such file.
+    /// Reads `trace_clock`; `None` if there is no such file.
     pub(crate) fn trace_clock(&self) -> Result<Option<String>, Error> {
         const LIMIT: u64 = 4096;
         self.lossy_text("trace_clock", LIMIT)
     }
 
-    /// What a capture's `classes` says; `None` if there is no such file.
+    /// Reads a capture's `classes`; `None` if there is no such file.
     pub(crate) fn classes(&self) -> Result<Option<String>, Error> {
-        /// Some 60 bytes an event.
+        /// Some 60 bytes for each event.
         const LIMIT: u64 = 4 << 20;
         self.lossy_text("classes", LIMIT)
     }
 
-    /// The text of a file in which others than the kernel have words of their own.
+    /// Reads a text file that may contain bytes written by others than the kernel.
     fn lossy_text(&self, file: &str, limit: u64) -> Result<Option<String>, Error> {
         let bytes = self.dir.bytes(file, limit)?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// The text of one of an event's small files, or `None` if it is not there.
+    /// Reads one of an event's small files; `None` if it does not exist.
     fn text(&self, name: &EventName, file: &str, limit: u64) -> Result<Option<String>, Error> {
         let file = format!("{}/{}/{file}", name.category(), name.event());
         let text = self.dir.sub("events").text(&file, limit);
