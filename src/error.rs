@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// A directory given as a captured kernel has no `tracing/` with events.
     #[error(
-        "{} is no captured kernel: it has neither tracing/available_events nor tracing/events (is tracefs mounted, or the kernel a directory further down or up?)",
+        "{} is not a captured kernel: it has neither tracing/available_events nor tracing/events (is tracefs mounted there, or is the kernel in a directory above or below?)",
         shown(.root)
     )]
     NotAKernel {
@@ -129,7 +129,7 @@ pub enum Error {
         source: BtfError,
     },
     /// The event's print fmt cannot be parsed.
-    #[error("the print fmt of {name} is not understood")]
+    #[error("cannot parse the print fmt of {name}")]
     PrintFmt {
         /// The event.
         name: EventName,
@@ -137,7 +137,7 @@ pub enum Error {
         source: PrintFmtError,
     },
     /// The context has no struct with a known name, which CO-RE needs for relocation.
-    #[error("the context of {name} has no struct to relocate by: {reason}")]
+    #[error("the context of {name} has no named struct, which CO-RE needs: {reason}")]
     NoStruct {
         /// The event.
         name: EventName,
@@ -145,7 +145,7 @@ pub enum Error {
         reason: String,
     },
     /// A header already has another type of the same name.
-    #[error("{name} needs another {of} than the header has: give it a header of its own")]
+    #[error("the header already has a different {of} than {name} needs: use a separate header")]
     Conflict {
         /// The event.
         name: EventName,
@@ -155,7 +155,7 @@ pub enum Error {
     /// The byte order of the kernel is not known: it has no BTF, and is not the running
     /// one.
     #[error(
-        "the byte order of this kernel is not known: {} does not exist, so say which it is",
+        "the byte order of this kernel is not known: {} does not exist, so it must be given",
         shown(.path)
     )]
     UnknownByteOrder {
@@ -177,7 +177,7 @@ pub enum Error {
         source: PageLayoutError,
     },
     /// A record is too short to have the id of its event.
-    #[error("a record of {length} bytes does not say which event it is of")]
+    #[error("a record of {length} bytes is too short to have an event's id")]
     NoEventId {
         /// Its length in bytes.
         length: usize,
@@ -200,7 +200,7 @@ pub enum Error {
         second: EventName,
     },
     /// An event's format file has another id than its `id` file.
-    #[error("{} has the ID {found}, its id file {id}: was a module loaded meanwhile?", shown(.path))]
+    #[error("{} has the ID {found}, but the id file has {id}: was a module loaded meanwhile?", shown(.path))]
     OtherEventId {
         /// The format file.
         path: PathBuf,

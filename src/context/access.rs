@@ -7,8 +7,8 @@ use crate::format::{Field, FieldKind, Format};
 use crate::layout::Slot;
 use crate::layout::ctype::CType;
 
-/// The least a verifier ever let a program load from, in bytes: kernels before
-/// 5.11 have a `PERF_MAX_TRACE_SIZE` of 2048 (`include/linux/trace_events.h`).
+/// The number of bytes that every verifier allows loads from: before Linux 5.11
+/// `PERF_MAX_TRACE_SIZE` is 2048 (`include/linux/trace_events.h`).
 const LOADABLE: u32 = 2048;
 
 /// How a field is read.
@@ -16,37 +16,37 @@ const LOADABLE: u32 = 2048;
 pub(crate) enum Read {
     /// A load from the context.
     Load,
-    /// By `bpf_probe_read_kernel`: where the verifier refuses a load that is not
-    /// aligned, or `BPF_LINK_CREATE` one behind the record's last field.
+    /// By `bpf_probe_read_kernel`: the verifier refuses unaligned loads, and
+    /// `BPF_LINK_CREATE` those after the record's last field.
     Probe,
     /// A string inside the context.
     Text,
     /// Bytes inside the context.
     Bytes,
-    /// Elsewhere in the record, as the u32 says: a string, or bytes.
+    /// A string or bytes elsewhere in the record, where the u32 locates them.
     Located { relative: bool, text: bool },
     /// A string in the memory of the process that made the system call.
     UserText,
 }
 
-/// A field, where the context has it, and how it is read there.
+/// A field, its slot in the context, and how it is read there.
 #[derive(Clone, Debug)]
 pub(crate) struct Access<'a> {
     pub(crate) field: &'a Field,
     pub(crate) slot: Slot,
     pub(crate) read: Read,
-    /// Whether the slot may be loaded from: aligned, and not behind the record's
+    /// Whether the slot may be loaded from: it is aligned, and not after the record's
     /// last field, where the kernel would refuse to attach the program.
     pub(crate) is_loadable: bool,
-    /// Bytes and sign of the value. An argument of a system call lies in a whole
-    /// word, of which its type may be less.
+    /// Size in bytes, and sign, of the value. A system call's argument has a whole word
+    /// in the context, which may be more than its type.
     pub(crate) size: u32,
     pub(crate) signed: bool,
 }
 
 impl<'a> Access<'a> {
-    /// The event's own fields in the format's order; `None` for those the context
-    /// has not.
+    /// Returns the event's own fields in the format's order; `None` for those the context
+    /// lacks.
     pub(crate) fn of_fields(
         format: &'a Format,
         context: &Context,
@@ -73,7 +73,7 @@ impl<'a> Access<'a> {
             },
             FieldKind::Array if field.is_text() && slot.size() > 0 => Read::Text,
             FieldKind::Array | FieldKind::Struct => Read::Bytes,
-            // Typedefs hide what they are of; BTF knows.
+            // Typedefs hide their target, which BTF has.
             _ if matches!(
                 slot.ty.resolved(),
                 CType::Record { .. } | CType::Array { .. }
@@ -81,7 +81,7 @@ impl<'a> Access<'a> {
             {
                 Read::Bytes
             }
-            // What is no integer is not read as one.
+            // Anything else is not an integer and not read as one.
             _ if !matches!(slot.size(), 1 | 2 | 4 | 8) => Read::Bytes,
             FieldKind::Pointer if is_syscall && field.points_to_text() => Read::UserText,
             _ if is_loadable => Read::Load,

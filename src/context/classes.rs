@@ -1,10 +1,10 @@
-//! The file `tracing/classes` of a captured kernel: which class each event has, written
-//! down while the kernel could still be asked.
+//! The file `tracing/classes` of a captured kernel: the class of each event, recorded
+//! while the kernel could still be asked.
 //!
-//! One line an event, of four words with a tab between them: `category:event`, the
-//! event's id, the class, and where that is from (`btf_ids`, `memory`, `kcore`,
-//! `image`). Captures are untrusted input, and a file may be of another boot: a line
-//! counts only if the id is the event's, and the class one that fits.
+//! Each line has four words, separated by tabs: `category:event`, the event's id, the
+//! class, and its source (`btf_ids`, `memory`, `kcore`, `image`). Captures are untrusted
+//! input, and the file may be of another boot: a line counts only if the id is the
+//! event's, and the class is one that fits.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use crate::name::EventName;
 
-/// Where a line of `tracing/classes` has a class from.
+/// The source of a class in `tracing/classes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CapturedFrom {
@@ -31,7 +31,7 @@ impl CapturedFrom {
     const ALL: [Self; 4] = [Self::BtfIds, Self::Memory, Self::Kcore, Self::Image];
 }
 
-/// The word in the file: `btf_ids`, `memory`, `kcore`, `image`.
+/// Writes the word in the file: `btf_ids`, `memory`, `kcore`, `image`.
 impl fmt::Display for CapturedFrom {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.pad(match self {
@@ -43,8 +43,8 @@ impl fmt::Display for CapturedFrom {
     }
 }
 
-/// A line of `tracing/classes`. [`Display`](fmt::Display) writes it without the newline,
-/// and [`FromStr`] reads it.
+/// A line of `tracing/classes`. [`Display`](fmt::Display) writes it without the newline;
+/// [`FromStr`] reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClassLine {
     pub(crate) event: EventName,
@@ -88,12 +88,12 @@ impl FromStr for ClassLine {
 /// The content of `tracing/classes`.
 #[derive(Debug, Default)]
 pub(crate) struct CapturedClasses {
-    /// `None` for an event that lines contradict each other about.
+    /// `None` for an event about which lines contradict each other.
     by_event: HashMap<EventName, Option<ClassLine>>,
 }
 
 impl CapturedClasses {
-    /// Lines of another form say nothing.
+    /// Lines of another form are ignored.
     pub(crate) fn parse(text: &str) -> Self {
         let mut by_event: HashMap<EventName, Option<ClassLine>> = HashMap::new();
         for line in text.lines().flat_map(ClassLine::from_str) {
@@ -112,7 +112,7 @@ impl CapturedClasses {
         Self { by_event }
     }
 
-    /// The class of an event of this id.
+    /// Returns the class of the event with this name and id.
     pub(crate) fn class_of(&self, event: &EventName, id: u32) -> Option<(String, CapturedFrom)> {
         let line = self.by_event.get(event)?.as_ref()?;
         (line.id == id).then(|| (line.class.clone(), line.from))

@@ -9,69 +9,68 @@ use super::rules::Proof;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Evidence {
-    /// Several classes fit, none of them excluded by a [`Rule`](super::Rule), and the
-    /// kernel itself says which.
+    /// Several classes fit and no [`Rule`](super::Rule) excludes them, but the kernel
+    /// itself tells which it is.
     Kernel(KernelSource),
     /// The object that defines the event has a `trace_event_raw_<event>`, and
     /// its layout agrees with the format file.
     Named,
-    /// Of the event classes of the object that defines the event, one alone has this
-    /// layout, takes these arguments and is excluded by no [`Rule`](super::Rule).
+    /// Only one event class of the object that defines the event has this layout, takes
+    /// these arguments and is excluded by no [`Rule`](super::Rule).
     Template(Proof),
-    /// Several classes fit, none of them excluded, and something short of a proof speaks
-    /// for this one: [`Context::candidates`](super::Context::candidates) holds them all.
+    /// Several classes fit and none is excluded, but something short of a proof points to
+    /// this one. [`Context::candidates`](super::Context::candidates) returns all.
     Inferred(Inference),
     /// An event of `syscalls:*`, whose context is neither its record nor always
     /// `trace_event_raw_sys_enter`: the struct whose arguments, or whose return
     /// value, are where the kernel's own `struct syscall_tp_t` has them.
     Syscall(SyscallVariant),
-    /// Several classes fit, none of them excluded, and nothing here tells which is the
-    /// event's: [`Context::candidates`](super::Context::candidates) holds them all.
-    /// Their offsets are the same, so that reading through any is right on this
-    /// kernel.
+    /// Several classes fit, none is excluded, and nothing tells which is the event's:
+    /// [`Context::candidates`](super::Context::candidates) returns all. They have the
+    /// same offsets, so reading through any of them is right on this kernel.
     Ambiguous,
     /// No BTF type describes the context; its layout is that of the record, from
     /// the format file.
     Format(FormatReason),
 }
 
-/// Where the kernel itself says which class an event has.
+/// Where the kernel itself states an event's class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KernelSource {
     /// In the event's `btf_ids` file (Linux 7.3 and later).
     BtfIds,
-    /// In its memory, where the event's `struct trace_event_call` points at its class, and
-    /// this at the class's own function `trace_event_raw_event_<class>`: of the running
-    /// kernel, with the feature `probe`, on Linux 5.14 and later, for a process with
-    /// `CAP_BPF` and `CAP_PERFMON`, whatever `kernel.kptr_restrict` says.
+    /// In its memory, where the event's `struct trace_event_call` points to its class,
+    /// and the class to its own function `trace_event_raw_event_<class>`. Available for
+    /// the running kernel, with the feature `probe`, on Linux 5.14 and later, to a
+    /// process with `CAP_BPF` and `CAP_PERFMON`, whatever `kernel.kptr_restrict` is.
     Memory,
-    /// In the file `tracing/classes` of a captured kernel, written down when it was
-    /// captured.
+    /// In the file `tracing/classes` of a captured kernel, recorded at the time of
+    /// capture.
     Capture(CapturedFrom),
 }
 
-/// What speaks for a class without proving it.
+/// A reason to assume a class, short of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Inference {
-    /// R: of the classes that fit it is the only one whose name stands in BTF's strings
-    /// in the run of the event's header. That is the order compilers met the types in;
-    /// it counts only if every event of the object whose class is proven is in the run of
+    /// R: of the classes that fit, only this one has its name in BTF's strings in the run
+    /// of the event's header. That is the order in which the compiler met the types. It
+    /// counts only if every event of the object whose class is proven is in the run of
     /// its class.
     HeaderRun,
-    /// U: all the other classes that fit have an event of their own name.
+    /// U: each of the other classes that fit has an event of its own name.
     OnlyTemplate,
 }
 
-/// Why a context's layout is from the format file alone.
+/// Why a context's layout is only from the format file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FormatReason {
     /// The kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`).
     NoBtf,
-    /// The kernel's BTF does not say which object defines which event: Linux 5.4,
-    /// whose BTF has the structs and not yet the typedefs `btf_trace_<event>`.
+    /// The kernel's BTF does not tell which object defines which event: that of Linux 5.4
+    /// has the structs, but not the typedefs `btf_trace_<event>`.
     NoEventsInBtf,
     /// vmlinux does not define the event, and the kernel has no BTF of modules:
     /// before Linux 5.11, or without `CONFIG_DEBUG_INFO_BTF_MODULES`.
@@ -84,26 +83,25 @@ pub enum FormatReason {
         /// `vmlinux`, or the module's name.
         home: String,
     },
-    /// No object that could be read defines the event, and some could not.
+    /// No object that could be read defines the event, and some could not be read.
     UnreadableModuleBtf {
-        /// The modules, each with what is wrong with it.
+        /// The modules, each with the error.
         modules: Vec<String>,
     },
-    /// Events of several categories have this name, and fewer objects define it:
-    /// which is this one's cannot be told.
+    /// Events of several categories have this name, and fewer objects define it, so the
+    /// home of this one is not known.
     SharedName,
-    /// More classes fit than any kernel has of one layout: the BTF is made up.
+    /// More classes fit than any kernel has of one layout: no kernel made this BTF.
     TooManyClasses {
         /// `vmlinux`, or the module's name.
         home: String,
     },
-    /// A kprobe, uprobe or fprobe event: it takes no program of type
-    /// `BPF_PROG_TYPE_TRACEPOINT`, and so has no such context. The layout is
-    /// empty.
+    /// A kprobe, uprobe or fprobe event. It takes no program of type
+    /// `BPF_PROG_TYPE_TRACEPOINT`, and so has no such context; the layout is empty.
     ProbeEvent,
 }
 
-/// Which form the kernel's local `struct syscall_tp_t` has
+/// The form of the kernel's local `struct syscall_tp_t`
 /// (`kernel/trace/trace_syscalls.c`), the context of `syscalls:*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -112,10 +110,10 @@ pub enum SyscallVariant {
     Registers,
     /// `struct trace_entry`, `unsigned long` number, arguments: RHEL 9.3.
     LongNumber,
-    /// `struct trace_entry`, `int` number, arguments: Linux 6.6 and later. What
-    /// follows the number's low 32 bits is not set.
+    /// `struct trace_entry`, `int` number, arguments: Linux 6.6 and later. The bytes
+    /// after the low 32 bits of the number are not set.
     IntNumber,
-    /// None of these.
+    /// Another form.
     Other,
 }
 
@@ -125,7 +123,7 @@ impl Evidence {
         matches!(self, Self::Named | Self::Template(_) | Self::Kernel(_))
     }
 
-    /// The word `list` and JSON use: `kernel`, `named`, `template`,
+    /// Returns the word that `list` and JSON use: `kernel`, `named`, `template`,
     /// `inferred`, `syscall`, `ambiguous` or `format`.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -139,7 +137,8 @@ impl Evidence {
         }
     }
 
-    /// The rules that prove a [`Template`](Self::Template); `None` of anything else.
+    /// Returns the rules that prove a [`Template`](Self::Template); `None` for other
+    /// evidence.
     pub fn because(&self) -> Option<Proof> {
         match self {
             Self::Template(proof) => Some(*proof),
@@ -148,7 +147,7 @@ impl Evidence {
     }
 }
 
-/// The reason in words, as `format` shows it.
+/// Writes the reason in words, as `format` shows it.
 impl fmt::Display for Evidence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -173,7 +172,7 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// As a sentence begins: `the kernel's memory`.
+/// Writes the beginning of a sentence: `the kernel's memory`.
 impl fmt::Display for KernelSource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -184,7 +183,7 @@ impl fmt::Display for KernelSource {
     }
 }
 
-/// As a sentence ends: `all others are the own class of an event`.
+/// Writes the end of a sentence: `all others are the own class of an event`.
 impl fmt::Display for Inference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {

@@ -1,5 +1,5 @@
-//! Which struct an eBPF program attached to a tracepoint gets, and how that is
-//! known: where a format file and BTF meet.
+//! Contexts: the struct that an eBPF program attached to a tracepoint gets, resolved from
+//! a format file and BTF, and the evidence for it.
 
 pub(crate) mod access;
 mod classes;
@@ -48,19 +48,19 @@ pub struct Context {
     format: Arc<Format>,
     is_syscall: bool,
     home: Option<Arc<Object>>,
-    /// Whether the struct is surely that object's: several may have one that fits.
+    /// Whether the struct is surely this object's; several may have one that fits.
     is_home_known: bool,
-    /// The struct and its class, where they are known; of an ambiguous context
-    /// the first candidate's, whose offsets are those of all.
+    /// The struct and its class, where they are known. An ambiguous context has the first
+    /// candidate's, whose offsets are those of all.
     types: Option<ContextTypes>,
     candidates: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
 struct ContextTypes {
-    /// `None` for `syscall_tp_t`'s own layout, which no program can name.
+    /// `None` for the layout of `syscall_tp_t`, which programs cannot name.
     struct_name: Option<Arc<str>>,
-    /// Whether it is a class's, and so has the class in its name.
+    /// Whether the struct is a class's, so that its name contains the class.
     has_class: bool,
     layout_of: TypeId,
     /// `syscall_tp_t`, for `syscalls:*`.
@@ -111,16 +111,15 @@ impl Context {
         resolve(name, &format, homes, &Silence)
     }
 
-    /// How the context is known.
+    /// Returns how the context is known.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
 
-    /// The struct's name in BTF and so in `vmlinux.h`:
-    /// `trace_event_raw_<class>`, or `syscall_trace_enter` or
-    /// `syscall_trace_exit`. `None` where the evidence is
-    /// [`Ambiguous`](Evidence::Ambiguous) or [`Format`](Evidence::Format), and
-    /// for a system call whose context no struct with a name describes.
+    /// Returns the struct's name in BTF and so in `vmlinux.h`: `trace_event_raw_<class>`,
+    /// or `syscall_trace_enter` or `syscall_trace_exit`. `None` if the evidence is
+    /// [`Ambiguous`](Evidence::Ambiguous) or [`Format`](Evidence::Format), and for a
+    /// system call whose context no named struct describes.
     pub fn struct_name(&self) -> Option<&str> {
         match self.evidence {
             Evidence::Ambiguous => None,
@@ -128,8 +127,8 @@ impl Context {
         }
     }
 
-    /// The event class; `None` where there is no one
-    /// [`struct_name`](Self::struct_name), and for `syscalls:*`.
+    /// Returns the event class; `None` without a [`struct_name`](Self::struct_name), and
+    /// for `syscalls:*`.
     pub fn class(&self) -> Option<&str> {
         match self.evidence {
             Evidence::Ambiguous => None,
@@ -140,26 +139,25 @@ impl Context {
         }
     }
 
-    /// The classes that fit, sorted, where several do: of an
+    /// Returns the classes that fit, sorted, if there are several: of an
     /// [`Ambiguous`](Evidence::Ambiguous) context, and of an
-    /// [`Inferred`](Evidence::Inferred) or [`Kernel`](Evidence::Kernel) one,
-    /// the chosen among them. Empty otherwise.
+    /// [`Inferred`](Evidence::Inferred) or [`Kernel`](Evidence::Kernel) one, whose class
+    /// is among them. Otherwise empty.
     pub fn candidates(&self) -> &[String] {
         &self.candidates
     }
 
-    /// The object whose BTF holds the struct: `vmlinux`, or a module's name.
-    /// `None` where there is none, and where events of one name in several
-    /// categories leave open which it is.
+    /// Returns the object whose BTF has the struct: `vmlinux`, or a module's name. `None`
+    /// if there is none, or if events of the same name in several categories leave it
+    /// open.
     pub fn home(&self) -> Option<&str> {
         let home = self.home.as_deref().filter(|_| self.is_home_known);
         home.map(Object::name)
     }
 
-    /// The struct's id in the BTF of its [`home`](Self::home), as
-    /// `tp_btf_id` in `btf_ids` gives it. Of `syscall_tp_t` where no struct
-    /// with a name describes the context; `None` where no one struct or home is
-    /// known.
+    /// Returns the struct's id in the BTF of its [`home`](Self::home), which is
+    /// `tp_btf_id` in `btf_ids`. If no named struct describes a system call's context, it
+    /// is the id of `syscall_tp_t`; `None` if the struct or its home is not known.
     pub fn type_id(&self) -> Option<u32> {
         match self.evidence {
             _ if !self.is_home_known => None,
@@ -168,12 +166,12 @@ impl Context {
         }
     }
 
-    /// The context's members with their C types.
+    /// Returns the context's members with their C types.
     ///
-    /// From BTF where there is a struct, else the record's, from the format
-    /// file. Of an [`Ambiguous`](Evidence::Ambiguous) context it is the first
-    /// candidate's; its offsets are those of all. Of a system call's, the
-    /// arguments and the return value are where it says; for the number ask
+    /// They are from BTF if there is a struct; otherwise they are the record's, from the
+    /// format file. An [`Ambiguous`](Evidence::Ambiguous) context has the first
+    /// candidate's, whose offsets are those of all. In a system call's, the arguments and
+    /// the return value are where the layout has them; for the number use
     /// [`slot_of`](Self::slot_of).
     ///
     /// # Errors
@@ -188,14 +186,14 @@ impl Context {
         }
     }
 
-    /// Where the context holds what the record's field of this name says:
-    /// `None` for a field only the record has (`common_*`, and the
-    /// `__<argument>_val` strings of `syscalls:*` since Linux 6.19).
+    /// Returns where the context holds the record's field of this name; `None` for a
+    /// field that only the record has (`common_*`, and the `__<argument>_val` strings of
+    /// `syscalls:*` since Linux 6.19).
     ///
-    /// For an argument of a system call the slot is an element of `args`. Its
-    /// number is where the kernel's `syscall_tp_t` has it, and is called `nr`
-    /// where the struct has no member of that place and size: on RT kernels
-    /// `syscall_trace_enter` has the arguments right, and its own `nr` wrong.
+    /// For an argument of a system call the slot is an element of `args`. The number of
+    /// the system call is where the kernel's `syscall_tp_t` has it; its slot is called
+    /// `nr` if the struct has no member of that place and size. On RT kernels
+    /// `syscall_trace_enter` has the right arguments but a wrong `nr`.
     ///
     /// # Errors
     ///
@@ -208,8 +206,8 @@ impl Context {
         }
     }
 
-    /// [`slot_of`](Self::slot_of) for each of the record's own fields, in
-    /// the order of [`Format::fields`].
+    /// Returns [`slot_of`](Self::slot_of) for each of the record's own fields, in the
+    /// order of [`Format::fields`].
     ///
     /// # Errors
     ///
@@ -225,7 +223,8 @@ impl Context {
                 .collect::<Result<_, _>>()
                 .map_err(|source| self.layout_error(source)),
             _ => {
-                // Members may have one name in BTF made for it: each is one field's.
+                // BTF made for it may have several members of one name: each belongs to
+                // one field.
                 let mut is_taken = vec![false; layout.slots().len()];
                 let mut slot_of = |field: &Field| {
                     let name = field.member_name();
@@ -247,8 +246,8 @@ impl Context {
         }
     }
 
-    /// The record's layout, without what a system call's context lacks, or may
-    /// have elsewhere: its number is not where the record has it on RT kernels.
+    /// Returns the record's layout, without the parts that a system call's context lacks
+    /// or may have elsewhere: on RT kernels its number is not where the record has it.
     fn record_part(&self) -> Layout {
         if let Evidence::Format(FormatReason::ProbeEvent) = self.evidence {
             return Format::layout_of(std::iter::empty());
@@ -259,7 +258,7 @@ impl Context {
         Format::layout_of(fields.filter(|field| !(self.is_syscall && may_differ(field))))
     }
 
-    /// The context of a class's struct.
+    /// Returns the context with a class's struct.
     fn of_class(
         name: &EventName,
         format: &Arc<Format>,
@@ -298,8 +297,8 @@ impl Context {
     }
 }
 
-/// `{"struct", "class", "evidence", "home", "candidates"}`; what is not known is
-/// null.
+/// Serializes as `{"struct", "class", "evidence", "home", "candidates"}`; unknown values
+/// are null.
 impl Serialize for Context {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut context = serializer.serialize_struct("Context", 5)?;

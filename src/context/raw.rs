@@ -1,4 +1,4 @@
-//! What raw tracepoint programs get: the arguments of the tracepoint itself.
+//! Raw tracepoints: programs get the arguments of the tracepoint itself.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::btf::Argument;
 
-/// A tracepoint as programs of type `BPF_PROG_TYPE_RAW_TRACEPOINT` and
-/// `BPF_TRACE_RAW_TP` (`tp_btf`) see it: a function that is called with these
-/// arguments. An event of tracefs is made of one; some have no event.
+/// A tracepoint as programs of type `BPF_PROG_TYPE_RAW_TRACEPOINT` and `BPF_TRACE_RAW_TP`
+/// (`tp_btf`) see it: a function called with these arguments. An event of tracefs is made
+/// from one; some tracepoints have no event.
 ///
-/// A `raw_tp` program gets them as `u64 args[]` (`struct
+/// A `raw_tp` program gets the arguments as `u64 args[]` (`struct
 /// bpf_raw_tracepoint_args`), a `tp_btf` program with their types.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawTracepoint {
@@ -44,28 +44,28 @@ impl RawTracepoint {
         }
     }
 
-    /// In bytes, of all text in it.
+    /// Returns the size in bytes of all its text.
     pub(crate) fn length(&self) -> usize {
         let argument = |argument: &RawArgument| argument.c_type.len() + argument.declaration.len();
         self.name.len() + self.arguments.iter().map(argument).sum::<usize>()
     }
 
-    /// The tracepoint's name, which is its events' name without a category.
+    /// Returns the tracepoint's name, which is that of its event without the category.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The object whose BTF defines it: `vmlinux`, or a module's name.
+    /// Returns the object whose BTF defines it: `vmlinux`, or a module's name.
     pub fn home(&self) -> &str {
         &self.home
     }
 
-    /// Its arguments, in order; at most twelve.
+    /// Returns its arguments, in order; at most twelve.
     pub fn arguments(&self) -> &[RawArgument] {
         &self.arguments
     }
 
-    /// The ELF sections for the two program types: `raw_tp/<name>` and
+    /// Returns the ELF sections for the two program types: `raw_tp/<name>` and
     /// `tp_btf/<name>`.
     pub fn sections(&self) -> [String; 2] {
         ["raw_tp", "tp_btf"].map(|program| format!("{program}/{}", self.name))
@@ -73,23 +73,23 @@ impl RawTracepoint {
 }
 
 impl RawArgument {
-    /// Its name, where BTF has a function that names it.
+    /// Returns its name, if a function in BTF has it.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Its C type as an abstract declarator: `struct task_struct *`.
+    /// Returns its C type as an abstract declarator: `struct task_struct *`.
     pub fn c_type(&self) -> &str {
         &self.c_type
     }
 
-    /// Its declaration in C; without a name, the first argument is `arg0`.
+    /// Returns its declaration in C; without a name, the first argument is `arg0`.
     pub fn declaration(&self) -> &str {
         &self.declaration
     }
 }
 
-/// `sched_switch(bool preempt, struct task_struct *prev, …)`.
+/// Writes `sched_switch(bool preempt, struct task_struct *prev, …)`.
 impl fmt::Display for RawTracepoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arguments: Vec<&str> = self

@@ -1,50 +1,51 @@
-//! Which class an event has.
+//! The class of an event.
 //!
 //! An event's **home** is the object, vmlinux or a module, whose BTF has the typedef
 //! `btf_trace_<event>`. BTF of Linux 5.4 has no such typedefs, and names no class: a
-//! struct of the event's name may be of a module's namesake. In the home, in this order:
+//! struct with the event's name may belong to an event of the same name in a module.
+//! Within the home, in this order:
 //!
 //! 1. `trace_event_raw_<event>`, if its layout agrees with the format file:
 //!    [`Named`](Evidence::Named).
-//! 2. The classes with that layout that take the event's arguments. Exactly one:
-//!    [`Template`](Evidence::Template).
-//! 3. Several: the [`rules`](super::rules) exclude what cannot be. If one is left, it is
-//!    proven: `Template` too. If none is, the files contradict each other, and the
-//!    classes of step 2 remain, none of them proven.
-//! 4. What the kernel says, if it is one of those left: the event's `btf_ids` file
+//! 2. The classes with that layout that take the event's arguments. If there is exactly
+//!    one: [`Template`](Evidence::Template).
+//! 3. If there are several, the [`rules`](super::rules) exclude some. A class that is left
+//!    alone is proven: also `Template`. If all are excluded, the files contradict each
+//!    other, and the classes of step 2 remain, unproven.
+//! 4. The kernel's own word, if it is one of the classes left: the event's `btf_ids` file
 //!    (Linux 7.3), the running kernel's memory, or a capture's `classes` file:
 //!    [`Kernel`](Evidence::Kernel). It can only choose among equal layouts.
 //! 5. Two inferences, [`Inferred`](Evidence::Inferred): the class in the event's header
-//!    run, and the only class that is no event's own. Right every time on the captured
-//!    kernels, and still no proof.
+//!    run, and the only class without an event of its own name. They are right for every
+//!    event of the captured kernels, but are not proofs.
 //! 6. Otherwise [`Ambiguous`](Evidence::Ambiguous). All candidates have the same offsets.
 //!
-//! **Layouts agree** if the struct's members are the record's fields, in order, each of
-//! its name, offset and size, common fields included, and nothing else. Types are
-//! compared by a rule alone: the format file has the source's spelling, BTF the
-//! compiler's.
+//! **Layouts agree** if the struct's members are the record's fields, common fields
+//! included: in the same order, each with the same name, offset and size, and no others.
+//! Only a rule compares types, because the format file has the source's spelling and BTF
+//! the compiler's.
 //!
-//! **Arguments agree** at first as calls can tell them apart, not by type id.
-//! `DEFINE_EVENT` repeats the arguments its class has, and may spell them otherwise: on
-//! 6.18 the events `xfs:xfs_fsmap_{low,high}_linear_key` say `uint64_t` where their class
-//! says `xfs_fsblock_t`, and `xfs:xfs_quota_expiry_range` says `long long` for `time64_t`.
-//! Comparing ids ruled out the true class of four events and left none. So typedefs and
-//! a parameter's own qualifiers are looked through, an enum counts as an integer of its
-//! size, and structs are told apart by name. Where this is looser than C it leaves one
-//! candidate more, which a rule may exclude; were it stricter it could leave one too few,
-//! and a wrong answer.
+//! **Arguments agree** at first if a call cannot tell them apart; type ids may differ.
+//! `DEFINE_EVENT` repeats the arguments of its class, and may spell them differently: on
+//! 6.18 the events `xfs:xfs_fsmap_{low,high}_linear_key` have `uint64_t` where their class
+//! has `xfs_fsblock_t`, and `xfs:xfs_quota_expiry_range` has `long long` for `time64_t`.
+//! Comparing ids excluded the true class of four events, and left none. So typedefs and a
+//! parameter's own qualifiers are ignored, an enum counts as an integer of its size, and
+//! structs are distinguished by name. If this is looser than C, it leaves one more
+//! candidate, which a rule may exclude. If it were stricter, it could exclude the true
+//! class and give a wrong answer.
 //!
-//! **A module's candidates are vmlinux's too.** pahole leaves out of split BTF what the
-//! base has to the letter: a class that both define stands in vmlinux's BTF alone.
+//! **A module's candidates include vmlinux's.** pahole leaves out of split BTF what the
+//! base has exactly alike: a class that both define is in vmlinux's BTF only.
 //!
-//! **Several homes.** Two modules may each define an event of one name (the drivers of
+//! **Several homes.** Two modules may each define an event of the same name (drivers of
 //! one family do). If several categories have an event of a name, every object is
-//! asked. If each answer is proven and all name one class, that is the class, of no
-//! known home; else it is ambiguous among all. If fewer objects define it than events of
-//! the name could be theirs, nothing is claimed. A kprobe named like the tracepoint
-//! beside it fits no class, and takes no home.
+//! searched. If each answer is proven and all have the same class, that is the class, and
+//! its home is unknown; otherwise it is ambiguous among all. If fewer objects define the
+//! name than there are events that could be theirs, the answer is `Format`. A kprobe named
+//! like the tracepoint beside it fits no class, and takes no home.
 //!
-//! Nothing here does I/O: what takes other files is asked of [`KernelSays`].
+//! Nothing here does I/O: answers that take other files come from [`KernelSays`].
 
 use std::sync::Arc;
 
@@ -55,15 +56,15 @@ use crate::btf::{Class, Member, Object, Section, Type, TypeId};
 use crate::format::{Field, Format};
 use crate::name::EventName;
 
-/// Where an event may be at home, as the kernel's files say.
+/// Where an event may be at home, according to the kernel's files.
 pub(crate) enum Homes {
-    /// These objects have `btf_trace_<event>`; rarely more than one.
+    /// These objects have `btf_trace_<event>`; rarely more than one does.
     Found(Vec<Arc<Object>>),
-    /// None does.
+    /// No object does.
     None(FormatReason),
 }
 
-/// Says which context a program attached to the event gets.
+/// Resolves the context of a program attached to the event.
 pub(crate) fn resolve(
     name: &EventName,
     format: &Arc<Format>,
@@ -76,7 +77,7 @@ pub(crate) fn resolve(
     }
 }
 
-/// The same as far as the event's own format and BTF tell.
+/// Resolves it from the event's own format and BTF.
 pub(crate) fn resolve_alone(
     name: &EventName,
     format: &Arc<Format>,
@@ -96,8 +97,8 @@ pub(crate) fn resolve_alone(
             Some(Err(undecided)) => Err(undecided),
         };
     }
-    // Modules' ids overlap, and events of one name have one name's files: what the
-    // kernel says is no answer where the home is not known.
+    // Ids of different modules overlap, and events of the same name share their files:
+    // the kernel's word is of no use if the home is not known.
     let decided = |found: Result<Context, Undecided>| {
         found.unwrap_or_else(|undecided| undecided.decide(format, &Silence))
     };
@@ -119,7 +120,7 @@ fn not_in(name: &EventName, format: &Arc<Format>, homes: &[Arc<Object>]) -> Cont
 }
 
 /// Whether the event was made by writing to `kprobe_events`, `uprobe_events` or
-/// `dynamic_events`: its record then begins with where the probe is
+/// `dynamic_events`: its record then begins with the address of the probe
 /// (`kernel/trace/trace_probe.h`).
 pub(crate) fn is_probe_event(format: &Format) -> bool {
     let first = format.fields().first().map(Field::name);
@@ -133,9 +134,8 @@ pub(crate) fn fits(name: &EventName, format: &Arc<Format>, homes: &[Arc<Object>]
         .any(|home| in_home(name, format, home).is_some())
 }
 
-/// Several objects define an event of this name, and each has a class that
-/// fits. If each is proven and all are of one name, that is the class whichever
-/// the home is.
+/// Resolves an event whose name several objects define, each with a class that fits. If
+/// all are proven and have the same name, that is the class, whichever the home is.
 fn of_several_homes(mut fits: Vec<Context>) -> Context {
     let class = fits[0].class();
     let agreed = fits
@@ -159,10 +159,11 @@ fn of_several_homes(mut fits: Vec<Context>) -> Context {
     context
 }
 
-/// Kernels have at most some ten classes of one layout.
+/// Kernels have some ten classes of one layout at most.
 pub(super) const MAX_CANDIDATES: usize = 256;
 
-/// What one home knows: a context; or that several classes fit; `None` if none does.
+/// Resolves in one home: a context, or the classes that fit if there are several; `None`
+/// if there is none.
 fn in_home(
     name: &EventName,
     format: &Arc<Format>,
@@ -175,7 +176,7 @@ fn in_home(
         let own = Context::of_class(name, format, Evidence::Named, home, class);
         return Some(Ok(own));
     }
-    // A class that vmlinux has too, to the letter, is left out of a module's BTF.
+    // A class that vmlinux has too, exactly alike, is left out of a module's BTF.
     let arguments = index.prototype_of(event);
     let mut candidates: Vec<(&Arc<Object>, &Class)> = std::iter::once(home)
         .chain(home.base())
@@ -207,11 +208,11 @@ fn in_home(
     Some(Err(Undecided::new(name, home, candidates)))
 }
 
-/// Whether a struct has just the members the format file says the record has,
-/// each of its name, offset and size.
+/// Whether a struct's members are exactly the record's fields in the format file, each
+/// with its name, offset and size.
 ///
-/// Its first member is `struct trace_entry ent`, the common fields; its last the
-/// empty array `__data`, where dynamic fields' bytes begin.
+/// Its first member is `struct trace_entry ent`, the common fields; the last is the empty
+/// array `__data`, where the bytes of dynamic fields begin.
 pub(super) fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool {
     let section = home.section();
     let Some(ty) = section.type_by_id(struct_id) else {
@@ -233,7 +234,7 @@ pub(super) fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool 
         })
 }
 
-/// The members that are the event's own fields, in order.
+/// Iterates over the members that are the event's own fields, in order.
 pub(super) fn own_members(ty: Type<'_>) -> impl Iterator<Item = Member<'_>> {
     let members = ty.members().skip(1);
     members.filter(|member| !member.is_named([b"__data", b""]))
@@ -245,8 +246,7 @@ fn same_place(field: &Field, member: &Member<'_>, section: &Section) -> bool {
         && section.may_have_size(member.type_id, field.size())
 }
 
-/// Whether every field has a member that goes with it, in order, and no member
-/// is left over.
+/// Whether the members and fields match in pairs, in order, without any left over.
 fn pairwise<'a>(
     fields: &[Field],
     mut members: impl Iterator<Item = Member<'a>>,

@@ -1,8 +1,8 @@
 //! Six rules that exclude a class, each with its proof: P1 to P6.
 //!
-//! A rule says "excluded" only where the kernel could not have been built, or could not
-//! have written the files it did, if the event were of that class. Where it knows too
-//! little it says nothing.
+//! A rule excludes a class only if, with the event in that class, the kernel could not
+//! have been built, or could not have written the files it did. A rule that knows too
+//! little excludes nothing.
 //!
 //! P3 to P6 ask a **witness**: the event that has the class's own name and, by its
 //! layout, its struct. One event alone may have that name, and the object that defines
@@ -18,7 +18,8 @@ use crate::btf::{Class, EnumRule, Object, are_compatible};
 use crate::format::Format;
 use crate::name::EventName;
 
-/// How a class is excluded that has an event's layout and takes arguments like its own.
+/// A reason to exclude a class that has an event's layout and takes arguments like its
+/// own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Rule {
@@ -31,7 +32,8 @@ pub enum Rule {
     /// (`include/trace/bpf_probe.h`).
     Prototype,
     /// P3: the event of the class's name, or another one of the class, is in another
-    /// category. An event's directory is its class's (`call->class->system`).
+    /// category. An event's directory is named after its class's category
+    /// (`call->class->system`).
     Category,
     /// P4: the event of the class's name has other lines of fields. All events of a class
     /// print one list (`call->class->fields`).
@@ -59,7 +61,7 @@ impl Rule {
     ];
 }
 
-/// Writes the part of the excluded class that rules it out: `field types`, `print fmt`.
+/// Writes what differs in the excluded class: `field types`, `print fmt`.
 impl fmt::Display for Rule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.pad(match self {
@@ -73,7 +75,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Why an event can be of no other class.
+/// The proof that an event can be of no other class.
 ///
 /// ```
 /// use tracepoints::Kernel;
@@ -92,8 +94,8 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// The rules that exclude each other class of this layout; none where there is no
-    /// other.
+    /// Returns the rules that exclude the other classes of this layout; none if there are
+    /// no others.
     pub fn rules(&self) -> impl Iterator<Item = Rule> + use<> {
         let used = self.used;
         let rules = Rule::ALL.into_iter();
@@ -105,8 +107,8 @@ impl Proof {
     }
 }
 
-/// `the one event class with this layout and these arguments`, or what excludes all
-/// others.
+/// Writes `the one event class with this layout and these arguments`, or what excludes
+/// all others.
 impl fmt::Display for Proof {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rules: Vec<String> = self.rules().map(|rule| rule.to_string()).collect();
@@ -125,7 +127,7 @@ impl fmt::Display for Proof {
     }
 }
 
-/// The event of a class's own name, which surely is of that class.
+/// The event that has a class's own name, and surely that class.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     pub(crate) name: EventName,
@@ -144,7 +146,7 @@ pub(super) fn has_other_field_types(format: &Format, object: &Object, class: &Cl
         .iter()
         .zip(own_members(ty))
         .any(|(field, member)| {
-            // The member of a dynamic field is a `u32`, whatever the field is of.
+            // The member of a dynamic field is a `u32`, whatever its data are.
             field.kind().member_prefix().is_empty()
                 && is_other_type(field.declaration(), section, member.type_id)
         })
@@ -154,7 +156,7 @@ pub(super) fn has_other_field_types(format: &Format, object: &Object, class: &Cl
 /// pointer to a function of the event's prototype, and the kernel is built with
 /// `-Werror=incompatible-pointer-types`.
 ///
-/// `home` is the event's: its ids are also those of the object below it.
+/// `home` is the event's: its ids include those of the object it is based on.
 pub(super) fn cannot_take_arguments(home: &Object, event: &str, class: &Class) -> bool {
     let section = home.section();
     let event = home.index().event_prototype(section, event);

@@ -1,15 +1,15 @@
-//! Whether a struct member has the type a format file spells.
+//! Compares the type of a struct member with the type that a format file spells.
 
 use crate::btf::{IntegerWords, Kind, Section, Type, TypeId};
 use crate::format::{Declaration, Token, is_address_space};
 
-/// Qualifiers and pointers of kernels' fields: two or three.
+/// Qualifiers and pointers of one type: kernels' fields have two or three.
 const MAX_LEVELS: usize = 8;
 
-/// A type as far as its spelling tells.
+/// A type, as far as its spelling determines it.
 struct Spelled<'a> {
     base: Base<'a>,
-    /// The base's qualifiers, then each pointer's, from the base outwards.
+    /// The qualifiers of the base, then those of each pointer, outwards.
     levels: Vec<Qualifiers>,
 }
 
@@ -30,10 +30,10 @@ enum Base<'a> {
     Typedef(&'a str),
 }
 
-/// Whether the member's type is surely another than the one the declaration spells.
+/// Whether the member's type is surely another than the declared one.
 ///
-/// Spellings that cannot be read (`typeof(…)`, a pointer to a function) say nothing, and
-/// neither does a type of an unknown kind. Of an array, elements are compared.
+/// Spellings that are not parsed (`typeof(…)`, a pointer to a function) and types of
+/// unknown kinds are never another. For arrays, elements are compared.
 pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member: TypeId) -> bool {
     let Some(spelled) = Spelled::of(declaration) else {
         return false;
@@ -49,7 +49,7 @@ pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member
     }
     let mut outwards = spelled.levels.iter().rev();
     let mut level = Qualifiers::default();
-    // Attributes and qualifiers of each pointer too.
+    // Each pointer may have attributes and qualifiers too.
     for _ in 0..4 * MAX_LEVELS {
         let ty = section.type_by_id(id);
         match ty.map(|ty| ty.kind) {
@@ -78,7 +78,7 @@ pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member
 }
 
 impl<'a> Spelled<'a> {
-    /// `None` for what is more than words, qualifiers and asterisks.
+    /// Returns `None` for anything but words, qualifiers and asterisks.
     fn of(declaration: &'a Declaration) -> Option<Self> {
         let mut words: Vec<&str> = Vec::new();
         let mut levels = Vec::new();
@@ -111,7 +111,7 @@ impl<'a> Base<'a> {
             ["struct", tag] => Self::Struct(tag),
             ["union", tag] => Self::Union(tag),
             ["enum", tag] => Self::Enum(tag),
-            // A typedef of the kernel's, or `_Bool` itself.
+            // A typedef of the kernel, or `_Bool` itself.
             ["bool"] => Self::Typedef("bool"),
             _ => match IntegerWords::of(words.iter().map(|word| word.as_bytes())) {
                 Some(integer) => Self::Integer(integer),
@@ -125,7 +125,7 @@ impl<'a> Base<'a> {
 
     fn may_be(self, id: TypeId, ty: Option<Type<'_>>) -> bool {
         let Some(ty) = ty else {
-            // An id without a type says nothing.
+            // An id without a type proves nothing.
             return id != 0 || self == Self::Void;
         };
         let is_named = |name: &str| ty.name() == name.as_bytes();

@@ -1,4 +1,17 @@
 //! The context of `syscalls:*`.
+//!
+//! It is a local `struct syscall_tp_t` of `kernel/trace/trace_syscalls.c`. Programs
+//! usually use `trace_event_raw_sys_enter` in its place, but on kernels whose
+//! `struct trace_entry` has 12 bytes (PREEMPT_RT, RHEL 9) that struct has the arguments
+//! elsewhere. So the struct is chosen whose `args` or `ret` are where `syscall_tp_t` has
+//! them.
+//!
+//! The number of the system call is read where `syscall_tp_t` has it: the number in
+//! `syscall_trace_enter` is wrong on RT kernels, and on big-endian ones `id` of
+//! `trace_event_raw_sys_enter` has 8 bytes of which 4 are set.
+//!
+//! Without BTF the arguments are assumed to be where the record has them, as on every
+//! kernel known to have no BTF. The number is then not assumed to be anywhere.
 
 use std::sync::Arc;
 
@@ -8,18 +21,18 @@ use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
 use crate::name::{EventName, SYSCALL_NUMBER, SyscallSide};
 
-/// The kernel's local `struct syscall_tp_t`: where it has what.
+/// The layout of the kernel's local `struct syscall_tp_t`.
 #[derive(Clone, Debug)]
 pub(super) struct SyscallStruct {
-    /// `None` where no member is known to be the number.
+    /// `None` if no member is known to be the number.
     number: Option<Place>,
     /// The first argument, or the return value.
     value: Place,
-    /// How many arguments there are; of a return value, one.
+    /// The number of arguments; 1 for a return value.
     count: u32,
 }
 
-/// Where a struct has a member, in bytes, and of which type.
+/// A member's offset in bytes, and its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     offset: u32,
@@ -27,7 +40,7 @@ struct Place {
     type_id: TypeId,
 }
 
-/// The member that tells the two `syscall_tp_t` apart.
+/// Returns the member that tells the two `syscall_tp_t` apart.
 fn value_member(side: SyscallSide) -> &'static [u8] {
     match side {
         SyscallSide::Enter => b"args",
@@ -35,7 +48,7 @@ fn value_member(side: SyscallSide) -> &'static [u8] {
     }
 }
 
-/// Says which context a program attached to an event of `syscalls:*` gets.
+/// Resolves the context of a program attached to an event of `syscalls:*`.
 pub(crate) fn resolve_syscall(
     name: &EventName,
     side: SyscallSide,
@@ -69,7 +82,7 @@ fn syscall_in(
         syscall_value(vmlinux, id, side)
             .is_some_and(|here| here.place.is_at(value.place.offset, value.place.size))
     };
-    // Should there be several (there never were), they must not differ.
+    // If there are several (there never were), they must agree.
     if !of_this_side.all(|(id, _)| as_there(id)) {
         return None;
     }
@@ -109,15 +122,15 @@ fn syscall_in(
     })
 }
 
-/// The arguments or the return value of a system call, in a struct.
+/// The arguments or the return value of a system call in a struct.
 struct SyscallValue {
-    /// The first one.
+    /// The place of the first one.
     place: Place,
-    /// How many there are.
+    /// The number of them.
     count: u32,
 }
 
-/// Where a struct has the first argument or the return value.
+/// Returns where a struct has the first argument or the return value.
 fn syscall_value(vmlinux: &Object, id: TypeId, side: SyscallSide) -> Option<SyscallValue> {
     let section = vmlinux.section();
     let ty = section.type_by_id(id)?;
@@ -132,7 +145,7 @@ fn syscall_value(vmlinux: &Object, id: TypeId, side: SyscallSide) -> Option<Sysc
     })
 }
 
-/// Which form `syscall_tp_t` has, and where the number of the system call is.
+/// Returns which form `syscall_tp_t` has, and where the number of the system call is.
 fn syscall_number(vmlinux: &Object, id: TypeId) -> Option<(SyscallVariant, Option<Place>)> {
     let section = vmlinux.section();
     let ty = section.type_by_id(id)?;
@@ -166,7 +179,7 @@ impl Place {
         (self.offset, self.size) == (offset, size)
     }
 
-    /// The place of the `index`th of as many as follow each other.
+    /// Returns the place of the `index`th of values that follow each other.
     fn nth(self, index: u32) -> Option<Self> {
         let offset = index.checked_mul(self.size)?.checked_add(self.offset)?;
         Some(Self { offset, ..self })
@@ -177,7 +190,7 @@ impl Place {
 const MAX_ARGUMENTS: u32 = 6;
 
 impl SyscallStruct {
-    /// Where the context holds one of the record's own fields, under the name
+    /// Returns where the context holds one of the record's own fields, with the name that
     /// `layout` has for that place.
     pub(super) fn slot_of(
         &self,
@@ -205,7 +218,8 @@ impl SyscallStruct {
         let Some(place) = place else {
             return Ok(None);
         };
-        // As the struct has it, if it has just that: by its name and type.
+        // If the struct has a member of exactly that place, with the member's name and
+        // type.
         let mut slots = layout.slots().iter();
         if let Some(slot) = slots.find(|slot| place.is_at(slot.offset(), slot.size())) {
             return Ok(Some(slot.clone()));

@@ -1,4 +1,5 @@
-//! An event that several classes fit: the rules, the kernel's own word, and inference.
+//! Events for which several classes fit, decided by the rules, by the kernel's own word,
+//! or by inference.
 
 use std::sync::Arc;
 
@@ -9,28 +10,29 @@ use crate::btf::{Class, Object, TypeId};
 use crate::format::Format;
 use crate::name::EventName;
 
-/// Questions that resolution puts to the kernel, beside an event's format and BTF: only
-/// where BTF and layout leave several classes, and then in this order.
+/// Questions that resolution asks the kernel if an event's format and BTF leave several
+/// classes, in this order.
 pub(crate) trait KernelSays {
-    /// The event of this name that the object defines, if no other category has one of
-    /// that name, and no other object defines one.
+    /// Returns the event of this name that the object defines, if no other category has
+    /// one of that name and no other object defines one.
     fn witness(&self, event: &str, object: &Arc<Object>) -> Option<Witness>;
 
-    /// The struct's id, from the event's `btf_ids` file.
+    /// Returns the struct's id, from the event's `btf_ids` file.
     fn type_id(&self) -> Option<TypeId>;
 
-    /// The class's name in the running kernel's memory.
+    /// Returns the class's name in the running kernel's memory.
     fn class_in_memory(&self) -> Option<String>;
 
-    /// The class's name in a capture's `classes` file, and where that is from.
+    /// Returns the class's name in a capture's `classes` file, and the source it has
+    /// there.
     fn captured_class(&self) -> Option<(String, CapturedFrom)>;
 
-    /// Whether every event the object defines whose class is proven is in the header run
-    /// of its class.
+    /// Whether every event that the object defines, and whose class is proven, is in the
+    /// header run of its class.
     fn obeys_header_runs(&self, object: &Arc<Object>) -> bool;
 }
 
-/// A kernel that says nothing.
+/// A kernel that answers none of them.
 pub(crate) struct Silence;
 
 impl KernelSays for Silence {
@@ -61,8 +63,8 @@ pub(super) struct Candidate {
     pub(super) class: Class,
 }
 
-/// With more candidates than that no event of the base's classes is looked for: it takes
-/// many formats, and kernels have some ten candidates at most.
+/// With more candidates than this, no event of the base's classes is looked for: that
+/// takes many formats, and kernels have some ten candidates at most.
 const MAX_OF_BASE: usize = 32;
 
 /// An event that several classes of its home fit.
@@ -115,17 +117,18 @@ impl Undecided {
         }
     }
 
-    /// Whether the rules prove that the event is of this class.
+    /// Whether the rules prove that this is the event's class.
     fn is_proven_of(&self, class: &Class, format: &Format, kernel_says: &dyn KernelSays) -> bool {
         let all = self.candidates.iter().collect();
         let (left, proof) = self.exclude(all, format, kernel_says);
         proof.is_some() && left[0].class.name() == class.name()
     }
 
-    /// The candidates no rule excludes, and the proof if they are of one name.
+    /// Returns the candidates that no rule excludes, and the proof if all have the same
+    /// name.
     ///
-    /// If the rules leave none, the format file and BTF contradict each other: then they
-    /// prove nothing.
+    /// If the rules leave none, the format file and BTF contradict each other, and prove
+    /// nothing.
     fn exclude<'a>(
         &self,
         all: Vec<&'a Candidate>,
@@ -156,7 +159,7 @@ impl Undecided {
         (left, is_proven.then_some(proof))
     }
 
-    /// The rule that excludes the class by what BTF and the event's own format say.
+    /// Returns the rule that excludes the class by BTF and the event's own format.
     fn by_types(&self, format: &Format, candidate: &Candidate) -> Option<Rule> {
         let (home, class) = (&self.home, &candidate.class);
         if rules::has_other_field_types(format, home, class) {
@@ -168,7 +171,7 @@ impl Undecided {
         }
     }
 
-    /// The rule that excludes the class by the event of its name.
+    /// Returns the rule that excludes the class by the event of its name.
     fn by_witness(
         &self,
         format: &Format,
@@ -223,7 +226,7 @@ impl Undecided {
         ))
     }
 
-    /// R, then U.
+    /// Infers a class by R, then by U.
     fn infer<'a>(
         &self,
         left: &[&'a Candidate],
@@ -248,13 +251,13 @@ impl Undecided {
         }
     }
 
-    /// The one candidate in the event's header run.
+    /// Returns the only candidate in the event's header run.
     fn in_header_run<'a>(&self, left: &[&'a Candidate]) -> Option<&'a Candidate> {
         let (index, section) = (self.home.index(), self.home.section());
         let run = index.header_run_of_event(section, self.name.event())?;
         let mut inside = Vec::new();
         for candidate in left {
-            // A name among the base's strings may also be one of this object's classes.
+            // A name in the base's strings may be that of one of this object's classes.
             if !Arc::ptr_eq(&candidate.object, &self.home) {
                 return None;
             }
@@ -266,7 +269,8 @@ impl Undecided {
     }
 }
 
-/// Whether a proven event's class, of the object that defines it, is in its header run.
+/// Whether the class of an event is in the event's header run. The class is proven, and
+/// the object defines the event.
 pub(crate) fn is_in_header_run(context: &Context, object: &Arc<Object>) -> bool {
     let (index, section) = (object.index(), object.section());
     let (Some(home), Some(types)) = (&context.home, &context.types) else {
@@ -288,7 +292,7 @@ pub(crate) fn is_in_header_run(context: &Context, object: &Arc<Object>) -> bool 
     runs.is_none_or(|(event, class)| event == class)
 }
 
-/// Whether there is a class, and all are of its name.
+/// Whether there are candidates, all of the same name.
 fn is_one_class(candidates: &[&Candidate]) -> bool {
     candidates.split_first().is_some_and(|(first, rest)| {
         let name = first.class.name();
@@ -296,8 +300,8 @@ fn is_one_class(candidates: &[&Candidate]) -> bool {
     })
 }
 
-/// The witness of a class, if it surely is of that class: one struct alone has its name,
-/// and its format has the struct's layout.
+/// Returns the witness of a class, if it surely has that class: only one struct has its
+/// name, and its format has the struct's layout.
 fn witness_of(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Witness> {
     let Candidate { object, class } = candidate;
     let index = object.index();
@@ -309,14 +313,15 @@ fn witness_of(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Wit
     agrees(&witness.format, object, class.struct_id).then_some(witness)
 }
 
-/// An event that is proven to be of a class of vmlinux's, which an event of a module fits.
+/// Returns an event that is proven to have a class of vmlinux that an event of a module
+/// fits.
 ///
-/// Of which name it is says nothing here: it is asked for its category alone, and all
-/// events of a class have that of the header the class stands in.
+/// The event may have any name, because only its category is asked for, and all events of
+/// a class are in the category of the header that defines the class.
 ///
-/// This assumes that no module has, in a header of another category, a class of
-/// its own by the name of one of vmlinux's and with the same members to the letter. Of such
-/// a class split BTF would keep nothing. On no captured kernel has that made a class wrong.
+/// This assumes that no module has, in a header of another category, a class with the
+/// name of one of vmlinux's and exactly the same members: split BTF would not contain
+/// such a class. On no captured kernel has that made a class wrong.
 fn event_of_class(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Witness> {
     let Candidate { object, class } = candidate;
     let arguments = Some(class.prototype()?);
@@ -326,7 +331,7 @@ fn event_of_class(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option
         let home = Homes::Found(vec![Arc::clone(object)]);
         match resolve_alone(&witness.name, &witness.format, home) {
             Ok(context) => context.class() == Some(class.name()),
-            // No object is below vmlinux: this does not come here again.
+            // vmlinux has no base, so this does not recurse.
             Err(undecided) => undecided.is_proven_of(class, &witness.format, kernel_says),
         }
     };

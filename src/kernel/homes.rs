@@ -1,4 +1,8 @@
-//! In which objects, vmlinux or modules, an event may be at home.
+//! The objects, vmlinux or modules, that an event may be at home in.
+//!
+//! Nothing outside of a module's BTF tells which events the module has. Modules' BTF is
+//! therefore read when an event is asked for that vmlinux does not define: then that of
+//! all modules, once, and the events each defines are kept.
 
 use std::sync::Arc;
 
