@@ -1,4 +1,4 @@
-//! Parsers that are no API, for the fuzz targets of `fuzz/` to reach alone.
+//! Access to internal parsers, for the fuzz targets of `fuzz/` only.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl BtfObject {
     ///
     /// # Errors
     ///
-    /// [`BtfError`] where it is not sound.
+    /// [`BtfError`] if it is not sound.
     pub fn parse(name: &str, bytes: Vec<u8>, base: Option<&Self>) -> Result<Self, BtfError> {
         let base = base.map(|base| Arc::clone(&base.0));
         Object::parse(name.to_owned(), bytes, base).map(|object| Self(Arc::new(object)))
@@ -59,7 +59,7 @@ impl BtfObject {
     ///
     /// # Errors
     ///
-    /// [`BtfError`] where its types cannot be followed.
+    /// [`BtfError`] if its types cannot be followed.
     pub fn layout(&self, id: u32) -> Result<Layout, BtfError> {
         self.0.layout(id)
     }
@@ -68,7 +68,7 @@ impl BtfObject {
     ///
     /// # Errors
     ///
-    /// [`BtfError`] where it cannot be followed.
+    /// [`BtfError`] if it cannot be followed.
     pub fn c_type(&self, id: u32) -> Result<String, BtfError> {
         Ok(self.0.c_type(id)?.declare("x"))
     }
@@ -77,7 +77,7 @@ impl BtfObject {
     ///
     /// # Errors
     ///
-    /// [`BtfError`] where its arguments cannot be followed.
+    /// [`BtfError`] if its arguments cannot be followed.
     pub fn raw(&self, name: &str) -> Result<Option<RawTracepoint>, BtfError> {
         let arguments = self.0.arguments(name)?;
         Ok(arguments.map(|arguments| RawTracepoint::new(name, self.0.name(), arguments)))

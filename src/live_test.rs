@@ -1,4 +1,4 @@
-//! The running kernel, for the tests that take it.
+//! The running kernel, for tests that need it.
 
 use std::process::Command;
 
@@ -7,8 +7,8 @@ use crate::kernel::Kernel;
 /// Set in the process that runs in a mount namespace with tracefs.
 const INSIDE: &str = "TRACEPOINTS_TEST_INSIDE";
 
-/// The running kernel. Where tracefs is not mounted, the test has run in another
-/// process, where it is, or it was said that it takes root.
+/// Returns the running kernel. `None` if tracefs is not mounted: the test has then run in
+/// another process, where it is mounted, or has reported that it needs root.
 pub(crate) fn kernel(test: &str) -> Option<Kernel> {
     if let Ok(kernel) = Kernel::live() {
         return Some(kernel);

@@ -1,30 +1,30 @@
 //! A small assembler for eBPF: instructions by name, jumps to labels.
 //!
-//! Encodings are those of `Documentation/bpf/standardization/instruction-set.rst`
-//! of the Linux kernel. Only what kernels have known since 5.8 is used.
+//! Encodings follow `Documentation/bpf/standardization/instruction-set.rst` of the Linux
+//! kernel. Only instructions that kernels have had since 5.8 are used.
 
 use std::fmt;
 
-/// One of the machine's registers.
+/// A register of the eBPF machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reg {
-    /// A helper's result; the program's, when it exits.
+    /// The result of a helper; at exit, that of the program.
     R0,
     R1,
     R2,
     R3,
     R4,
     R5,
-    /// The first that helpers keep.
+    /// The first register that helpers preserve.
     R6 = 6,
     R7,
     R8,
     R9,
-    /// The end of the stack, which lies below it: 512 bytes.
+    /// The end of the stack, whose 512 bytes lie below it.
     Fp,
 }
 
-/// How many bytes a load or store takes.
+/// The width of a load or store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
     B1,
@@ -33,7 +33,7 @@ pub(crate) enum Size {
     B8,
 }
 
-/// A condition two values are compared for.
+/// A condition on two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Jump {
     Eq,
@@ -57,7 +57,7 @@ pub(crate) enum Alu {
     And,
     Lsh,
     Rsh,
-    /// The same, filling with the sign.
+    /// A right shift that fills with the sign.
     Arsh,
     Mov,
 }
@@ -111,7 +111,7 @@ impl Helper {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Label(usize);
 
-/// Eight bytes of a program: of most instructions all.
+/// Eight bytes of a program, which are one instruction but for 64-bit constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Instruction {
     opcode: u8,
@@ -121,7 +121,7 @@ pub(crate) struct Instruction {
     imm: i32,
 }
 
-// Classes, sizes, sources and modes an opcode is made of.
+// The classes, sizes, sources and modes that make up an opcode.
 const LD: u8 = 0x00;
 const LDX: u8 = 0x01;
 const ST: u8 = 0x02;
@@ -135,14 +135,14 @@ const REGISTER: u8 = 0x08;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
 
-/// In an instruction's `src`: the number loaded is the descriptor of a map
+/// An instruction's `src`, if the number loaded is the descriptor of a map
 /// (`BPF_PSEUDO_MAP_FD`).
 const MAP_DESCRIPTOR: u8 = 1;
-/// The same of the map's first value, whose address is loaded (`BPF_PSEUDO_MAP_VALUE`).
+/// The same, to load the address of the map's first value (`BPF_PSEUDO_MAP_VALUE`).
 const MAP_VALUE: u8 = 2;
 
 impl Size {
-    /// The size of this many bytes, if loads have it.
+    /// Returns the width for this many bytes, if loads have one.
     pub(crate) fn of(bytes: u32) -> Option<Self> {
         Some(match bytes {
             1 => Self::B1,
@@ -209,7 +209,7 @@ impl Alu {
 }
 
 impl Instruction {
-    /// As the kernel of this machine reads it.
+    /// Returns the instruction in the byte order of this machine's kernel.
     fn bytes(self) -> [u8; 8] {
         let registers = match cfg!(target_endian = "big") {
             false => self.src << 4 | self.dst,
@@ -228,9 +228,9 @@ impl Instruction {
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     instructions: Vec<Instruction>,
-    /// Where each label is, once it is placed.
+    /// The place of each label, once it has one.
     labels: Vec<Option<usize>>,
-    /// The jumps, and where they go.
+    /// The jumps and their targets.
     jumps: Vec<(usize, Label)>,
 }
 
@@ -249,13 +249,13 @@ impl Assembler {
         });
     }
 
-    /// A label to jump to, which has yet to be [`place`](Self::place)d.
+    /// Creates a label, to be [`place`](Self::place)d later.
     pub(crate) fn label(&mut self) -> Label {
         self.labels.push(None);
         Label(self.labels.len() - 1)
     }
 
-    /// What comes next is where the label's jumps go.
+    /// Places a label at the next instruction.
     pub(crate) fn place(&mut self, label: Label) {
         self.labels[label.0] = Some(self.instructions.len());
     }
@@ -284,13 +284,13 @@ impl Assembler {
         }
     }
 
-    /// Any 64 bits.
+    /// `dst = value`, of 64 bits.
     pub(crate) fn load_imm64(&mut self, dst: Reg, value: u64) {
         self.emit(LD | IMM | DOUBLE_WORD, dst as u8, 0, 0, value as i32);
         self.emit(0, 0, 0, 0, (value >> 32) as i32);
     }
 
-    /// A number, in as few instructions as it takes.
+    /// `dst = value`, in as few instructions as possible.
     pub(crate) fn load_number(&mut self, dst: Reg, value: i64) {
         match i32::try_from(value) {
             Ok(value) => self.mov(dst, value),
@@ -298,12 +298,13 @@ impl Assembler {
         }
     }
 
-    /// The map of this file descriptor.
+    /// `dst` = the map with this file descriptor.
     pub(crate) fn load_map(&mut self, dst: Reg, descriptor: i32) {
         self.load_of_map(dst, MAP_DESCRIPTOR, descriptor);
     }
 
-    /// The address of the only value of an array of this file descriptor (Linux 5.2).
+    /// `dst` = the address of the only value of the array with this file descriptor
+    /// (Linux 5.2).
     pub(crate) fn load_map_value(&mut self, dst: Reg, descriptor: i32) {
         self.load_of_map(dst, MAP_VALUE, descriptor);
     }
@@ -348,11 +349,11 @@ impl Assembler {
         self.emit(JMP | EXIT, 0, 0, 0, 0);
     }
 
-    /// The program, its jumps resolved.
+    /// Returns the program, with its jumps resolved.
     pub(crate) fn finish(mut self) -> Result<Program, BadJump> {
         for &(at, label) in &self.jumps {
             let target = self.labels[label.0].ok_or(BadJump)?;
-            // Counted from the instruction after the jump.
+            // Distances count from the instruction after the jump.
             let distance = target as i64 - at as i64 - 1;
             self.instructions[at].offset = i16::try_from(distance).map_err(|_| BadJump)?;
         }
@@ -362,15 +363,14 @@ impl Assembler {
     }
 }
 
-/// A whole program. [`Display`](fmt::Display) writes it for reading, one
-/// instruction a line.
+/// A whole program. [`Display`](fmt::Display) writes one instruction a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     instructions: Vec<Instruction>,
 }
 
 impl Program {
-    /// The program as this machine's kernel takes it.
+    /// Returns the bytes that this machine's kernel loads.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let instructions = self.instructions.iter();
         instructions.flat_map(|one| one.bytes()).collect()
@@ -400,7 +400,7 @@ impl fmt::Display for Program {
     }
 }
 
-/// An instruction and where it is, which jumps count from.
+/// An instruction and its place, from which jumps count.
 struct Line<'a> {
     at: usize,
     one: &'a Instruction,

@@ -1,13 +1,12 @@
-//! The class of an event, read from the kernel's memory: the last word where BTF
-//! leaves several.
+//! Reads the class of an event from the kernel's memory, if BTF leaves several.
 //!
-//! The inode of an event's `format` file points at its `struct trace_event_call`,
-//! or at a `struct trace_event_file` that does, this at its class, and the class at
-//! its own function `trace_event_raw_event_<class>`. A program that a system call
-//! runs once follows these pointers and has the function's name printed
-//! (`bpf_snprintf("%ps")`); nothing is attached. It takes Linux 5.14, where such
-//! programs begin, and a process with `CAP_BPF` and `CAP_PERFMON`. It need not be able
-//! to see addresses (`kptr_restrict`, `CAP_SYSLOG`): none leaves the kernel.
+//! The inode of an event's `format` file points to its `struct trace_event_call`, or to a
+//! `struct trace_event_file` that does. The call points to its class, and the class to
+//! its own function `trace_event_raw_event_<class>`. A program that a system call runs
+//! once follows these pointers and prints the function's name (`bpf_snprintf("%ps")`);
+//! nothing is attached. Such programs exist since Linux 5.14, and need `CAP_BPF` and
+//! `CAP_PERFMON`. The process need not see addresses (`kptr_restrict`, `CAP_SYSLOG`), as
+//! none leaves the kernel.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -23,7 +22,7 @@ pub(crate) struct KernelMemory {
 
 /// The program's context, its input and its output: offsets in bytes.
 mod exchange {
-    /// The name of the class's function, with a NUL after it.
+    /// The name of the class's function, NUL-terminated.
     pub(super) const NAME: i16 = 0;
     pub(super) const NAME_SIZE: usize = 256;
     /// The file descriptor of the event's `format`: 8 bytes.
@@ -33,24 +32,24 @@ mod exchange {
     pub(super) const SIZE: usize = 272;
 }
 
-/// The beginning of the class's function's name; the class follows.
+/// The prefix of the name of the class's function; the class follows.
 const FUNCTION_PREFIX: &str = "trace_event_raw_event_";
 
 impl KernelMemory {
-    /// `None` where this kernel, or this process, cannot.
+    /// Returns `None` if this kernel or this process cannot do it.
     pub(crate) fn new(vmlinux: &Object) -> Option<Self> {
         let offsets = Offsets::of(vmlinux)?;
         let conversion = sys::constant_map(b"%ps\0", "tracepoints").ok()?;
         let program = offsets.program(conversion.as_fd())?;
-        // The program keeps the map.
+        // The program holds a reference to the map.
         let program = sys::load_program(ProgramType::Syscall, &program, "tracepoints", &mut []);
         Some(Self {
             program: program.ok()?,
         })
     }
 
-    /// The class of the event of this id, whose `format` file is open; `None` if its
-    /// function has no name that says it.
+    /// Returns the class of the event with this id, whose `format` file is open; `None`
+    /// if its function's name does not contain it.
     pub(crate) fn class_of(&self, format: BorrowedFd<'_>, id: u32) -> Option<String> {
         let mut context = [0; exchange::SIZE];
         let mut put = |at: i16, bytes: &[u8]| {
@@ -66,8 +65,8 @@ impl KernelMemory {
     }
 }
 
-/// The class in a function's name as `%ps` prints it: a module's follows in brackets, and
-/// a dot begins what compilers add (`.cfi_jt`).
+/// Returns the class in a function's name as `%ps` prints it: the module follows in
+/// brackets, and compilers add suffixes after a dot (`.cfi_jt`).
 fn class_in(printed: &[u8]) -> Option<&str> {
     let text = printed.split(|byte| *byte == 0).next()?;
     let class = str::from_utf8(text).ok()?.strip_prefix(FUNCTION_PREFIX)?;
@@ -75,7 +74,7 @@ fn class_in(printed: &[u8]) -> Option<&str> {
     (!class.is_empty()).then_some(class)
 }
 
-/// Where the structs of this kernel have what is followed, in bytes.
+/// Offsets of the members that are followed, in bytes.
 struct Offsets {
     task_files: u32,
     files_table: u32,
@@ -89,13 +88,14 @@ struct Offsets {
 }
 
 impl Offsets {
-    /// `None` where BTF lacks one of them, or numbers are not of the sizes read.
+    /// Returns `None` if BTF lacks one of them, or numbers have other sizes than those
+    /// read.
     fn of(vmlinux: &Object) -> Option<Self> {
         let section = vmlinux.section();
         if section.pointer_size() != 8 {
             return None;
         }
-        // Two structs of one name: it cannot be told which is meant.
+        // Of two structs with one name it is not known which is meant.
         let only = |name| {
             let is_defined = |id: &TypeId| {
                 let ty = section.type_by_id(*id);
@@ -132,10 +132,10 @@ impl Offsets {
         })
     }
 
-    /// The program; `conversion` is the map that holds `%ps`.
+    /// Writes the program; `conversion` is the map that holds `%ps`.
     fn program(&self, conversion: BorrowedFd<'_>) -> Option<Program> {
         const NAME: i16 = -(exchange::NAME_SIZE as i16);
-        /// Where `bpf_snprintf` finds what to print.
+        /// Where `bpf_snprintf` finds its argument.
         const FUNCTION: i16 = NAME - 8;
         let mut asm = Assembler::default();
         let (found, out) = (asm.label(), asm.label());
@@ -151,7 +151,7 @@ impl Offsets {
         follow(&mut asm, POINTER, 0, out);
         follow(&mut asm, POINTER, self.file_inode, out);
         follow(&mut asm, POINTER, self.inode_private, out);
-        // A call, if it has the event's id; else a file.
+        // It is a call if it has the event's id, otherwise a file.
         for step in [0, 1] {
             if step == 1 {
                 follow(&mut asm, POINTER, self.event_file_call, out);
@@ -179,7 +179,7 @@ impl Offsets {
         asm.address(Reg::R4, Reg::Fp, FUNCTION.into());
         asm.mov(Reg::R5, 8);
         asm.call(Helper::Snprintf);
-        // The length of all there is to print, which may be more than was printed.
+        // The length of the whole name, of which only a part may have been printed.
         let printed = asm.label();
         asm.mov_reg(Reg::R1, Reg::R0);
         asm.mov(Reg::R0, 1);
@@ -201,10 +201,10 @@ impl Offsets {
 const CONTEXT: Reg = Reg::R6;
 const POINTER: Reg = Reg::R7;
 
-/// Where on the stack a word is read to, before there is a name.
+/// Where on the stack a word is read to, before the name is there.
 const WORD: i16 = -8;
 
-/// Reads what is so far behind the pointer to the stack; `R0` is 0 if it could.
+/// Reads from `pointer + offset` to the stack; `R0` is 0 on success.
 fn read(asm: &mut Assembler, pointer: Reg, offset: u32, size: Size) {
     let bytes = if size == Size::B4 { 4 } else { 8 };
     asm.address(Reg::R1, Reg::Fp, WORD.into());
@@ -213,15 +213,15 @@ fn read(asm: &mut Assembler, pointer: Reg, offset: u32, size: Size) {
     asm.call(Helper::ProbeReadKernel);
 }
 
-/// The pointer becomes what is so far behind it.
+/// `pointer = *(pointer + offset)`.
 fn follow(asm: &mut Assembler, pointer: Reg, offset: u32, out: Label) {
     read(asm, pointer, offset, Size::B8);
     asm.jump_if(Jump::Ne, Reg::R0, 0, out);
     asm.load(Size::B8, pointer, Reg::Fp, WORD);
 }
 
-/// Offset and size in bytes of a struct's member, which may be in an anonymous
-/// struct or union inside.
+/// Returns offset and size in bytes of a struct's member, which may be in a nested
+/// anonymous struct or union.
 fn member(section: &Section, id: TypeId, name: &[u8], depth: u32) -> Option<(u32, u32)> {
     let ty = section.type_by_id(id)?;
     for member in ty.members() {

@@ -1,4 +1,4 @@
-//! The few system calls the loader makes itself.
+//! The system calls that the loader makes itself.
 
 #![allow(unsafe_code)]
 
@@ -14,22 +14,22 @@ use aya_obj::generated::{
 
 use super::asm::Program;
 
-/// What programs are for the kernel.
+/// The type of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProgramType {
     Tracepoint,
-    /// Run once by a system call (Linux 5.14).
+    /// A program that a system call runs once (Linux 5.14).
     Syscall,
 }
 
-/// `BPF_F_SLEEPABLE`: programs run by a system call have to be.
+/// `BPF_F_SLEEPABLE`, required for programs that a system call runs.
 const SLEEPABLE: u32 = 1 << 4;
 
-/// Helpers that read memory are for GPL-compatible programs alone.
+/// Helpers that read memory are reserved for GPL-compatible programs.
 const LICENSE: &CStr = c"Dual MIT/GPL";
 
-/// Loads a program. If there is space for a log, the verifier writes why it
-/// rejects one.
+/// Loads a program. If the verifier rejects it, it writes the reason to `log`, as far as
+/// there is space.
 pub(crate) fn load_program(
     kind: ProgramType,
     program: &Program,
@@ -63,8 +63,8 @@ pub(crate) fn load_program(
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// A map of one value that no one can change any more, as the kernel wants of what
-/// `bpf_snprintf` prints by (Linux 5.2).
+/// Creates a map of one value that can no longer change, as the kernel requires for the
+/// format of `bpf_snprintf` (Linux 5.2).
 pub(crate) fn constant_map(value: &[u8], name: &str) -> io::Result<OwnedFd> {
     const ONLY_FOR_PROGRAMS_TO_READ: u32 = 1 << 7;
     let mut attr = zeroed_attr();
@@ -93,7 +93,7 @@ pub(crate) fn constant_map(value: &[u8], name: &str) -> io::Result<OwnedFd> {
     Ok(map)
 }
 
-/// A name as the kernel takes it: letters, digits, `_` and `.`, at most 15 of them.
+/// Returns a name as the kernel accepts it: at most 15 letters, digits, `_` and `.`.
 fn kernel_name(name: &str) -> [c_char; 16] {
     let letters = name.bytes().map(|byte| match byte {
         b'-' => b'_',
@@ -106,7 +106,7 @@ fn kernel_name(name: &str) -> [c_char; 16] {
     kernel_name
 }
 
-/// Opens the event of this id for programs to be attached to: on one CPU, which is
+/// Opens the event with this id, so that programs can be attached: on one CPU, which is
 /// enough for them to run on all.
 pub(crate) fn open_event(id: u32, cpu: u32) -> io::Result<OwnedFd> {
     /// `PERF_TYPE_TRACEPOINT`.
@@ -164,7 +164,7 @@ pub(crate) fn set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io:
     unsafe { ioctl(event, PERF_EVENT_IOC_ENABLE, 0) }
 }
 
-/// How often the kernel skipped the program because another one ran on the CPU
+/// Returns how often the kernel skipped the program because another one ran on the CPU
 /// (Linux 5.12; 0 before).
 pub(crate) fn skipped(program: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: the struct is made of integers, for which zeros do.
@@ -179,8 +179,8 @@ pub(crate) fn skipped(program: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(info.recursion_misses)
 }
 
-/// Runs a program of [`ProgramType::Syscall`] once on this context, which it may
-/// change, and gives what it returns.
+/// Runs a program of [`ProgramType::Syscall`] once on this context, which it may change.
+/// Returns the program's result.
 pub(crate) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32> {
     let mut attr = zeroed_attr();
     attr.test.prog_fd = program.as_raw_fd() as u32;
@@ -193,8 +193,8 @@ pub(crate) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32
     Ok(unsafe { attr.test.retval })
 }
 
-/// Lets maps and programs take as much memory as they need: kernels before 5.11
-/// count it as locked memory, of which a process may have little.
+/// Lifts the limit on the memory of maps and programs, which kernels before 5.11 count as
+/// locked memory.
 pub(crate) fn raise_locked_memory_limit() -> io::Result<()> {
     let limit = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
@@ -207,8 +207,7 @@ pub(crate) fn raise_locked_memory_limit() -> io::Result<()> {
     }
 }
 
-/// Waits until the descriptor has something to read, at most so many
-/// milliseconds; -1 is for ever.
+/// Waits until the descriptor is readable, at most this many milliseconds; -1 is forever.
 pub(crate) fn poll(descriptor: BorrowedFd<'_>, milliseconds: c_int) -> io::Result<bool> {
     let mut polled = libc::pollfd {
         fd: descriptor.as_raw_fd(),

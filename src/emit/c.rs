@@ -1,4 +1,4 @@
-//! Structs in C, with all they need to be compiled alone.
+//! Structs in C, with every type they need to compile on their own.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use crate::kernel::Tracepoint;
 use crate::layout::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
 
-/// How C is emitted.
+/// Options for emitting C.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct COptions {
     preserve_access_index: bool,
@@ -28,7 +28,7 @@ impl COptions {
         self
     }
 
-    /// Leaves out the types the context structs need: for a file that has them from
+    /// Omits the types that the context structs need, for a file that has them from
     /// elsewhere. Default: off.
     #[must_use]
     pub fn contexts_only(mut self, yes: bool) -> Self {
@@ -79,17 +79,18 @@ pub struct CHeader {
 /// What is defined so far.
 #[derive(Clone, Debug, Default)]
 struct Definitions {
-    /// Whether libbpf makes offsets and sizes the kernel's: then types are the
-    /// kernel's too, or it would not find them.
+    /// Whether libbpf relocates offsets and sizes. It finds types by their names in the
+    /// kernel, so these are kept.
     is_relocated: bool,
     text: String,
-    /// `struct x`, `enum y`, `z`: what defines it, to tell another of its name.
+    /// The definition of each `struct x`, `enum y` or typedef `z`, to detect another of
+    /// that name.
     known: HashMap<String, String>,
     enumerators: HashMap<String, usize>,
 }
 
 impl CHeader {
-    /// An empty header.
+    /// Creates an empty header.
     pub fn new(options: COptions) -> Self {
         Self {
             options,
@@ -103,9 +104,9 @@ impl CHeader {
 
     /// Adds the context struct of a tracepoint, and what it needs.
     ///
-    /// Returns the struct's name. That is the kernel's, where the context has
-    /// one; else `<event>_context`, whose types are those of the first candidate
-    /// or, without BTF, integers of the sizes the format file gives.
+    /// Returns the struct's name: the kernel's if the context has one, otherwise
+    /// `<event>_context`. The types of the latter are those of the first candidate or,
+    /// without BTF, integers of the sizes in the format file.
     ///
     /// # Errors
     ///
@@ -156,9 +157,9 @@ impl CHeader {
 }
 
 impl CHeader {
-    /// Defines what libbpf's `bpf_helpers.h` wants defined before it, as the
-    /// kernel does, where nothing has defined it yet. `linux/types.h` would
-    /// define more, and some of it otherwise than the kernel's BTF.
+    /// Defines the types that libbpf's `bpf_helpers.h` requires, as the kernel does, if
+    /// they are not defined yet. `linux/types.h` would define more, and some of them
+    /// differently from the kernel's BTF.
     pub(super) fn add_helper_types(&mut self) {
         for (name, of) in [
             ("__u8", "unsigned char"),
@@ -214,7 +215,7 @@ impl From<fmt::Error> for Failure {
 }
 
 impl Definitions {
-    /// Defines all that the members of a struct or union need.
+    /// Defines the types that the members of a struct or union need.
     fn members(&mut self, layout: &Layout) -> Result<(), Failure> {
         layout
             .slots()
@@ -222,7 +223,7 @@ impl Definitions {
             .try_for_each(|slot| self.need(&slot.ty))
     }
 
-    /// Defines what a value of this type needs, or what a pointer to it does.
+    /// Defines the types that a value of this type, or a pointer to it, needs.
     fn need(&mut self, ty: &CType) -> Result<(), Failure> {
         match &*self.concrete(ty) {
             CType::Pointer { target, .. } | CType::Qualified { target, .. } => self.need(target),
@@ -281,13 +282,13 @@ impl Definitions {
 
     fn define(&mut self, key: &str, text: String) -> Result<(), Failure> {
         match self.known.get(key) {
-            // Only declared so far, or not known at all.
+            // It is only declared so far, or not known.
             None => {}
             Some(known) if known.is_empty() => {}
             Some(known) if *known == text => return Ok(()),
             Some(_) => return Err(Failure::Conflict(key.to_owned())),
         }
-        // A struct stands apart from what is above it.
+        // An empty line precedes a struct.
         if text.contains('{') && !self.text.is_empty() {
             self.text.push('\n');
         }
@@ -307,7 +308,7 @@ impl Definitions {
                 (Some(name), _) => format!("{} {name}", keyword.as_str()),
                 (None, Some(body)) => match self.body(body, indent) {
                     Ok(body) => format!("{} {body}", keyword.as_str()),
-                    // `members` has been through it, and found it sound.
+                    // `members` has already accepted it.
                     Err(_) => "void".to_owned(),
                 },
                 (None, None) => "void".to_owned(),
@@ -315,7 +316,7 @@ impl Definitions {
             CType::Enum {
                 name: Some(name), ..
             } => format!("enum {name}"),
-            // An anonymous enum's names would be defined once for each use.
+            // Each use of an anonymous enum would define its enumerators again.
             CType::Enum { size, signed, .. } => integer(*size, *signed).to_owned(),
             CType::Spelled { size, signed, .. } => integer(*size, *signed).to_owned(),
             CType::Int { name, .. } | CType::Float { name, .. } | CType::Typedef { name, .. } => {
@@ -325,7 +326,7 @@ impl Definitions {
         }
     }
 
-    /// The braces of a struct or union and what follows them.
+    /// Returns the braces of a struct or union, with the attributes after them.
     fn body(&self, layout: &Layout, indent: usize) -> Result<String, Failure> {
         let tabs = "\t".repeat(indent + 1);
         let packed = is_packed(layout);
@@ -337,8 +338,8 @@ impl Definitions {
                 if slot.bit_offset() < at {
                     return Err(overlap(layout, slot));
                 }
-                // Also where C would leave the gap by itself: another machine's C
-                // might not.
+                // Gaps are filled even if C leaves them by itself, because on another
+                // machine it might not.
                 padding.write(&mut text, &tabs, at, slot.bit_offset())?;
                 at = slot.bit_offset() + slot.width().map_or(u64::from(slot.size()) * 8, u64::from);
             }
@@ -374,9 +375,9 @@ impl Definitions {
         Ok(text)
     }
 
-    /// A type as C for eBPF has it: of a format file, an integer, a pointer or so many
-    /// bytes; of a 32-bit kernel, an integer for a `long` or a pointer, which have 8
-    /// bytes in a program. Any other type is its own.
+    /// Returns the type to use in C for eBPF. A format file's type becomes an integer, a
+    /// pointer or an array of bytes; a `long` or pointer of a 32-bit kernel becomes an
+    /// integer, because it would have 8 bytes in a program. Any other type stays.
     fn concrete<'t>(&self, ty: &'t CType) -> Cow<'t, CType> {
         let other = match ty {
             CType::Spelled {
@@ -444,7 +445,7 @@ impl Definitions {
             }
     }
 
-    /// How the kernel spells a type that the text does not have.
+    /// Returns the kernel's spelling of a type, if the text has another.
     fn spelling(&self, ty: &CType) -> Option<String> {
         match ty {
             CType::Spelled { text, .. } => Some(text.clone()),
@@ -490,8 +491,8 @@ impl Definitions {
     }
 }
 
-/// A comment of one line, which ends where it should whatever the text is: it may be
-/// from anyone's format file.
+/// Returns a comment of one line. The text is untrusted, from a format file, and cannot
+/// end the comment early.
 pub(super) fn comment(text: &str) -> String {
     format!("/* {} */", text.replace("*/", "* /").replace("/*", "/ *"))
 }
@@ -504,7 +505,7 @@ fn overlap(layout: &Layout, slot: &Slot) -> Failure {
     )))
 }
 
-/// Whether C would lay the members out otherwise if it aligned them.
+/// Whether C, which aligns members, would lay them out differently.
 fn is_packed(layout: &Layout) -> bool {
     !layout.size().is_multiple_of(layout.align()) || !layout.is_aligned()
 }

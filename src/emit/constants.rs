@@ -1,4 +1,4 @@
-//! The names a print fmt has for a field's bits and values, as constants.
+//! Names of fields' bits and values in print fmts, as constants.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -6,16 +6,16 @@ use std::fmt::Write;
 use crate::format::print::PrintFmtError;
 use crate::kernel::Tracepoint;
 
-/// The names of an event's flags and values as C: one `#define` each, in the order
-/// the kernel tries them; empty if its print fmt has none.
+/// Returns the names of an event's flags and values in C: one `#define` each, in the
+/// order the kernel tries them; empty if its print fmt has none.
 ///
-/// They begin with the event's and the field's name, in capitals: other events have
-/// other values by the same names. Enumerators whose values are not known are left
-/// out, and named in a comment.
+/// They begin with the names of event and field, in capitals, because other events use
+/// the same names for other values. Enumerators of unknown value are left out, and listed
+/// in a comment.
 ///
 /// # Errors
 ///
-/// [`PrintFmtError`] where the print fmt is not understood.
+/// [`PrintFmtError`] if the print fmt cannot be parsed.
 ///
 /// ```
 /// use tracepoints::{Kernel, emit};
@@ -34,7 +34,7 @@ pub fn constants_c(tracepoint: &Tracepoint) -> Result<String, PrintFmtError> {
     )
 }
 
-/// The same as Rust: one `pub const` of type `u64` each.
+/// Like [`constants_c`], in Rust: one `pub const` of type `u64` each.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ fn write(
         for named in print.names() {
             let Some(value) = named.value else {
                 let unknown = format!("{}: its value is not known", named.name.escape_debug());
-                // No name ends a comment of C.
+                // A name cannot end the comment.
                 text += &comment(&unknown.replace("*/", "* /"));
                 continue;
             };
@@ -83,7 +83,7 @@ fn write(
     Ok(text)
 }
 
-/// Capitals, digits and `_` for whatever else there is.
+/// Returns an identifier of capitals and digits, with `_` for any other character.
 fn identifier(event: &str, field: &str, name: &str) -> String {
     let mut identifier = String::new();
     let _ = write!(identifier, "{event}_{field}_{name}");

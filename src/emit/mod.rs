@@ -28,7 +28,7 @@ use crate::name::SyscallSide;
 struct Emitted {
     struct_name: String,
     layout: Layout,
-    /// What the reader should know of the name.
+    /// A note about the name, for the reader.
     remark: Option<String>,
     context: Context,
 }
@@ -38,8 +38,8 @@ impl Emitted {
         let context = tracepoint.context()?;
         let layout = context.layout()?;
         check_names(&layout).map_err(|source| layout_error(tracepoint, source))?;
-        // A record ends with its last field; a struct in C or Rust goes on to its
-        // own alignment.
+        // A record ends with its last field; a struct in C or Rust is padded to its
+        // alignment.
         let layout = match layout.name() {
             None => layout.rounded_up(),
             Some(_) => layout,
@@ -54,7 +54,7 @@ impl Emitted {
                 )),
             ),
             (Some(name), _) => (name.to_owned(), None),
-            // libbpf ignores what follows three underscores.
+            // libbpf ignores three underscores and the text after them.
             (None, Evidence::Syscall(_)) => {
                 let side = match tracepoint.format().syscall_side(tracepoint.name()) {
                     Some(SyscallSide::Exit) => "exit",

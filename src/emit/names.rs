@@ -1,4 +1,4 @@
-//! Names in what is emitted.
+//! Names in emitted source.
 
 use std::fmt::Write as _;
 
@@ -7,8 +7,8 @@ use crate::format::is_identifier;
 use crate::layout::Layout;
 use crate::layout::ctype::CType;
 
-/// Whether what BTF names is a name in C: any text may be there, and what is emitted
-/// will be compiled.
+/// Checks that all names are identifiers in C: BTF may contain any text, and emitted
+/// source is compiled.
 pub(super) fn check_names(layout: &Layout) -> Result<(), BtfError> {
     check_name(layout.name().unwrap_or_default())?;
     for slot in layout.slots() {
@@ -45,12 +45,12 @@ fn check_type(ty: &CType) -> Result<(), BtfError> {
             check_type(result)?;
             parameters.iter().try_for_each(check_type)
         }
-        // A declaration's parser reads no other text than a type.
+        // The parser of declarations accepts only types.
         CType::Spelled { .. } => Ok(()),
     }
 }
 
-/// What has no name has an empty one.
+/// Checks one name; that of an anonymous type is empty.
 fn check_name(name: &str) -> Result<(), BtfError> {
     match name.is_empty() || is_identifier(name) {
         true => Ok(()),
@@ -61,9 +61,9 @@ fn check_name(name: &str) -> Result<(), BtfError> {
     }
 }
 
-/// An event's name, or a half of one, as an identifier: `-` becomes `_`, any other byte
-/// that an identifier cannot have its number, as in `test_x2e_0` of `test.0`, so that
-/// `test.0` and `test_0` stay two; what begins with a digit gets a `_` before it.
+/// Returns an event's name, or half of it, as an identifier. `-` becomes `_`; any other
+/// byte that an identifier cannot have becomes its number, as in `test_x2e_0` for
+/// `test.0`, which stays different from `test_0`. A leading digit gets a `_` before it.
 pub(super) fn identifier(name: &str) -> String {
     let mut identifier = String::with_capacity(name.len() + 1);
     if name.starts_with(|c: char| c.is_ascii_digit()) {

@@ -9,13 +9,13 @@ use crate::kernel::Tracepoint;
 use crate::layout::ctype::CType;
 use crate::layout::{Layout, Slot};
 
-/// A Rust module: the context structs of tracepoints and the structs they hold,
-/// each once, `#[repr(C)]`, with assertions on every offset and size that the
-/// compiler checks. It needs `core` alone, and no `bindgen`.
+/// A Rust module: the context structs of tracepoints and the structs they contain, each
+/// once, `#[repr(C)]`, with compile-time assertions on every offset and size. It needs
+/// only `core`, and no `bindgen`.
 ///
-/// Integers stand for what may hold any bits: enums, `bool`s and addresses.
-/// Gaps are members, so that every byte has a name. A member that Rust would
-/// align otherwise than the kernel is an array of bytes.
+/// Enums, `bool`s and addresses, which may have any bits, are integers. Gaps are members,
+/// so that every byte has a name. A member that Rust would align differently is an array
+/// of bytes.
 ///
 /// ```
 /// use tracepoints::Kernel;
@@ -40,7 +40,7 @@ use crate::layout::{Layout, Slot};
 #[derive(Clone, Debug, Default)]
 pub struct RustModule {
     text: String,
-    /// Each struct's name, and what defines it.
+    /// Each struct's name and definition.
     known: HashMap<String, String>,
     uses: Locations,
 }
@@ -51,7 +51,7 @@ struct Locations {
     rel_loc: bool,
 }
 
-/// The type of a dynamic field: where its bytes are, counted from `origin`.
+/// Returns the type of a dynamic field, which locates its bytes, counted from `origin`.
 fn location(name: &str, origin: &str) -> String {
     format!(
         "
@@ -81,15 +81,15 @@ impl {name} {{
 }
 
 impl RustModule {
-    /// An empty module.
+    /// Creates an empty module.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the context struct of a tracepoint, and what it holds.
+    /// Adds the context struct of a tracepoint, and the structs it contains.
     ///
-    /// Returns the struct's name. That is the kernel's, where the context has
-    /// one; else `<event>_context`.
+    /// Returns the struct's name: the kernel's if the context has one, otherwise
+    /// `<event>_context`.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl fmt::Display for RustModule {
 
 struct Conflict(String);
 
-/// What one tracepoint adds, until it is sure that it can be added.
+/// The additions for one tracepoint, until they are known to be valid.
 struct Draft<'a> {
     known: &'a HashMap<String, String>,
     new: Vec<(String, String)>,
@@ -185,7 +185,7 @@ impl Draft<'_> {
                 fields.push(MemberLine::gap(at, slot.offset()));
             }
             if slot.width().is_some() {
-                // Bitfields that share bytes are those bytes.
+                // Bitfields that share bytes are one array of bytes.
                 let start = slot.offset();
                 let mut end = slot.end();
                 let mut names = vec![slot.name()];
@@ -235,7 +235,7 @@ impl Draft<'_> {
         for line in &fields {
             if let Some((offset, size)) = line.place {
                 let field = &line.name;
-                // Writing to a String cannot fail.
+                // Writing to a `String` is infallible.
                 let _ = writeln!(
                     text,
                     "    assert!(core::mem::offset_of!({name}, {field}) == {offset});"
@@ -251,7 +251,7 @@ impl Draft<'_> {
         Ok(text)
     }
 
-    /// The Rust type of a member of `outer`; bytes if Rust would put another type
+    /// Returns the Rust type of a member of `outer`; bytes if Rust would put another type
     /// elsewhere.
     fn rust_type(
         &mut self,
@@ -333,18 +333,18 @@ impl Draft<'_> {
     }
 }
 
-/// One member.
+/// One member of a struct.
 struct MemberLine {
     comment: Option<String>,
     name: String,
     ty: String,
-    /// Offset and size in bytes, of a member that is asserted.
+    /// Offset and size in bytes, if they are asserted.
     place: Option<(u32, u32)>,
 }
 
 impl MemberLine {
     fn of(slot: &Slot, ty: String) -> Self {
-        // The C type, where the Rust type does not tell it.
+        // The C type, if the Rust type does not show it.
         let told = matches!(
             (slot.c_type(), &*ty),
             ("int", "i32")
@@ -375,12 +375,12 @@ impl MemberLine {
     }
 }
 
-/// The member's name, as an identifier of Rust.
+/// Returns the member's name as an identifier in Rust.
 fn field_name(slot: &Slot) -> String {
     identifier(&plain_name(slot))
 }
 
-/// The member's name, or one for it if it has none.
+/// Returns the member's name, or a generated one.
 fn plain_name(slot: &Slot) -> String {
     match slot.name() {
         "" => format!("anonymous_{}", slot.offset()),
@@ -388,7 +388,7 @@ fn plain_name(slot: &Slot) -> String {
     }
 }
 
-/// A name of C as an identifier of Rust.
+/// Returns a name in C as an identifier in Rust.
 pub(super) fn identifier(name: &str) -> String {
     match name {
         // These cannot be raw identifiers.
@@ -398,7 +398,7 @@ pub(super) fn identifier(name: &str) -> String {
     }
 }
 
-/// Keywords of Rust, edition 2024, those kept for later included.
+/// Whether it is a keyword in Rust, edition 2024, reserved ones included.
 fn is_keyword(name: &str) -> bool {
     matches!(
         name,

@@ -1,5 +1,4 @@
-//! Whole programs: one read for each field of a context, done as that field
-//! wants.
+//! Whole programs, which read each field of a context in the way it requires.
 
 use std::fmt::Write;
 
@@ -12,11 +11,10 @@ use crate::kernel::Tracepoint;
 use crate::layout::ctype::CType;
 use crate::name::SYSCALL_NUMBER;
 
-/// How many bytes of a string or array a program copies to its stack, which has
-/// 512.
+/// How many bytes of a string or array a program copies to its stack of 512 bytes.
 const TEXT: u32 = 128;
 
-/// The fields the context has, and the names of those it has not.
+/// Returns the fields in the context, and the names of those it lacks.
 fn accesses<'a>(
     tracepoint: &'a Tracepoint,
     emitted: &Emitted,
@@ -32,10 +30,10 @@ fn accesses<'a>(
     Ok((accesses, missing))
 }
 
-/// A program in C for libbpf: `SEC("tracepoint/…")`, the context struct and what
-/// it needs, and one read for each field, printed to the trace pipe.
+/// Returns a program in C for libbpf: `SEC("tracepoint/…")`, the context struct with the
+/// types it needs, and code that reads each field and prints it to the trace pipe.
 ///
-/// It compiles with `clang -O2 -g -target bpf -c` and libbpf's headers alone.
+/// It compiles with `clang -O2 -g -target bpf -c` and only libbpf's headers.
 ///
 /// # Errors
 ///
@@ -81,10 +79,10 @@ pub fn skeleton_c(tracepoint: &Tracepoint) -> Result<String, Error> {
     Ok(text)
 }
 
-/// A program in Rust for aya: `#[tracepoint]`, the context struct and what it
-/// holds, and one read for each field.
+/// Returns a program in Rust for aya: `#[tracepoint]`, the context struct with the
+/// structs it contains, and code that reads each field.
 ///
-/// It wants the crates `aya-ebpf` and `aya-log-ebpf`.
+/// It needs the crates `aya-ebpf` and `aya-log-ebpf`.
 ///
 /// # Errors
 ///
@@ -172,8 +170,8 @@ impl Access<'_> {
         !matches!(self.read, Read::Load | Read::Probe)
     }
 
-    /// Whether it is the number of a system call, which is not always where the
-    /// struct says.
+    /// Whether it is the number of a system call, which is not always where the struct
+    /// has it.
     fn is_number(&self) -> bool {
         self.field.name() == SYSCALL_NUMBER
     }
@@ -197,15 +195,15 @@ impl Access<'_> {
             || matches!(self.slot.ty.resolved(), CType::Pointer { .. })
     }
 
-    /// How many bytes of an array are copied.
+    /// Returns how many bytes of an array are copied.
     fn copied(&self) -> u32 {
         self.slot.size().min(TEXT)
     }
 
-    /// The field's name, as that of a variable.
+    /// Returns the field's name as that of a variable.
     fn variable(&self) -> String {
         match self.field.name() {
-            // Names the program has already.
+            // Names that the program uses itself.
             name @ ("ctx" | "text" | "start") => format!("{name}_"),
             name => name.to_owned(),
         }
@@ -304,8 +302,8 @@ impl Access<'_> {
         if let Read::Load = self.read {
             line(format!("{c_type} {variable} = {from};"));
         } else {
-            // The whole word: where in it a value lies depends on the machine's byte
-            // order.
+            // The whole word is read: the value's place in it depends on the machine's
+            // byte order.
             line(format!("{word} {variable}_word;"));
             line(format!(
                 "bpf_probe_read_kernel(&{variable}_word, sizeof({variable}_word), (void *)ctx + {offset});"
@@ -427,7 +425,7 @@ fn braced(names: &[&str]) -> String {
     }
 }
 
-/// The integer type of this many bytes, as `linux/types.h` has it.
+/// Returns the integer type of this many bytes in `linux/types.h`.
 fn integer(size: u32, signed: bool) -> &'static str {
     match (size, signed) {
         (1, false) => "__u8",

@@ -1,4 +1,4 @@
-//! The kernel's answers about an event whose format and BTF leave several classes.
+//! The kernel's answers about events for which format and BTF leave several classes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use crate::files::{Listing, Modules};
 use crate::format::Format;
 use crate::name::EventName;
 
-/// Formats that a sweep has read, by their events.
+/// Formats that a sweep has read, by event.
 pub(super) type ReadFormats<'a> = HashMap<&'a EventName, &'a Arc<Format>>;
 
-/// Answers that were found before, kept as long as BTF is.
+/// Answers found before, kept as long as BTF is.
 #[derive(Debug, Default)]
 pub(super) struct KnownAnswers {
     /// The formats of events that are witnesses of their classes.
@@ -22,16 +22,17 @@ pub(super) struct KnownAnswers {
     header_runs: Mutex<HeaderRunVerdicts>,
 }
 
-/// Which objects' proven events are all in the header runs of their classes.
+/// For each object: whether all its events whose class is proven are in the header run of
+/// that class.
 #[derive(Debug, Default)]
 struct HeaderRunVerdicts {
-    /// The events they were, when it was found out.
+    /// The events there were when the verdicts were found.
     listing: Option<Arc<Listing>>,
     by_object: HashMap<String, bool>,
 }
 
 impl HeaderRunVerdicts {
-    /// The verdicts about these events.
+    /// Returns the verdicts that hold for these events.
     fn about(&mut self, listing: &Arc<Listing>) -> &mut HashMap<String, bool> {
         let is_same = self
             .listing
@@ -49,18 +50,19 @@ impl HeaderRunVerdicts {
 pub(super) struct Answers<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) name: &'a EventName,
-    /// The event's.
+    /// The event's id.
     pub(super) id: u32,
     pub(super) listing: &'a Arc<Listing>,
-    /// The modules of a sweep; those there are now if `None`.
+    /// The modules of a sweep; `None` for those loaded now.
     pub(super) modules: Option<&'a Modules>,
     pub(super) formats: Option<&'a ReadFormats<'a>>,
-    /// Whether header runs may be asked for: not where they are checked.
+    /// Whether header runs may be used: not while they are being checked.
     pub(super) may_ask_runs: bool,
 }
 
 impl Answers<'_> {
-    /// The one object that defines the event of this name, which no other category has.
+    /// Whether the object is the only one to define the event of this name, and no other
+    /// category has one.
     fn is_only_home(&self, event: &str, object: &Arc<Object>) -> bool {
         let homes = match self.modules {
             Some(modules) => self.kernel.homes_among(event, false, modules),
@@ -73,12 +75,13 @@ impl Answers<'_> {
         if let Some(format) = self.formats.and_then(|formats| formats.get(name)) {
             return Some(Arc::clone(format));
         }
-        // A format that cannot be read is that event's trouble.
+        // A format that cannot be read is an error of that event, not of this one.
         let format: Result<Option<Format>, Error> = self.kernel.inner.tracefs.format(name);
         format.ok().flatten().map(Arc::new)
     }
 
-    /// Whether each event the object defines whose class is proven is in its header run.
+    /// Checks whether every event that the object defines, and whose class is proven, is
+    /// in the header run of that class.
     fn check_header_runs(&self, object: &Arc<Object>) -> bool {
         let is_in_run = |name: &EventName| {
             let Some(format) = self.read(name) else {
@@ -137,7 +140,7 @@ impl KernelSays for Answers<'_> {
     }
 
     fn captured_class(&self) -> Option<(String, CapturedFrom)> {
-        // As one that cannot be read does.
+        // So does a `classes` file.
         let classes = self.kernel.inner.classes.get_or_init(|| {
             let text = self.kernel.inner.tracefs.classes().ok().flatten();
             CapturedClasses::parse(&text.unwrap_or_default())
@@ -175,8 +178,8 @@ mod tests {
 
     use super::*;
 
-    /// The law that the header run infers from: it holds on every captured kernel for every
-    /// event whose class the kernel's memory gave, proven or not.
+    /// The law behind the inference from header runs. It holds on every captured kernel
+    /// for every event whose class was read from the kernel's memory, proven or not.
     #[test]
     fn every_class_is_in_its_events_header_run() {
         let Some(corpus) = std::env::var_os("TRACEPOINTS_CORPUS") else {

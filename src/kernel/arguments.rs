@@ -6,11 +6,11 @@ use crate::btf::{Object, TypeId};
 use crate::format::ArgumentType;
 use crate::layout::ctype::CType;
 
-/// More names than any kernel's typedefs and enums have, by far.
+/// Far more names than the typedefs and enums of any kernel have.
 const MAX_NAMES: usize = 1 << 20;
 
-/// The typedefs and enums of an object, by name: an enum's is `enum name`. Of several
-/// of one name the first; it is `None` if there are more than any kernel has.
+/// The typedefs and enums of an object by name, with `enum name` for an enum. The first
+/// of several with one name counts; `None` if there are more than any kernel has.
 #[derive(Debug)]
 pub(super) struct NamedTypes(HashMap<Box<str>, TypeId>);
 
@@ -39,7 +39,7 @@ impl NamedTypes {
         Some(Self(types))
     }
 
-    /// The size and sign of an integer or enum of this name.
+    /// Returns the size and sign of an integer or enum of this name.
     pub(super) fn integer(&self, object: &Object, name: &str) -> Option<ArgumentType> {
         let id = *self.0.get(name)?;
         match *object.c_type(id).ok()?.resolved() {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::format::known_argument_type;
 
-    /// What names are taken to tell is what kernels' BTF says.
+    /// Sizes and signs derived from names are those in kernels' BTF.
     #[test]
     fn names_tell_what_btf_says() {
         let mut files = vec![std::path::PathBuf::from("/sys/kernel/btf/vmlinux")];
@@ -72,7 +72,7 @@ mod tests {
             };
             let object = Object::parse("vmlinux".to_owned(), bytes, None).expect("sound BTF");
             let types = NamedTypes::of(&object).expect("not too many");
-            // Not `s8`, which BTF of Linux 5.10 has as unsigned.
+            // Except `s8`, which is unsigned in BTF of Linux 5.10.
             for name in [
                 "u8",
                 "__u8",
@@ -97,7 +97,7 @@ mod tests {
                 "gid_t",
                 "qid_t",
             ] {
-                // Compilers leave out typedefs nothing uses.
+                // Compilers omit typedefs that nothing uses.
                 let Some(said) = types.integer(&object, name) else {
                     continue;
                 };

@@ -1,4 +1,4 @@
-//! The kernel's BTF by `btf-rs`, for programs that walk types.
+//! The kernel's BTF as types of `btf-rs`, for programs that walk them.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,7 @@ use btf_rs::Btf;
 use super::Kernel;
 use crate::error::Error;
 
-/// vmlinux's types by `btf-rs`, read when first needed.
+/// vmlinux's types, read by `btf-rs` when first needed.
 #[derive(Default)]
 pub(super) struct BtfRs(OnceLock<Btf>);
 
@@ -19,11 +19,11 @@ impl std::fmt::Debug for BtfRs {
 }
 
 impl Kernel {
-    /// vmlinux's BTF, read by `btf-rs` at the first call. Type ids are those of
-    /// [`Context::type_id`](crate::Context::type_id), where
+    /// Returns vmlinux's BTF, which the first call reads with `btf-rs`. Type ids are
+    /// those of [`Context::type_id`](crate::Context::type_id) if
     /// [`Context::home`](crate::Context::home) is `vmlinux`.
     ///
-    /// `btf-rs` gets only bytes that this crate has read whole. It keeps a copy of every
+    /// `btf-rs` gets bytes that this crate has read and checked. It keeps a copy of every
     /// type: for a distribution's kernel that takes 75 to 110 ms.
     ///
     /// ```
@@ -54,8 +54,8 @@ impl Kernel {
         Ok(self.inner.btf_rs.0.get_or_init(|| btf))
     }
 
-    /// A module's BTF, read by `btf-rs`: the types of [`btf`](Self::btf) and, at the ids
-    /// after them, the module's own. It is read at each call.
+    /// Reads a module's BTF with `btf-rs`, at each call: the types of [`btf`](Self::btf)
+    /// and, at the ids after them, the module's own.
     ///
     /// # Errors
     ///

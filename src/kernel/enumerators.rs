@@ -1,21 +1,21 @@
-//! Enumerators in BTF, by name.
+//! Enumerators in BTF by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::btf::Object;
 
-/// More enumerators than any kernel has, by far.
+/// Far more enumerators than any kernel has.
 const MAX_ENUMERATORS: usize = 1 << 20;
 
-/// In bytes: no longer name is kept.
+/// In bytes: longer names are left out.
 const MAX_ENUMERATOR: usize = 256;
 
 pub(super) type Enumerators = HashMap<Box<str>, Option<i64>>;
 
-/// All enumerators of these objects; `None` where a name has several values. `None`
-/// for all where there are more than any kernel has, as one not looked at might
-/// have another value.
+/// Returns all enumerators of these objects; `None` for a name with several values.
+/// `None` for all if there are more than any kernel has, since those not examined might
+/// have other values.
 pub(super) fn enumerators(objects: &[Arc<Object>]) -> Option<Enumerators> {
     let mut count = 0;
     let mut constants = Enumerators::new();

@@ -1,4 +1,4 @@
-//! Events by the ids their records carry.
+//! Finds the events of records, by id.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -10,19 +10,18 @@ use crate::machine::Machine;
 use crate::name::EventName;
 use crate::record::Record;
 
-/// A kernel's events by id, those of `ftrace:*` included: what the bytes of a record
-/// are read by, from a page of the ring buffer or from perf.
+/// A kernel's events by id, including those of `ftrace:*`: finds the format for the bytes
+/// of a record, from a page of the ring buffer or from perf.
 ///
-/// Which event has which id is read at once, a format file when it is first asked
-/// for. Ids are given at boot and when modules load: of records, those of the same
-/// boot are wanted.
+/// All ids are read at once, and a format file when it is first needed. Ids are assigned
+/// at boot and when modules load, so the records must be of the same boot.
 ///
 /// ```
 /// use tracepoints::Kernel;
 ///
 /// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
 /// let events = kernel.events_by_id()?;
-/// // What perf gives behind PERF_SAMPLE_RAW's size, of a program that exits.
+/// // The bytes that perf gives after the size in PERF_SAMPLE_RAW, for a program that exits.
 /// let mut raw = [0; 36];
 /// raw[..2].copy_from_slice(&305u16.to_le_bytes());
 /// raw[8..11].copy_from_slice(b"cat");
@@ -35,13 +34,13 @@ use crate::record::Record;
 pub struct EventsById {
     kernel: Kernel,
     machine: Machine,
-    /// At the place of its id, each event.
+    /// The event of each id, at that index.
     events: Vec<Option<KnownEvent>>,
 }
 
 struct KnownEvent {
     name: EventName,
-    /// Another one of the same id.
+    /// Another event with the same id.
     rival: Option<EventName>,
     format: OnceLock<Format>,
 }
@@ -52,9 +51,9 @@ impl EventsById {
         let mut events: Vec<Option<KnownEvent>> = Vec::new();
         for name in tracefs.event_directories()? {
             let id = match tracefs.id(&name) {
-                // Gone since, or an id no record can carry.
+                // It is gone since, or no record can have its id.
                 Ok(id) => id.and_then(|id| u16::try_from(id).ok()),
-                // What is wrong with it matters where its records are read.
+                // Its error matters only if its records are read.
                 Err(error) if error.is_of_one_event() => continue,
                 Err(error) => return Err(error),
             };
@@ -82,12 +81,12 @@ impl EventsById {
         })
     }
 
-    /// The machine whose records these are.
+    /// Returns the machine whose records these are.
     pub fn machine(&self) -> Machine {
         self.machine
     }
 
-    /// The event of this id, and its format.
+    /// Returns the event with this id, and its format.
     ///
     /// # Errors
     ///
@@ -138,13 +137,12 @@ impl EventsById {
         }
     }
 
-    /// The event whose record these bytes are, and the record: an entry of the ring
-    /// buffer, or what perf gives for `PERF_SAMPLE_RAW` behind its u32 of the size.
+    /// Returns the event of a record, and the record. The bytes are an entry of the ring
+    /// buffer, or those that perf gives after the u32 size in `PERF_SAMPLE_RAW`.
     ///
     /// # Errors
     ///
-    /// [`Error::NoEventId`] of less than 2 bytes, and those of
-    /// [`event`](Self::event).
+    /// [`Error::NoEventId`] for less than 2 bytes, and those of [`event`](Self::event).
     #[inline]
     pub fn record<'a>(&'a self, bytes: &'a [u8]) -> Result<(&'a EventName, Record<'a>), Error> {
         let id = self.machine.event_id(bytes);

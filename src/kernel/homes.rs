@@ -13,12 +13,12 @@ use crate::error::Error;
 use crate::files::{Listing, Modules};
 use crate::name::EventName;
 
-/// Events of one name in other categories whose formats are read to tell whose home is
-/// whose. Kernels' tracepoints have one such, people's kprobes some more.
+/// How many events of the same name in other categories are read to decide whose home is
+/// whose. Kernels' tracepoints have one such event, kprobes may have some more.
 const MAX_NAMESAKES: usize = 64;
 
 impl Kernel {
-    /// The objects the event may be at home in.
+    /// Returns the objects that the event may be at home in.
     pub(crate) fn homes(&self, name: &EventName) -> Result<Homes, Error> {
         let listing = self.listing_for(std::slice::from_ref(name))?;
         self.homes_by(name, &listing, |event, shared| {
@@ -26,8 +26,8 @@ impl Kernel {
         })
     }
 
-    /// The same, where `homes` says which objects define an event of a name that
-    /// is shared or is not.
+    /// Like [`homes`](Self::homes), where `homes` returns the objects that define an
+    /// event of a name, given whether categories share that name.
     pub(super) fn homes_by(
         &self,
         name: &EventName,
@@ -46,9 +46,9 @@ impl Kernel {
         if namesakes.len() > MAX_NAMESAKES {
             return Ok(Homes::None(FormatReason::SharedName));
         }
-        // Fewer objects define an event of this name than there are. What fits
-        // nowhere, such as a kprobe named like the tracepoint beside it, does not
-        // take another's home.
+        // Fewer objects define an event of this name than there are events. Those that
+        // fit nowhere, such as a kprobe named like the tracepoint beside it, take no home
+        // from another.
         let mut rivals = 0;
         for namesake in namesakes {
             let format = self.inner.tracefs.format(namesake)?.map(Arc::new);
@@ -64,9 +64,8 @@ impl Kernel {
         })
     }
 
-    /// The objects that define an event of this name. Of an event vmlinux
-    /// defines, modules are asked too only if `shared`: if several categories
-    /// have an event of the name.
+    /// Returns the objects that define an event of this name. If vmlinux does, modules
+    /// are searched only if the name is `shared` by events of several categories.
     pub(super) fn homes_now(&self, event: &str, shared: bool) -> Result<Homes, Error> {
         let Some(vmlinux) = self.inner.btf.vmlinux()? else {
             return Ok(Homes::None(FormatReason::NoBtf));
@@ -74,8 +73,8 @@ impl Kernel {
         if vmlinux.index().has_event(event) && !shared {
             return Ok(Homes::Found(vec![vmlinux]));
         }
-        // A namesake's module may have been loaded since the modules were listed,
-        // and so may this event's.
+        // Since the modules were listed, that of this event or of one of the same name
+        // may have been loaded.
         if !shared {
             let modules = self.inner.btf.modules()?;
             let found = self.homes_in(event, &vmlinux, &modules);
@@ -90,7 +89,7 @@ impl Kernel {
         Ok(self.homes_in(event, &vmlinux, &*self.inner.btf.refreshed()?))
     }
 
-    /// [`homes_now`](Self::homes_now) among these modules, whether or not others were
+    /// Like [`homes_now`](Self::homes_now) among these modules, even if others were
     /// loaded since.
     pub(super) fn homes_among(
         &self,
@@ -107,7 +106,7 @@ impl Kernel {
         Ok(self.homes_in(event, &vmlinux, modules))
     }
 
-    /// The objects that define the event, of vmlinux and these modules.
+    /// Returns the objects, of vmlinux and these modules, that define the event.
     fn homes_in(&self, event: &str, vmlinux: &Arc<Object>, modules: &Modules) -> Homes {
         let mut homes = self.inner.btf.defining(event, vmlinux, modules).to_vec();
         if vmlinux.index().has_event(event) {

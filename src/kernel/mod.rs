@@ -49,14 +49,13 @@ use sweep::Sweep;
 /// A kernel to ask about its tracepoints: the running one, or one captured in a
 /// directory laid out like `/sys/kernel`, with `tracing/` and `btf/`.
 ///
-/// A captured kernel may be anyone's. Links in it are not followed, and what is
-/// larger than any kernel makes it is an error: a format file of over 1 MiB,
-/// `available_events` of over 4 MiB, a BTF object of over 64 MiB, or all of them
-/// together of over 256 MiB.
+/// Captures are untrusted input. Links in them are not followed, and files larger than
+/// any kernel's are errors: a format file of over 1 MiB, `available_events` of over 4
+/// MiB, a BTF object of over 64 MiB, or all BTF objects together of over 256 MiB.
 ///
-/// BTF objects are read once, when first needed, and kept. Modules come and go:
-/// what tracefs says is read anew each time, and modules loaded meanwhile are
-/// found. Of a module that was replaced by another version a new `Kernel` knows.
+/// BTF objects are read once, when first needed, and kept. Modules come and go: tracefs
+/// is read anew each time, and modules loaded meanwhile are found. Only a new `Kernel`
+/// sees that a module was replaced by another version.
 ///
 /// ```
 /// use tracepoints::{Evidence, Kernel};
@@ -68,11 +67,11 @@ use sweep::Sweep;
 /// # Ok::<(), tracepoints::Error>(())
 /// ```
 ///
-/// Cloning is cheap: clones share all that was read.
+/// Cloning is cheap: clones share everything read so far.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     inner: Arc<Inner>,
-    /// As far as it is known without BTF.
+    /// `None` if only BTF has it.
     byte_order: Option<ByteOrder>,
 }
 
@@ -88,10 +87,10 @@ struct Inner {
     module_constants: OnceLock<Option<Enumerators>>,
     /// Typedefs and enums of vmlinux, read when first needed.
     named_types: OnceLock<Option<NamedTypes>>,
-    /// What `proc/version` says.
+    /// The version in `proc/version`.
     version: OnceLock<Option<KernelVersion>>,
     syscall_style: OnceLock<SyscallStyle>,
-    /// Made when first needed; `None` inside where it cannot be.
+    /// Created when first needed; `None` inside if it cannot be.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
     #[cfg(feature = "btf-rs")]
@@ -99,13 +98,13 @@ struct Inner {
     answers: KnownAnswers,
     /// A capture's file, read when first needed.
     classes: OnceLock<CapturedClasses>,
-    /// As it was when last read; `None` before.
+    /// The list as last read; `None` before.
     listing: RwLock<Option<Arc<Listing>>>,
 }
 
 impl Kernel {
-    /// The running kernel: tracefs at `/sys/kernel/tracing`,
-    /// `/sys/kernel/debug/tracing` or wherever `/proc/self/mountinfo` says, BTF
+    /// Opens the running kernel: tracefs at `/sys/kernel/tracing`,
+    /// `/sys/kernel/debug/tracing` or wherever `/proc/self/mountinfo` lists it, and BTF
     /// at `/sys/kernel/btf`.
     ///
     /// # Errors
@@ -114,7 +113,7 @@ impl Kernel {
     /// [`FileError::PermissionDenied`](crate::FileError::PermissionDenied) if it is for
     /// root alone.
     pub fn live() -> Result<Self, Error> {
-        // Without /proc the usual places are still looked at.
+        // Without /proc the usual places are tried.
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let tracefs = Tracefs::find(Path::new("/"), &mountinfo)?;
         let kernel = Self::new(tracefs, Dir::live("/sys/kernel"));
@@ -165,7 +164,7 @@ impl Kernel {
         }
     }
 
-    /// Whether it is the running one, which programs can be attached to.
+    /// Whether this is the running kernel, to which programs can be attached.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(crate) fn is_live(&self) -> bool {
         self.inner.is_live
@@ -178,23 +177,23 @@ impl Kernel {
         events.ok().flatten().unwrap_or_default()
     }
 
-    /// Says in which order the kernel keeps the bytes of a number, where a captured
-    /// one has no BTF that would tell. It is believed.
+    /// Sets the byte order of a captured kernel without BTF, which would tell it. It is
+    /// not checked.
     #[must_use]
     pub fn with_byte_order(mut self, byte_order: ByteOrder) -> Self {
         self.byte_order = Some(byte_order);
         self
     }
 
-    /// What the meaning of a record's bytes depends on: the byte order, which BTF
-    /// tells of a captured kernel, and the size of a `long`, which the pages of its
-    /// ring buffer do.
+    /// Returns the byte order and word size of the kernel, on which the meaning of a
+    /// record's bytes depends. A captured kernel's byte order is that of its BTF, and its
+    /// word size that of its ring buffer's pages.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownByteOrder`] of a captured kernel without BTF that
-    /// [`with_byte_order`](Self::with_byte_order) did not say it of, and those of
-    /// [`page_layout`](Self::page_layout); [`Error::Btf`] for what is no BTF.
+    /// [`Error::UnknownByteOrder`] for a captured kernel without BTF, unless
+    /// [`with_byte_order`](Self::with_byte_order) has set it; those of
+    /// [`page_layout`](Self::page_layout); [`Error::Btf`] if the file is not BTF.
     pub fn machine(&self) -> Result<Machine, Error> {
         let byte_order = match self.byte_order {
             Some(byte_order) => byte_order,
@@ -209,19 +208,19 @@ impl Kernel {
         Ok(self.page_layout()?.machine(byte_order))
     }
 
-    /// How the pages of its ring buffer are made: `events/header_page`.
+    /// Returns the layout of its ring buffer's pages, from `events/header_page`.
     ///
     /// # Errors
     ///
-    /// [`Error::NoPageLayout`] if there is no such file, [`Error::PageLayout`] if
-    /// it is not what this crate knows; [`Error::File`].
+    /// [`Error::NoPageLayout`] if there is no such file, [`Error::PageLayout`] if this
+    /// crate does not know the layout; [`Error::File`].
     pub fn page_layout(&self) -> Result<PageLayout, Error> {
         self.inner.tracefs.page_layout()
     }
 
-    /// Of which Linux the kernel is, as its `proc/version` says: the running one's
-    /// `/proc/version`, a captured one's file beside `tracing`. `None` where there is
-    /// no such file, or no version in it.
+    /// Returns the kernel's version, from `/proc/version` of the running kernel, or from
+    /// a capture's `proc/version` beside `tracing`. `None` if there is no such file, or
+    /// no version in it.
     ///
     /// # Errors
     ///
@@ -237,12 +236,12 @@ impl Kernel {
         Ok(*self.inner.version.get_or_init(|| version))
     }
 
-    /// Which letters its `trace` file shows of what a CPU was doing.
+    /// Returns which flag letters, for the state of a CPU, its `trace` file shows.
     ///
-    /// [`version`](Self::version) and the common fields of its records tell. A kernel
-    /// of unknown version without `ftrace:func_repeats` is taken for Linux 5.12 or
-    /// older, and any other for 5.15 or later, which is wrong of 5.13 and 5.14; the
-    /// legend of the file tells too ([`FlagColumns::of_legend`]).
+    /// They follow from [`version`](Self::version) and the common fields of records. A
+    /// kernel of unknown version is assumed to be Linux 5.12 or older without
+    /// `ftrace:func_repeats`, and otherwise 5.15 or later, which is wrong for 5.13 and
+    /// 5.14. The legend in a `trace` file is another source ([`FlagColumns::of_legend`]).
     ///
     /// # Errors
     ///
@@ -271,10 +270,10 @@ impl Kernel {
         }
     }
 
-    /// How its `trace` file shows what stands before a text: letters, times by its
-    /// `trace_clock`, and what depends on its version.
+    /// Returns how its `trace` file shows what precedes a text: flag letters, times by
+    /// its `trace_clock`, and details that depend on its version.
     ///
-    /// An instance, and pages saved from it, have a `trace_clock` of their own:
+    /// An instance, and pages saved from it, have their own `trace_clock`:
     /// [`TraceStyle::with_clock`].
     ///
     /// # Errors
@@ -291,9 +290,9 @@ impl Kernel {
         Ok(style.with_clock(clock.unwrap_or_default()))
     }
 
-    /// How its `trace` writes the numbers of system calls' arguments: as its
-    /// [`version`](Self::version) says. One of unknown version is taken for one before
-    /// 6.18 where it shows four letters ([`FlagColumns::Four`]), else for a later one.
+    /// Returns how its `trace` writes the arguments of system calls, which depends on its
+    /// [`version`](Self::version). A kernel of unknown version is assumed to be older
+    /// than 6.18 if it shows four letters ([`FlagColumns::Four`]), and otherwise newer.
     fn syscall_style(&self) -> SyscallStyle {
         let style = || match self.version() {
             Ok(Some(version)) => SyscallStyle::of_version(version),
@@ -307,15 +306,15 @@ impl Kernel {
         *self.inner.syscall_style.get_or_init(style)
     }
 
-    /// What prints records of an event of this kernel: see [`Renderer`]. Enumerators
-    /// that stand in the print fmt by name are looked up in BTF, vmlinux' first; one
-    /// that several enums have with different values is not known. What else the text
-    /// depends on is taken from the kernel too: its version, `dynamic_events`, and
-    /// names of flags that other events' print fmts have.
+    /// Returns a [`Renderer`], which prints records of an event of this kernel.
+    /// Enumerators in the print fmt are looked up in BTF, in vmlinux first; one that
+    /// several enums define with different values is unknown. The text also depends on
+    /// the kernel's version, its `dynamic_events`, and names of flags in other events'
+    /// print fmts.
     ///
     /// # Errors
     ///
-    /// [`PrintFmtError`] where the print fmt is not understood.
+    /// [`PrintFmtError`] if the print fmt cannot be parsed.
     pub fn renderer(
         &self,
         event: &EventName,
@@ -341,8 +340,8 @@ impl Kernel {
         Ok(renderer)
     }
 
-    /// The names of the bits of a `gfp_t`, of which every kernel has its own: those
-    /// in the print fmt of an event that allocates memory.
+    /// Returns the names of the bits of a `gfp_t`, from the print fmt of an event that
+    /// allocates memory: each kernel has its own.
     fn gfp_flags(&self) -> Option<GfpFlags> {
         [
             "kmem:kmem_cache_alloc",
@@ -362,8 +361,8 @@ impl Kernel {
         })
     }
 
-    /// The value of an enumerator of vmlinux', or else of a module's; `None` if there
-    /// is none, or several.
+    /// Returns the value of an enumerator of vmlinux, or else of a module; `None` if
+    /// there is none, or if there are several.
     pub(crate) fn constant(&self, name: &str) -> Option<i64> {
         let vmlinux = self.inner.constants.get_or_init(|| {
             let vmlinux = self.inner.btf.vmlinux().ok().flatten();
@@ -379,9 +378,9 @@ impl Kernel {
         modules.as_ref()?.get(name).copied().flatten()
     }
 
-    /// What addresses of the kernel stand for: its strings, from `printk_formats`,
-    /// and its functions, from `/proc/kallsyms` as far as this process may see them,
-    /// or from a captured kernel's `proc/kallsyms`.
+    /// Returns what is at addresses of the kernel: strings, from `printk_formats`, and
+    /// functions, from `/proc/kallsyms` if this process may see them, or from a captured
+    /// kernel's `proc/kallsyms`.
     ///
     /// # Errors
     ///
@@ -394,7 +393,7 @@ impl Kernel {
         /// Kernels with all their modules have up to 300 MB, most only 10 to 20.
         const LIMIT: u64 = 512 << 20;
         let symbols = match self.inner.proc.bytes("kallsyms", LIMIT) {
-            // The running kernel need not show them.
+            // The running kernel may hide them.
             Err(_) if self.inner.is_live => None,
             symbols => symbols?,
         };
@@ -404,10 +403,10 @@ impl Kernel {
         Ok(addresses)
     }
 
-    /// The names of processes the kernel saved while it traced, from
-    /// `saved_cmdlines`, and their thread groups, from `saved_tgids` unless it is
-    /// empty or `options/record-tgid` says that `trace` does not show them; none where
-    /// there is no such file.
+    /// Returns the names of processes that the kernel saved while tracing, from
+    /// `saved_cmdlines`, and their thread groups, from `saved_tgids`. Thread groups are
+    /// left out if that file is empty, or if `trace` does not show them by
+    /// `options/record-tgid`. Without the files, there are none.
     ///
     /// # Errors
     ///
@@ -424,7 +423,7 @@ impl Kernel {
         })
     }
 
-    /// The events by the ids their records carry.
+    /// Returns the events, by the ids in their records.
     ///
     /// # Errors
     ///
@@ -435,13 +434,13 @@ impl Kernel {
         EventsById::read(self.clone(), self.machine()?)
     }
 
-    /// The directory of tracefs in use, such as `/sys/kernel/tracing`.
+    /// Returns the directory of tracefs, such as `/sys/kernel/tracing`.
     pub fn tracefs(&self) -> &Path {
         self.inner.tracefs.root()
     }
 
-    /// The names of the events programs can be attached to, in the kernel's
-    /// order: `available_events`, one file. `ftrace:*` are not among them.
+    /// Returns the names of the events that programs can be attached to, in the kernel's
+    /// order, from the one file `available_events`. `ftrace:*` are not among them.
     ///
     /// # Errors
     ///
@@ -452,9 +451,9 @@ impl Kernel {
         Ok(events)
     }
 
-    /// The names of all events with a directory in `events/`, sorted. These are
-    /// those of [`events`](Self::events) and `ftrace:*`, which the function
-    /// tracers write and no program can be attached to.
+    /// Returns the names of all events with a directory in `events/`, sorted: those of
+    /// [`events`](Self::events), and `ftrace:*`, which tracers write and no program can
+    /// be attached to.
     ///
     /// # Errors
     ///
@@ -463,14 +462,14 @@ impl Kernel {
         self.inner.tracefs.event_directories()
     }
 
-    /// The events that match any of the patterns, in the kernel's order; all if
-    /// there is no pattern. A pattern that is a name finds the event also where
-    /// it is not listed (`ftrace:function`).
+    /// Returns the events that match any of the patterns, in the kernel's order; all
+    /// events if there is no pattern. A pattern that is a name also finds an event that
+    /// is not listed (`ftrace:function`).
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchEvent`] for a name and [`Error::NoMatch`] for a pattern
-    /// that finds nothing, and those of [`events`](Self::events).
+    /// [`Error::NoSuchEvent`] for a name, and [`Error::NoMatch`] for a pattern, that
+    /// matches nothing; those of [`events`](Self::events).
     pub fn select(&self, patterns: &[EventPattern]) -> Result<Events, Error> {
         let mut events = self.events()?;
         if patterns.is_empty() {
@@ -498,23 +497,23 @@ impl Kernel {
         Ok(events)
     }
 
-    /// One event, with what its format file says.
+    /// Returns one event, with its format.
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] for what is no name; [`Error::NoSuchEvent`], with near
-    /// names; [`Error::EventGone`]; [`Error::Format`] and
-    /// [`Error::OtherEvent`] for a bad format file; [`Error::File`].
+    /// [`Error::Name`] if it is not a name; [`Error::NoSuchEvent`], with similar names;
+    /// [`Error::EventGone`]; [`Error::Format`] and [`Error::OtherEvent`] if the format
+    /// file is invalid; [`Error::File`].
     pub fn tracepoint(&self, name: impl AsRef<str>) -> Result<Tracepoint, Error> {
         let name: EventName = name.as_ref().parse()?;
         self.read_tracepoint(&name, self.inner.tracefs.format(&name)?)
     }
 
-    /// Many events at once, each with its context, in the order of `names`: the
-    /// same answers as of [`tracepoint`](Self::tracepoint) and
-    /// [`Tracepoint::context`] for each, in a fraction of the time. Two threads
-    /// share the work; the lists of events and of modules are read once. What fails
-    /// for one event alone is in its place.
+    /// Resolves many events at once, each with its context, in the order of `names`. The
+    /// results are those of [`tracepoint`](Self::tracepoint) and [`Tracepoint::context`]
+    /// for each, in a fraction of the time: two threads share the work, and the lists of
+    /// events and of modules are read once. An error of one event takes that event's
+    /// place.
     ///
     /// ```
     /// # use tracepoints::{EventName, Kernel};
@@ -529,9 +528,9 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// About what all need: [`Error::Btf`] if vmlinux's BTF is not sound, those
-    /// of [`events`](Self::events), and [`Error::File`],
-    /// about BTF's files. About one event, those of [`tracepoint`](Self::tracepoint).
+    /// Errors that concern all events: [`Error::Btf`] if vmlinux's BTF is not sound,
+    /// those of [`events`](Self::events), and [`Error::File`] about BTF's files. For one
+    /// event, those of [`tracepoint`](Self::tracepoint).
     pub fn contexts(&self, names: &[EventName]) -> Result<Contexts, Error> {
         let listing = self.listing_for(names)?;
         let modules = self.inner.btf.refreshed()?;
@@ -558,9 +557,9 @@ impl Kernel {
         self.inner.btf.is_vmlinux_read()
     }
 
-    /// Like [`context`](Self::context), of one among many: what may have changed
-    /// since `listing` and `modules` were read is not looked for. `Err` inside where
-    /// that takes more than the event's own format.
+    /// Like [`context`](Self::context), for one event among many: changes since `listing`
+    /// and `modules` were read are not noticed. `Err` inside if more than the event's own
+    /// format is needed.
     pub(crate) fn context_in(
         &self,
         tracepoint: &Tracepoint,
@@ -578,7 +577,7 @@ impl Kernel {
         Ok(context::resolve_alone(name, format, homes))
     }
 
-    /// What [`context_in`](Self::context_in) left open.
+    /// Decides what [`context_in`](Self::context_in) left open.
     fn decide(
         &self,
         undecided: &Undecided,
@@ -599,7 +598,7 @@ impl Kernel {
         undecided.decide(tracepoint.shared_format(), &answers)
     }
 
-    /// An event's format, with the types of a system call's arguments.
+    /// Reads an event's format, with the types of a system call's arguments.
     fn format(&self, name: &EventName) -> Result<Option<Format>, Error> {
         let format = self.inner.tracefs.format(name)?;
         Ok(format.map(|format| self.with_argument_types(format)))
@@ -637,7 +636,7 @@ impl Kernel {
         }
     }
 
-    /// The names of the kernel's BTF objects: `vmlinux`, then the modules,
+    /// Returns the names of the kernel's BTF objects: `vmlinux`, then the modules,
     /// sorted.
     ///
     /// # Errors
@@ -653,8 +652,7 @@ impl Kernel {
         Ok(names)
     }
 
-    /// The tracepoints behind the events of all categories and those that have
-    /// no event: see [`RawTracepoint`].
+    /// Returns a tracepoint, behind events or without any: see [`RawTracepoint`].
     ///
     /// # Errors
     ///
@@ -671,14 +669,14 @@ impl Kernel {
         }
     }
 
-    /// The tracepoints that have no event in tracefs (`pelt_se_tp`,
-    /// `sched_util_est_cfs_tp`): declared by `DECLARE_TRACE` alone, they take raw
-    /// programs only. Sorted by name.
+    /// Returns the tracepoints that have no event in tracefs (`pelt_se_tp`,
+    /// `sched_util_est_cfs_tp`), sorted by name. They are declared by `DECLARE_TRACE`
+    /// alone, and take raw programs only.
     ///
     /// # Errors
     ///
-    /// Those of [`btf_objects`](Self::btf_objects) and of
-    /// [`events`](Self::events); [`Error::Btf`] where arguments cannot be told.
+    /// Those of [`btf_objects`](Self::btf_objects) and of [`events`](Self::events);
+    /// [`Error::Btf`] if a tracepoint's arguments cannot be described.
     pub fn bare_tracepoints(&self) -> Result<Vec<RawTracepoint>, Error> {
         let events = self.events()?;
         let listed: HashSet<&str> = events.names().iter().map(EventName::event).collect();
@@ -711,7 +709,7 @@ impl Kernel {
         Ok(bare)
     }
 
-    /// The tracepoint of this name that the object defines.
+    /// Returns the tracepoint of this name that the object defines.
     pub(crate) fn raw(&self, name: &str, home: &Object) -> Result<RawTracepoint, Error> {
         let arguments = home.arguments(name).map_err(|source| Error::Btf {
             path: self.inner.btf.path().join(home.name()),
@@ -730,7 +728,7 @@ impl Kernel {
         }
     }
 
-    /// Says which context a program attached to the event gets.
+    /// Resolves the context of a program attached to the event.
     pub(crate) fn context(&self, name: &EventName, format: &Arc<Format>) -> Result<Context, Error> {
         if let Some(side) = format.syscall_side(name) {
             return Ok(context::resolve_syscall(
@@ -756,7 +754,7 @@ impl Kernel {
         Ok(context::resolve(name, format, homes, &answers))
     }
 
-    /// The class the running kernel's memory says the event has.
+    /// Returns the event's class in the running kernel's memory.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     fn class_in_memory(&self, name: &EventName, id: u32) -> Option<String> {
         if !self.inner.is_live {
@@ -775,12 +773,12 @@ impl Kernel {
         None
     }
 
-    /// The events there are, read again if these are not among those last read.
+    /// Returns the list of events, read again if it lacks any of these.
     pub(crate) fn listing_for(&self, names: &[EventName]) -> Result<Arc<Listing>, Error> {
         self.listing_where(|known| names.iter().all(|name| known.contains(name)))
     }
 
-    /// The events there are, read again if those last read are not enough.
+    /// Returns the list of events, read again if the last one is not enough.
     pub(crate) fn listing_where(
         &self,
         is_enough: impl Fn(&Listing) -> bool,
@@ -808,7 +806,7 @@ impl Kernel {
     }
 }
 
-/// In bytes, of all arguments as C. Kernels' take some 10 KB.
+/// In bytes, for all arguments as C. Kernels' have some 10 KB.
 const BARE_LIMIT: usize = 64 << 20;
 
 fn no_such_event(name: EventName, events: &Events) -> Error {
@@ -822,8 +820,8 @@ fn no_such_event(name: EventName, events: &Events) -> Error {
 mod tests {
     use super::*;
 
-    /// What BTF proves, the kernel's memory has to say too. In a mount namespace
-    /// with tracefs, where that takes one.
+    /// The kernel's memory agrees with what BTF proves. Runs in a mount namespace with
+    /// tracefs if it needs one.
     #[test]
     fn memory_agrees_with_btf() {
         const TEST: &str = "kernel::tests::memory_agrees_with_btf";
@@ -836,7 +834,7 @@ mod tests {
         for (name, at_once) in names.iter().zip(at_once) {
             let tracepoint = kernel.tracepoint(name).expect("an event");
             let context = tracepoint.context().expect("a context");
-            // Many at once are asked of the same memory.
+            // The same through many events at once.
             let (_, at_once) = at_once.expect("an event");
             assert_eq!(at_once.evidence(), context.evidence(), "{name}");
             assert_eq!(at_once.struct_name(), context.struct_name(), "{name}");

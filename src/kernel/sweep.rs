@@ -1,5 +1,5 @@
-//! Many events at once, by two threads: of listing a kernel most of the time is
-//! the kernel's, and it takes it once for each format file.
+//! Resolves many events at once, with two threads: most of the time of listing a kernel
+//! is spent in the kernel, once for each format file.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -16,17 +16,17 @@ use crate::kernel::Kernel;
 use crate::kernel::Tracepoint;
 use crate::name::EventName;
 
-/// How many events a thread takes at a time: enough that the threads seldom
-/// meet, few enough that they end together.
+/// How many events a thread takes at a time: enough that the threads seldom wait for each
+/// other, few enough that they finish together.
 const CHUNK: usize = 32;
 
-/// An event and its context, or what failed for this one.
+/// An event and its context, or its error.
 type Found = Result<(Tracepoint, Context), Error>;
 
-/// The same, before what takes other events' formats was decided.
+/// The same, before deciding what takes other events' formats.
 type Half = Result<(Tracepoint, Result<Context, Undecided>), Error>;
 
-/// Events with their contexts, in the order asked for: see
+/// An iterator over events with their contexts, in the order they were asked for: see
 /// [`Kernel::contexts`].
 #[derive(Debug)]
 pub struct Contexts {
@@ -47,18 +47,18 @@ impl Iterator for Contexts {
 
 impl ExactSizeIterator for Contexts {}
 
-/// Events that follow each other, and the place of the first among all.
+/// Consecutive events, and the index of the first.
 type Chunk<T> = (usize, Vec<T>);
 
-/// What the threads share.
+/// State that the threads share.
 pub(crate) struct Sweep<'k, 'n> {
     pub(crate) kernel: &'k Kernel,
     pub(crate) names: &'n [EventName],
     pub(crate) listing: Arc<Listing>,
     pub(crate) modules: Arc<Modules>,
-    /// The place of the first event that no thread has taken.
+    /// The index of the first event that no thread has taken.
     next: AtomicUsize,
-    /// Read before vmlinux's BTF was.
+    /// Formats read before vmlinux's BTF was.
     waiting: Mutex<Vec<Chunk<Result<Tracepoint, Error>>>>,
 }
 
@@ -79,20 +79,20 @@ impl<'k, 'n> Sweep<'k, 'n> {
         }
     }
 
-    /// All the events, in the order of `names`: an error if BTF, which all need,
-    /// cannot be read.
+    /// Resolves all events, in the order of `names`. Fails if BTF, which all need, cannot
+    /// be read.
     pub(crate) fn run(&self) -> Result<Contexts, Error> {
         let mut found = thread::scope(|scope| {
             let help = || self.work();
             let is_worth_it = self.names.len() > CHUNK;
             let helper = is_worth_it.then(|| thread::Builder::new().spawn_scoped(scope, help));
-            // A thread takes its time to start: BTF is read meanwhile.
+            // Starting a thread takes time, in which BTF is read.
             let vmlinux = self.kernel.vmlinux();
             if vmlinux.is_err() {
                 self.next.store(self.names.len(), Ordering::Relaxed);
             }
             let mut found = self.work();
-            // Where the system has no thread to give, this one has done it all.
+            // If the system cannot start a thread, this one has done all the work.
             if let Some(Ok(helper)) = helper {
                 found.extend(
                     ScopedJoinHandle::join(helper).unwrap_or_else(|panic| resume_unwind(panic)),
@@ -107,7 +107,7 @@ impl<'k, 'n> Sweep<'k, 'n> {
         })
     }
 
-    /// Decides what is open still: a few in a hundred, by the formats of all.
+    /// Decides the few in a hundred that are still open, with the formats of all.
     fn decide(&self, found: Vec<Half>) -> Vec<Found> {
         let read = found.iter().flatten();
         let is_open = read.clone().any(|(_, context)| context.is_err());
@@ -136,8 +136,8 @@ impl<'k, 'n> Sweep<'k, 'n> {
         found.into_iter().map(close).collect()
     }
 
-    /// What each thread does: reads formats, and resolves contexts once BTF is
-    /// there.
+    /// The work of each thread: reads formats, and resolves contexts once BTF has been
+    /// read.
     fn work(&self) -> Vec<Chunk<Half>> {
         let mut reader = self.kernel.reader();
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! One event and what is known of it.
+//! One event of a kernel.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -12,13 +12,13 @@ use crate::kernel::Kernel;
 use crate::name::EventName;
 use crate::text::Renderer;
 
-/// One event of a [`Kernel`], with its format read.
+/// One event of a [`Kernel`], with its format.
 #[derive(Clone)]
 pub struct Tracepoint {
     kernel: Kernel,
     name: EventName,
     format: Arc<Format>,
-    /// What the print fmt says, read when first asked for.
+    /// The print fmt's names and bases, parsed when first needed.
     print: OnceLock<Arc<Result<PrintFmt, PrintFmtError>>>,
 }
 
@@ -37,18 +37,18 @@ impl Tracepoint {
         &self.kernel
     }
 
-    /// The event's name.
+    /// Returns the event's name.
     pub fn name(&self) -> &EventName {
         &self.name
     }
 
-    /// The event's id on this kernel since it booted: see [`Format::id`].
+    /// Returns the event's id on this kernel since it booted: see [`Format::id`].
     pub fn id(&self) -> u32 {
         self.format.id()
     }
 
-    /// The record the kernel writes for the event. In a captured kernel the file may be
-    /// one that somebody pasted: [`Format::repairs`] then says what was put right.
+    /// Returns the record that the kernel writes for the event. In a captured kernel the
+    /// file may have been pasted; [`Format::repairs`] lists what was repaired.
     pub fn format(&self) -> &Format {
         &self.format
     }
@@ -57,24 +57,25 @@ impl Tracepoint {
         &self.format
     }
 
-    /// Which struct a program attached to the event gets, and how that is known.
+    /// Returns the struct that a program attached to the event gets, and how that is
+    /// known.
     ///
     /// # Errors
     ///
-    /// [`Error::Btf`] if vmlinux's BTF is not sound; those of
-    /// [`Kernel::events`], which say whether the event's name is its alone; and
-    /// [`Error::File`], about BTF's files. A kernel without BTF is no error: the
-    /// answer is then [`Evidence::Format`](crate::Evidence::Format).
+    /// [`Error::Btf`] if vmlinux's BTF is not sound; those of [`Kernel::events`], which
+    /// tell whether other events have the same name; and [`Error::File`] about BTF's
+    /// files. A kernel without BTF is not an error: the evidence is then
+    /// [`Evidence::Format`](crate::Evidence::Format).
     pub fn context(&self) -> Result<Context, Error> {
         self.kernel.context(&self.name, &self.format)
     }
 
-    /// What the print fmt tells of a field: names of its bits and values, its base,
-    /// whether it is a kernel pointer. Nothing of what is no field.
+    /// Returns how the print fmt prints a field: names of bits and values, number base,
+    /// whether it is a kernel pointer. Empty for an unknown field.
     ///
     /// # Errors
     ///
-    /// [`PrintFmtError`] where the print fmt is not understood.
+    /// [`PrintFmtError`] if the print fmt cannot be parsed.
     pub fn field_print(&self, field: &str) -> Result<FieldPrint, PrintFmtError> {
         let print = self.print.get_or_init(|| self.format.print().into());
         let print = Result::as_ref(print).map_err(PrintFmtError::clone)?;
@@ -85,8 +86,7 @@ impl Tracepoint {
     /// the enumerators that BTF knows.
     ///
     /// # Errors
-    ///
-    /// [`Error::PrintFmt`] where the print fmt is not understood, and those of
+    /// [`Error::PrintFmt`] if the print fmt cannot be parsed, and those of
     /// [`Kernel::machine`].
     pub fn renderer(&self) -> Result<Renderer, Error> {
         let machine = self.kernel.machine()?;
@@ -97,8 +97,8 @@ impl Tracepoint {
         })
     }
 
-    /// Whether `available_events` has the event. No program can be attached to
-    /// one it has not, such as those of `ftrace:*`.
+    /// Whether `available_events` lists the event. Programs can be attached only to
+    /// events it lists, which those of `ftrace:*` are not.
     ///
     /// # Errors
     ///
@@ -108,10 +108,10 @@ impl Tracepoint {
         Ok(listing.contains(&self.name))
     }
 
-    /// The ELF sections of the program types that can be attached to the event:
-    /// `tracepoint/…` for all that are listed and no kprobe's, `raw_tp/…` and `tp_btf/…` where
-    /// BTF says that a tracepoint of this name is behind it, which for
-    /// `syscalls:*` there is not.
+    /// Returns the ELF sections of the program types that can be attached to the event:
+    /// `tracepoint/…` for every listed event but a kprobe's; `raw_tp/…` and `tp_btf/…` if
+    /// BTF has a tracepoint of this name behind the event, which those of `syscalls:*`
+    /// lack.
     ///
     /// # Errors
     ///
@@ -125,8 +125,8 @@ impl Tracepoint {
         Ok(sections)
     }
 
-    /// The tracepoint behind the event, which raw programs are attached to;
-    /// `None` where BTF has none, as for `syscalls:*` and events made at run time.
+    /// Returns the tracepoint behind the event, to which raw programs are attached;
+    /// `None` if BTF has none, as for `syscalls:*` and for events made at run time.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl Tracepoint {
         let Homes::Found(homes) = self.kernel.homes(&self.name)? else {
             return Ok(None);
         };
-        // A kprobe of this name is none of the tracepoint's events.
+        // A kprobe of this name is not an event of the tracepoint.
         if self.has_namesakes()? && !context::fits(&self.name, &self.format, &homes) {
             return Ok(None);
         }
@@ -150,9 +150,9 @@ impl Tracepoint {
         Ok(listing.namesakes(&self.name).next().is_some())
     }
 
-    /// The other events of the same class, in the kernel's order; none if the
-    /// class is not known. A program written for one can be attached to all.
-    /// Events whose format file is bad are not among them.
+    /// Returns the other events of the same class, in the kernel's order; none if the
+    /// class is not known. A program written for one can be attached to all. Events whose
+    /// format file is invalid are left out.
     ///
     /// # Errors
     ///
