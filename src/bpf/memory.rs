@@ -7,6 +7,13 @@
 //! nothing is attached. Such programs exist since Linux 5.14, and need `CAP_BPF` and
 //! `CAP_PERFMON`. The process need not see addresses (`kptr_restrict`, `CAP_SYSLOG`), as
 //! none leaves the kernel.
+//!
+//! The way through the class's function works on every kernel, because functions are
+//! always in kallsyms; `event_<name>` and `event_class_<class>` are data, and only in it
+//! with `CONFIG_KALLSYMS_ALL`. `bpf_kallsyms_lookup_name` goes the opposite way, from a
+//! candidate's name to an address: it needs a call for each candidate, Linux 5.16,
+//! `CAP_SYSLOG`, and a `kptr_restrict` that shows addresses. Offsets are from BTF. A test
+//! compares every class resolved on the running kernel with its memory.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

@@ -33,14 +33,26 @@ use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
 use crate::name::{EventName, SYSCALL_NUMBER};
 
-/// What the `ctx` of a `BPF_PROG_TYPE_TRACEPOINT` program points at, and on
-/// what evidence.
+/// The struct that `ctx` of a `BPF_PROG_TYPE_TRACEPOINT` program points to, and the
+/// evidence for it. Returned by [`Tracepoint::context`](crate::Tracepoint::context).
 ///
-/// It is [`Tracepoint::context`](crate::Tracepoint::context) that answers.
-/// Whatever the evidence, the context begins with a pointer of the kernel's, 8
-/// bytes on a 64-bit machine, and not with the `common_*` fields of the record
-/// (`perf_trace_run_bpf_submit()` in `kernel/events/core.c` puts it there). The
-/// verifier refuses to read it.
+/// Every context begins with a pointer of the kernel, 8 bytes on a 64-bit machine, in
+/// place of the record's `common_*` fields (`perf_trace_run_bpf_submit()` in
+/// `kernel/events/core.c`). The verifier does not let programs read it.
+///
+/// ```
+/// use tracepoints::{Evidence, Kernel};
+///
+/// // A PREEMPT_RT kernel, where `trace_event_raw_sys_enter` is not the context.
+/// let kernel = Kernel::at("tests/fixtures/6.1.192-rt-x86_64")?;
+/// let context = kernel.tracepoint("syscalls:sys_enter_unlinkat")?.context()?;
+/// assert_eq!(context.struct_name(), Some("syscall_trace_enter"));
+/// assert!(matches!(context.evidence(), Evidence::Syscall(_)));
+/// let pathname = context.slot_of("pathname")?.ok_or("not in the context")?;
+/// assert_eq!((pathname.name(), pathname.offset(), pathname.size()), ("args[1]", 24, 8));
+/// assert!(context.slot_of("common_pid")?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Context {
     name: EventName,

@@ -1,8 +1,22 @@
-//! Layouts as source text a probe's author can paste: C, Rust, and whole
+//! Contexts as source text to paste into a probe: structs in C and Rust, and whole
 //! programs.
 //!
-//! What is emitted is the layout of *this* kernel, proven by assertions on every
-//! offset and size, or, for CO-RE, the names libbpf relocates on any.
+//! A struct has the layout of *this* kernel, with assertions on every offset and size; for
+//! CO-RE it has the names that libbpf relocates on any kernel. The assertions are generated
+//! from the layout, so that a compiler checks the text against it.
+//!
+//! C is written from values of C types, so that the writer neither knows BTF nor reads
+//! files. Every gap is a member, as C on another machine might not leave it. A struct that
+//! C would lay out differently (a `u64` at 12 on i686) is packed; a `long` or pointer of a
+//! 32-bit kernel becomes an integer, because it has 8 bytes in a program; an enum of one
+//! byte has that mode. A type whose name the header already has for another type is an
+//! error: it is not renamed.
+//!
+//! In Rust, members are integers, arrays of integers, and structs of these, for which any
+//! bits are valid. Members that Rust would align differently are bytes.
+//!
+//! A skeleton loads a field directly only if that is allowed: aligned to its size, and not
+//! after the record's last byte, where the kernel refuses to attach the program.
 
 mod c;
 mod constants;

@@ -13,6 +13,20 @@ use crate::name::EventName;
 use crate::text::Renderer;
 
 /// One event of a [`Kernel`], with its format.
+///
+/// ```
+/// use tracepoints::Kernel;
+///
+/// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
+/// let exit = kernel.tracepoint("sched:sched_process_exit")?;
+/// let field = exit.format().field("group_dead").ok_or("no such field")?;
+/// assert_eq!((field.declaration().text(), field.offset()), ("bool group_dead", 32));
+/// let sections = exit.sections()?;
+/// assert_eq!(sections[0], "tracepoint/sched/sched_process_exit");
+/// let raw = exit.raw()?.ok_or("no tracepoint")?;
+/// assert_eq!(raw.to_string(), "sched_process_exit(struct task_struct *arg0, bool arg1)");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Tracepoint {
     kernel: Kernel,

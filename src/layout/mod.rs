@@ -17,6 +17,25 @@ use serde::{Serialize, Serializer};
 use ctype::{CType, RecordKeyword};
 
 /// The members of a struct or union, or the fields of a record, by offset.
+///
+/// ```
+/// use tracepoints::Kernel;
+/// use tracepoints::layout::DifferenceKind;
+///
+/// let layout = |kernel: &str| {
+///     let kernel = Kernel::at(format!("tests/fixtures/{kernel}"))?;
+///     kernel.tracepoint("sched:sched_process_exit")?.context()?.layout()
+/// };
+/// let (old, new) = (layout("5.10.223-x86_64")?, layout("6.18.15-x86_64")?);
+/// let comm = new.slot("comm").ok_or("no such member")?;
+/// assert_eq!((comm.c_type(), comm.offset(), comm.size()), ("char[16]", 8, 16));
+/// assert_eq!((new.size(), new.gaps()), (36, vec![33..36]));
+/// // The flag was added, so the dynamic data begin one byte later.
+/// let differences = old.differences(&new);
+/// assert_eq!(differences[0].kind, DifferenceKind::Moved { from: 32, to: 33 });
+/// assert_eq!(differences[1].slot, "group_dead");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     keyword: RecordKeyword,

@@ -24,6 +24,37 @@
 //! ```
 //!
 //! A probe that is dropped detaches all its programs.
+//!
+//! # How it works
+//!
+//! A program is made for one event of one kernel, so that nothing in it is relocated, and
+//! no object file is needed: `plan` decides what is recorded and where, `program` writes
+//! the instructions, and `bpf::sys` makes the system calls. aya creates the maps and reads
+//! the ring buffer; it cannot load instructions that are not from an object file.
+//!
+//! - **One program for each event**, which has the event's index as an immediate. To share
+//!   one among the events of a class would take the attach cookie of Linux 5.15. Loading a
+//!   program takes a quarter of a millisecond.
+//! - **Counts are not atomic.** The kernel runs one tracing program at a time on a CPU
+//!   (`bpf_prog_active`), so plain additions to per-CPU values are exact. The kernel counts
+//!   the runs it skips for that reason, and [`Losses`] reports them.
+//! - **Events are opened without samples** (period 0). Perf refuses to sample events that
+//!   its own sampling causes; programs run all the same.
+//! - **Ids are used again** when modules are unloaded and loaded. An event that has been
+//!   opened, by its id alone, keeps that id. Its format is then read again, by its name, and
+//!   must be the one the program was made for, id included; otherwise attaching fails with
+//!   [`ProbeError::Changed`].
+//! - **Detaching** waits for grace periods of the kernel: 40 ms for each link, and as much
+//!   for each event. Many threads close links at once, because they wait for the same grace
+//!   period; after that no program runs any more. The kernel closes events one after another
+//!   under a lock, so a thread in the background does it. A process that exits earlier waits
+//!   for the kernel: some 30 s for all of `syscalls:*`.
+//! - **Children are followed** by two programs, on `sched_process_fork` and
+//!   `sched_process_free`, which keep a map of threads. A thread is removed when it is freed
+//!   rather than when it exits, so that events during its exit are seen.
+//! - **A filter is one tree** (`filter`): `program` compiles it to jumps, and
+//!   [`BoundFilter::matches`](crate::filter::BoundFilter::matches) evaluates it. A property
+//!   test runs both on the same bytes, the program under rbpf.
 
 mod attach;
 mod attached;

@@ -6,6 +6,18 @@
 //! these are `struct buffer_data_page` and `struct ring_buffer_event` of
 //! `kernel/trace/ring_buffer.c` and `include/linux/ring_buffer.h`.
 //!
+//! Nothing is assumed about a page: its size and fields are in `header_page`, the size of a
+//! `long` is that of its `commit`, and the byte order is that of BTF's magic number. For a
+//! captured kernel without BTF the byte order must be given
+//! ([`Kernel::with_byte_order`](crate::Kernel::with_byte_order)): guessing it from the
+//! bytes would be right nearly always, but not always.
+//!
+//! Times are the kernel's own sums. Tests compare them with every line that kernels printed
+//! of the captured buffers. Cases that no capture has follow `rb_read_data_buffer()` in
+//! `ring_buffer.c`: the time of a discarded record counts, unless it is 1, which stands for
+//! none. An error ends a page, because the place of the next record is not known; the next
+//! page is read.
+//!
 //! Nothing here does I/O or copies data, and only errors allocate.
 //!
 //! ```
