@@ -1,4 +1,4 @@
-//! What a filter's words mean for one event.
+//! Binds a filter's words to one event.
 
 use super::{
     Bits, BoundNode, COMM, Comparison, Condition, Constant, FieldsTest, FilterError,
@@ -8,12 +8,12 @@ use crate::format::print::FieldPrint;
 use crate::format::{Field, FieldKind, Format};
 use crate::name::SYSCALL_NUMBER;
 
-/// What a filter's words mean for one event.
+/// Resolves the words of a filter for one event.
 pub(super) struct Binder<'f, 'n> {
     pub(super) format: &'f Format,
     /// The names of a field's values.
     pub(super) names_of: &'n dyn Fn(&str) -> FieldPrint,
-    /// The value of another name, for a field.
+    /// The value of any other name, for a field.
     pub(super) constant: &'n dyn Fn(&str, &str) -> Option<i64>,
 }
 
@@ -140,7 +140,7 @@ impl<'f> Binder<'f, '_> {
             is: "an integer",
             with,
         };
-        // Neither can hold all that the other does.
+        // Neither type can represent all values of the other.
         if is_large(left) && right.signed || left.signed && is_large(right) {
             return Err(incomparable("one of 64 bits and the other sign"));
         }
@@ -166,7 +166,7 @@ impl<'f> Binder<'f, '_> {
         Ok(Some(bits.iter().fold(0, |mask, bits| mask | bits)))
     }
 
-    /// The number that has this name where it is a value of the field.
+    /// Returns the number that this name stands for as a value of the field.
     fn value(&self, field: &Name, name: &str) -> Result<i64, FilterError> {
         let print = (self.names_of)(&field.word);
         let mut named = print.names().filter(|one| one.name == name);
@@ -207,7 +207,7 @@ impl<'f> Binder<'f, '_> {
         })
     }
 
-    /// An element of an array, or an argument of a system call by its number.
+    /// Resolves an element of an array, or an argument of a system call by its number.
     fn element(
         &self,
         name: &Name,
@@ -295,7 +295,7 @@ impl Subject<'_> {
                 let (size, signed) = field.argument().unwrap_or(word);
                 match size {
                     1 | 2 | 4 | 8 => integer(size, signed),
-                    // A file may say so of a pointer.
+                    // A file may have such a size for a pointer.
                     _ => SubjectKind::Neither,
                 }
             }
@@ -304,7 +304,7 @@ impl Subject<'_> {
     }
 }
 
-/// The number as 64 bits, if a value of this size and sign can be it.
+/// Returns the number as 64 bits, if a value of this size and sign can have it.
 fn in_range(number: i128, size: u32, signed: bool) -> Option<u64> {
     let bits = size * 8;
     let (low, high) = match signed {

@@ -1,4 +1,4 @@
-//! Whether a filter holds for a record and the task that hit its event.
+//! Evaluates a filter on a record and the task that hit its event.
 
 use std::cmp::Ordering;
 
@@ -50,7 +50,7 @@ impl BoundNode<'_> {
 }
 
 impl Subject<'_> {
-    /// Whether it is the field or a part of it.
+    /// Whether this is the field or a part of it.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     fn is_of(self, field: &Field) -> bool {
         match self {
@@ -61,7 +61,7 @@ impl Subject<'_> {
 }
 
 impl IntegerSubject<'_> {
-    /// The value as 64 bits.
+    /// Returns the value as 64 bits.
     fn of(&self, record: &Record<'_>, task: &Task) -> Result<u64, FilterError> {
         let unknown = |word| Err(FilterError::UnknownOfTask { word });
         let word = match self.subject {
@@ -86,7 +86,7 @@ impl IntegerSubject<'_> {
             }
         };
         let unused = 64 - self.size * 8;
-        // The low bits of a word that is larger than its argument.
+        // The argument is in the low bits of a larger word.
         Ok(match self.signed {
             true => ((word << unused) as i64 >> unused) as u64,
             false => word << unused >> unused,
@@ -107,7 +107,7 @@ impl Comparison {
     }
 }
 
-/// Which of two values of 64 bits is greater.
+/// Compares two 64-bit values.
 fn order(left: u64, right: u64, is_signed: bool) -> Ordering {
     match is_signed {
         true => (left as i64).cmp(&(right as i64)),
@@ -116,8 +116,8 @@ fn order(left: u64, right: u64, is_signed: bool) -> Ordering {
 }
 
 impl FieldsTest<'_> {
-    /// Whether the values are compared as signed ones: what is unsigned has less than 64
-    /// bits then.
+    /// Whether the values are compared as signed ones; an unsigned one then has fewer
+    /// than 64 bits.
     pub(crate) fn is_order_signed(&self) -> bool {
         self.left.signed || self.right.signed
     }
@@ -131,7 +131,7 @@ impl FieldsTest<'_> {
 }
 
 impl IntegerTest<'_> {
-    /// Whether greater and less are those of signed numbers: of bits they are not.
+    /// Whether the order is that of signed numbers; masked bits are unsigned.
     pub(crate) fn is_order_signed(&self) -> bool {
         self.value.signed && self.mask.is_none()
     }

@@ -1,5 +1,5 @@
-//! Conditions on an event's fields and on the task it happens in, for the kernel
-//! to check in a probe's program and for userspace on a record.
+//! Conditions on an event's fields and on the task it happens in. The kernel evaluates
+//! them in a probe's program, and userspace on a record.
 
 mod bind;
 mod matches;
@@ -21,19 +21,19 @@ const COMM: usize = 15;
 
 /// A condition: `ret < 0 && comm == "rm"`.
 ///
-/// Comparisons are `==`, `!=`, `<`, `<=`, `>` and `>=` of an integer field with a
-/// number (decimal, `0x…`, or octal with a leading `0`), with the name of one
-/// (`state == TASK_DEAD`, `ret == -ENOENT`) or with another integer field, also of some
-/// of its bits: `flags & 0x200`, `flags & (O_CREAT | O_EXCL)`, alone or compared.
-/// Strings are compared by `==` and `!=`, with at most 63 bytes, and by `~` with how they
-/// begin: `filename ~ "/etc/*"`. `ret in (-1, 0)` is true if any of them is equal.
-/// `&&` binds tighter than `||`; there are brackets and `!`.
+/// An integer field is compared by `==`, `!=`, `<`, `<=`, `>` and `>=` with a number
+/// (decimal, `0x…`, or octal with a leading `0`), with the name of a number (`state ==
+/// TASK_DEAD`, `ret == -ENOENT`) or with another integer field. Bits are selected by a
+/// mask: `flags & 0x200`, `flags & (O_CREAT | O_EXCL)`, alone or compared. Strings of at
+/// most 63 bytes are compared by `==` and `!=`, and prefixes by `~`: `filename ~
+/// "/etc/*"`. `ret in (-1, 0)` holds if any of the values is equal. `&&` binds tighter
+/// than `||`; there are brackets and `!`.
 ///
-/// A name is a field of the event, or, if it has none of that name, says something
-/// of the task that hits it: `pid` (of the process), `tid` (of the thread), `comm`,
-/// `cpu`, `uid`, `gid` and `cgroup`, the id of its cgroup, which is the inode of its
-/// directory (version 2). `args.pid` is surely the event's, `task.pid` surely the task's.
-/// `args[0]` is the first element of an array or the first argument of a system call.
+/// A name is a field of the event or, if the event has no such field, a property of the
+/// task that hits it: `pid` (of the process), `tid` (of the thread), `comm`, `cpu`,
+/// `uid`, `gid` and `cgroup`, the id of its cgroup, which is the inode of its directory
+/// (version 2). `args.pid` is always the event's, `task.pid` always the task's. `args[0]`
+/// is the first element of an array or the first argument of a system call.
 ///
 /// Nothing is converted silently: a number a field cannot hold is an error.
 ///
@@ -65,45 +65,45 @@ pub struct Task {
     pub pid: u32,
     /// The thread, which the kernel calls `pid`.
     pub tid: u32,
-    /// Its name, NULs after it.
+    /// Its name, padded with NULs.
     pub comm: [u8; 16],
     /// The CPU it runs on.
     pub cpu: u32,
 }
 
-/// Why a text is no filter, a filter does not fit an event, or a record does not
-/// have what it asks for.
+/// Why a text is not a filter, a filter does not fit an event, or a record lacks a field
+/// that the filter needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
-    /// The text is none of the language.
+    /// The text is not in the language of filters.
     #[error("bad filter {filter:?}: not understood from column {column}, {rest:?}")]
     Syntax {
         /// The whole text.
         filter: String,
-        /// Where it is not understood, in characters from 1.
+        /// The first character that is not understood, counted from 1.
         column: usize,
-        /// What stands there.
+        /// The text from there on.
         rest: String,
     },
-    /// A single `=`, which compares nothing.
+    /// A single `=`, which is not a comparison.
     #[error("bad filter {filter:?}: = in column {column} compares nothing, use ==")]
     SingleEqual {
         /// The whole text.
         filter: String,
-        /// Where it is, in characters from 1.
+        /// Its place, in characters counted from 1.
         column: usize,
     },
     /// The text is longer than a filter may be.
     #[error("the filter is longer than {limit} bytes")]
     TooLong {
-        /// The longest there may be, in bytes.
+        /// The longest allowed length, in bytes.
         limit: usize,
     },
-    /// Brackets nest deeper than they may.
+    /// Brackets are nested too deeply.
     #[error("the filter's brackets nest deeper than {limit}")]
     TooDeep {
-        /// How deep they may.
+        /// The deepest allowed nesting.
         limit: usize,
     },
     /// The event has no field of this name.
@@ -116,22 +116,22 @@ pub enum FilterError {
         /// The fields it has.
         fields: Vec<String>,
     },
-    /// A field is compared as what it is not.
+    /// A field's type does not allow the comparison.
     #[error("{field} is {is}, and cannot be compared with {with}")]
     Incomparable {
         /// The field.
         field: String,
-        /// What it is.
+        /// The kind of field.
         is: &'static str,
-        /// What it is compared with.
+        /// What it would be compared with.
         with: &'static str,
     },
-    /// A number the field can never be.
+    /// A number that the field can never have.
     #[error("{field} is {bits} bits, {}, and cannot be {number}", if *.signed { "signed" } else { "unsigned" })]
     OutOfRange {
         /// The field.
         field: String,
-        /// How many bits it has.
+        /// Its size in bits.
         bits: u32,
         /// Whether it is signed.
         signed: bool,
@@ -145,18 +145,18 @@ pub enum FilterError {
         field: String,
         /// The word.
         name: String,
-        /// The names its values have.
+        /// The names that its values have.
         names: Vec<String>,
     },
-    /// The field has fewer elements, or is no array.
+    /// The field has fewer elements, or is not an array.
     #[error("{field} has no element {index}")]
     NoElement {
         /// The field.
         field: String,
-        /// The element, from 0.
+        /// The index of the element, from 0.
         index: u32,
     },
-    /// A string longer than can be compared.
+    /// A string is too long to be compared.
     #[error("{field} can be compared with at most {limit} bytes")]
     LongText {
         /// The field.
@@ -164,19 +164,19 @@ pub enum FilterError {
         /// The longest string, in bytes.
         limit: usize,
     },
-    /// The bytes a pointer points at are not in the record.
+    /// The bytes that a pointer points to are not in the record.
     #[error("what {field} points at is not in the record")]
     NotRecorded {
         /// The field.
         field: String,
     },
-    /// Only a program in the kernel knows it of a task.
+    /// A property of the task that only a program in the kernel can read.
     #[error("{word} is not known of the task of a record")]
     UnknownOfTask {
         /// `uid`, `gid` or `cgroup`.
         word: &'static str,
     },
-    /// The record ends too soon.
+    /// The record is too short.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
@@ -206,10 +206,10 @@ enum Condition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Test {
     name: Name,
-    /// Bits, all together.
+    /// The bits, combined.
     mask: Option<Vec<Bits>>,
     comparison: Comparison,
-    /// Whether a string need only begin so.
+    /// Whether the string is a prefix.
     is_prefix: bool,
     literal: Constant,
 }
@@ -224,7 +224,7 @@ enum Bits {
 struct Name {
     scope: Owner,
     word: String,
-    /// Which element, from 0.
+    /// The index of an element, from 0.
     index: Option<u32>,
 }
 
@@ -269,7 +269,7 @@ impl Filter {
         })
     }
 
-    /// The filter that holds where both do.
+    /// Returns a filter that holds if both do.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -278,12 +278,12 @@ impl Filter {
         }
     }
 
-    /// The filter for one event: its names are the event's fields, and its numbers
-    /// such as they can be.
+    /// Binds the filter to one event: resolves names to the event's fields, and checks
+    /// that fields can have the numbers.
     ///
-    /// Names of values are those of the event's print fmt. A probe's program knows more:
-    /// enumerators of the kernel's, of system calls open(2)'s flags and the like, and
-    /// errors.
+    /// Names of values are those in the event's print fmt. A probe's program knows more:
+    /// the kernel's enumerators, errors, and flags of system calls such as those of
+    /// open(2).
     ///
     /// # Errors
     ///
@@ -299,8 +299,8 @@ impl Filter {
         self.bind_with(format, &names_of, &|_, _| None)
     }
 
-    /// Like [`bind`](Self::bind), with the names of values that a field's print fmt
-    /// does not have.
+    /// Like [`bind`](Self::bind), with further names of values that are not in a field's
+    /// print fmt.
     pub(crate) fn bind_with<'f>(
         &self,
         format: &'f Format,
@@ -348,11 +348,11 @@ pub(crate) enum BoundNode<'f> {
     Text(TextTest<'f>),
 }
 
-/// What is compared.
+/// The left side of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject<'f> {
     Field(&'f Field),
-    /// An element of a field, of so many bytes, at this offset in it.
+    /// An element of a field, at an offset inside it, with its size in bytes.
     Element {
         field: &'f Field,
         offset: u32,
@@ -367,7 +367,7 @@ pub(crate) enum Subject<'f> {
     Cgroup,
 }
 
-/// An integer, where it is and what it can be.
+/// An integer: its place, size and sign.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IntegerSubject<'f> {
     pub(crate) subject: Subject<'f>,
@@ -376,7 +376,7 @@ pub(crate) struct IntegerSubject<'f> {
     pub(crate) signed: bool,
 }
 
-/// A field beside another.
+/// A comparison of two fields.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldsTest<'f> {
     pub(crate) left: IntegerSubject<'f>,
@@ -389,8 +389,7 @@ pub(crate) struct IntegerTest<'f> {
     pub(crate) value: IntegerSubject<'f>,
     pub(crate) mask: Option<u64>,
     pub(crate) comparison: Comparison,
-    /// The number as 64 bits: unsigned if there is a mask, else of the value's
-    /// sign.
+    /// The number as 64 bits: unsigned with a mask, otherwise with the value's sign.
     pub(crate) number: u64,
 }
 
@@ -398,7 +397,7 @@ pub(crate) struct IntegerTest<'f> {
 pub(crate) struct TextTest<'f> {
     pub(crate) subject: Subject<'f>,
     pub(crate) equal: bool,
-    /// Whether it need only begin so.
+    /// Whether the string is a prefix.
     pub(crate) is_prefix: bool,
     pub(crate) text: Vec<u8>,
 }
@@ -420,14 +419,14 @@ impl BoundFilter<'_> {
     ///
     /// # Errors
     ///
-    /// [`FilterError::NotRecorded`] if it asks for a string a system call's
-    /// argument points at, and [`FilterError::Record`] if the record is too short.
+    /// [`FilterError::NotRecorded`] if it needs a string that a system call's argument
+    /// points to, and [`FilterError::Record`] if the record is too short.
     pub fn matches(&self, record: &Record<'_>, task: &Task) -> Result<bool, FilterError> {
         self.root.matches(record, task)
     }
 }
 
-/// As in a filter: `ret`, `task.pid`, `args[0]`.
+/// Writes the name as in a filter: `ret`, `task.pid`, `args[0]`.
 impl fmt::Display for Name {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.index {
@@ -575,7 +574,7 @@ print fmt: \"%s %s\", __print_symbolic(REC->flags, { 0x81, \"BAD\" }), __print_f
         insta::assert_snapshot!(errors.join("\n"));
     }
 
-    /// Format files may be anyone's.
+    /// Format files are untrusted input.
     #[test]
     fn sizes_that_no_integer_has() {
         for size in [0, 3, 9, 16, u32::MAX] {

@@ -11,10 +11,10 @@ use nom::{Finish, IResult, Parser};
 
 use super::{Bits, Comparison, Condition, Constant, FilterError, Name, Owner, Test};
 
-/// How deep brackets and `!` may nest.
+/// The deepest nesting of brackets and `!`.
 const DEPTH: usize = 64;
 
-/// The longest text taken for a filter, in bytes.
+/// The longest filter, in bytes.
 const LENGTH: usize = 4096;
 
 pub(super) fn filter(text: &str) -> Result<Condition, FilterError> {
@@ -56,7 +56,7 @@ fn conjunction(input: &str, depth: usize) -> IResult<&str, Condition> {
     joined(more, first, Condition::And).parse(input)
 }
 
-/// What follows the first operand; that alone if nothing does.
+/// Joins the operands that follow the first; returns the first alone if there are none.
 fn joined<'i>(
     more: impl Parser<&'i str, Output = Condition, Error = Error<&'i str>>,
     first: Condition,
@@ -135,7 +135,7 @@ fn any_of(input: &str) -> IResult<&str, Condition> {
 
 /// `& 0x200`, `& O_CREAT`, `& (O_CREAT | O_EXCL)`.
 fn mask(input: &str) -> IResult<&str, Vec<Bits>> {
-    // `a && b` is no mask.
+    // `a && b` is not a mask.
     let sign = (token("&"), not(char('&')), multispace0);
     preceded(sign, cut(alt((several_bits, map(bits, |one| vec![one]))))).parse(input)
 }
@@ -266,7 +266,7 @@ fn literal(input: &str) -> IResult<&str, Constant> {
     .parse(input)
 }
 
-/// A number as in C: decimal, `0x` and hexadecimal, `0` and octal.
+/// Parses a number as in C: decimal, hexadecimal after `0x`, octal after `0`.
 fn unsigned(input: &str) -> IResult<&str, u64> {
     let (rest, digits) = take_while1(|c: char| c.is_ascii_alphanumeric())(input)?;
     let value = if let Some(digits) = digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
@@ -282,7 +282,7 @@ fn unsigned(input: &str) -> IResult<&str, u64> {
     }
 }
 
-/// A string in double quotes, in which `\"` and `\\` stand for `"` and `\`.
+/// Parses a string in double quotes, in which `\"` and `\\` stand for `"` and `\`.
 fn string(input: &str) -> IResult<&str, String> {
     let plain = satisfy(|c| c != '"' && c != '\\' && c != '\0');
     let escaped = preceded(char('\\'), alt((char('"'), char('\\'))));
@@ -293,7 +293,7 @@ fn string(input: &str) -> IResult<&str, String> {
     delimited(char('"'), text, char('"')).parse(input)
 }
 
-/// The sign, with blanks before it.
+/// Parses an operator, with blanks before it.
 fn token(sign: &'static str) -> impl Fn(&str) -> IResult<&str, &str> {
     move |input| preceded(multispace0, tag(sign)).parse(input)
 }
