@@ -22,7 +22,22 @@ use crate::filter::{Filter, FilterError};
 use crate::kernel::Tracepoint;
 use crate::name::EventName;
 
-/// What to attach to, what to keep and what to leave out: see [`Probe::builder`].
+/// The events to attach to, the fields to record, and conditions: see [`Probe::builder`].
+///
+/// ```no_run
+/// use tracepoints::Kernel;
+/// use tracepoints::probe::Probe;
+///
+/// let kernel = Kernel::live()?;
+/// let enter = kernel.tracepoint("syscalls:sys_enter_openat")?;
+/// let exit = kernel.tracepoint("syscalls:sys_exit_openat")?;
+/// let probe = Probe::builder([&enter, &exit])
+///     .fields_of(enter.name(), ["filename"])
+///     .filter_of(exit.name(), "ret < 0".parse()?)
+///     .filter("comm == \"cat\"".parse()?)
+///     .attach()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is attached yet"]
 pub struct ProbeBuilder {

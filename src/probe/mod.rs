@@ -96,7 +96,25 @@ use attached::Attached;
 use plan::EventPlan;
 use tasks::TaskScope;
 
-/// Programs on one event or on hundreds, that hand out a record each time.
+/// Programs attached to one or many events, which return a record for each time an event is
+/// hit. Dropping it detaches them.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tracepoints::Kernel;
+/// use tracepoints::probe::Probe;
+///
+/// let kernel = Kernel::live()?;
+/// let exec = kernel.tracepoint("sched:sched_process_exec")?;
+/// let mut probe = Probe::builder([&exec]).attach()?;
+/// while probe.wait(Some(Duration::from_secs(10)))? {
+///     for record in probe.records() {
+///         println!("{record}");
+///     }
+/// }
+/// println!("lost: {:?}", probe.losses()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Probe {
     attached: Attached,
     ring: RingBuf<MapData>,
@@ -113,7 +131,7 @@ impl fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// Begins a probe on these events of the running kernel.
+    /// Returns a builder of a probe on these events of the running kernel.
     pub fn builder<'a>(tracepoints: impl IntoIterator<Item = &'a Tracepoint>) -> ProbeBuilder {
         ProbeBuilder {
             events: tracepoints.into_iter().cloned().collect(),
@@ -126,13 +144,13 @@ impl Probe {
         }
     }
 
-    /// The records that are there, oldest first; it does not wait for more.
+    /// Iterates over the records that have arrived, oldest first, without waiting for more.
     pub fn records(&mut self) -> Records<'_> {
         Records { probe: self }
     }
 
-    /// Waits until there are records, or until the timeout ends, where one is given.
-    /// Returns whether there are records.
+    /// Waits until there are records, at most for the timeout, if one is given. Returns
+    /// whether there are records.
     ///
     /// # Errors
     ///
@@ -142,7 +160,7 @@ impl Probe {
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            // Rounded up: not to spin through the last part of a millisecond.
+            // Rounded up, so as not to spin during the last fraction of a millisecond.
             let milliseconds = left.map_or(-1, |left| {
                 i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
             });
@@ -158,7 +176,7 @@ impl Probe {
         }
     }
 
-    /// What has been lost since the probe was attached.
+    /// Returns what has been lost since the probe was attached.
     ///
     /// # Errors
     ///
