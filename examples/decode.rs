@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let events = kernel.events_by_id()?;
     let addresses = kernel.addresses()?;
     let columns = kernel.flag_columns()?;
-    // Which command had which pid is in a file of its own, `saved_cmdlines`.
+    // The file `saved_cmdlines` has the command of each pid.
     let names = TaskNames::default();
     let layout = kernel.page_layout()?;
     for page in layout.pages(&bytes, events.machine().byte_order()) {

@@ -1,4 +1,4 @@
-//! Every tracepoint of a Linux kernel, and what an eBPF program attached to it
+//! Every tracepoint of a Linux kernel, and the context that an eBPF program attached to it
 //! really gets.
 //!
 //! ```no_run
@@ -12,12 +12,12 @@
 //! # Ok::<(), tracepoints::Error>(())
 //! ```
 //!
-//! A program of type `BPF_PROG_TYPE_TRACEPOINT` gets a struct named after the
-//! event's *class*, which changes between kernels, and for system calls not
-//! always the struct everybody uses. Only the kernel at hand knows: [`Kernel`]
-//! reads its tracefs and its BTF, [`Tracepoint`] is one event of it, and
-//! [`Context`] the answer, with its [`Evidence`]. What is not proven is not
-//! claimed: candidates are listed, and without BTF there is no name at all.
+//! A program of type `BPF_PROG_TYPE_TRACEPOINT` gets a struct named after the event's
+//! *class*, which changes between kernels; for system calls it is not always the struct
+//! that is commonly used. Only the kernel at hand can tell: [`Kernel`] reads its tracefs
+//! and its BTF, [`Tracepoint`] is one of its events, and [`Context`] the answer with its
+//! [`Evidence`], which also says whether it is proven. Where nothing tells, the answer is
+//! a list of candidates, and without BTF there is no name.
 //!
 //! [`format`](mod@format) reads and writes format files; [`emit`] writes
 //! contexts in C and Rust, and whole programs; [`RawTracepoint`](context::RawTracepoint) is what

@@ -60,7 +60,7 @@ impl Seeds {
     }
 }
 
-/// What the files of one kernel are seeds of.
+/// Writes the seeds from the files of one kernel.
 fn of_kernel(seeds: &mut Seeds, name: &str, machine: u8) -> Result<()> {
     let root = fixture(name);
     let list = fs::read(root.join("tracing/available_events"))?;

@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
             is_line_of(error.line, text);
         }
     }
-    // Whatever was put right is then as a kernel writes it.
+    // A repaired file is as a kernel writes it.
     match Format::parse_tolerant(text) {
         Ok(format) => {
             format_laws(&format.to_string(), &format);

@@ -70,7 +70,7 @@ pub fn machine(bits: u8) -> Machine {
     Machine::new(order, bits & 2 == 0)
 }
 
-/// What is shown as a name can do nothing to a terminal.
+/// Displayed names have no control characters.
 #[track_caller]
 pub fn is_plain(text: &str) {
     assert!(!text.contains(char::is_control), "{text:?}");

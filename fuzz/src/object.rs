@@ -1,4 +1,4 @@
-//! What holds of a BTF object.
+//! Laws of BTF objects.
 
 use tracepoints::format::Format;
 use tracepoints::fuzzing::BtfObject;

@@ -76,7 +76,7 @@ pub struct CHeader {
     assertions: String,
 }
 
-/// What is defined so far.
+/// The definitions so far.
 #[derive(Clone, Debug, Default)]
 struct Definitions {
     /// Whether libbpf relocates offsets and sizes. It finds types by their names in the

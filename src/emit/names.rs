@@ -55,7 +55,7 @@ fn check_name(name: &str) -> Result<(), BtfError> {
     match name.is_empty() || is_identifier(name) {
         true => Ok(()),
         false => Err(BtfError::Describe(format!(
-            "{} is no name in C",
+            "{} is not a name in C",
             name.escape_debug()
         ))),
     }

@@ -170,8 +170,8 @@ impl Kernel {
         self.inner.is_live
     }
 
-    /// What `dynamic_events` says: the events made at run time, one a line; nothing
-    /// if the kernel has no such file, or it cannot be read.
+    /// Returns `dynamic_events`, a line for each event made at run time; empty if the
+    /// kernel has no such file, or it cannot be read.
     pub(crate) fn dynamic_events(&self) -> String {
         let events = self.inner.tracefs.dynamic_events();
         events.ok().flatten().unwrap_or_default()

@@ -186,8 +186,8 @@ fn records_of_whole_kernels_differ_for_system_calls_alone() {
     }
 }
 
-/// What a layout is serialized as is read back as its equal: of every context and record,
-/// bitfields, unions and nested structs included.
+/// The layout of every context and record deserializes as its equal, including bitfields,
+/// unions and nested structs.
 #[test]
 fn layouts_are_read_back() {
     for root in support::fixtures() {

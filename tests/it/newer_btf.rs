@@ -98,7 +98,7 @@ fn a_layout_section_leads_over_unknown_kinds() {
         let mut btf = BtfWriter::new(big_endian);
         let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
         btf.other("unknown", UNKNOWN | 2, 1, &[0xdead_beef; 8]);
-        // Whatever is in place of its name is not one.
+        // The word in place of its name is not a name.
         let name = btf.other("", 30 << 24, 0, &[]);
         let members = [("ent", entry, 0), ("pid", int, 8)];
         btf.event_class("wake", 12, &members, &[0, int]);
@@ -185,8 +185,8 @@ fn a_layout_of_odd_lengths() {
     );
 }
 
-/// What is made of a type of an unknown kind may have any size, so that no class is ruled
-/// out by it; its layout is an error, and not a guess.
+/// A struct with a member of an unknown kind may have any size, so that it excludes no
+/// class; its layout is an error rather than a guess.
 #[test]
 fn nothing_is_concluded_from_an_unknown_kind() {
     let mut btf = BtfWriter::new(false);
@@ -307,8 +307,8 @@ fn module_types(btf: &mut BtfWriter, types: &Shared) {
     btf.function("__probestub_wake", named);
 }
 
-/// What a module built apart from its kernel refers to is looked up in the kernel's BTF:
-/// then the module is read as one that was built with it.
+/// Types that a separately built module refers to are looked up in the kernel's BTF; the
+/// module is then read like one built with the kernel.
 #[test]
 fn a_module_with_a_distilled_base() {
     for big_endian in [false, true] {
@@ -411,7 +411,7 @@ fn unknown_kinds_are_not_relocated() {
     assert_eq!(error.err(), Some(BtfError::Kind { id: 2, kind: 20 }));
 }
 
-/// Whatever the bytes are, the answer is an object or an error.
+/// Any bytes give an object or an error.
 #[test]
 fn damaged_distilled_bases_do_no_harm() {
     let mut vmlinux = BtfWriter::new(false);

@@ -50,7 +50,7 @@ fn an_event_and_the_tracepoint_behind_it() {
     assert_eq!(raw("syscalls:sys_enter_unlinkat"), None);
 }
 
-/// What BTF alone says is what tracefs and BTF together say, or nothing.
+/// The answer from BTF alone is that from tracefs and BTF, or there is none.
 #[test]
 fn by_btf_alone_no_struct_is_wrong() {
     let kernels = support::fixtures().into_iter().chain(support::corpus());

@@ -90,7 +90,7 @@ const KINDS: &[(&str, &[FieldLine<'_>], &str)] = &[
 ];
 
 proptest! {
-    /// Whatever a record holds: a line, or an error and nothing.
+    /// Any record gives a line, or an error and no line.
     #[test]
     fn any_bytes(
         kind in prop::sample::select(KINDS),

@@ -1,4 +1,4 @@
-//! What a text depends on that is not in the record.
+//! Texts that depend on more than the record.
 
 use std::fs;
 

@@ -41,7 +41,7 @@ fn format(name: &str, fields: &[(&str, u32, u32)], print_fmt: &str) -> Format {
     Format::parse(&text).expect("a format")
 }
 
-/// What follows the common fields of a record.
+/// A record as it is written: the common fields, then more bytes.
 struct Bytes(Machine, Vec<u8>);
 
 impl Bytes {

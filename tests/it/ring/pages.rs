@@ -63,8 +63,8 @@ fn absolute_times() {
     }
 }
 
-/// What kernels say of `overwrite` changed, and pages have any size: it is no matter to
-/// where the data are.
+/// Newer kernels declare `overwrite` differently, and pages may have any size; neither
+/// moves the data.
 #[test]
 fn headers_of_newer_kernels() {
     let newer = HEADER_64

@@ -1,4 +1,5 @@
-//! What proofs leave open: the kernel's own word, a capture's `classes` file, inferences.
+//! Classes that proofs leave open, settled by the kernel's own word, a capture's
+//! `classes` file, or inferences.
 
 use std::fs;
 
