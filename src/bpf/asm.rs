@@ -75,6 +75,7 @@ pub(crate) enum Helper {
     GetCurrentUidGid = 15,
     GetCurrentComm = 16,
     GetCurrentTask = 35,
+    GetStack = 67,
     GetCurrentCgroupId = 80,
     ProbeReadKernel = 113,
     ProbeReadUserStr = 114,
@@ -97,6 +98,7 @@ impl Helper {
             Self::GetCurrentCgroupId => "get_current_cgroup_id",
             Self::GetCurrentComm => "get_current_comm",
             Self::GetCurrentTask => "get_current_task",
+            Self::GetStack => "get_stack",
             Self::ProbeReadKernel => "probe_read_kernel",
             Self::ProbeReadUserStr => "probe_read_user_str",
             Self::ProbeReadKernelStr => "probe_read_kernel_str",
@@ -448,7 +450,7 @@ struct HelperNumber(i32);
 
 impl fmt::Display for HelperNumber {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const KNOWN: [Helper; 14] = [
+        const KNOWN: [Helper; 17] = [
             Helper::MapLookupElem,
             Helper::MapUpdateElem,
             Helper::MapDeleteElem,
@@ -457,6 +459,9 @@ impl fmt::Display for HelperNumber {
             Helper::GetCurrentPidTgid,
             Helper::GetCurrentComm,
             Helper::GetCurrentTask,
+            Helper::GetCurrentUidGid,
+            Helper::GetCurrentCgroupId,
+            Helper::GetStack,
             Helper::ProbeReadKernel,
             Helper::ProbeReadUserStr,
             Helper::ProbeReadKernelStr,

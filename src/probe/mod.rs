@@ -141,6 +141,7 @@ impl Probe {
             scope: TaskScope::All,
             data_limit: 256,
             ring_size: 1 << 20,
+            has_stacks: false,
         }
     }
 

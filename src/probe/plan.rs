@@ -35,6 +35,9 @@ pub(crate) const TASK_WORDS: [&str; 4] = ["pid", "tid", "comm", "cpu"];
 pub(crate) struct EventPlan {
     pub(crate) name: EventName,
     pub(crate) fields: Vec<KeptField>,
+    /// Where stacks are in the record, in bytes, if they are kept: the kernel's, and that
+    /// of user space.
+    pub(crate) stacks: Option<[u32; 2]>,
     /// How many bytes a record takes, a multiple of 8.
     pub(crate) size: u32,
 }
@@ -154,10 +157,31 @@ impl EventPlan {
         Ok(Self {
             name: event.clone(),
             fields,
+            stacks: None,
             size,
         })
     }
+
+    /// Keeps stacks too, behind the fields.
+    pub(crate) fn with_stacks(mut self) -> Result<Self, ProbeError> {
+        let [kernel, user] = [self.size, self.size + STACK_SIZE];
+        self.stacks = Some([kernel, user]);
+        self.size = user + STACK_SIZE;
+        match self.size > MAX_RECORD {
+            true => Err(ProbeError::LargeRecord {
+                event: self.name,
+                size: self.size,
+                limit: MAX_RECORD,
+            }),
+            false => Ok(self),
+        }
+    }
 }
+
+/// How many addresses of a stack are kept.
+pub(crate) const STACK_DEPTH: u32 = 64;
+/// In bytes: the length, or an error, and the addresses. 8 bytes each.
+const STACK_SIZE: u32 = 8 + 8 * STACK_DEPTH;
 
 /// The offsets in a program's loads and stores are signed 16-bit numbers.
 const MAX_RECORD: u32 = 32_000;

@@ -2,7 +2,7 @@
 
 use super::group::GroupPlan;
 use super::grouping::count_in_group;
-use super::plan::{EventPlan, Keep, KeptField, Source, header};
+use super::plan::{EventPlan, Keep, KeptField, STACK_DEPTH, Source, header};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use crate::context::access::{Access, Read};
 use crate::filter::{
@@ -99,6 +99,7 @@ pub(crate) fn on_event(
             for field in &plan.fields {
                 write_field(&mut asm, field);
             }
+            write_stacks(&mut asm, plan);
             asm.mov_reg(Reg::R1, RECORD);
             asm.mov(Reg::R2, 0);
             asm.call(Helper::RingbufSubmit);
@@ -240,6 +241,22 @@ fn write_header(asm: &mut Assembler, index: u32) {
     asm.address(Reg::R1, RECORD, header::COMM.into());
     asm.mov(Reg::R2, 16);
     asm.call(Helper::GetCurrentComm);
+}
+
+fn write_stacks(asm: &mut Assembler, plan: &EventPlan) {
+    /// `BPF_F_USER_STACK` of `include/uapi/linux/bpf.h`.
+    const USER: i32 = 1 << 8;
+    let Some([kernel, user]) = plan.stacks else {
+        return;
+    };
+    for (at, flags) in [(kernel, 0), (user, USER)] {
+        asm.mov_reg(Reg::R1, CONTEXT);
+        asm.address(Reg::R2, RECORD, at as i32 + 8);
+        asm.mov(Reg::R3, 8 * STACK_DEPTH as i32);
+        asm.mov(Reg::R4, flags);
+        asm.call(Helper::GetStack);
+        asm.store(Size::B8, RECORD, at as i16, Reg::R0);
+    }
 }
 
 fn write_field(asm: &mut Assembler, field: &KeptField) {

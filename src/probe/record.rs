@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use super::plan::{EventPlan, Kept, header};
+use super::plan::{EventPlan, Kept, STACK_DEPTH, header};
 use crate::filter::Task;
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
@@ -125,6 +125,34 @@ impl ProbeRecord {
             };
             Some((field.name.as_str(), value))
         })
+    }
+
+    /// The kernel's stack: addresses of code, the innermost first. Nothing where no stacks
+    /// are kept ([`ProbeBuilder::stacks`](super::ProbeBuilder::stacks)).
+    pub fn kernel_stack(&self) -> impl Iterator<Item = u64> + '_ {
+        self.stack(0)
+    }
+
+    /// The stack of user space: addresses of code in the process, the innermost first, as
+    /// far as its code keeps frame pointers. Nothing where no stacks are kept, and of
+    /// threads of the kernel.
+    pub fn user_stack(&self) -> impl Iterator<Item = u64> + '_ {
+        self.stack(1)
+    }
+
+    fn stack(&self, which: usize) -> impl Iterator<Item = u64> + '_ {
+        let machine = Machine::NATIVE;
+        let bytes = self.plan().stacks.and_then(|stacks| {
+            let (length, addresses) = self
+                .bytes
+                .get(stacks[which] as usize..)?
+                .split_at_checked(8)?;
+            // Negative: an error, as of what has no stack.
+            let length = usize::try_from(machine.signed(length)).ok()?;
+            addresses.get(..length.min(8 * STACK_DEPTH as usize))
+        });
+        let words = bytes.unwrap_or_default().chunks_exact(8);
+        words.map(move |word| machine.unsigned(word))
     }
 
     /// The field of this name, if it was asked for.

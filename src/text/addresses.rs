@@ -13,6 +13,20 @@ pub struct Addresses {
     strings: HashMap<u64, Box<str>>,
 }
 
+/// A symbol of the kernel, and where in it an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KernelSymbol<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The module it is in; `None` of what is built in.
+    pub module: Option<&'a str>,
+    /// How far the address is behind its start, in bytes.
+    pub offset: u64,
+    /// To where the next symbol begins, in bytes.
+    pub size: u64,
+}
+
 impl Addresses {
     /// None known yet.
     pub fn new() -> Self {
@@ -73,9 +87,9 @@ impl Addresses {
         self.strings.get(&address).map(|string| &**string)
     }
 
-    /// The symbol an address is in: its name, its module if it has one, how far the
-    /// address is behind its start, and its size, in bytes.
-    pub(super) fn symbol(&self, address: u64) -> Option<(&str, Option<&str>, u64, u64)> {
+    /// The symbol an address is in, as far as `kallsyms` says where it ends: the last one
+    /// does not.
+    pub fn symbol(&self, address: u64) -> Option<KernelSymbol<'_>> {
         let after = self.symbols.partition_point(|(start, _)| *start <= address);
         let (start, _) = self.symbols.get(after.checked_sub(1)?)?;
         // The first of several at one address, as the kernel chooses.
@@ -83,9 +97,14 @@ impl Addresses {
         let (_, name) = &self.symbols[first];
         let (end, _) = self.symbols.get(after)?;
         let (name, module) = match name.split_once(' ') {
-            Some((name, module)) => (name, Some(module)),
+            Some((name, module)) => (name, Some(module.trim_matches(['[', ']']))),
             None => (&**name, None),
         };
-        Some((name, module, address - start, end - start))
+        Some(KernelSymbol {
+            name,
+            module,
+            offset: address - start,
+            size: end - start,
+        })
     }
 }

@@ -16,7 +16,7 @@ mod syscall;
 mod tasks;
 mod version;
 
-pub use addresses::Addresses;
+pub use addresses::{Addresses, KernelSymbol};
 pub use flags::FlagColumns;
 pub use line::{TraceClock, TraceContext, TraceStyle};
 pub(crate) use synthetic::GfpFlags;

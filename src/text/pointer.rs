@@ -79,15 +79,18 @@ fn hex_address(out: &mut Output, address: u64, machine: Machine, prefix: &str) {
 /// `name+0x1/0x20 [module]`, or without the offset; the address where there is no
 /// name.
 pub(super) fn symbol(out: &mut Output, address: u64, with_offset: bool, addresses: &Addresses) {
-    let Some((name, module, offset, size)) = addresses.symbol(address) else {
+    let Some(symbol) = addresses.symbol(address) else {
         return write(out, format_args!("{address:#x}"));
     };
-    out.push_str(name);
+    out.push_str(symbol.name);
     if with_offset {
-        write(out, format_args!("+{offset:#x}/{size:#x}"));
+        write(
+            out,
+            format_args!("+{:#x}/{:#x}", symbol.offset, symbol.size),
+        );
     }
-    if let Some(module) = module {
-        write(out, format_args!(" {module}"));
+    if let Some(module) = symbol.module {
+        write(out, format_args!(" [{module}]"));
     }
 }
 

@@ -43,14 +43,15 @@ impl Scene<'_> {
         };
         let _ = match symbol {
             None => write!(out, "0x{address:08x}"),
-            Some((name, ..)) if TRAMPOLINES.contains(&name) => {
+            Some(symbol) if TRAMPOLINES.contains(&symbol.name) => {
                 write!(out, "[unknown/kretprobe'd]")
             }
-            Some((name, _, _, _)) if !with_offset => write!(out, "{name}"),
-            Some((name, module, offset, size)) => {
+            Some(symbol) if !with_offset => write!(out, "{}", symbol.name),
+            Some(symbol) => {
+                let (name, offset, size) = (symbol.name, symbol.offset, symbol.size);
                 let _ = write!(out, "{name}+{offset:#x}/{size:#x}");
-                match module {
-                    Some(module) => write!(out, " {module}"),
+                match symbol.module {
+                    Some(module) => write!(out, " [{module}]"),
                     None => Ok(()),
                 }
             }

@@ -11,9 +11,10 @@ use nix::errno::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tracepoints::probe::{FieldValue, PrettyPrinter, Probe, ProbeRecord};
-use tracepoints::{EventName, Tracepoint};
+use tracepoints::{EventName, Kernel, Tracepoint};
 
 use super::run::Run;
+use super::stack::{NamedStacks, Stacks};
 use super::{Arguments, Time};
 use crate::output::{Failure, JsonRows, Screen};
 use crate::row::{AddressFields, EventRow, FieldMap};
@@ -25,6 +26,7 @@ pub(super) struct Lines<'a> {
     max: Option<u64>,
     clock: Clock,
     calls: Option<Calls>,
+    stacks: Option<Stacks>,
     formats: HashMap<EventName, &'a Tracepoint>,
     addresses: AddressFields,
     screen: Screen,
@@ -37,11 +39,14 @@ struct Row<'a> {
     event: EventRow<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duration_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stack: Option<NamedStacks>,
 }
 
 impl<'a> Lines<'a> {
     pub(super) fn new(
         arguments: &Arguments,
+        kernel: &Kernel,
         events: &'a [Tracepoint],
         json: Option<&'a mut JsonRows>,
     ) -> Result<Self, Failure> {
@@ -54,6 +59,10 @@ impl<'a> Lines<'a> {
             max: arguments.max,
             clock: Clock::new(arguments.time),
             calls: arguments.durations.then(Calls::default),
+            stacks: match arguments.stack {
+                true => Some(Stacks::new(kernel)?),
+                false => None,
+            },
             formats: events.iter().map(|one| (one.name().clone(), one)).collect(),
             addresses: AddressFields::default(),
             screen: Screen::of_stdout(),
@@ -93,6 +102,7 @@ impl<'a> Lines<'a> {
 
     fn record(&mut self, record: &ProbeRecord, out: &mut dyn Write) -> Result<(), Failure> {
         let duration = self.calls.as_mut().and_then(|calls| calls.took(record));
+        let stack = self.stacks.as_ref().map(|stacks| stacks.of(record));
         self.line.clear();
         match &self.pretty {
             Some(pretty) => pretty.print(record, &mut self.line),
@@ -137,6 +147,7 @@ impl<'a> Lines<'a> {
                     text: self.pretty.as_ref().map(|_| text_of(&self.line)),
                 },
                 duration_ns: duration,
+                stack,
             };
             return json.write(&row, out);
         }
@@ -147,6 +158,9 @@ impl<'a> Lines<'a> {
             let _ = write!(self.line, " <{:.6}>", nanoseconds as f64 / 1e9);
         }
         self.clock.restamp(record.timestamp_ns(), &mut self.line);
+        if let Some(stack) = stack {
+            stack.print(&mut self.line);
+        }
         writeln!(out, "{}", self.screen.show(&self.line))?;
         Ok(())
     }

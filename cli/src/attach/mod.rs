@@ -3,6 +3,7 @@
 pub(crate) mod command;
 mod lines;
 mod run;
+mod stack;
 mod tally;
 mod target;
 
@@ -81,6 +82,9 @@ pub(crate) struct Arguments {
     /// Print how long each system call took, where both of its events are traced
     #[arg(long, short = 'T')]
     durations: bool,
+    /// Print stacks, too: the functions of the kernel and of the process that were running
+    #[arg(long, conflicts_with_all = ["count", "hist", "by", "stats", "lhist"])]
+    stack: bool,
     /// End after so many seconds
     #[arg(long, short, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
@@ -115,6 +119,7 @@ Examples:
   tracepoints attach syscalls:sys_enter_unlinkat --fields pid,comm,pathname -- rm file
   tracepoints attach sched:sched_process_exec --duration 10
   tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
+  tracepoints attach sched:sched_process_exec --stack -- make
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
   tracepoints attach syscalls:sys_exit_read --by comm --stats ret --interval 1
   tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file
@@ -202,7 +207,7 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
             .attach()
             .map_err(|error| explained(error, arguments))?;
         progress.end();
-        let mut lines = Lines::new(arguments, &events, json.as_mut())?;
+        let mut lines = Lines::new(arguments, &kernel, &events, json.as_mut())?;
         run.begin(command, events.len())?;
         let count = lines.print(&mut probe, &mut run, out)?;
         out.flush()?;
@@ -237,6 +242,10 @@ fn builder(
     }
     if let Some(filter) = &arguments.filter {
         builder = builder.filter(filter.clone());
+    }
+    if arguments.stack {
+        // A record is some 1,100 bytes then.
+        builder = builder.stacks().ring_size(8 << 20);
     }
     // What is said last of an event counts.
     for target in &arguments.events {

@@ -105,6 +105,7 @@ fn the_running_kernel() {
         assert!(output.status.success(), "{}", stderr(&output));
         schema.rows(&output)
     };
+    attach(&["sched:sched_process_exec", "--stack", "--", "true"]);
     let events = [
         "sched:sched_process_exec",
         "syscalls:sys_*_openat",

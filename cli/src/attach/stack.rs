@@ -1,0 +1,139 @@
+//! Stacks: addresses by the names of their functions.
+
+use std::fmt::Write as _;
+
+use blazesym::symbolize::source::{Process, Source};
+use blazesym::symbolize::{Input, Symbolized, Symbolizer};
+use serde::{Serialize, Serializer};
+use tracepoints::Kernel;
+use tracepoints::probe::ProbeRecord;
+use tracepoints::text::Addresses;
+
+use crate::output::Failure;
+
+/// Knows the names of functions, of the kernel and of processes.
+pub(super) struct Stacks {
+    kernel: Addresses,
+    user: Symbolizer,
+}
+
+/// The stacks of a record, each the innermost function first.
+#[derive(Serialize)]
+pub(super) struct NamedStacks {
+    kernel: Vec<Frame>,
+    user: Vec<Frame>,
+}
+
+/// A call that has not returned.
+#[derive(Serialize)]
+struct Frame {
+    #[serde(serialize_with = "as_address")]
+    address: u64,
+    function: Option<String>,
+    /// How far the address is behind the function's start, in bytes.
+    offset: Option<u64>,
+    /// The kernel's module, or the process's file.
+    module: Option<String>,
+}
+
+fn as_address<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{address:#x}"))
+}
+
+impl Stacks {
+    pub(super) fn new(kernel: &Kernel) -> Result<Self, Failure> {
+        Ok(Self {
+            kernel: kernel.addresses()?,
+            user: Symbolizer::new(),
+        })
+    }
+
+    /// Names the functions as the process is now. Of one that has ended only addresses
+    /// are known.
+    pub(super) fn of(&self, record: &ProbeRecord) -> NamedStacks {
+        let kernel = within(record.kernel_stack());
+        let kernel = kernel.into_iter().map(|(address, inside)| {
+            let symbol = self.kernel.symbol(inside);
+            Frame {
+                address,
+                function: symbol.map(|symbol| symbol.name.to_owned()),
+                offset: symbol.map(|symbol| symbol.offset + (address - inside)),
+                module: symbol.and_then(|symbol| symbol.module.map(str::to_owned)),
+            }
+        });
+        let user = within(record.user_stack());
+        let inside: Vec<u64> = user.iter().map(|(_, inside)| *inside).collect();
+        let symbols = self.symbolized(record.task().pid, &inside);
+        let symbols = symbols.into_iter().map(Some);
+        let symbols = symbols.chain(std::iter::repeat_with(|| None));
+        let user = user
+            .into_iter()
+            .zip(symbols)
+            .map(|((address, inside), one)| {
+                let symbol = match one {
+                    Some(Symbolized::Sym(symbol)) => Some(symbol),
+                    _ => None,
+                };
+                Frame {
+                    address,
+                    offset: symbol
+                        .as_ref()
+                        .map(|symbol| symbol.offset as u64 + (address - inside)),
+                    module: symbol.as_ref().and_then(|symbol| {
+                        let module = symbol.module.as_deref()?;
+                        Some(module.to_string_lossy().into_owned())
+                    }),
+                    function: symbol.map(|symbol| symbol.name.into_owned()),
+                }
+            });
+        NamedStacks {
+            kernel: kernel.collect(),
+            user: user.collect(),
+        }
+    }
+}
+
+impl Stacks {
+    fn symbolized(&self, pid: u32, addresses: &[u64]) -> Vec<Symbolized<'_>> {
+        let mut process = Process::new(pid.into());
+        let mut symbolize = |debug_syms| {
+            process.debug_syms = debug_syms;
+            let source = Source::Process(process.clone());
+            self.user.symbolize(&source, Input::AbsAddr(addresses))
+        };
+        if addresses.is_empty() {
+            return Vec::new();
+        }
+        // Debug information that cannot be read hides no symbol of the file itself.
+        symbolize(true)
+            .or_else(|_| symbolize(false))
+            .unwrap_or_default()
+    }
+}
+
+/// The addresses, each with one inside of the instruction it is about: all but the
+/// innermost are where a call returns to, which may be behind a function's end.
+fn within(stack: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
+    let both = |(index, address): (usize, u64)| (address, address - u64::from(index > 0));
+    stack
+        .filter(|address| *address > 0)
+        .enumerate()
+        .map(both)
+        .collect()
+}
+
+impl NamedStacks {
+    /// Appends a line for each function, as `perf script` has them.
+    pub(super) fn print(&self, out: &mut String) {
+        for frame in self.kernel.iter().chain(&self.user) {
+            // Writing to a String is infallible.
+            let _ = write!(out, "\n\t{:16x}", frame.address);
+            if let (Some(function), Some(offset)) = (&frame.function, frame.offset) {
+                let _ = write!(out, " {function}+{offset:#x}");
+            }
+            if let Some(module) = &frame.module {
+                let _ = write!(out, " ({module})");
+            }
+        }
+    }
+}
