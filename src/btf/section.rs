@@ -209,6 +209,15 @@ impl Section {
         self.big_endian
     }
 
+    /// In which order the object keeps the bytes of a number.
+    #[cfg(feature = "audit")]
+    pub(crate) fn byte_order(&self) -> ByteOrder {
+        match self.big_endian {
+            true => ByteOrder::Big,
+            false => ByteOrder::Little,
+        }
+    }
+
     /// The ids of its own types.
     pub(super) fn own_ids(&self) -> Range<TypeId> {
         self.first_id..self.end_id()
