@@ -8,15 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::elf::{BpfElf, CodeAddress, SymbolTarget};
-use super::helpers::{self, HelperSize};
 use super::instruction::{
-    CALL, EXIT, LOAD_IMMEDIATE, MAY_GOTO, MODE_ATOMIC, MODE_MEMORY, MODE_SIGNED, PSEUDO_CALL,
-    RawInstruction, arithmetic, class, is_taken,
+    CALL, EXIT, LOAD_IMMEDIATE, MAY_GOTO, MODE_ATOMIC, MODE_MEMORY, MODE_SIGNED, RawInstruction,
+    arithmetic, class,
 };
 use super::relocate::{CoreKind, Relocated};
-use super::state::{
-    ArgumentPointer, CallFrame, ContextPointer, Guard, Held, MIXED, MachineState, Named,
-};
+use super::state::{ArgumentPointer, CallFrame, ContextPointer, Guard, Held, MachineState, Named};
+use super::values::{combined, decided, mask};
 use crate::btf::Kind;
 use crate::machine::{ByteOrder, Machine};
 
@@ -94,8 +92,6 @@ const MAX_STEPS: u32 = 400_000;
 const MAX_STATES: usize = 16;
 /// States that are kept in all before each instruction keeps one.
 const MAX_ALL_STATES: usize = 8_000;
-/// Frames: as the verifier (`MAX_CALL_FRAMES`).
-const MAX_FRAMES: usize = 8;
 
 /// The states known of one instruction.
 #[derive(Default)]
@@ -107,19 +103,19 @@ struct KnownStates {
 type CallChain = Vec<Option<CodeAddress>>;
 
 pub(super) struct Interpreter<'a> {
-    object: &'a LoadedObject<'a>,
-    shape: &'a dyn ContextShape,
+    pub(super) object: &'a LoadedObject<'a>,
+    pub(super) shape: &'a dyn ContextShape,
     machine: Machine,
     meetings: BTreeSet<CodeAddress>,
     known: HashMap<(CallChain, CodeAddress), KnownStates>,
     state_count: usize,
-    waiting: Vec<(CodeAddress, MachineState)>,
+    pub(super) waiting: Vec<(CodeAddress, MachineState)>,
     reads: BTreeMap<(CodeAddress, ReadBy, usize), FoundRead>,
-    found: FoundReads,
+    pub(super) found: FoundReads,
 }
 
 /// What follows an instruction on one way.
-enum Next {
+pub(super) enum Next {
     Behind,
     At(CodeAddress),
     End,
@@ -167,7 +163,7 @@ impl<'a> Interpreter<'a> {
     }
 
     /// The struct that a function's parameter points at, as the object's BTF has it.
-    fn parameter_type(&self, function: CodeAddress, index: usize) -> Option<u32> {
+    pub(super) fn parameter_type(&self, function: CodeAddress, index: usize) -> Option<u32> {
         let btf = self.object.elf.btf.as_ref()?;
         let function = self.object.elf.function_at(function)?;
         let prototype = btf.type_by_id(function.type_id?)?.target()?;
@@ -221,7 +217,7 @@ impl<'a> Interpreter<'a> {
         Some(state)
     }
 
-    fn read(
+    pub(super) fn read(
         &mut self,
         at: CodeAddress,
         by: ReadBy,
@@ -249,7 +245,7 @@ impl<'a> Interpreter<'a> {
         self.reads.insert(key, read);
     }
 
-    fn refuse(&mut self, at: CodeAddress, why: String, guards: &[Guard]) {
+    pub(super) fn refuse(&mut self, at: CodeAddress, why: String, guards: &[Guard]) {
         let mut refusals = self.found.refusals.iter_mut();
         match refusals.find(|refusal| refusal.at == at && refusal.why == why) {
             Some(known) => known.guards.retain(|guard| guards.contains(guard)),
@@ -267,11 +263,11 @@ impl<'a> Interpreter<'a> {
         };
         let code = &self.object.elf.code[at.section as usize];
         let symbol = code.symbols.get(&at.instruction).copied();
-        let mut relocation = None;
+        let mut named = Named::Nothing;
         let mut is_unknown = false;
         if let Some(&record) = code.relocations.get(&at.instruction) {
             match self.apply(record, &mut instruction) {
-                Ok(kept) => relocation = kept,
+                Ok(given) => named = given,
                 Err(Some(why)) => {
                     self.refuse(at, why, &state.guards);
                     return Next::End;
@@ -293,7 +289,7 @@ impl<'a> Interpreter<'a> {
                 };
                 let held = match is_unknown {
                     true => Held::Undecided,
-                    false => self.immediate(instruction, high, symbol, relocation),
+                    false => self.immediate(instruction, high, symbol, named),
                 };
                 self.set(state, instruction.destination, held);
                 return Next::At(CodeAddress {
@@ -305,13 +301,13 @@ impl<'a> Interpreter<'a> {
                 // The old loads of packets clobber as calls do.
                 self.scratch(state);
             }
-            class::LDX => self.load(at, instruction, relocation, is_unknown, state),
+            class::LDX => self.load(at, instruction, named, is_unknown, state),
             class::ST | class::STX => {
                 if self.store(at, instruction, state).is_none() {
                     return Next::End;
                 }
             }
-            class::ALU | class::ALU64 => self.compute(instruction, relocation, is_unknown, state),
+            class::ALU | class::ALU64 => self.compute(instruction, named, is_unknown, state),
             _ => return self.jump(at, instruction, symbol, state),
         }
         Next::Behind
@@ -324,7 +320,7 @@ impl<'a> Interpreter<'a> {
         &self,
         record: u32,
         instruction: &mut RawInstruction,
-    ) -> Result<Option<u32>, Option<String>> {
+    ) -> Result<Named, Option<String>> {
         let (Some(relocated), Some(core)) = (
             self.object.relocated.get(record as usize),
             self.object.elf.relocations.get(record as usize),
@@ -368,22 +364,28 @@ impl<'a> Interpreter<'a> {
             _ => instruction.immediate = value.value as i32,
         }
         let is_offset = CoreKind::of(core.kind) == Some(CoreKind::FieldByteOffset);
-        Ok(Some(if is_offset { record } else { MIXED }))
+        Ok(match is_offset {
+            true => Named::Field {
+                relocation: record,
+                behind: 0,
+            },
+            false => Named::Several,
+        })
     }
 
-    fn set(&self, state: &mut MachineState, register: u8, held: Held) {
+    pub(super) fn set(&self, state: &mut MachineState, register: u8, held: Held) {
         // The frame pointer is for reading.
         if register < 10 {
             state.frame_mut().registers[usize::from(register)] = held;
         }
     }
 
-    fn register(&self, state: &MachineState, register: u8) -> Held {
+    pub(super) fn register(&self, state: &MachineState, register: u8) -> Held {
         state.frame().registers[usize::from(register.min(10))]
     }
 
     /// Forgets the registers that a call does not keep.
-    fn scratch(&self, state: &mut MachineState) {
+    pub(super) fn scratch(&self, state: &mut MachineState) {
         state.frame_mut().registers[..6].fill(Held::Unknown);
     }
 
@@ -392,7 +394,7 @@ impl<'a> Interpreter<'a> {
         low: RawInstruction,
         high: RawInstruction,
         symbol: Option<SymbolTarget>,
-        relocation: Option<u32>,
+        named: Named,
     ) -> Held {
         match symbol {
             Some(SymbolTarget::Data { section, offset }) => Held::Data { section, offset },
@@ -404,7 +406,7 @@ impl<'a> Interpreter<'a> {
                 let (low, high) = (low.immediate as u32, high.immediate as u32);
                 Held::Number {
                     value: u64::from(high) << 32 | u64::from(low),
-                    relocation,
+                    named,
                 }
             }
         }
@@ -414,7 +416,7 @@ impl<'a> Interpreter<'a> {
         &mut self,
         at: CodeAddress,
         instruction: RawInstruction,
-        relocation: Option<u32>,
+        named: Named,
         is_unknown: bool,
         state: &mut MachineState,
     ) {
@@ -431,7 +433,7 @@ impl<'a> Interpreter<'a> {
             }
             Held::Context(pointer) => {
                 let moved = pointer.offset != 0;
-                let pointer = moved_by(pointer, offset, relocation);
+                let pointer = pointer.plus(offset, named);
                 let by = ReadBy::Load { moved };
                 self.read(at, by, ReadFrom::Context(pointer), Some(size), &guards);
                 self.shape.read(pointer, size)
@@ -454,11 +456,7 @@ impl<'a> Interpreter<'a> {
                 Held::Unknown
             }
             Held::Argument(argument) if !is_unknown => {
-                let from = ReadFrom::Argument(ArgumentPointer {
-                    offset: argument.offset.wrapping_add(offset),
-                    named: argument.named.plus(offset, relocation),
-                    ..argument
-                });
+                let from = ReadFrom::Argument(argument.plus(offset, named));
                 self.read(at, ReadBy::Load { moved: false }, from, Some(size), &guards);
                 Held::Unknown
             }
@@ -473,7 +471,7 @@ impl<'a> Interpreter<'a> {
             Held::Extern(index) => match self.object.externs.get(index as usize) {
                 Some(Some(value)) => Held::Number {
                     value: *value & mask(size),
-                    relocation: None,
+                    named: Named::Nothing,
                 },
                 _ => Held::Undecided,
             },
@@ -481,10 +479,10 @@ impl<'a> Interpreter<'a> {
             _ => Held::Unknown,
         };
         let held = match (instruction.mode(), held) {
-            (MODE_SIGNED, Held::Number { value, relocation }) => {
+            (MODE_SIGNED, Held::Number { value, named }) => {
                 let unused = 64 - 8 * size.min(8);
                 let value = ((value << unused) as i64 >> unused) as u64;
-                Held::Number { value, relocation }
+                Held::Number { value, named }
             }
             (_, held) => held,
         };
@@ -523,7 +521,7 @@ impl<'a> Interpreter<'a> {
         match value {
             Some(value) => Held::Number {
                 value,
-                relocation: None,
+                named: Named::Nothing,
             },
             None => Held::Unknown,
         }
@@ -541,13 +539,13 @@ impl<'a> Interpreter<'a> {
         let held = match instruction.class() {
             class::ST => Held::Number {
                 value: instruction.extended() & mask(size),
-                relocation: None,
+                named: Named::Nothing,
             },
             _ if is_atomic => Held::Unknown,
             _ => match self.register(state, instruction.source) {
-                Held::Number { value, relocation } => Held::Number {
+                Held::Number { value, named } => Held::Number {
                     value: value & mask(size),
-                    relocation,
+                    named,
                 },
                 held @ (Held::Location { .. } | Held::LocationOffset { .. } | Held::Undecided) => {
                     held
@@ -569,7 +567,7 @@ impl<'a> Interpreter<'a> {
                     frame.store(offset, size, held);
                 }
             }
-            Held::StackSomewhere | Held::Anything => forget_stacks(state),
+            Held::StackSomewhere | Held::Anything => state.forget_stacks(),
             _ => {}
         }
         if is_atomic {
@@ -592,7 +590,7 @@ impl<'a> Interpreter<'a> {
     fn compute(
         &self,
         instruction: RawInstruction,
-        relocation: Option<u32>,
+        named: Named,
         is_unknown: bool,
         state: &mut MachineState,
     ) {
@@ -605,15 +603,15 @@ impl<'a> Interpreter<'a> {
             false if is_unknown => Held::Undecided,
             false => Held::Number {
                 value: instruction.extended(),
-                relocation,
+                named,
             },
         };
         let held = match instruction.operation() {
             BYTE_SWAP => Held::Unknown,
             MOVE if instruction.offset == 0 && is_wide => right,
             MOVE => match right {
-                Held::Number { value, relocation } => match arithmetic(instruction, 0, value) {
-                    Some(value) => Held::Number { value, relocation },
+                Held::Number { value, named } => match arithmetic(instruction, 0, value) {
+                    Some(value) => Held::Number { value, named },
                     None => Held::Unknown,
                 },
                 held @ (Held::Location { .. } | Held::LocationOffset { .. } | Held::Undecided)
@@ -673,7 +671,7 @@ impl<'a> Interpreter<'a> {
             true => self.register(state, instruction.source),
             false => Held::Number {
                 value: instruction.extended(),
-                relocation: None,
+                named: Named::Nothing,
             },
         };
         match decided(instruction, left, right) {
@@ -696,383 +694,6 @@ impl<'a> Interpreter<'a> {
         }
         self.waiting.push((target, taken));
         Next::Behind
-    }
-
-    fn exit(&mut self, state: &mut MachineState) -> Next {
-        let result = self.register(state, 0);
-        let Some(frame) = state.frames.pop() else {
-            return Next::End;
-        };
-        let Some(called_at) = frame.called_at else {
-            return Next::End;
-        };
-        self.scratch(state);
-        let result = match result {
-            Held::Stack { frame, .. } if usize::from(frame) >= state.frames.len() => Held::Unknown,
-            Held::StackSomewhere => Held::Anything,
-            result => result,
-        };
-        self.set(state, 0, result);
-        Next::At(CodeAddress {
-            instruction: called_at.instruction + 1,
-            ..called_at
-        })
-    }
-
-    fn call(
-        &mut self,
-        at: CodeAddress,
-        instruction: RawInstruction,
-        symbol: Option<SymbolTarget>,
-        state: &mut MachineState,
-    ) -> Next {
-        match instruction.source {
-            PSEUDO_CALL => {
-                let callee = match symbol {
-                    Some(SymbolTarget::Code(callee)) => Some(callee),
-                    Some(_) => None,
-                    None => {
-                        let to = i64::from(at.instruction) + 1 + i64::from(instruction.immediate);
-                        u32::try_from(to)
-                            .ok()
-                            .map(|instruction| CodeAddress { instruction, ..at })
-                    }
-                };
-                let Some(callee) = callee else {
-                    self.found.unfinished = Some("it calls a function of another object");
-                    return Next::End;
-                };
-                let mut arguments = [Held::Unknown; 5];
-                arguments.copy_from_slice(&state.frame().registers[1..6]);
-                self.enter(at, callee, arguments, state)
-            }
-            0 => self.call_helper(at, instruction.immediate, state),
-            _ => {
-                // Of a function of the kernel it is not known what it writes to.
-                for register in 1..6 {
-                    self.forget_at(state, register, HelperSize::Unknown);
-                }
-                self.scratch(state);
-                Next::Behind
-            }
-        }
-    }
-
-    /// Goes into a function of the object.
-    fn enter(
-        &mut self,
-        at: CodeAddress,
-        callee: CodeAddress,
-        arguments: [Held; 5],
-        state: &mut MachineState,
-    ) -> Next {
-        if state.frames.len() >= MAX_FRAMES {
-            self.found.unfinished = Some("its functions call each other too deep");
-            return Next::End;
-        }
-        let mut frame = CallFrame::new(state.frames.len() as u8, Some(at));
-        for (index, held) in arguments.into_iter().enumerate() {
-            frame.registers[index + 1] = match held {
-                Held::Context(pointer)
-                    if pointer.named == Named::Nothing && pointer.offset == 0 =>
-                {
-                    let type_id = self.parameter_type(callee, index).or(pointer.type_id);
-                    Held::Context(ContextPointer { type_id, ..pointer })
-                }
-                held => held,
-            };
-        }
-        state.frames.push(frame);
-        Next::At(callee)
-    }
-
-    fn call_helper(&mut self, at: CodeAddress, number: i32, state: &mut MachineState) -> Next {
-        if let Some(probe_read) = helpers::probe_read(number) {
-            self.probe_read(at, probe_read, state);
-            self.scratch(state);
-            return Next::Behind;
-        }
-        if let Some((pointer, size)) = helpers::hands_on(number) {
-            self.hand_on(at, pointer, size, state);
-        }
-        match helpers::writes(number) {
-            Some(writes) => {
-                for write in writes {
-                    self.forget_at(state, write.pointer, write.size);
-                }
-            }
-            None => {
-                for register in 1..6 {
-                    self.forget_at(state, register, HelperSize::Unknown);
-                }
-            }
-        }
-        if let Some((function, value, arrives)) = helpers::callback(number)
-            && let Held::Function(callee) = self.register(state, function)
-        {
-            // It may be called any number of times, or never.
-            let mut arguments = [Held::Unknown; 5];
-            arguments[usize::from(arrives) - 1] = self.register(state, value);
-            let mut called = state.clone();
-            if let Next::At(callee) = self.enter(at, callee, arguments, &mut called) {
-                self.waiting.push((callee, called));
-            }
-        }
-        if number == helpers::TAIL_CALL {
-            self.set(state, 0, Held::Unknown);
-        }
-        self.scratch(state);
-        Next::Behind
-    }
-
-    fn size(&self, state: &MachineState, size: HelperSize) -> Option<u32> {
-        match size {
-            HelperSize::Fixed(size) => Some(size),
-            HelperSize::Unknown => None,
-            HelperSize::Register(register) => match self.register(state, register) {
-                Held::Number { value, .. } => u32::try_from(value).ok(),
-                _ => None,
-            },
-        }
-    }
-
-    fn forget_at(&self, state: &mut MachineState, pointer: u8, size: HelperSize) {
-        let size = self.size(state, size);
-        match self.register(state, pointer) {
-            Held::Stack { frame, offset } => {
-                if let Some(frame) = state.frames.get_mut(usize::from(frame)) {
-                    frame.forget(offset, size);
-                }
-            }
-            Held::StackSomewhere | Held::Anything => forget_stacks(state),
-            _ => {}
-        }
-    }
-
-    fn probe_read(&mut self, at: CodeAddress, read: helpers::ProbeRead, state: &mut MachineState) {
-        let size = self.size(state, HelperSize::Register(2));
-        let source = self.register(state, 3);
-        let by = ReadBy::ProbeRead {
-            is_text: read.is_text,
-            is_user: read.is_user,
-        };
-        let target = self.register(state, 1);
-        self.forget_at(state, 1, HelperSize::Register(2));
-        let guards = state.guards.clone();
-        let from = match source {
-            Held::Context(pointer) => ReadFrom::Context(pointer),
-            Held::ContextSomewhere => ReadFrom::ContextSomewhere,
-            Held::Dynamic { slot, added } => ReadFrom::Dynamic { slot, added },
-            Held::Argument(argument) => ReadFrom::Argument(argument),
-            _ => return,
-        };
-        if let (Held::Context(pointer), Held::Stack { frame, offset }, Some(size)) =
-            (source, target, size)
-            && !read.is_text
-            && let Some(frame) = state.frames.get_mut(usize::from(frame))
-        {
-            if self.shape.is_copy(pointer, size) {
-                frame.copy(offset, size, pointer);
-                return;
-            }
-            frame.store(offset, size, self.shape.read(pointer, size));
-        }
-        self.read(at, by, from, size, &guards);
-    }
-
-    /// What the object hands on: the context itself, or copies of it.
-    fn hand_on(&mut self, at: CodeAddress, pointer: u8, size: HelperSize, state: &MachineState) {
-        let size = self.size(state, size);
-        match self.register(state, pointer) {
-            Held::Context(pointer) => {
-                let by = ReadBy::HandedOn { is_copy: false };
-                self.read(at, by, ReadFrom::Context(pointer), size, &state.guards);
-            }
-            Held::Stack { frame, offset } => {
-                let Some(frame) = state.frames.get(usize::from(frame)) else {
-                    return;
-                };
-                let end = size.map_or(i64::MAX, |size| i64::from(offset) + i64::from(size));
-                let copies = frame.copies.clone();
-                for copy in copies {
-                    if copy.offset >= offset && i64::from(copy.offset) < end {
-                        let by = ReadBy::HandedOn { is_copy: true };
-                        let from = ReadFrom::Context(copy.from);
-                        self.read(at, by, from, Some(copy.size), &state.guards);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn mask(size: u32) -> u64 {
-    match size {
-        8.. => u64::MAX,
-        size => (1 << (8 * size)) - 1,
-    }
-}
-
-fn forget_stacks(state: &mut MachineState) {
-    for frame in &mut state.frames {
-        // A pointer to the context may be anywhere, or gone.
-        frame.slots.clear();
-        frame.copies.clear();
-    }
-}
-
-fn moved_by(pointer: ContextPointer, by: i64, relocation: Option<u32>) -> ContextPointer {
-    ContextPointer {
-        offset: pointer.offset.wrapping_add(by),
-        named: pointer.named.plus(by, relocation),
-        ..pointer
-    }
-}
-
-/// What arithmetic other than a move makes of two values.
-fn combined(instruction: RawInstruction, left: Held, right: Held) -> Held {
-    const ADD: u8 = 0x00;
-    const SUBTRACT: u8 = 0x10;
-    const AND: u8 = 0x50;
-    const NEGATE: u8 = 0x80;
-    const END: u8 = 0xd0;
-    let is_wide = instruction.class() == class::ALU64;
-    if let (
-        Held::Number {
-            value: a,
-            relocation,
-        },
-        Held::Number {
-            value: b,
-            relocation: other,
-        },
-    ) = (left, right)
-    {
-        return match arithmetic(instruction, a, b) {
-            Some(value) => Held::Number {
-                value,
-                relocation: relocation.or(other).map(|_| MIXED),
-            },
-            None => Held::Unknown,
-        };
-    }
-    match (instruction.operation(), left, right) {
-        (ADD, Held::LocationOffset { slot, added }, Held::Number { value, .. })
-        | (ADD, Held::Number { value, .. }, Held::LocationOffset { slot, added }) => {
-            let added = match is_wide {
-                true => added.wrapping_add(value as i64),
-                false => i64::from((added as i32).wrapping_add(value as i32)),
-            };
-            Held::LocationOffset { slot, added }
-        }
-        (ADD, pointer, Held::Number { value, relocation })
-        | (ADD, Held::Number { value, relocation }, pointer)
-            if is_wide =>
-        {
-            advanced(pointer, value as i64, relocation)
-        }
-        (SUBTRACT, pointer, Held::Number { value, relocation }) if is_wide => {
-            let relocation = relocation.map(|_| MIXED);
-            advanced(pointer, (value as i64).wrapping_neg(), relocation)
-        }
-        (ADD, Held::Context(pointer), Held::LocationOffset { slot, added })
-        | (ADD, Held::LocationOffset { slot, added }, Held::Context(pointer))
-            if is_wide && pointer.named == Named::Nothing =>
-        {
-            let added = added.wrapping_add(pointer.offset);
-            Held::Dynamic { slot, added }
-        }
-        (AND, Held::Location { slot }, Held::Number { value: 0xffff, .. })
-        | (AND, Held::Number { value: 0xffff, .. }, Held::Location { slot }) => {
-            Held::LocationOffset { slot, added: 0 }
-        }
-        (AND, offset @ Held::LocationOffset { added: 0, .. }, Held::Number { value, .. })
-            if value & 0xffff == 0xffff =>
-        {
-            offset
-        }
-        (NEGATE | END, ..) => match left {
-            Held::Undecided => Held::Undecided,
-            _ => Held::Unknown,
-        },
-        (operation, left, right) => {
-            let both = [left, right];
-            let is_pointer_kept = is_wide && matches!(operation, ADD | SUBTRACT);
-            if both.into_iter().any(Held::is_in_stack) {
-                match is_pointer_kept && !both.contains(&Held::Anything) {
-                    true => Held::StackSomewhere,
-                    false => Held::Anything,
-                }
-            } else if is_pointer_kept
-                && both.into_iter().any(|held| {
-                    matches!(
-                        held,
-                        Held::Context(_) | Held::ContextSomewhere | Held::Dynamic { .. }
-                    )
-                })
-            {
-                Held::ContextSomewhere
-            } else if both
-                .into_iter()
-                .any(|held| matches!(held, Held::Undecided | Held::Extern(_)))
-            {
-                Held::Undecided
-            } else {
-                Held::Unknown
-            }
-        }
-    }
-}
-
-/// A pointer with a number added.
-fn advanced(pointer: Held, by: i64, relocation: Option<u32>) -> Held {
-    match pointer {
-        Held::Context(pointer) => Held::Context(moved_by(pointer, by, relocation)),
-        Held::Dynamic { slot, added } => Held::Dynamic {
-            slot,
-            added: added.wrapping_add(by),
-        },
-        Held::Stack { frame, offset } => {
-            match i64::from(offset)
-                .checked_add(by)
-                .and_then(|to| i32::try_from(to).ok())
-            {
-                Some(offset) => Held::Stack { frame, offset },
-                None => Held::StackSomewhere,
-            }
-        }
-        Held::Data { section, offset } => Held::Data {
-            section,
-            offset: offset.wrapping_add(by),
-        },
-        Held::Argument(argument) => Held::Argument(ArgumentPointer {
-            offset: argument.offset.wrapping_add(by),
-            named: argument.named.plus(by, relocation),
-            ..argument
-        }),
-        Held::Undecided | Held::Extern(_) => Held::Undecided,
-        Held::Anything | Held::ContextSomewhere | Held::StackSomewhere => pointer,
-        _ => Held::Unknown,
-    }
-}
-
-/// Whether a jump is taken, where that is known.
-fn decided(instruction: RawInstruction, left: Held, right: Held) -> Option<bool> {
-    match (left, right) {
-        (Held::Number { value: a, .. }, Held::Number { value: b, .. }) => {
-            is_taken(instruction, a, b)
-        }
-        // No such address is 0.
-        (
-            Held::Context(_) | Held::Stack { .. } | Held::Data { .. } | Held::Function(_),
-            Held::Number { value: 0, .. },
-        ) if instruction.class() == class::JMP => match instruction.operation() {
-            0x10 => Some(false),
-            0x50 => Some(true),
-            _ => None,
-        },
-        _ => None,
     }
 }
 

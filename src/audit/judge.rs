@@ -214,7 +214,11 @@ impl EventJudge<'_> {
             .iter()
             .filter(|meant| !is_bulk || meant.at >= pointer_size)
             .map(|meant| self.judge_member(meant, is_text));
-        let worst = judged.max_by_key(|judgement| judgement.verdict);
+        // Of equals the first.
+        let worst = judged.reduce(|worst, next| match next.verdict > worst.verdict {
+            true => next,
+            false => worst,
+        });
         let worst = worst.unwrap_or_else(|| Judgement::bare(Verdict::Right));
         match read.by {
             ReadBy::HandedOn { is_copy: false } if worst.verdict == Verdict::Right => Judgement {

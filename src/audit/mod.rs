@@ -27,6 +27,7 @@
 //! of `.rodata` decide are followed only as they are decided, and what cannot be told is
 //! [`Unknown`](Verdict::Unknown): nothing is guessed.
 
+mod calls;
 mod core_types;
 mod elf;
 mod error;
@@ -42,6 +43,7 @@ mod raw;
 mod relocate;
 mod shape;
 mod state;
+mod values;
 mod verdict;
 
 pub use core_types::AuditedKernel;

@@ -12,10 +12,10 @@ pub(super) enum Held {
     /// The same, if it depends on what the kernel was configured with and this crate
     /// does not know.
     Undecided,
-    /// A number, and the relocation that gave it.
+    /// A number, and what relocations gave of it.
     Number {
         value: u64,
-        relocation: Option<u32>,
+        named: Named,
     },
     Context(ContextPointer),
     /// The context at an offset that is not known.
@@ -82,24 +82,47 @@ pub(super) struct ArgumentPointer {
     pub(super) is_checked: bool,
 }
 
-/// In place of a relocation: of numbers computed from what relocations gave.
-pub(super) const MIXED: u32 = u32::MAX;
-
 impl Named {
-    /// With a number added, which a relocation may have given.
-    pub(super) fn plus(self, added: i64, relocation: Option<u32>) -> Self {
-        match (self, relocation) {
-            (_, Some(MIXED)) => Self::Several,
-            (Self::Nothing, Some(relocation)) => Self::Field {
-                relocation,
-                behind: 0,
-            },
-            (Self::Nothing, None) => Self::Nothing,
-            (Self::Field { relocation, behind }, None) => Self::Field {
+    /// What is named by the sum of two numbers of which these are named.
+    pub(super) fn sum(of_left: (Self, i64), of_right: (Self, i64)) -> Self {
+        match (of_left, of_right) {
+            ((Self::Nothing, _), (Self::Nothing, _)) => Self::Nothing,
+            ((Self::Field { relocation, behind }, _), (Self::Nothing, added))
+            | ((Self::Nothing, added), (Self::Field { relocation, behind }, _)) => Self::Field {
                 relocation,
                 behind: behind.wrapping_add(added),
             },
-            (_, _) => Self::Several,
+            _ => Self::Several,
+        }
+    }
+
+    /// What is named by a number computed from these in another way.
+    pub(super) fn mixed(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, Self::Nothing) => Self::Nothing,
+            _ => Self::Several,
+        }
+    }
+}
+
+impl ContextPointer {
+    /// The pointer with a number added.
+    pub(super) fn plus(self, added: i64, named: Named) -> Self {
+        Self {
+            offset: self.offset.wrapping_add(added),
+            named: Named::sum((self.named, self.offset), (named, added)),
+            ..self
+        }
+    }
+}
+
+impl ArgumentPointer {
+    /// The pointer with a number added.
+    pub(super) fn plus(self, added: i64, named: Named) -> Self {
+        Self {
+            offset: self.offset.wrapping_add(added),
+            named: Named::sum((self.named, self.offset), (named, added)),
+            ..self
         }
     }
 }
@@ -127,7 +150,7 @@ impl Held {
                 Self::Unknown => matches!(
                     other,
                     Self::Number {
-                        relocation: None,
+                        named: Named::Nothing,
                         ..
                     }
                 ),
@@ -222,11 +245,7 @@ impl CallFrame {
             copy_start <= start && end <= copy_start + i64::from(copy.size)
         })?;
         let behind = start - i64::from(copy.offset);
-        Some(ContextPointer {
-            offset: copy.from.offset + behind,
-            named: copy.from.named.plus(behind, None),
-            ..copy.from
-        })
+        Some(copy.from.plus(behind, Named::Nothing))
     }
 
     pub(super) fn store(&mut self, offset: i32, size: u32, held: Held) {
@@ -295,7 +314,7 @@ impl MachineState {
                         .all(|slot| slot.held.covers(b.load(slot.offset, slot.size)))
                     // What is not known here may hold nothing that has to be.
                     && b.slots.iter().all(|slot| {
-                        matches!(slot.held, Held::Number { relocation: None, .. })
+                        matches!(slot.held, Held::Number { named: Named::Nothing, .. })
                             || a.slots.iter().any(|known| {
                                 (known.offset, known.size) == (slot.offset, slot.size)
                             })
@@ -342,6 +361,14 @@ impl MachineState {
     pub(super) fn guard(&mut self, guard: Guard) {
         if let Err(at) = self.guards.binary_search(&guard) {
             self.guards.insert(at, guard);
+        }
+    }
+
+    /// Forgets what all stacks hold: something was written somewhere in them.
+    pub(super) fn forget_stacks(&mut self) {
+        for frame in &mut self.frames {
+            frame.slots.clear();
+            frame.copies.clear();
         }
     }
 

@@ -3,6 +3,8 @@
 mod house;
 mod support;
 
+#[cfg(feature = "audit")]
+mod audit;
 #[cfg(feature = "btf-rs")]
 mod btf_rs;
 mod class_rules;

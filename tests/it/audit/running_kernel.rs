@@ -1,0 +1,1 @@
+//! The running kernel's verifier agrees.
