@@ -92,15 +92,15 @@ fn read(path: &str, buffer: &mut [u8]) -> io::Result<usize> {
 
 fn compare(root: Option<&Path>, runs: usize) -> io::Result<()> {
     let build = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--examples", "--quiet"])
+        .args(["build", "--release", "-p", "tracepoints-cli", "--quiet"])
         .status()?;
-    assert!(build.success(), "the examples build");
+    assert!(build.success(), "the command builds");
     let this = env::current_exe()?;
     let profile = this
         .parent()
         .and_then(Path::parent)
         .expect("target/release");
-    let example = |name: &str| profile.join("examples").join(name).display().to_string();
+    let tracepoints = profile.join("tracepoints").display().to_string();
     let this = this.display().to_string();
     let root = root.map(|root| root.display().to_string());
     let of_root: Vec<&str> = root.iter().flat_map(|root| ["--root", root]).collect();
@@ -114,11 +114,11 @@ fn compare(root: Option<&Path>, runs: usize) -> io::Result<()> {
     };
     let mut commands = vec![
         ("floor", own(&this, &["--floor"])),
-        ("list --json", own(&example("list"), &["--json"])),
-        ("list --names", own(&example("list"), &["--names"])),
+        ("list --json", own(&tracepoints, &["list", "--json"])),
+        ("list --names", own(&tracepoints, &["list", "--names"])),
         (
             "format ONE",
-            own(&example("format"), &["sched:sched_process_exit"]),
+            own(&tracepoints, &["format", "sched:sched_process_exit"]),
         ),
     ];
     if root.is_none() {

@@ -1,256 +1,58 @@
-//! Lists a kernel's tracepoints, each with the struct an eBPF program attached
-//! to it gets, and how that is known.
+//! Lists a kernel's tracepoints, each with the struct an eBPF program attached to it
+//! gets, and the evidence: `list [--root DIR] [--json] [PATTERN…]`.
 
-mod shared;
+use std::error::Error;
+use std::io::{ErrorKind, Write};
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use tracepoints::{Error as KernelError, EventPattern, Kernel};
 
-use clap::Parser;
-use serde::Serialize;
-use shared::{Failure, with_causes};
-use tracepoints::{
-    Context, Error, EventName, EventPattern, Evidence, Tracepoint, context::RawTracepoint,
-    kernel::Events,
-};
+/// The captured kernel shown where the running one cannot be read.
+const CAPTURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/6.18.15-x86_64");
 
-/// Lists tracepoints with the struct an eBPF program attached to each gets.
-#[derive(Parser)]
-#[command(name = "list")]
-struct Arguments {
-    /// A captured kernel, laid out like /sys/kernel, instead of the live one.
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// One JSON object a line.
-    #[arg(long)]
-    json: bool,
-    /// The names alone: one file is read, and no BTF.
-    #[arg(long, conflicts_with_all = ["json", "class", "raw"])]
-    names: bool,
-    /// Only events of this class, or possibly of it; or with this context struct.
-    #[arg(long, value_name = "CLASS")]
-    class: Option<String>,
-    /// Also tracepoints without an event, which take raw programs only.
-    #[arg(long, conflicts_with = "class")]
-    raw: bool,
-    /// Which events: sched:*, *:*exit*, …; all without one.
-    #[arg(value_name = "PATTERN")]
-    patterns: Vec<EventPattern>,
-}
-
-/// One line of the list.
-#[derive(Serialize)]
-struct Row<'a> {
-    event: &'a EventName,
-    category: &'a str,
-    name: &'a str,
-    id: u32,
-    section: String,
-    context: Context,
-}
-
-/// A tracepoint without an event.
-#[derive(Serialize)]
-struct BareRow {
-    event: Option<EventName>,
-    category: Option<String>,
-    name: String,
-    id: Option<u32>,
-    section: String,
-    /// None: there is no tracepoint program to have one.
-    context: Option<Context>,
-    raw: RawTracepoint,
-}
-
-impl BareRow {
-    fn of(raw: RawTracepoint) -> Self {
-        let [section, _] = raw.sections();
-        Self {
-            event: None,
-            category: None,
-            name: raw.name().to_owned(),
-            id: None,
-            section,
-            context: None,
-            raw,
+fn main() -> Result<(), Box<dyn Error>> {
+    let (mut root, mut json, mut patterns) = (None, false, Vec::<EventPattern>::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--root" => root = Some(arguments.next().ok_or("--root needs a directory")?),
+            "--json" => json = true,
+            pattern => patterns.push(pattern.parse()?),
         }
     }
-}
-
-impl<'a> Row<'a> {
-    fn of(name: &'a EventName, tracepoint: &Tracepoint, context: Context) -> Self {
-        Self {
-            category: name.category(),
-            name: name.event(),
-            id: tracepoint.id(),
-            section: name.section(),
-            context,
-            event: name,
-        }
-    }
-
-    /// Whether the event is of this class, or may be.
-    fn is_of(&self, class: &str) -> bool {
-        if self.context.struct_name() == Some(class) {
-            return true;
-        }
-        let class = class.strip_prefix("trace_event_raw_").unwrap_or(class);
-        match self.context.evidence() {
-            Evidence::Ambiguous => self.context.candidates().iter().any(|one| one == class),
-            _ => self.context.class() == Some(class),
-        }
-    }
-}
-
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    shared::run("list", !arguments.json && !arguments.names, |out| {
-        list(&arguments, out)
-    })
-}
-
-fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let kernel = shared::kernel("list", arguments.root.as_ref())?;
-    let mut patterns = arguments.patterns.clone();
-    let mut bare = Vec::new();
-    if arguments.raw {
-        bare = kernel.bare_tracepoints()?;
-        bare.retain(|raw| {
-            patterns.is_empty()
-                || patterns
-                    .iter()
-                    .any(|pattern| pattern.matches_bare(raw.name()))
-        });
-        // What matches a tracepoint without an event need not match one with.
-        let listed = kernel.events()?;
-        let of_bare =
-            |pattern: &EventPattern| bare.iter().any(|raw| pattern.matches_bare(raw.name()));
-        let of_listed =
-            |pattern: &EventPattern| listed.names().iter().any(|name| pattern.matches(name));
-        patterns.retain(|pattern| !of_bare(pattern) || of_listed(pattern));
-    }
-    let bare: Vec<BareRow> = bare.into_iter().map(BareRow::of).collect();
-    let only_bare = patterns.is_empty() && !arguments.patterns.is_empty();
-    let events = match only_bare {
-        true => Events::default(),
-        false => kernel.select(&patterns)?,
+    let kernel = match root {
+        Some(root) => Kernel::at(root)?,
+        None => live_or_captured()?,
     };
-    for rejected in events.rejected() {
-        eprintln!("list: {rejected}");
-    }
-    if arguments.names {
-        for name in &events {
-            out.write_all(name.as_str().as_bytes())?;
-            out.write_all(b"\n")?;
-        }
-        out.flush()?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut code = ExitCode::SUCCESS;
-    let mut rows = Vec::with_capacity(events.names().len());
-    let found = kernel.contexts(events.names())?;
-    for (name, found) in std::iter::zip(&events, found) {
-        match found {
-            Ok((tracepoint, context)) => rows.push(Row::of(name, &tracepoint, context)),
-            // A fact about a living kernel, and no failure of the list.
-            Err(error @ Error::EventGone { .. }) => eprintln!("list: {error}"),
-            // One bad file says nothing about the next; bad BTF and the like do.
-            Err(error) if error.is_of_one_event() => {
-                eprintln!("list: {}", with_causes(&error));
-                code = ExitCode::FAILURE;
+    let events = kernel.select(&patterns)?;
+    let width = events.names().iter().map(|name| name.as_str().len()).max();
+    let mut out = std::io::stdout().lock();
+    // Faster than one event after another.
+    for (name, found) in std::iter::zip(&events, kernel.contexts(events.names())?) {
+        let written = match found {
+            Ok((_, context)) if json => {
+                let row = serde_json::json!({"event": name, "context": context});
+                writeln!(out, "{row}")
             }
-            Err(error) => return Err(error.into()),
+            Ok((_, context)) => {
+                let width = width.unwrap_or(0);
+                let evidence = context.evidence().as_str();
+                let context = context.struct_name().unwrap_or("-");
+                writeln!(out, "{name:width$}  {evidence:9}  {context}")
+            }
+            // The event's module was unloaded meanwhile, or its file is damaged.
+            Err(error) => writeln!(std::io::stderr(), "{error}"),
+        };
+        match written {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
         }
-    }
-    if let Some(class) = &arguments.class {
-        rows.retain(|row| row.is_of(class));
-        if rows.is_empty() {
-            eprintln!("list: no event of class {class:?}");
-            code = ExitCode::FAILURE;
-        }
-    }
-    if arguments.json {
-        write_json(&rows, out)?;
-        write_json(&bare, out)?;
-    } else {
-        write_columns(&rows, &bare, out)?;
-    }
-    out.flush()?;
-    let and_bare = match bare.len() {
-        0 => String::new(),
-        count => format!("; {} without an event", plural(count, "tracepoint", "s")),
-    };
-    eprintln!("{}{and_bare}", summary(&rows));
-    Ok(code)
-}
-
-/// One object a line.
-fn write_json(rows: &[impl Serialize], out: &mut dyn Write) -> Result<(), Failure> {
-    // An object is written in some thirty pieces: that they go through no `dyn`
-    // halves what it costs.
-    let mut line = Vec::new();
-    for row in rows {
-        line.clear();
-        serde_json::to_writer(&mut line, row)?;
-        line.push(b'\n');
-        out.write_all(&line)?;
     }
     Ok(())
 }
 
-fn write_columns(rows: &[Row<'_>], bare: &[BareRow], out: &mut dyn Write) -> Result<(), Failure> {
-    let names = rows.iter().map(|row| row.event.as_str());
-    let names = names.chain(bare.iter().map(|row| &*row.name));
-    let event = names.map(str::len).max().unwrap_or(0);
-    // Lists of candidates are long, and few: they may stand out.
-    let structs = rows.iter().filter_map(|row| row.context.struct_name());
-    let context = structs.map(str::len).max().unwrap_or(0);
-    for row in rows {
-        let evidence = row.context.evidence();
-        let style = shared::evidence_style(evidence);
-        writeln!(
-            out,
-            "{:event$}  {:context$}  {style}{}{style:#}",
-            row.event,
-            shared::struct_cell(&row.context),
-            evidence.as_str()
-        )?;
-    }
-    for row in bare {
-        writeln!(out, "{:event$}  {:context$}  raw", row.name, "-")?;
-    }
-    Ok(())
-}
-
-/// `2305 events, 818 classes: 1064 named, …`
-fn summary(rows: &[Row<'_>]) -> String {
-    let classes: BTreeSet<&str> = rows.iter().filter_map(|row| row.context.class()).collect();
-    let mut evidence: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in rows {
-        *evidence.entry(row.context.evidence().as_str()).or_default() += 1;
-    }
-    let mut counts: Vec<(usize, &str)> = evidence
-        .into_iter()
-        .map(|(word, count)| (count, word))
-        .collect();
-    counts.sort_by(|a, b| b.cmp(a));
-    let counts: Vec<String> = counts
-        .iter()
-        .map(|(count, word)| format!("{count} {word}"))
-        .collect();
-    let total = format!(
-        "{}, {}",
-        plural(rows.len(), "event", "s"),
-        plural(classes.len(), "class", "es")
-    );
-    match counts.as_slice() {
-        [] => total,
-        counts => format!("{total}: {}", counts.join(", ")),
-    }
-}
-
-fn plural(count: usize, word: &str, ending: &str) -> String {
-    format!("{count} {word}{}", if count == 1 { "" } else { ending })
+fn live_or_captured() -> Result<Kernel, KernelError> {
+    Kernel::live().or_else(|error| {
+        eprintln!("{error}; showing the captured kernel {CAPTURED} instead");
+        Kernel::at(CAPTURED)
+    })
 }

@@ -1,39 +1,28 @@
-//! From an event to the kernel's types, by btf-rs: `types EVENT [--root DIR]`.
+//! From an event to the kernel's types, by btf-rs: `types [--root DIR] EVENT`.
 //!
 //! Prints the members of the event's context struct and, of each pointer to a struct, the
 //! members of that struct.
 
-use std::process::ExitCode;
+use std::error::Error;
 
 use btf_rs::{Btf, Type};
-use clap::Parser;
 use tracepoints::Kernel;
 
-#[derive(Parser)]
-struct Arguments {
-    /// An event, as `sched:sched_switch`.
-    event: String,
-    /// A directory with a captured kernel. Default: the running kernel.
-    #[arg(long)]
-    root: Option<std::path::PathBuf>,
-}
-
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("types: {error}");
-            ExitCode::FAILURE
+fn main() -> Result<(), Box<dyn Error>> {
+    let (mut root, mut event) = (None, None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--root" => root = Some(arguments.next().ok_or("--root needs a directory")?),
+            _ => event = Some(argument),
         }
     }
-}
-
-fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let kernel = match &arguments.root {
+    let event = event.ok_or("which event? types [--root DIR] EVENT")?;
+    let kernel = match root {
         Some(root) => Kernel::at(root)?,
         None => Kernel::live()?,
     };
-    let context = kernel.tracepoint(&arguments.event)?.context()?;
+    let context = kernel.tracepoint(&event)?.context()?;
     let id = context.type_id().ok_or("the event's struct is not known")?;
     let module;
     let btf = match context.home() {
@@ -43,27 +32,23 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             &module
         }
     };
-    members(btf, &btf.resolve_type_by_id(id)?, 0)
+    print_members(btf, &btf.resolve_type_by_id(id)?, 0)
 }
 
-fn members(btf: &Btf, ty: &Type, depth: usize) -> Result<(), Box<dyn std::error::Error>> {
+fn print_members(btf: &Btf, ty: &Type, depth: usize) -> Result<(), Box<dyn Error>> {
     let Type::Struct(record) = ty else {
         return Ok(());
     };
-    println!(
-        "{:1$}struct {2} {{",
-        "",
-        4 * depth,
-        btf.resolve_name(record)?
-    );
+    let indent = "    ".repeat(depth);
+    println!("{indent}struct {} {{", btf.resolve_name(record)?);
     for member in &record.members {
         let (offset, name) = (member.bit_offset() / 8, btf.resolve_name(member)?);
-        println!("{:1$}{offset:>6} {name}", "", 4 * depth + 2);
+        println!("{indent}  {offset:>6} {name}");
         if let (Type::Ptr(pointer), 0) = (btf.resolve_chained_type(member)?, depth) {
             let target = btf.resolve_chained_type(&pointer)?;
-            members(btf, &target, depth + 1)?;
+            print_members(btf, &target, depth + 1)?;
         }
     }
-    println!("{:1$}}}", "", 4 * depth);
+    println!("{indent}}}");
     Ok(())
 }

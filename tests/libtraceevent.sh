@@ -30,7 +30,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 # shellcheck disable=SC2046
 cc -O2 -Wall -o "$dir/print" tests/libtraceevent.c $(pkg-config --cflags --libs libtraceevent)
-cargo build --release --quiet --example decode
+cargo build --release --quiet -p tracepoints-cli
 
 for root in "$corpus"/{6.18.15,7.3.4}-x86_64; do
     : > "$dir/theirs"
@@ -38,7 +38,7 @@ for root in "$corpus"/{6.18.15,7.3.4}-x86_64; do
     for pages in "$root"/ring/cpu*.raw; do
         "$dir/print" "$root" "$pages" >> "$dir/theirs"
         # Without command, pid, CPU, flags and time.
-        target/release/examples/decode --root "$root" "$pages" |
+        target/release/tracepoints decode --root "$root" "$pages" |
             sed -E 's/^.{16}-[0-9]+ +\[[0-9]+\] .{4,7} +[0-9]+\.[0-9]+: //' >> "$dir/ours"
     done
     echo "${root##*/}:"

@@ -4,8 +4,8 @@
 # and the crates aya-ebpf and aya-log-ebpf.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --quiet --release --example format
-format=$PWD/target/release/examples/format
+cargo build --quiet --release -p tracepoints-cli
+tracepoints=$PWD/target/release/tracepoints
 work=$PWD/target/programs
 rm -rf "$work/c" "$work/rust/src"
 mkdir -p "$work/c" "$work/rust/src/bin"
@@ -27,7 +27,7 @@ events="
     bpf_trace:bpf_trace_printk"
 
 # In namespaces of its own: tracefs to read, and a bpffs to load programs into.
-export format work events
+export tracepoints work events
 unshare --mount bash -euo pipefail -c '
     mount --make-rprivate /
     mount -t tracefs tracefs /sys/kernel/tracing
@@ -37,8 +37,8 @@ unshare --mount bash -euo pipefail -c '
         # Not every kernel is built with all of them.
         [ -d "/sys/kernel/tracing/events/${event/://}" ] || { echo "not here: $event"; continue; }
         name=${event/:/-}
-        "$format" --emit skel-c "$event" > "$work/c/$name.c"
-        "$format" --emit skel-rust "$event" > "$work/rust/src/bin/$name.rs"
+        "$tracepoints" format --emit skel-c "$event" > "$work/c/$name.c"
+        "$tracepoints" format --emit skel-rust "$event" > "$work/rust/src/bin/$name.rs"
         clang -O2 -g -Wall -Werror -target bpf "-I/usr/include/$(uname -m)-linux-gnu" \
             -c "$work/c/$name.c" -o "$work/c/$name.o"
         bpftool prog load "$work/c/$name.o" "/sys/fs/bpf/$name" type tracepoint

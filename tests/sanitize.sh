@@ -10,8 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
-# Tests whose work is done in this process, not by the example programs, which cargo
-# builds for them without sanitizers.
+# Tests whose work is done in this process, not by the command.
 tests="concurrent_change:: failures:: untrusted:: layout:: print_fmts:: probe::
     raw_tracepoints:: resolution:: ring:: round_trip::"
 

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use btf::BtfWriter;
+use btf::{BtfWriter, TraceEntry};
 use tracepoints::{EventName, Kernel};
 use tracepoints_fuzz::{SEPARATOR, fixture};
 
@@ -169,21 +169,10 @@ fn filters(seeds: &mut Seeds) -> Result<()> {
 /// A vmlinux with two events and all that BTF has kinds for, and a module.
 fn small_objects(big_endian: bool) -> (Vec<u8>, Vec<u8>) {
     let mut vmlinux = BtfWriter::new(big_endian);
-    let int = vmlinux.int("int", 4, true);
+    let TraceEntry { id: entry, int, .. } = vmlinux.trace_entry(8);
     let long = vmlinux.int("long unsigned int", 8, false);
     let byte = vmlinux.int("char", 1, true);
-    let short = vmlinux.int("short unsigned int", 2, false);
     let text = vmlinux.array(byte, 16);
-    let entry = vmlinux.structure(
-        "trace_entry",
-        8,
-        &[
-            ("type", short, 0),
-            ("flags", byte, 2),
-            ("preempt_count", byte, 3),
-            ("pid", int, 4),
-        ],
-    );
     let task = vmlinux.structure("task_struct", 16, &[("comm", text, 0)]);
     let of_task = vmlinux.constant(task);
     let task = vmlinux.pointer(of_task);

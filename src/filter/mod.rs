@@ -1,13 +1,17 @@
 //! Conditions on an event's fields and on the task it happens in, for the kernel
 //! to check in a probe's program and for userspace on a record.
 
+mod bind;
+mod matches;
 mod parse;
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::format::{Field, FieldKind, Format};
+use crate::format::print::{FieldPrint, PrintFmt};
+use crate::format::{Field, Format};
 use crate::record::{Record, RecordError};
+use bind::Binder;
 
 /// The longest string a field can be compared with, in bytes.
 const TEXT: usize = 63;
@@ -18,13 +22,18 @@ const COMM: usize = 15;
 /// A condition: `ret < 0 && comm == "rm"`.
 ///
 /// Comparisons are `==`, `!=`, `<`, `<=`, `>` and `>=` of an integer field with a
-/// number (decimal, `0x…`, or octal with a leading `0`), also of some of its bits:
-/// `flags & 0x200`, alone or compared. Strings are compared by `==` and `!=`, with
-/// at most 63 bytes. `&&` binds tighter than `||`; there are brackets and `!`.
+/// number (decimal, `0x…`, or octal with a leading `0`), with the name of one
+/// (`state == TASK_DEAD`, `ret == -ENOENT`) or with another integer field, also of some
+/// of its bits: `flags & 0x200`, `flags & (O_CREAT | O_EXCL)`, alone or compared.
+/// Strings are compared by `==` and `!=`, with at most 63 bytes, and by `~` with how they
+/// begin: `filename ~ "/etc/*"`. `ret in (-1, 0)` is true if any of them is equal.
+/// `&&` binds tighter than `||`; there are brackets and `!`.
 ///
 /// A name is a field of the event, or, if it has none of that name, says something
-/// of the task that hits it: `pid` (of the process), `tid` (of the thread), `comm`
-/// and `cpu`. `args.pid` is surely the event's, `task.pid` surely the task's.
+/// of the task that hits it: `pid` (of the process), `tid` (of the thread), `comm`,
+/// `cpu`, `uid`, `gid` and `cgroup`, the id of its cgroup, which is the inode of its
+/// directory (version 2). `args.pid` is surely the event's, `task.pid` surely the task's.
+/// `args[0]` is the first element of an array or the first argument of a system call.
 ///
 /// Nothing is converted silently: a number a field cannot hold is an error.
 ///
@@ -77,6 +86,14 @@ pub enum FilterError {
         /// What stands there.
         rest: String,
     },
+    /// A single `=`, which compares nothing.
+    #[error("bad filter {filter:?}: = in column {column} compares nothing, use ==")]
+    SingleEqual {
+        /// The whole text.
+        filter: String,
+        /// Where it is, in characters from 1.
+        column: usize,
+    },
     /// The text is longer than a filter may be.
     #[error("the filter is longer than {limit} bytes")]
     TooLong {
@@ -90,7 +107,7 @@ pub enum FilterError {
         limit: usize,
     },
     /// The event has no field of this name.
-    #[error("{event} has no field {field}; it has {}, and the task has pid, tid, comm and cpu", listed(.fields))]
+    #[error("{event} has no field {field}; it has {}, and the task has pid, tid, comm, cpu, uid, gid and cgroup", listed(.fields))]
     NoField {
         /// The event's name, without its category.
         event: String,
@@ -121,6 +138,24 @@ pub enum FilterError {
         /// The number.
         number: i128,
     },
+    /// A word that is neither a field nor the name of a value of the field.
+    #[error("{field} has no value called {name}; {}", known(.names))]
+    NoConstant {
+        /// The field.
+        field: String,
+        /// The word.
+        name: String,
+        /// The names its values have.
+        names: Vec<String>,
+    },
+    /// The field has fewer elements, or is no array.
+    #[error("{field} has no element {index}")]
+    NoElement {
+        /// The field.
+        field: String,
+        /// The element, from 0.
+        index: u32,
+    },
     /// A string longer than can be compared.
     #[error("{field} can be compared with at most {limit} bytes")]
     LongText {
@@ -135,9 +170,22 @@ pub enum FilterError {
         /// The field.
         field: String,
     },
+    /// Only a program in the kernel knows it of a task.
+    #[error("{word} is not known of the task of a record")]
+    UnknownOfTask {
+        /// `uid`, `gid` or `cgroup`.
+        word: &'static str,
+    },
     /// The record ends too soon.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+fn known(names: &[String]) -> String {
+    match names {
+        [] => "its values have no names".to_owned(),
+        names => format!("it has {}", names.join(", ")),
+    }
 }
 
 fn listed(fields: &[String]) -> String {
@@ -158,15 +206,26 @@ enum Condition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Test {
     name: Name,
-    mask: Option<u64>,
+    /// Bits, all together.
+    mask: Option<Vec<Bits>>,
     comparison: Comparison,
+    /// Whether a string need only begin so.
+    is_prefix: bool,
     literal: Constant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Bits {
+    Number(u64),
+    Named(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Name {
     scope: Owner,
     word: String,
+    /// Which element, from 0.
+    index: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +249,10 @@ pub(crate) enum Comparison {
 enum Constant {
     Number(i128),
     Text(String),
+    /// A field, or the name of a value.
+    Name(Name),
+    /// The name of a value, negated.
+    NegativeName(String),
 }
 
 impl Filter {
@@ -197,7 +260,7 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// [`FilterError::Syntax`], [`FilterError::TooLong`] and
+    /// [`FilterError::Syntax`], [`FilterError::SingleEqual`], [`FilterError::TooLong`] and
     /// [`FilterError::TooDeep`].
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         Ok(Self {
@@ -206,16 +269,51 @@ impl Filter {
         })
     }
 
+    /// The filter that holds where both do.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            text: format!("({}) && ({})", self.text, other.text),
+            root: Condition::And(vec![self.root, other.root]),
+        }
+    }
+
     /// The filter for one event: its names are the event's fields, and its numbers
     /// such as they can be.
     ///
+    /// Names of values are those of the event's print fmt. A probe's program knows more:
+    /// enumerators of the kernel's, of system calls open(2)'s flags and the like, and
+    /// errors.
+    ///
     /// # Errors
     ///
-    /// [`FilterError::NoField`], [`FilterError::Incomparable`],
+    /// [`FilterError::NoField`], [`FilterError::NoConstant`],
+    /// [`FilterError::NoElement`], [`FilterError::Incomparable`],
     /// [`FilterError::OutOfRange`] and [`FilterError::LongText`].
     pub fn bind<'f>(&self, format: &'f Format) -> Result<BoundFilter<'f>, FilterError> {
+        let print = PrintFmt::parse(format.print_fmt());
+        let names_of = |field: &str| match &print {
+            Ok(print) => print.field(field),
+            Err(_) => FieldPrint::default(),
+        };
+        self.bind_with(format, &names_of, &|_, _| None)
+    }
+
+    /// Like [`bind`](Self::bind), with the names of values that a field's print fmt
+    /// does not have.
+    pub(crate) fn bind_with<'f>(
+        &self,
+        format: &'f Format,
+        names_of: &dyn Fn(&str) -> FieldPrint,
+        constant: &dyn Fn(&str, &str) -> Option<i64>,
+    ) -> Result<BoundFilter<'f>, FilterError> {
+        let binder = Binder {
+            format,
+            names_of,
+            constant,
+        };
         Ok(BoundFilter {
-            root: bind(&self.root, format)?,
+            root: binder.bind(&self.root)?,
         })
     }
 }
@@ -246,6 +344,7 @@ pub(crate) enum BoundNode<'f> {
     Or(Vec<BoundNode<'f>>),
     Not(Box<BoundNode<'f>>),
     Integer(IntegerTest<'f>),
+    Fields(FieldsTest<'f>),
     Text(TextTest<'f>),
 }
 
@@ -253,18 +352,41 @@ pub(crate) enum BoundNode<'f> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject<'f> {
     Field(&'f Field),
+    /// An element of a field, of so many bytes, at this offset in it.
+    Element {
+        field: &'f Field,
+        offset: u32,
+        size: u32,
+    },
     Pid,
     Tid,
     Comm,
     Cpu,
+    Uid,
+    Gid,
+    Cgroup,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct IntegerTest<'f> {
+/// An integer, where it is and what it can be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntegerSubject<'f> {
     pub(crate) subject: Subject<'f>,
     /// Bytes and sign of the value.
     pub(crate) size: u32,
     pub(crate) signed: bool,
+}
+
+/// A field beside another.
+#[derive(Clone, Debug)]
+pub(crate) struct FieldsTest<'f> {
+    pub(crate) left: IntegerSubject<'f>,
+    pub(crate) right: IntegerSubject<'f>,
+    pub(crate) comparison: Comparison,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct IntegerTest<'f> {
+    pub(crate) value: IntegerSubject<'f>,
     pub(crate) mask: Option<u64>,
     pub(crate) comparison: Comparison,
     /// The number as 64 bits: unsigned if there is a mask, else of the value's
@@ -276,6 +398,8 @@ pub(crate) struct IntegerTest<'f> {
 pub(crate) struct TextTest<'f> {
     pub(crate) subject: Subject<'f>,
     pub(crate) equal: bool,
+    /// Whether it need only begin so.
+    pub(crate) is_prefix: bool,
     pub(crate) text: Vec<u8>,
 }
 
@@ -303,237 +427,13 @@ impl BoundFilter<'_> {
     }
 }
 
-fn bind<'f>(node: &Condition, format: &'f Format) -> Result<BoundNode<'f>, FilterError> {
-    let all = |nodes: &[Condition]| -> Result<Vec<_>, _> {
-        nodes.iter().map(|node| bind(node, format)).collect()
-    };
-    Ok(match node {
-        Condition::And(nodes) => BoundNode::And(all(nodes)?),
-        Condition::Or(nodes) => BoundNode::Or(all(nodes)?),
-        Condition::Not(node) => BoundNode::Not(Box::new(bind(node, format)?)),
-        Condition::Test(test) => bind_test(test, format)?,
-    })
-}
-
-fn bind_test<'f>(test: &Test, format: &'f Format) -> Result<BoundNode<'f>, FilterError> {
-    let subject = subject(&test.name, format)?;
-    let field = || test.name.word.clone();
-    let kind = subject.kind(format.has_syscall_shape());
-    let incomparable = |with| FilterError::Incomparable {
-        field: field(),
-        is: kind.words(),
-        with,
-    };
-    match (&test.literal, kind) {
-        (&Constant::Number(wanted), SubjectKind::Integer { size, signed }) => {
-            let number = match test.mask {
-                Some(_) => in_range(wanted, 8, false),
-                None => in_range(wanted, size, signed),
-            };
-            let number = number.ok_or_else(|| FilterError::OutOfRange {
-                field: field(),
-                bits: if test.mask.is_some() { 64 } else { size * 8 },
-                signed: signed && test.mask.is_none(),
-                number: wanted,
-            })?;
-            Ok(BoundNode::Integer(IntegerTest {
-                subject,
-                size,
-                signed,
-                mask: test.mask,
-                comparison: test.comparison,
-                number,
-            }))
+/// As in a filter: `ret`, `task.pid`, `args[0]`.
+impl fmt::Display for Name {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            Some(index) => write!(out, "{}[{index}]", self.word),
+            None => out.write_str(&self.word),
         }
-        (Constant::Text(text), SubjectKind::Text { limit }) => {
-            let equal = match test.comparison {
-                Comparison::Eq => true,
-                Comparison::Ne => false,
-                _ => return Err(incomparable("anything but by == and !=")),
-            };
-            if test.mask.is_some() {
-                return Err(incomparable("a mask"));
-            }
-            if text.len() > limit {
-                return Err(FilterError::LongText {
-                    field: field(),
-                    limit,
-                });
-            }
-            Ok(BoundNode::Text(TextTest {
-                subject,
-                equal,
-                text: text.clone().into_bytes(),
-            }))
-        }
-        (Constant::Number(_), _) => Err(incomparable("a number")),
-        (Constant::Text(_), _) => Err(incomparable("a string")),
-    }
-}
-
-fn subject<'f>(name: &Name, format: &'f Format) -> Result<Subject<'f>, FilterError> {
-    let mut fields = format.fields().iter();
-    let field = fields.find(|field| field.name() == name.word);
-    match (name.scope, field) {
-        (Owner::Event | Owner::Either, Some(field)) => return Ok(Subject::Field(field)),
-        (Owner::Event, None) => {}
-        (Owner::Task, _) | (Owner::Either, None) => match name.word.as_str() {
-            "pid" => return Ok(Subject::Pid),
-            "tid" => return Ok(Subject::Tid),
-            "comm" => return Ok(Subject::Comm),
-            "cpu" => return Ok(Subject::Cpu),
-            _ => {}
-        },
-    }
-    let fields = format.fields().iter();
-    Err(FilterError::NoField {
-        event: format.name().to_owned(),
-        field: name.word.clone(),
-        fields: fields.map(|field| field.name().to_owned()).collect(),
-    })
-}
-
-#[derive(Clone, Copy)]
-enum SubjectKind {
-    Integer { size: u32, signed: bool },
-    Text { limit: usize },
-    Neither,
-}
-
-impl SubjectKind {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Integer { .. } => "an integer",
-            Self::Text { .. } => "a string",
-            Self::Neither => "neither an integer nor a string",
-        }
-    }
-}
-
-impl Subject<'_> {
-    fn kind(self, in_syscall: bool) -> SubjectKind {
-        let integer = |size, signed| SubjectKind::Integer { size, signed };
-        let field = match self {
-            Self::Pid | Self::Tid | Self::Cpu => return integer(4, false),
-            Self::Comm => return SubjectKind::Text { limit: COMM },
-            Self::Field(field) => field,
-        };
-        match field.kind() {
-            _ if field.is_text() => SubjectKind::Text { limit: TEXT },
-            FieldKind::Pointer if in_syscall && field.points_to_text() => {
-                SubjectKind::Text { limit: TEXT }
-            }
-            FieldKind::Scalar | FieldKind::Pointer => {
-                let word = (field.size(), field.signed() == Some(true));
-                let (size, signed) = field.argument().unwrap_or(word);
-                match size {
-                    1 | 2 | 4 | 8 => integer(size, signed),
-                    // A file may say so of a pointer.
-                    _ => SubjectKind::Neither,
-                }
-            }
-            _ => SubjectKind::Neither,
-        }
-    }
-}
-
-/// The number as 64 bits, if a value of this size and sign can be it.
-fn in_range(number: i128, size: u32, signed: bool) -> Option<u64> {
-    let bits = size * 8;
-    let (low, high) = match signed {
-        true => (-(1_i128 << (bits - 1)), (1_i128 << (bits - 1)) - 1),
-        false => (0, (1_i128 << bits) - 1),
-    };
-    (low..=high).contains(&number).then_some(number as u64)
-}
-
-impl BoundNode<'_> {
-    #[cfg(all(feature = "probe", target_os = "linux"))]
-    fn asks_for(&self, field: &Field) -> bool {
-        match self {
-            Self::And(nodes) | Self::Or(nodes) => nodes.iter().any(|node| node.asks_for(field)),
-            Self::Not(node) => node.asks_for(field),
-            Self::Integer(IntegerTest { subject, .. }) | Self::Text(TextTest { subject, .. }) => {
-                *subject == Subject::Field(field)
-            }
-        }
-    }
-
-    fn matches(&self, record: &Record<'_>, task: &Task) -> Result<bool, FilterError> {
-        Ok(match self {
-            Self::And(nodes) => {
-                for node in nodes {
-                    if !node.matches(record, task)? {
-                        return Ok(false);
-                    }
-                }
-                true
-            }
-            Self::Or(nodes) => {
-                for node in nodes {
-                    if node.matches(record, task)? {
-                        return Ok(true);
-                    }
-                }
-                false
-            }
-            Self::Not(node) => !node.matches(record, task)?,
-            Self::Integer(test) => test.matches(record, task)?,
-            Self::Text(test) => test.matches(record, task)?,
-        })
-    }
-}
-
-impl IntegerTest<'_> {
-    /// Whether greater and less are those of signed numbers: of bits they are not.
-    pub(crate) fn is_order_signed(&self) -> bool {
-        self.signed && self.mask.is_none()
-    }
-
-    fn matches(&self, record: &Record<'_>, task: &Task) -> Result<bool, FilterError> {
-        let value = match self.subject {
-            Subject::Pid => u64::from(task.pid),
-            Subject::Tid => u64::from(task.tid),
-            Subject::Cpu => u64::from(task.cpu),
-            Subject::Comm => 0,
-            Subject::Field(field) => {
-                let word = record.machine().unsigned(record.raw(field)?);
-                let unused = 64 - self.size * 8;
-                // The low bits of a word that is larger than its argument.
-                match self.signed {
-                    true => ((word << unused) as i64 >> unused) as u64,
-                    false => word << unused >> unused,
-                }
-            }
-        };
-        let value = value & self.mask.unwrap_or(u64::MAX);
-        let order = match self.is_order_signed() {
-            true => (value as i64).cmp(&(self.number as i64)),
-            false => value.cmp(&self.number),
-        };
-        Ok(match self.comparison {
-            Comparison::Eq => order.is_eq(),
-            Comparison::Ne => order.is_ne(),
-            Comparison::Lt => order.is_lt(),
-            Comparison::Le => order.is_le(),
-            Comparison::Gt => order.is_gt(),
-            Comparison::Ge => order.is_ge(),
-        })
-    }
-}
-
-impl TextTest<'_> {
-    fn matches(&self, record: &Record<'_>, task: &Task) -> Result<bool, FilterError> {
-        let text = match self.subject {
-            Subject::Field(field) if field.kind() == FieldKind::Pointer => {
-                return Err(FilterError::NotRecorded {
-                    field: field.name().to_owned(),
-                });
-            }
-            Subject::Field(field) => crate::machine::until_nul(record.data(field)?),
-            _ => crate::machine::until_nul(&task.comm),
-        };
-        Ok((text == self.text) == self.equal)
     }
 }
 
@@ -556,7 +456,7 @@ format:
 \tfield:u64 blob[2];\toffset:40;\tsize:16;\tsigned:0;
 \tfield:s8 pid;\toffset:56;\tsize:1;\tsigned:1;
 
-print fmt: \"\"
+print fmt: \"%s %s\", __print_symbolic(REC->flags, { 0x81, \"BAD\" }), __print_flags(REC->flags, \"|\", { 1, \"READ\" })
 ";
 
     fn matches(filter: &str) -> Result<bool, FilterError> {
@@ -565,6 +465,7 @@ print fmt: \"\"
         bytes[8..12].copy_from_slice(&(-2_i32).to_le_bytes());
         bytes[12] = 0x81;
         bytes[16..20].copy_from_slice(b"cat\0");
+        bytes[40..42].copy_from_slice(&[1, 2]);
         bytes[32..40].copy_from_slice(&0xdead_beef_ffff_ff9c_u64.to_le_bytes());
         bytes[56] = 0x80;
         let record = Record::new(&format, &bytes, Machine::new(ByteOrder::Little, true));
@@ -601,6 +502,18 @@ print fmt: \"\"
             ("ret & 0x8000000000000000", true),
             ("flags == 0201", true),
             ("pid == -128 && task.pid == 10", true),
+            ("ret in (0, -2)", true),
+            ("ret in(1,2) || comm in (\"cat\", \"dog\")", true),
+            ("comm ~ \"ca*\" && !(comm ~ \"cat?*\")", true),
+            ("comm ~ \"*\" && comm ~ \"cat\" && !(comm ~ \"c\")", true),
+            ("ret < flags", true),
+            ("flags > ret && flags != tid && args.pid == args.pid", true),
+            ("ret == pid", false),
+            ("blob[0] == 0x201 && blob[1] == 0", true),
+            ("blob[0] & 1", true),
+            ("flags == BAD", true),
+            ("flags & (READ | 0x80) == 0x81", true),
+            ("flags & READ", true),
         ] {
             let filter = filter.replace("nothing_bad", "flags");
             assert_eq!(matches(&filter), Ok(expected), "{filter}");
@@ -635,6 +548,21 @@ print fmt: \"\"
             "comm",
             "ret == \"a\"",
             "blob == 1",
+            "blob[2] == 1",
+            "ret[0] == 1",
+            "args[9] == 1",
+            "ret == ENOENT",
+            "flags == OTHER",
+            "flags & OTHER",
+            "flags & (READ |)",
+            "ret in ()",
+            "ret in (1",
+            "comm ~ \"*a\"",
+            "comm ~ 1",
+            "ret == blob",
+            "ret == blob[0]",
+            "flags & 1 == ret",
+            "uid == 0",
             "task.comm == \"0123456789abcdef\"",
             "comm == \"open",
         ]

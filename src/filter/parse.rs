@@ -9,7 +9,7 @@ use nom::multi::fold_many0;
 use nom::sequence::{delimited, preceded};
 use nom::{Finish, IResult, Parser};
 
-use super::{Comparison, Condition, Constant, FilterError, Name, Owner, Test};
+use super::{Bits, Comparison, Condition, Constant, FilterError, Name, Owner, Test};
 
 /// How deep brackets and `!` may nest.
 const DEPTH: usize = 64;
@@ -21,10 +21,17 @@ pub(super) fn filter(text: &str) -> Result<Condition, FilterError> {
     if text.len() > LENGTH {
         return Err(FilterError::TooLong { limit: LENGTH });
     }
-    let bad = |rest: &str| FilterError::Syntax {
-        filter: text.to_owned(),
-        column: text[..text.len() - rest.len()].chars().count() + 1,
-        rest: rest.chars().take(20).collect(),
+    let bad = |rest: &str| {
+        let filter = text.to_owned();
+        let column = text[..text.len() - rest.len()].chars().count() + 1;
+        match rest.starts_with('=') && !rest.starts_with("==") {
+            true => FilterError::SingleEqual { filter, column },
+            false => FilterError::Syntax {
+                filter,
+                column,
+                rest: rest.chars().take(20).collect(),
+            },
+        }
     };
     match alternatives(text, DEPTH).finish() {
         Ok(("", node)) => Ok(node),
@@ -83,6 +90,7 @@ fn operand(input: &str, depth: usize) -> IResult<&str, Condition> {
     let operand = alt((
         map(negated, |node| Condition::Not(Box::new(node))),
         bracketed,
+        any_of,
         map(test, Condition::Test),
     ));
     let mut operand = (operand, multispace0);
@@ -90,10 +98,81 @@ fn operand(input: &str, depth: usize) -> IResult<&str, Condition> {
     Ok((input, node))
 }
 
-fn test(input: &str) -> IResult<&str, Test> {
+/// `ret in (-1, 0)`: equal to any of these.
+fn any_of(input: &str) -> IResult<&str, Condition> {
+    let sign = (token("in"), token("("));
+    let (input, (name, mask, _)) = (name, opt(mask), sign).parse(input)?;
+    let operand = |input| delimited(multispace0, cut(literal), multispace0).parse(input);
+    let more = preceded(char(','), operand);
+    let (input, first) = operand(input)?;
+    let literals = fold_many0(
+        more,
+        move || vec![first.clone()],
+        |mut literals, literal| {
+            literals.push(literal);
+            literals
+        },
+    );
+    let (input, literals) = (literals, cut(char(')')))
+        .parse(input)
+        .map(|(rest, all)| (rest, all.0))?;
+    let test = |literal| {
+        Condition::Test(Test {
+            name: name.clone(),
+            mask: mask.clone(),
+            comparison: Comparison::Eq,
+            is_prefix: false,
+            literal,
+        })
+    };
+    let mut tests: Vec<Condition> = literals.into_iter().map(test).collect();
+    let condition = match tests.len() {
+        1 => tests.remove(0),
+        _ => Condition::Or(tests),
+    };
+    Ok((input, condition))
+}
+
+/// `& 0x200`, `& O_CREAT`, `& (O_CREAT | O_EXCL)`.
+fn mask(input: &str) -> IResult<&str, Vec<Bits>> {
     // `a && b` is no mask.
-    let mask_sign = (token("&"), not(char('&')), multispace0);
-    let mask = opt(preceded(mask_sign, cut(unsigned)));
+    let sign = (token("&"), not(char('&')), multispace0);
+    preceded(sign, cut(alt((several_bits, map(bits, |one| vec![one]))))).parse(input)
+}
+
+fn bits(input: &str) -> IResult<&str, Bits> {
+    let named = map(word, |word: &str| Bits::Named(word.to_owned()));
+    alt((map(unsigned, Bits::Number), named)).parse(input)
+}
+
+fn several_bits(input: &str) -> IResult<&str, Vec<Bits>> {
+    let (input, _) = (char('('), multispace0).parse(input)?;
+    let (input, first) = bits(input)?;
+    let more = preceded((token("|"), multispace0), bits);
+    let all = fold_many0(
+        more,
+        move || vec![first.clone()],
+        |mut all, one| {
+            all.push(one);
+            all
+        },
+    );
+    let (input, (all, _)) = (all, token(")")).parse(input)?;
+    Ok((input, all))
+}
+
+fn test(input: &str) -> IResult<&str, Test> {
+    if let Ok((input, (name, _, text))) = (name, token("~"), multispace0_then(glob)).parse(input) {
+        let test = Test {
+            name,
+            mask: None,
+            comparison: Comparison::Eq,
+            is_prefix: text.ends_with('*'),
+            literal: Constant::Text(text.strip_suffix('*').unwrap_or(&text).to_owned()),
+        };
+        return Ok((input, test));
+    }
+    let mask = opt(mask);
     let against = (comparison, multispace0, cut(literal));
     let mut test = (name, mask, opt(against));
     let (input, (name, mask, against)) = test.parse(input)?;
@@ -105,9 +184,27 @@ fn test(input: &str) -> IResult<&str, Test> {
         name,
         mask,
         comparison,
+        is_prefix: false,
         literal,
     };
     Ok((input, test))
+}
+
+fn multispace0_then<'i, T>(
+    parser: impl Parser<&'i str, Output = T, Error = Error<&'i str>>,
+) -> impl Parser<&'i str, Output = T, Error = Error<&'i str>> {
+    preceded(multispace0, cut(parser))
+}
+
+/// A string with at most one `*`, its last character.
+fn glob(input: &str) -> IResult<&str, String> {
+    let (rest, text) = string(input)?;
+    match text.find('*') {
+        Some(at) if at + 1 < text.len() => {
+            Err(nom::Err::Error(Error::new(input, ErrorKind::Verify)))
+        }
+        _ => Ok((rest, text)),
+    }
 }
 
 fn name(input: &str) -> IResult<&str, Name> {
@@ -125,8 +222,14 @@ fn name(input: &str) -> IResult<&str, Name> {
         (scope, Some(word)) => (scope, word),
         (_, None) => (Owner::Either, first),
     };
+    let (input, index) = opt(delimited(char('['), cut(unsigned), cut(char(']')))).parse(input)?;
+    let index = match index.map(u32::try_from) {
+        None => None,
+        Some(Ok(index)) => Some(index),
+        Some(Err(_)) => return Err(nom::Err::Failure(Error::new(input, ErrorKind::Digit))),
+    };
     let word = word.to_owned();
-    Ok((input, Name { scope, word }))
+    Ok((input, Name { scope, word, index }))
 }
 
 fn word(input: &str) -> IResult<&str, &str> {
@@ -150,10 +253,15 @@ fn comparison(input: &str) -> IResult<&str, Comparison> {
 
 fn literal(input: &str) -> IResult<&str, Constant> {
     let negative = preceded((char('-'), multispace0), unsigned);
+    let negative_name = preceded((char('-'), multispace0), word);
     alt((
         map(negative, |value| Constant::Number(-i128::from(value))),
         map(unsigned, |value| Constant::Number(i128::from(value))),
         map(string, Constant::Text),
+        map(negative_name, |word: &str| {
+            Constant::NegativeName(word.to_owned())
+        }),
+        map(name, Constant::Name),
     ))
     .parse(input)
 }

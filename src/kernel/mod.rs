@@ -4,6 +4,7 @@ mod answers;
 mod arguments;
 #[cfg(feature = "btf-rs")]
 mod btf_rs;
+mod by_btf;
 mod enumerators;
 mod events_by_id;
 mod homes;
@@ -11,6 +12,7 @@ mod sweep;
 mod tracepoint;
 
 pub use crate::files::{Events, RejectedName};
+pub use by_btf::{BtfKernel, BtfTracepoint};
 pub use events_by_id::EventsById;
 pub use sweep::Contexts;
 pub use tracepoint::Tracepoint;

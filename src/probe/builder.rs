@@ -1,13 +1,16 @@
 //! How a probe is asked for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aya::maps::{IterableMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{IterableMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_obj::generated::bpf_map_type;
 
 use super::attach::{Attachments, unattachable};
 use super::attached::Attached;
+use super::constants;
 use super::error::ProbeError;
+use super::group::{GROUPS, GroupMap, GroupPlan, Groups};
 use super::plan::{EventPlan, Keep};
 use super::program::{self, Action, BUCKETS, Tasks};
 use super::tally::{Counter, Histogram};
@@ -26,9 +29,20 @@ pub struct ProbeBuilder {
     pub(super) events: Vec<Tracepoint>,
     pub(super) fields: Option<Vec<String>>,
     pub(super) filter: Option<Filter>,
+    /// What is wanted of some events alone.
+    pub(super) of_event: BTreeMap<EventName, OfEvent>,
     pub(super) scope: TaskScope,
     pub(super) data_limit: u32,
     pub(super) ring_size: u32,
+}
+
+/// What is wanted of one event alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfEvent {
+    /// In place of the builder's.
+    fields: Option<Vec<String>>,
+    /// Besides the builder's.
+    filter: Option<Filter>,
 }
 
 impl ProbeBuilder {
@@ -44,6 +58,42 @@ impl ProbeBuilder {
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = Some(filter);
         self
+    }
+
+    /// Keeps these fields of one event, in place of those [`fields`](Self::fields) names.
+    /// An event that is not among the builder's is ignored.
+    pub fn fields_of<S: Into<String>>(
+        mut self,
+        event: &EventName,
+        names: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let of_event = self.of_event.entry(event.clone()).or_default();
+        of_event.fields = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Leaves out of one event what this filter does not hold for, besides what
+    /// [`filter`](Self::filter) leaves out. An event that is not among the builder's is
+    /// ignored.
+    pub fn filter_of(mut self, event: &EventName, filter: Filter) -> Self {
+        self.of_event.entry(event.clone()).or_default().filter = Some(filter);
+        self
+    }
+
+    fn wanted_of(&self, event: &EventName) -> Option<&[String]> {
+        let own = self
+            .of_event
+            .get(event)
+            .and_then(|own| own.fields.as_deref());
+        own.or(self.fields.as_deref())
+    }
+
+    fn condition_of(&self, event: &EventName) -> Option<Filter> {
+        let own = self.of_event.get(event).and_then(|own| own.filter.clone());
+        match (self.filter.clone(), own) {
+            (Some(all), Some(own)) => Some(all.and(own)),
+            (all, own) => all.or(own),
+        }
     }
 
     /// Only what happens in the threads of this process.
@@ -84,7 +134,7 @@ impl ProbeBuilder {
         let plans = self
             .events
             .iter()
-            .map(|tp| EventPlan::new(tp, self.fields.as_deref(), self.data_limit));
+            .map(|tp| EventPlan::new(tp, self.wanted_of(tp.name()), self.data_limit));
         let plans: Arc<[EventPlan]> = plans.collect::<Result<Vec<_>, _>>()?.into();
         if !self.ring_size.is_power_of_two() {
             return Err(ProbeError::RingSize {
@@ -172,6 +222,51 @@ impl ProbeBuilder {
         Ok(Histogram::new(self.names(), attached))
     }
 
+    /// Attaches to all events, and counts in the kernel how often each happens with the
+    /// same values of these fields, or of the task's `pid`, `tid`, `comm` and `cpu`, which
+    /// are `task.pid` and so on where the event has fields of these names. Where a field
+    /// is to be measured, also what its values come to. There are at most 10,240 groups.
+    ///
+    /// ```no_run
+    /// # use tracepoints::{Kernel, probe::Probe};
+    /// let kernel = Kernel::live()?;
+    /// let read = kernel.tracepoint("syscalls:sys_exit_read")?;
+    /// let by_command = Probe::builder([&read]).group_by(&["comm"], Some("ret"))?;
+    /// std::thread::sleep(std::time::Duration::from_secs(1));
+    /// for group in by_command.groups()? {
+    ///     println!("{}: {} reads", group.key[0], group.count);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::NoKey`], [`ProbeError::LongKey`], [`ProbeError::NoInteger`] and those
+    /// of [`attach`](Self::attach).
+    pub fn group_by(
+        &self,
+        fields: &[impl AsRef<str>],
+        measured: Option<&str>,
+    ) -> Result<Groups, ProbeError> {
+        let by: Vec<String> = fields
+            .iter()
+            .map(|field| field.as_ref().to_owned())
+            .collect();
+        let plans = self
+            .events
+            .iter()
+            .map(|event| GroupPlan::new(event, &by, measured));
+        let plans = plans.collect::<Result<Vec<_>, _>>()?;
+        let map: GroupMap = map_with_memory(|| PerCpuHashMap::create(GROUPS, 0))?;
+        let descriptor = descriptor(map.map());
+        let attached = self.attach_programs(self.events.len(), |index, lost| Action::Group {
+            plan: &plans[index],
+            map: descriptor,
+            lost,
+        })?;
+        Ok(Groups::new(attached, map, plans))
+    }
+
     fn names(&self) -> Vec<EventName> {
         self.events.iter().map(|tp| tp.name().clone()).collect()
     }
@@ -236,10 +331,13 @@ impl ProbeBuilder {
         action: &Action<'_>,
     ) -> Result<Program, ProbeError> {
         let name = || event.name().clone();
-        let bound = match &self.filter {
+        let filter = self.condition_of(event.name());
+        let bound = match &filter {
             None => None,
             Some(filter) => {
-                let bound = filter.bind(event.format());
+                let names_of = |field: &str| event.field_print(field).unwrap_or_default();
+                let constant = |field: &str, name: &str| constants::value(event, field, name);
+                let bound = filter.bind_with(event.format(), &names_of, &constant);
                 Some(bound.map_err(|source| ProbeError::Filter {
                     event: name(),
                     source,

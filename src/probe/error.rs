@@ -16,7 +16,7 @@ pub enum ProbeError {
     #[error(transparent)]
     Kernel(Error),
     /// The event has no field of this name.
-    #[error("{event} has no field {field}; it has {}", .fields.join(", "))]
+    #[error("{event} has no field {field}; it has {}, and the task has pid, tid, comm and cpu", .fields.join(", "))]
     NoField {
         /// The event.
         event: EventName,
@@ -24,6 +24,24 @@ pub enum ProbeError {
         field: String,
         /// The fields it has.
         fields: Vec<String>,
+    },
+    /// A field that is neither an integer nor a string, which nothing is grouped by.
+    #[error("{field} of {event} is neither an integer nor a string: it makes no groups")]
+    NoKey {
+        /// The event.
+        event: EventName,
+        /// The field.
+        field: String,
+    },
+    /// The values to group by take more space than a key has.
+    #[error(
+        "the values to group {event} by take more than {limit} bytes: a string takes 64, comm 16, a number 8"
+    )]
+    LongKey {
+        /// The event.
+        event: EventName,
+        /// The most there is, in bytes.
+        limit: usize,
     },
     /// The field is in the record ftrace and perf write, and no program gets it.
     #[error("{field} of {event} is in the record only: no program gets it")]

@@ -28,7 +28,10 @@
 mod attach;
 mod attached;
 mod builder;
+mod constants;
 mod error;
+mod group;
+mod grouping;
 #[cfg(test)]
 mod offline;
 mod plan;
@@ -41,10 +44,12 @@ mod tasks;
 pub use attached::Losses;
 pub use builder::ProbeBuilder;
 pub use error::{ProbeError, UnattachableKind};
+pub use group::{Group, GroupValue, Groups, Summary};
 pub use pretty::PrettyPrinter;
 pub use record::{FieldValue, ProbeRecord};
 pub use tally::{Bucket, Counter, Histogram};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -83,6 +88,7 @@ impl Probe {
             events: tracepoints.into_iter().cloned().collect(),
             fields: None,
             filter: None,
+            of_event: BTreeMap::new(),
             scope: TaskScope::All,
             data_limit: 256,
             ring_size: 1 << 20,

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::constants;
+use super::group::{GroupPlan, GroupValue, KEY_SIZE};
 use super::plan::EventPlan;
 use super::program::{self, Action, BUCKETS, Tasks};
 use super::{FieldValue, PrettyPrinter, ProbeRecord};
@@ -20,13 +22,14 @@ use crate::bpf::asm::Program;
 use crate::context::access::Access;
 use crate::filter::{Filter, Task};
 use crate::format::{Field, FieldKind, Format};
-use crate::machine::Machine;
+use crate::machine::{Machine, until_nul};
 use crate::record::{Record, Value};
 use crate::{Kernel, Tracepoint};
 
 const RING: i32 = 100;
 const COUNTS: i32 = 101;
 const TASKS: i32 = 102;
+const GROUPED: i32 = 103;
 
 /// What the kernel is, for a program that runs offline.
 #[derive(Default)]
@@ -40,6 +43,10 @@ struct World {
     /// The value of each key.
     counts: Vec<u64>,
     tasks: Vec<u32>,
+    /// The one group there is, once there is one.
+    key: Option<[u8; KEY_SIZE]>,
+    group: Vec<u64>,
+    no_more_groups: bool,
     task: Option<Task>,
     /// What every user pointer points at; `None` faults.
     user_text: Option<Vec<u8>>,
@@ -54,11 +61,25 @@ fn in_world<T>(act: impl FnOnce(&mut World) -> T) -> T {
 }
 
 const EFAULT: u64 = -14_i64 as u64;
+const E2BIG: u64 = -7_i64 as u64;
 
 fn write(to: u64, bytes: &[u8]) {
     // SAFETY: `to` is a place on the stack or in the ring, both of this thread, and
     // the program that the kernel's verifier takes keeps within them.
     unsafe { std::ptr::copy(bytes.as_ptr(), to as *mut u8, bytes.len()) }
+}
+
+/// A key or a value, of the size that the map has.
+fn on_stack<T: Copy>(at: u64) -> T {
+    // SAFETY: programs keep keys and values on their stack, and those are integers or
+    // arrays of them.
+    unsafe { (at as *const T).read_unaligned() }
+}
+
+/// Bytes of the context; the caller has looked whether they are inside of it.
+fn of_context<'a>(from: u64, size: u64) -> &'a [u8] {
+    // SAFETY: it is inside of the context, which lives as long as the program runs.
+    unsafe { std::slice::from_raw_parts(from as *const u8, size as usize) }
 }
 
 fn read_kernel(to: u64, size: u64, from: u64, _: u64, _: u64) -> u64 {
@@ -69,10 +90,21 @@ fn read_kernel(to: u64, size: u64, from: u64, _: u64, _: u64) -> u64 {
         write(to, &vec![0; size as usize]);
         return EFAULT;
     }
-    // SAFETY: it is inside of the context, which lives as long as the program runs.
-    let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, size as usize) };
-    write(to, bytes);
+    write(to, of_context(from, size));
     0
+}
+
+fn read_kernel_text(to: u64, size: u64, from: u64, _: u64, _: u64) -> u64 {
+    let end = in_world(|world| match world.context.contains(&from) {
+        true => world.context.end,
+        false => from,
+    });
+    // The kernel reads on behind the context; here is nothing.
+    let text = until_nul(of_context(from, end - from));
+    let text = &text[..text.len().min(size as usize - 1)];
+    write(to, text);
+    write(to + text.len() as u64, &[0]);
+    text.len() as u64 + 1
 }
 
 fn read_user_text(to: u64, size: u64, _: u64, _: u64, _: u64) -> u64 {
@@ -124,8 +156,13 @@ fn submit(record: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
 }
 
 fn lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
-    // SAFETY: programs keep keys on their stack.
-    let key = unsafe { (key as *const u32).read_unaligned() };
+    if map == GROUPED as u64 {
+        return in_world(|world| match world.key == Some(on_stack(key)) {
+            true => world.group.as_ptr() as u64,
+            false => 0,
+        });
+    }
+    let key: u32 = on_stack(key);
     in_world(|world| match map as i32 {
         COUNTS => match world.counts.get(key as usize) {
             Some(count) => (&raw const *count) as u64,
@@ -139,10 +176,20 @@ fn lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
     })
 }
 
-fn update(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
+fn update(map: u64, key: u64, value: u64, _: u64, _: u64) -> u64 {
+    if map == GROUPED as u64 {
+        let (key, value): ([u8; KEY_SIZE], [u64; 4]) = (on_stack(key), on_stack(value));
+        return in_world(|world| {
+            if world.no_more_groups {
+                return E2BIG;
+            }
+            world.key = Some(key);
+            world.group = value.to_vec();
+            0
+        });
+    }
     assert_eq!(map, TASKS as u64);
-    // SAFETY: programs keep keys on their stack.
-    let key = unsafe { (key as *const u32).read_unaligned() };
+    let key: u32 = on_stack(key);
     in_world(|world| world.tasks.push(key));
     0
 }
@@ -151,7 +198,7 @@ fn update(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
 fn run(program: &Program, context: &mut [u8]) {
     let bytes = program.bytes();
     let mut vm = rbpf::EbpfVmRaw::new(Some(&bytes)).expect("a program");
-    let helpers: [(u32, rbpf::ebpf::Helper); 10] = [
+    let helpers: [(u32, rbpf::ebpf::Helper); 11] = [
         (1, lookup),
         (2, update),
         (5, now),
@@ -160,6 +207,7 @@ fn run(program: &Program, context: &mut [u8]) {
         (16, comm),
         (113, read_kernel),
         (114, read_user_text),
+        (115, read_kernel_text),
         (131, reserve),
         (132, submit),
     ];
@@ -174,6 +222,8 @@ fn run(program: &Program, context: &mut [u8]) {
         vm.register_allowed_memory(ring..ring + 8 * world.ring.len() as u64);
         let counts = world.counts.as_ptr() as u64;
         vm.register_allowed_memory(counts..counts + 8 * world.counts.len() as u64);
+        let group = world.group.as_ptr() as u64;
+        vm.register_allowed_memory(group..group + 8 * world.group.len() as u64);
     });
     assert_eq!(
         vm.execute_program(context).expect("it runs"),
@@ -432,6 +482,130 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever a record holds, it is counted in the group of its values.
+    #[test]
+    fn the_group_is_of_what_was_recorded(
+        kernel in 0..KERNELS.len(),
+        event in any::<Index>(),
+        fields in prop::collection::vec(any::<Index>(), 1..4),
+        measured in any::<Index>(),
+        bytes in record_bytes(),
+        lengths in prop::collection::vec(0..100_u8, 1..4),
+    ) {
+        let kernel = Kernel::at(fixture(KERNELS[kernel])).expect("a kernel");
+        let events = recorded_events(&kernel);
+        let tracepoint = kernel.tracepoint(event.get::<String>(&events)).expect("an event");
+        let format = tracepoint.format();
+        let names: Vec<String> = format.fields().iter().map(|field| field.name().to_owned()).collect();
+        prop_assume!(!names.is_empty());
+        let mut by: Vec<String> = fields.iter().map(|index| index.get(&names).clone()).collect();
+        by.extend(["task.pid", "task.tid", "task.cpu", "task.comm"].map(str::to_owned));
+        let measured = measured.get(&names).as_str();
+        // Arrays make no groups, and strings are of no sum.
+        let Ok(plan) = GroupPlan::new(&tracepoint, &by, Some(measured)) else {
+            return Ok(());
+        };
+        check_group(&tracepoint, &plan, &by, measured, &written(format, &bytes, &lengths));
+    }
+}
+
+/// Runs the program of a group twice, on the same record.
+fn check_group(
+    tracepoint: &Tracepoint,
+    plan: &GroupPlan,
+    by: &[String],
+    measured: &str,
+    bytes: &[u8],
+) {
+    let format = tracepoint.format();
+    let record = Record::new(format, bytes, Machine::NATIVE);
+    let action = Action::Group {
+        plan,
+        map: GROUPED,
+        lost: COUNTS,
+    };
+    let program = program::on_event(0, Tasks::All, None, &action).expect("a program");
+    in_world(|world| {
+        world.key = None;
+        world.counts = vec![0];
+        world.task = Some(task());
+        world.no_more_groups = true;
+    });
+    let mut context = bytes.to_vec();
+    run(&program, &mut context);
+    in_world(|world| {
+        assert_eq!((world.key, world.counts[0]), (None, 1));
+        world.no_more_groups = false;
+    });
+    run(&program, &mut context);
+    let key = in_world(|world| world.key).expect("a group");
+    for (name, value) in std::iter::zip(by, plan.values(&key)) {
+        let expected = match name.as_str() {
+            "task.pid" => GroupValue::Unsigned(10),
+            "task.tid" => GroupValue::Unsigned(11),
+            "task.cpu" => GroupValue::Unsigned(3),
+            "task.comm" => GroupValue::Text {
+                text: "offline".to_owned(),
+                is_cut: false,
+            },
+            name => match record.value(format.field(name).expect("a field")) {
+                Ok(Value::Text(text)) => {
+                    let kept = &text[..text.len().min(63)];
+                    GroupValue::Text {
+                        text: String::from_utf8_lossy(kept).into_owned(),
+                        is_cut: kept.len() == 63,
+                    }
+                }
+                // BTF alone says of a typedef that it is a pointer.
+                Ok(recorded) => match (number_of(&recorded), &value) {
+                    (number, GroupValue::Signed(_)) => GroupValue::Signed(number as i64),
+                    (number, GroupValue::Pointer(_)) => GroupValue::Pointer(number),
+                    (number, _) => GroupValue::Unsigned(number),
+                },
+                Err(_) => continue,
+            },
+        };
+        assert_eq!(value, expected, "{}: {name}\n{program}", tracepoint.name());
+    }
+    let field = format.field(measured).expect("a field");
+    let number = number_of(&record.value(field).expect("an integer"));
+    let counted = |world: &mut World| world.group.clone();
+    assert_eq!(in_world(counted), [1, number, number, number], "{measured}");
+    run(&program, &mut context);
+    let sum = number.wrapping_mul(2);
+    assert_eq!(in_world(counted), [2, sum, number, number], "{measured}");
+    // As another CPU finds it: nothing counted yet.
+    in_world(|world| world.group = vec![0; 4]);
+    run(&program, &mut context);
+    assert_eq!(in_world(counted), [1, number, number, number], "{measured}");
+    let (least, greatest) = match plan.measured.expect("one").signed {
+        true => (i64::MIN as u64, i64::MAX as u64),
+        false => (0, u64::MAX),
+    };
+    in_world(|world| world.group = vec![1, 0, greatest, least]);
+    run(&program, &mut context);
+    assert_eq!(in_world(counted), [2, number, number, number], "{measured}");
+    in_world(|world| world.group = vec![1, 0, least, greatest]);
+    run(&program, &mut context);
+    assert_eq!(
+        in_world(counted),
+        [2, number, least, greatest],
+        "{measured}"
+    );
+}
+
+fn number_of(value: &Value<'_>) -> u64 {
+    match (value, bytes_of(value)) {
+        (Value::Pointer(address), _) => *address,
+        // BTF alone says of a typedef that it is an integer.
+        (_, Some(bytes)) => Machine::NATIVE.unsigned(bytes),
+        (value, None) => value.integer().expect("an integer") as u64,
+    }
+}
+
 /// Any bytes, or such as make strings that can be written in a filter.
 fn record_bytes() -> impl Strategy<Value = Vec<u8>> {
     let text = prop_oneof![8 => b'a'..b'd', 1 => Just(0)];
@@ -666,6 +840,114 @@ fn is_comparable(field: &Field, format: &Format) -> bool {
         // The strings of a system call are the record's alone.
         _ => field.is_text() && !is_syscall(format),
     }
+}
+
+/// Whether a program with this filter lets this record pass; it is the same in userspace.
+fn passes(tracepoint: &Tracepoint, bytes: &[u8], text: &str) -> bool {
+    let format = tracepoint.format();
+    let record = Record::new(format, bytes, Machine::NATIVE);
+    let filter = Filter::parse(text).expect(text);
+    let names_of = |field: &str| tracepoint.field_print(field).expect("a print fmt");
+    let constant = |field: &str, name: &str| constants::value(tracepoint, field, name);
+    let bound = filter.bind_with(format, &names_of, &constant).expect(text);
+    let context = tracepoint.context().expect("a context");
+    let accesses: Vec<Access<'_>> = Access::of_fields(format, &context)
+        .expect("accesses")
+        .into_iter()
+        .filter_map(|(_, access)| access)
+        .collect();
+    let filter = Some((bound.root(), &*accesses));
+    let action = Action::Count { counts: COUNTS };
+    let program = program::on_event(0, Tasks::All, filter, &action).expect("a program");
+    in_world(|world| {
+        world.counts = vec![0];
+        world.task = Some(task());
+    });
+    run(&program, &mut context_of(&record, &accesses));
+    let passed = in_world(|world| world.counts[0]) == 1;
+    assert_eq!(
+        bound.matches(&record, &task()),
+        Ok(passed),
+        "{text}\n{program}"
+    );
+    passed
+}
+
+#[test]
+fn names_elements_and_fields_in_the_kernel() {
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let event = |name: &str| kernel.tracepoint(name).expect("an event");
+    let number = |bytes: &mut Vec<u8>, at: usize, value: i64| {
+        bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    };
+    // long id, unsigned long args[6].
+    let mut enter = vec![0; 64];
+    number(&mut enter, 8, 3);
+    number(&mut enter, 16, 0o101);
+    number(&mut enter, 24, -1);
+    for (text, expected) in [
+        ("args[0] & O_CREAT", true),
+        ("args[0] & (O_CREAT | O_EXCL) == 64", true),
+        ("args[0] & O_EXCL", false),
+        ("args[1] == 0xffffffffffffffff && args[5] == 0", true),
+        ("id in (1, 2, 3)", true),
+        ("id in (1, 2)", false),
+    ] {
+        assert_eq!(
+            passes(&event("raw_syscalls:sys_enter"), &enter, text),
+            expected,
+            "{text}"
+        );
+    }
+    // int __syscall_nr, and words: dfd, pathname, flag.
+    let mut unlink = vec![0; 48];
+    number(&mut unlink, 16, -100);
+    number(&mut unlink, 32, 0x200);
+    for (text, expected) in [
+        ("dfd == AT_FDCWD && flag == AT_REMOVEDIR", true),
+        ("args[0] == -100 && args[2] & AT_REMOVEDIR", true),
+        ("args[2] > args[0] && flag != dfd", true),
+    ] {
+        assert_eq!(
+            passes(&event("syscalls:sys_enter_unlinkat"), &unlink, text),
+            expected,
+            "{text}"
+        );
+    }
+    let mut exit = vec![0; 24];
+    number(&mut exit, 16, -2);
+    let exits = event("syscalls:sys_exit_unlinkat");
+    assert!(passes(&exits, &exit, "ret == -ENOENT"));
+    assert!(!passes(&exits, &exit, "ret in (-EPERM, -EACCES)"));
+    // char prev_comm[16], pid_t prev_pid, int prev_prio, long prev_state, char next_comm[16].
+    let mut switch = vec![0; 64];
+    switch[8..13].copy_from_slice(b"sleep");
+    switch[24..28].copy_from_slice(&7_i32.to_ne_bytes());
+    switch[28..32].copy_from_slice(&120_i32.to_ne_bytes());
+    number(&mut switch, 32, 2);
+    let switches = event("sched:sched_switch");
+    for (text, expected) in [
+        ("prev_comm ~ \"sl*\"", true),
+        ("prev_comm ~ \"sleep*\" && prev_comm ~ \"sleep\"", true),
+        ("prev_comm ~ \"sleeps*\" || prev_comm ~ \"slee\"", false),
+        ("!(prev_comm ~ \"s*\")", false),
+        ("prev_pid < prev_prio", true),
+        ("prev_state > prev_pid", false),
+    ] {
+        assert_eq!(passes(&switches, &switch, text), expected, "{text}");
+    }
+    // __data_loc char[] filename.
+    let mut exec = vec![0; 40];
+    exec[8..12].copy_from_slice(&(9 << 16 | 20_u32).to_ne_bytes());
+    exec[20..29].copy_from_slice(b"/bin/cat\0");
+    let execs = event("sched:sched_process_exec");
+    assert!(passes(&execs, &exec, "filename ~ \"/bin/*\""));
+    assert!(passes(&execs, &exec, "filename ~ \"/bin/cat*\""));
+    assert!(!passes(
+        &execs,
+        &exec,
+        "filename ~ \"/bin/cat/*\" || filename ~ \"/sbin/*\""
+    ));
 }
 
 #[test]

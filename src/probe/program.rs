@@ -1,22 +1,26 @@
 //! The programs a probe is made of: instructions from plans and filters.
 
+use super::group::GroupPlan;
+use super::grouping::count_in_group;
 use super::plan::{EventPlan, Keep, KeptField, Source, header};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use crate::context::access::{Access, Read};
-use crate::filter::{BoundNode, Comparison, IntegerTest, Subject, TextTest};
+use crate::filter::{
+    BoundNode, Comparison, FieldsTest, IntegerSubject, IntegerTest, Subject, TextTest,
+};
 
 /// The context, all through a program.
-const CONTEXT: Reg = Reg::R6;
+pub(super) const CONTEXT: Reg = Reg::R6;
 /// The record in the ring buffer, once it is reserved.
 const RECORD: Reg = Reg::R7;
 /// A value at hand; helpers keep it.
-const VALUE: Reg = Reg::R8;
+pub(super) const VALUE: Reg = Reg::R8;
 /// A second one.
-const SECOND: Reg = Reg::R9;
+pub(super) const SECOND: Reg = Reg::R9;
 
 // What lies on the stack, as offsets from its end.
 const WORD: i16 = -8;
-const KEY: i16 = -16;
+pub(super) const KEY: i16 = -16;
 const TEXT: i16 = -96;
 /// How many bytes there are at `TEXT`.
 const TEXT_SPACE: u32 = 80;
@@ -43,6 +47,12 @@ pub(crate) enum Action<'a> {
         /// Bytes and sign of the value.
         size: u32,
         signed: bool,
+    },
+    /// Counts by what fields hold; in `lost`, what there is no space for.
+    Group {
+        plan: &'a GroupPlan,
+        map: i32,
+        lost: i32,
     },
 }
 
@@ -114,6 +124,9 @@ pub(crate) fn on_event(
             asm.store(Size::B4, Reg::Fp, KEY, SECOND);
             count(&mut asm, *counts, out);
         }
+        Action::Group { plan, map, lost } => {
+            count_in_group(&mut asm, plan, index, (*map, *lost), out);
+        }
     }
     asm.place(out);
     asm.mov(Reg::R0, 0);
@@ -183,7 +196,7 @@ fn only_tasks(asm: &mut Assembler, tasks: Tasks, out: Label) {
 ///
 /// It takes no atomic instruction: the kernel runs one tracing program at a time
 /// on a CPU (`bpf_prog_active` in `trace_call_bpf()`, `kernel/trace/bpf_trace.c`).
-fn count(asm: &mut Assembler, map: i32, out: Label) {
+pub(super) fn count(asm: &mut Assembler, map: i32, out: Label) {
     asm.load_map(Reg::R1, map);
     asm.address(Reg::R2, Reg::Fp, KEY.into());
     asm.call(Helper::MapLookupElem);
@@ -271,7 +284,7 @@ fn write_field(asm: &mut Assembler, field: &KeptField) {
 }
 
 /// `VALUE` = the offset of dynamic data from the context, `SECOND` = their length.
-fn locate(asm: &mut Assembler, source: Source, relative: bool) {
+pub(super) fn locate(asm: &mut Assembler, source: Source, relative: bool) {
     load(asm, source, VALUE);
     asm.mov_reg(SECOND, VALUE);
     asm.alu(Alu::Rsh, SECOND, 16);
@@ -282,7 +295,7 @@ fn locate(asm: &mut Assembler, source: Source, relative: bool) {
 }
 
 /// `dst` = the word, by a load where that is legal. Uses `R1` to `R5`.
-fn load(asm: &mut Assembler, source: Source, dst: Reg) {
+pub(super) fn load(asm: &mut Assembler, source: Source, dst: Reg) {
     let Some(size) = Size::of(source.size) else {
         return asm.mov(dst, 0);
     };
@@ -297,7 +310,7 @@ fn load(asm: &mut Assembler, source: Source, dst: Reg) {
 }
 
 /// The low `size` bytes of a word alone, as a number of this sign.
-fn narrow(asm: &mut Assembler, reg: Reg, word: u32, size: u32, signed: bool) {
+pub(super) fn narrow(asm: &mut Assembler, reg: Reg, word: u32, size: u32, signed: bool) {
     let unused = 64 - 8 * size.min(8) as i32;
     // Loads fill with zeros.
     if unused == 0 || (size == word && !signed) {
@@ -353,34 +366,61 @@ impl Conditions<'_, '_> {
                 self.node(last, then, otherwise, next);
             }
             BoundNode::Integer(test) => self.integer(test, then, otherwise, next),
+            BoundNode::Fields(test) => self.fields(test, then, otherwise, next),
             BoundNode::Text(test) => self.text(test, then, otherwise, next),
         }
     }
 
     fn access(&self, subject: Subject<'_>) -> Option<&Access<'_>> {
         match subject {
-            Subject::Field(field) => self.accesses.iter().find(|access| access.field == field),
+            Subject::Field(field) | Subject::Element { field, .. } => {
+                self.accesses.iter().find(|access| access.field == field)
+            }
             _ => None,
         }
     }
 
-    fn integer(&mut self, test: &IntegerTest<'_>, then: Label, otherwise: Label, next: Next) {
+    /// `dst` = the value, as 64 bits.
+    fn value(&mut self, value: &IntegerSubject<'_>, dst: Reg) {
         let mut word = 8;
-        if let Some(access) = self.access(test.subject) {
-            let source = Source::of(access);
+        if let Some(access) = self.access(value.subject) {
+            let mut source = Source::of(access);
+            if let Subject::Element { offset, size, .. } = value.subject {
+                source.offset += offset;
+                source.size = size;
+                source.is_loadable = false;
+            }
             word = source.size;
-            load(self.asm, source, VALUE);
+            load(self.asm, source, dst);
         } else {
-            match test.subject {
+            match value.subject {
                 Subject::Cpu => self.asm.call(Helper::GetSmpProcessorId),
+                Subject::Uid | Subject::Gid => self.asm.call(Helper::GetCurrentUidGid),
+                Subject::Cgroup => self.asm.call(Helper::GetCurrentCgroupId),
                 _ => self.asm.call(Helper::GetCurrentPidTgid),
             }
-            if test.subject == Subject::Pid {
+            // The process in the high half, and the group.
+            if matches!(value.subject, Subject::Pid | Subject::Gid) {
                 self.asm.alu(Alu::Rsh, Reg::R0, 32);
             }
-            self.asm.mov_reg(VALUE, Reg::R0);
+            self.asm.mov_reg(dst, Reg::R0);
         }
-        narrow(self.asm, VALUE, word, test.size, test.signed);
+        narrow(self.asm, dst, word, value.size, value.signed);
+    }
+
+    fn fields(&mut self, test: &FieldsTest<'_>, then: Label, otherwise: Label, next: Next) {
+        self.value(&test.left, VALUE);
+        self.value(&test.right, SECOND);
+        let (jump, opposite) = jumps(test.comparison, test.is_order_signed());
+        let (jump, to) = match next {
+            Next::Then => (opposite, otherwise),
+            Next::Otherwise => (jump, then),
+        };
+        self.asm.jump_if_reg(jump, VALUE, SECOND, to);
+    }
+
+    fn integer(&mut self, test: &IntegerTest<'_>, then: Label, otherwise: Label, next: Next) {
+        self.value(&test.value, VALUE);
         if let Some(mask) = test.mask {
             self.asm.load_number(Reg::R1, mask as i64);
             self.asm.alu_reg(Alu::And, VALUE, Reg::R1);
@@ -407,6 +447,7 @@ impl Conditions<'_, '_> {
             false => (otherwise, then),
         };
         let is_equal_next = (next == Next::Then) == test.equal;
+        let is_prefix = test.is_prefix;
         // What the string has to be in front of the first zero, in whole words.
         let length = test.text.len() as u32;
         let space = (length + 1).next_multiple_of(8).min(TEXT_SPACE);
@@ -423,7 +464,7 @@ impl Conditions<'_, '_> {
                 self.asm.mov(Reg::R2, 16);
                 self.asm.call(Helper::GetCurrentComm);
                 // Behind the NUL there may be the end of a longer name.
-                self.compare(&test.text, unequal);
+                self.compare(&test.text, is_prefix, unequal);
             }
             Some((Read::Text, source)) => {
                 // An array that is full has no NUL.
@@ -438,7 +479,7 @@ impl Conditions<'_, '_> {
                 self.asm.mov(Reg::R2, copied as i32);
                 self.asm.address(Reg::R3, CONTEXT, source.offset as i32);
                 self.asm.call(Helper::ProbeReadKernel);
-                self.compare(&test.text, unequal);
+                self.compare(&test.text, is_prefix, unequal);
             }
             Some((Read::Located { relative, .. }, source)) => {
                 locate(self.asm, source, relative);
@@ -453,7 +494,7 @@ impl Conditions<'_, '_> {
                 self.asm.mov_reg(Reg::R3, CONTEXT);
                 self.asm.alu_reg(Alu::Add, Reg::R3, VALUE);
                 self.asm.call(Helper::ProbeReadKernel);
-                self.compare(&test.text, unequal);
+                self.compare(&test.text, is_prefix, unequal);
             }
             Some((_, source)) => {
                 load(self.asm, source, Reg::R3);
@@ -461,9 +502,10 @@ impl Conditions<'_, '_> {
                 // One byte more, for a longer string to be told from this.
                 self.asm.mov(Reg::R2, length as i32 + 2);
                 self.asm.call(Helper::ProbeReadUserStr);
-                self.asm
-                    .jump_if(Jump::Ne, Reg::R0, length as i32 + 1, unequal);
-                self.compare(&test.text, unequal);
+                // Of one that begins so, no more than that and a NUL.
+                let jump = if is_prefix { Jump::SLt } else { Jump::Ne };
+                self.asm.jump_if(jump, Reg::R0, length as i32 + 1, unequal);
+                self.compare(&test.text, is_prefix, unequal);
             }
         }
         if !is_equal_next {
@@ -471,10 +513,12 @@ impl Conditions<'_, '_> {
         }
     }
 
-    /// Jumps if the bytes at `TEXT` are not these and a NUL.
-    fn compare(&mut self, text: &[u8], unequal: Label) {
+    /// Jumps if the bytes at `TEXT` are not these and, of a whole string, a NUL.
+    fn compare(&mut self, text: &[u8], is_prefix: bool, unequal: Label) {
         let mut wanted = text.to_vec();
-        wanted.push(0);
+        if !is_prefix {
+            wanted.push(0);
+        }
         let mut at = 0;
         while at < wanted.len() {
             let rest = &wanted[at..];

@@ -56,7 +56,7 @@ impl TaskNames {
 
     /// The thread group of a process: `None` if groups are not shown at all, 0 if
     /// this one is not known.
-    pub(super) fn group_of(&self, pid: i32) -> Option<i32> {
+    pub fn group_of(&self, pid: i32) -> Option<i32> {
         let groups = self.groups.as_ref()?;
         Some(groups.get(&pid).copied().unwrap_or(0))
     }

@@ -1,7 +1,8 @@
-//! Each way to fail has its own message, and says what to do.
+//! Each way to fail has its own message, which says what to do.
 
 use std::fs;
 
+use crate::support;
 use crate::support::capture::{COMMON, Capture};
 use crate::support::with_causes;
 use tracepoints::{Error, EventPattern, FileError, Kernel};
@@ -19,7 +20,7 @@ fn capture() -> Capture {
     capture
 }
 
-/// The message of asking for one event, with the temporary directory cut.
+/// The error's message for one event, with `ROOT` for the temporary directory.
 fn message(capture: &Capture, name: &str) -> String {
     let kernel = capture.kernel();
     let error = kernel.tracepoint(name).expect_err("a failure");
@@ -153,7 +154,7 @@ fn a_bad_format_file() {
         message(&capture, "sched:sched_switch"),
         format!("cannot read {path}: larger than 1048576 bytes")
     );
-    // What is wrong with one is nothing to the others.
+    // The other events are still readable.
     assert!(
         capture
             .kernel()
@@ -210,8 +211,7 @@ fn an_event_that_is_not_listed() {
     );
 }
 
-/// A captured kernel is anyone's: what is no file is neither waited for nor
-/// followed.
+/// FIFOs are not waited for, and links not followed: captures are untrusted input.
 #[cfg(target_os = "linux")]
 #[test]
 fn what_is_no_file() {
@@ -267,7 +267,7 @@ fn errors_of_one_event() {
         assert_eq!((found.len(), failed.len()), (4, 1), "{failed:?}");
         assert!(failed[0].is_of_one_event(), "{}", failed[0]);
     }
-    // available_events is everybody's.
+    // `available_events` concerns all events.
     fs::remove_file(capture.root().join("tracing/available_events")).expect("it was there");
     fs::create_dir(capture.root().join("tracing/available_events")).expect("a directory");
     let error = capture.kernel().events().expect_err("a directory");
@@ -290,11 +290,5 @@ fn lines_of_available_events_that_are_no_names() {
         lines,
         [(Some(2), "sched:\u{fffd}"), (Some(3), "sched:\\u{1b}[31m")]
     );
-    assert!(
-        capture
-            .kernel()
-            .tracepoint("sched:sched_switch")
-            .and_then(|event| event.context())
-            .is_ok()
-    );
+    assert!(support::context(&capture.kernel(), "sched:sched_switch").is_ok());
 }

@@ -1,9 +1,10 @@
 //! Format files of shapes that current server kernels do not write, each in a captured
 //! kernel.
 
-use crate::emit;
+use crate::emit::every_event::{check_c, check_rust};
 use crate::support;
 use crate::support::capture::{COMMON, Capture};
+use crate::support::compilers::has;
 use tracepoints::emit::skeleton_c;
 use tracepoints::format::{FieldKind, RepairKind};
 use tracepoints::record::Value;
@@ -170,10 +171,10 @@ fn arrays_whose_bracket_is_in_the_type() {
         assert!(program.contains(member), "{member}: {program}");
     }
     let dir = tempfile::tempdir().expect("a directory");
-    if emit::has("clang") {
-        emit::check_c(capture.root(), dir.path());
+    if has("clang") {
+        check_c(capture.root(), dir.path());
     }
-    emit::check_rust(capture.root(), dir.path());
+    check_rust(capture.root(), dir.path());
 }
 
 /// A probe's argument of type `string[2]`, and of `string[1]`.

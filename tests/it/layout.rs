@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::layout::{DifferenceKind, Layout, Slot};
 use tracepoints::{Evidence, Kernel};
@@ -14,16 +14,8 @@ use tracepoints::{Evidence, Kernel};
 fn types_are_spelled_as_in_c() {
     let mut btf = BtfWriter::new(false);
     btf.int("long int", 8, true);
-    let int = btf.int("int", 4, true);
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     let char = btf.int("char", 1, false);
-    let short = btf.int("short unsigned int", 2, false);
-    let entry_members = [
-        ("type", short, 0),
-        ("flags", char, 2),
-        ("preempt_count", char, 3),
-        ("pid", int, 4),
-    ];
-    let entry = btf.structure("trace_entry", 8, &entry_members);
     let page = btf.structure("page", 64, &[]);
     let anonymous = btf.structure("", 8, &[("x", int, 0)]);
     let colour = btf.enumeration("colour", &[]);
@@ -87,8 +79,8 @@ fn types_are_spelled_as_in_c() {
     assert_eq!(layout.gaps(), vec![at..at + 4]);
 }
 
-/// Where a context has a struct, its members lie where the record's fields do;
-/// where it has none, the layout is made of those fields.
+/// A context's slots have the offsets and sizes of the record's fields, from its struct
+/// or, where it has none, from the format file.
 #[test]
 fn contexts_hold_the_records_fields() {
     for root in support::fixtures() {
@@ -110,8 +102,8 @@ fn contexts_hold_the_records_fields() {
                             "{name} {field}"
                         );
                     }
-                    // Without BTF too: a system call's strings are the record's
-                    // alone, and its number is where only BTF knows.
+                    // Only the record has a system call's strings, and only BTF says
+                    // where its number is.
                     None => assert!(
                         name.category() == "syscalls"
                             && (field.kind().is_dynamic() || field.name() == "__syscall_nr"),
@@ -123,8 +115,8 @@ fn contexts_hold_the_records_fields() {
     }
 }
 
-/// How the context's layout differs from the record's, but for how types are
-/// spelled; and how many members are spelled otherwise.
+/// The differences between the context's layout and the record's, counted, and apart from
+/// them the pairs of spellings of a type.
 fn differences(root: &Path) -> (BTreeMap<String, usize>, BTreeSet<String>) {
     let kernel = Kernel::at(root).expect("a kernel");
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
@@ -165,7 +157,7 @@ fn differences(root: &Path) -> (BTreeMap<String, usize>, BTreeSet<String>) {
     (found, spelled)
 }
 
-/// Every difference there is between records and contexts.
+/// Every difference between records and contexts of the fixtures.
 #[test]
 fn records_against_contexts() {
     let mut text = String::new();

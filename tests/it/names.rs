@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use crate::emit;
+use crate::emit::every_event::{check_c, check_rust};
 use crate::support;
 use crate::support::capture::{COMMON, Capture};
+use crate::support::compilers::has;
 use tracepoints::emit::{CHeader, COptions, RustModule, skeleton_c, skeleton_rust};
 use tracepoints::{EventName, EventPattern};
 
@@ -80,12 +81,12 @@ fn names_that_are_not_identifiers_are_emitted_as_some() {
         ]
     );
     let dir = tempfile::tempdir().expect("a directory");
-    if emit::has("clang") {
-        emit::check_c(capture.root(), dir.path());
+    if has("clang") {
+        check_c(capture.root(), dir.path());
     } else {
         support::skip("there is no clang");
     }
-    emit::check_rust(capture.root(), dir.path());
+    check_rust(capture.root(), dir.path());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! BTF as tools write it since 2026: more elements than 16 bits count, kinds that this
 //! crate does not know, and the layout section that says how long their types are.
 
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use crate::support::with_causes;
 use tracepoints::btf::{Btf, BtfError};
@@ -10,24 +10,6 @@ use tracepoints::{Context, Error, Evidence};
 
 /// A kind that nobody has defined.
 const UNKNOWN: u32 = 40 << 24;
-
-/// What every event class needs: int, and `struct trace_entry`.
-fn entry(btf: &mut BtfWriter) -> (u32, u32) {
-    let int = btf.int("int", 4, true);
-    let short = btf.int("short unsigned int", 2, false);
-    let byte = btf.int("unsigned char", 1, false);
-    let entry = btf.structure(
-        "trace_entry",
-        8,
-        &[
-            ("type", short, 0),
-            ("flags", byte, 2),
-            ("preempt_count", byte, 3),
-            ("pid", int, 4),
-        ],
-    );
-    (int, entry)
-}
 
 fn wake(btf: &BtfWriter, own: &[(&str, u32, u32)]) -> (Capture, Context) {
     let mut capture = Capture::new();
@@ -46,7 +28,7 @@ fn an_enum_of_70_000() {
         let values = names.iter().zip(0..).map(|(name, value)| (&**name, value));
         let values: Vec<(&str, u32)> = values.collect();
         let mut btf = BtfWriter::new(big_endian);
-        let (_, entry) = entry(&mut btf);
+        let TraceEntry { id: entry, .. } = btf.trace_entry(8);
         let state = btf.enumeration("state", &values);
         let members = [("ent", entry, 0), ("state", state, 8)];
         btf.event_class("wake", 12, &members, &[0, state]);
@@ -69,7 +51,7 @@ fn an_enum_of_70_000() {
 fn a_struct_of_66_000() {
     let names: Vec<String> = (0..66_000).map(|index| format!("m{index}")).collect();
     let mut btf = BtfWriter::new(false);
-    let (int, entry) = entry(&mut btf);
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     let large: Vec<_> = names
         .iter()
         .zip(0..)
@@ -89,7 +71,7 @@ fn a_struct_of_66_000() {
 fn an_unknown_kind_without_a_layout_section_is_an_error_that_names_it() {
     for (info, kind) in [(UNKNOWN, 40), (20 << 24, 20), (0, 0), (127 << 24, 127)] {
         let mut btf = BtfWriter::new(false);
-        let (int, _) = entry(&mut btf);
+        let TraceEntry { int, .. } = btf.trace_entry(8);
         let id = btf.other("x", info, int, &[]);
         btf.event("wake", &[0]);
         let error = Btf::vmlinux(btf.bytes()).expect_err("it is not known how long it is");
@@ -114,7 +96,7 @@ fn a_layout_section_leads_over_unknown_kinds() {
         let mut more = vec![(0, 0); 20];
         more.push((8, 12));
         let mut btf = BtfWriter::new(big_endian);
-        let (int, entry) = entry(&mut btf);
+        let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
         btf.other("unknown", UNKNOWN | 2, 1, &[0xdead_beef; 8]);
         // Whatever is in place of its name is not one.
         let name = btf.other("", 30 << 24, 0, &[]);
@@ -166,7 +148,7 @@ fn a_layout_section_leads_over_unknown_kinds() {
 #[test]
 fn a_layout_section_that_contradicts_what_is_known() {
     let mut btf = BtfWriter::new(false);
-    entry(&mut btf);
+    btf.trace_entry(8);
     let mut bytes = btf.layout(&[]).bytes();
     assert!(Btf::vmlinux(bytes.clone()).is_ok());
     let types = u32::from_le_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]) as usize;
@@ -182,7 +164,7 @@ fn a_layout_section_that_contradicts_what_is_known() {
 #[test]
 fn a_layout_of_odd_lengths() {
     let mut btf = BtfWriter::new(false);
-    let (int, _) = entry(&mut btf);
+    let TraceEntry { int, .. } = btf.trace_entry(8);
     btf.other("", 20 << 24, int, &[]);
     assert!(Btf::vmlinux(btf.layout(&[(0, 0)]).bytes()).is_ok());
     for odd in [(2, 0), (0, 5)] {
@@ -208,7 +190,7 @@ fn a_layout_of_odd_lengths() {
 #[test]
 fn nothing_is_concluded_from_an_unknown_kind() {
     let mut btf = BtfWriter::new(false);
-    let (int, entry) = entry(&mut btf);
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     let unknown = btf.other("", 20 << 24 | 1, 4, &[7]);
     // The event's own class has a member of it; another has the same layout without.
     let members = [("ent", entry, 0), ("odd", unknown, 8)];
@@ -240,7 +222,7 @@ fn nothing_is_concluded_from_an_unknown_kind() {
 #[test]
 fn a_modules_unknown_kinds_are_in_its_bases_layout() {
     let mut vmlinux = BtfWriter::new(false);
-    let (int, entry) = entry(&mut vmlinux);
+    let TraceEntry { id: entry, int, .. } = vmlinux.trace_entry(8);
     let mut module = BtfWriter::split(&vmlinux);
     module.other("", 20 << 24 | 1, 4, &[7]);
     let members = [("ent", entry, 0), ("pid", int, 8)];
@@ -267,7 +249,7 @@ struct Shared {
 
 fn vmlinux_types(btf: &mut BtfWriter) -> Shared {
     let long = btf.int("long int", 8, true);
-    let (int, entry) = entry(btf);
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     btf.enumeration("state", &[("A", 0)]);
     let state = btf.enumeration64("wide");
     let task = btf.structure("task_struct", 64, &[("pid", int, 0), ("x", long, 8)]);

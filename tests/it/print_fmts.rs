@@ -1,5 +1,5 @@
-//! Print fmts of captured kernels: all are read, and what is written of them is
-//! read as the same.
+//! Print fmts of captured kernels: each parses, and its tree, written as text, parses as
+//! the same tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -63,8 +63,8 @@ fn of_every_fixture() {
     }
 }
 
-/// What of the kernel's print fmts cannot be evaluated: how many events have it, by
-/// the helper's or the constant's name.
+/// The helpers and constants in a kernel's print fmts that cannot be evaluated, with the
+/// number of events that use each.
 fn unknown(root: &Path) -> String {
     let kernel = Kernel::at(root).expect("a kernel");
     let machine = Machine::new(ByteOrder::Little, true);

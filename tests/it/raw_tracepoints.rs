@@ -1,12 +1,13 @@
 //! Tracepoints as raw programs see them: arguments and sections.
 
 use crate::support;
-use tracepoints::Kernel;
+use tracepoints::kernel::{BtfKernel, BtfTracepoint};
+use tracepoints::{Error, EventName, Kernel};
 
 #[test]
 fn of_known_tracepoints() {
     let text = |kernel: &str, name: &str| {
-        let kernel = Kernel::at(support::fixture(kernel)).expect("a kernel");
+        let kernel = support::kernel(kernel);
         kernel
             .raw_tracepoint(name)
             .map_or_else(|error| error.to_string(), |raw| raw.to_string())
@@ -29,7 +30,7 @@ fn of_known_tracepoints() {
 
 #[test]
 fn an_event_and_the_tracepoint_behind_it() {
-    let kernel = Kernel::at(support::fixture("6.18.15-x86_64")).expect("a kernel");
+    let kernel = support::kernel("6.18.15-x86_64");
     let raw = |name: &str| {
         kernel
             .tracepoint(name)
@@ -47,4 +48,47 @@ fn an_event_and_the_tracepoint_behind_it() {
     );
     assert_eq!(raw("xfs:xfs_ilock").expect("a tracepoint").home(), "xfs");
     assert_eq!(raw("syscalls:sys_enter_unlinkat"), None);
+}
+
+/// What BTF alone says is what tracefs and BTF together say, or nothing.
+#[test]
+fn by_btf_alone_no_struct_is_wrong() {
+    let kernels = support::fixtures().into_iter().chain(support::corpus());
+    for root in kernels {
+        let kernel = Kernel::at(&root).expect("a kernel");
+        if matches!(kernel.btf_objects(), Err(Error::NoBtf { .. })) {
+            let by_btf = BtfKernel::at(&root).tracepoints();
+            assert!(matches!(by_btf, Err(Error::NoBtf { .. })));
+            continue;
+        }
+        let by_btf = BtfKernel::at(&root).tracepoints().expect("tracepoints");
+        let names: Vec<EventName> = kernel.events().expect("events").into_iter().collect();
+        let mut agreed = 0;
+        for found in kernel.contexts(&names).expect("contexts") {
+            let (tracepoint, context) = found.expect("a context");
+            let same_name = |one: &&BtfTracepoint| {
+                one.raw().name() == tracepoint.name().event()
+                    && Some(one.raw().home()) == context.home()
+            };
+            let (Some(named), Some(by_btf)) = (
+                context.struct_name(),
+                by_btf
+                    .iter()
+                    .find(same_name)
+                    .and_then(BtfTracepoint::struct_name),
+            ) else {
+                continue;
+            };
+            assert_eq!(
+                named,
+                by_btf,
+                "{}: {}",
+                support::name(&root),
+                tracepoint.name()
+            );
+            agreed += 1;
+        }
+        assert!(agreed > 10);
+        println!("{}: {agreed} structs by BTF alone", support::name(&root));
+    }
 }

@@ -1,4 +1,4 @@
-//! Reading a format file and writing it again gives the same bytes.
+//! A format file that is read and written again has the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tracepoints::Kernel;
 use tracepoints::format::{FieldKind, Format};
 
-/// Reads and writes every format file of a kernel; says how many.
+/// Reads and writes every format file of a kernel. Returns their number.
 fn check(root: &Path) -> usize {
     let kernel = Kernel::at(root).expect("a kernel");
     let names = kernel.event_directories().expect("events");
@@ -120,7 +120,7 @@ proptest! {
         prop_assert_eq!(format.to_string(), text);
     }
 
-    /// Pasted, the same file is read, and what was put right is said.
+    /// The same file is read when it was pasted, and its repairs are reported.
     #[test]
     fn of_any_file_that_was_pasted(text in format_file(), width in 1usize..9) {
         let format = Format::parse(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -133,7 +133,7 @@ proptest! {
         prop_assert_eq!(read.repairs().is_empty(), pasted == text);
     }
 
-    /// What is accepted is written back, whatever it was.
+    /// Any text that is accepted is written back byte for byte.
     #[test]
     fn of_any_damaged_file(text in format_file(), at in any::<prop::sample::Index>(), with in "[ -~\n\té]{0,3}") {
         let mut at = at.index(text.len());

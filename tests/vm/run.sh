@@ -25,9 +25,9 @@ mkdir -p "$root"/{bin,dev,etc,lib/modules,proc,sys,tmp,report}
 executable() {
     cargo "$@" --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
-tests=$(executable test --no-run --test it)
-attach=$(executable build --example attach)
-list=$(executable build --example list)
+tests=$(executable test --no-run -p tracepoints --test it)
+tracepoints=$(executable build -p tracepoints-cli)
+command_tests=$(executable test --no-run -p tracepoints-cli --test it)
 install_program() {
     cp "$1" "$root/bin/$2"
     # Without what only a debugger reads it is a fifth as large.
@@ -38,8 +38,8 @@ install_program() {
     done
 }
 install_program "$tests" it
-install_program "$attach" attach
-install_program "$list" list
+install_program "$tracepoints" tracepoints
+install_program "$command_tests" command-tests
 # Tests want these as distributions have them; BusyBox's shell removes files itself.
 for program in rm setpriv sh; do
     if path=$(command -v "$program"); then install_program "$path" "$program"; fi
@@ -67,7 +67,7 @@ for module in $disk_modules "$@"; do add_module "$module"; done
 # Which tests, and how: arguments and environment as here; or something else.
 if [ -n "${VM_COMMAND:-}" ]; then printf '%s\n' "$VM_COMMAND" >"$root/etc/command"; fi
 {
-    echo "arguments='${VM_TESTS:-probe:: programs::attach:: ground_truth::running_kernel::}'"
+    echo "arguments='${VM_TESTS:-probe:: ground_truth::running_kernel::}'"
     for name in TRACEPOINTS_ALL_EVENTS RUST_BACKTRACE; do
         if [ -n "${!name:-}" ]; then echo "export $name='${!name}'"; fi
     done

@@ -1,5 +1,5 @@
-//! The class of every event, against what was read from the kernel's own memory
-//! when it was captured (`truth/class.tsv`).
+//! The class of every event, against `truth/class.tsv`: what was read from the kernel's
+//! memory when it was captured.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -15,11 +15,11 @@ use walkdir::WalkDir;
 /// How many events have which evidence.
 type Counts = BTreeMap<&'static str, usize>;
 
-/// Resolves every event of a kernel; no class may be other than the truth's.
+/// Resolves every event of a kernel. Panics if any class differs from the truth's.
 fn check(root: &Path) -> Counts {
     let kernel = Kernel::at(root).expect("a kernel");
     let truth = match root.join("btf/vmlinux").exists() {
-        // Nobody read this one's memory; it has no BTF to be wrong with.
+        // The i686 capture has neither the truth nor BTF.
         false => String::new(),
         true => fs::read_to_string(root.join("truth/class.tsv")).expect("the truth"),
     };
@@ -41,7 +41,7 @@ fn check(root: &Path) -> Counts {
         compared += 1;
         let right = match context.evidence() {
             Evidence::Ambiguous => context.candidates().iter().any(|one| one == class),
-            // None of these kernels has the arguments elsewhere than the record.
+            // On all of these kernels the arguments have the record's offsets.
             Evidence::Syscall(_) => {
                 let own = tracepoint.format().fields().iter();
                 let values = own
@@ -56,7 +56,7 @@ fn check(root: &Path) -> Counts {
                 }
             }
             Evidence::Format(reason) => {
-                // Rather no answer than a guess, but only where BTF has none.
+                // No answer is right only where no BTF object has the class.
                 !structs.contains(class) && *reason != FormatReason::NoBtf
             }
             _ => context.class() == Some(class),
@@ -79,7 +79,8 @@ fn check(root: &Path) -> Counts {
     counts
 }
 
-/// The classes any object has a struct of, seen by their names alone.
+/// The classes of which any BTF object has a struct, found by searching its bytes for
+/// names.
 fn structs_in_btf(root: &Path) -> HashSet<String> {
     let Ok(entries) = root.join("btf").read_dir() else {
         return HashSet::new();
@@ -106,7 +107,7 @@ fn no_class_is_wrong_on_the_fixtures() {
 
 #[test]
 fn no_class_is_wrong_on_whole_kernels() {
-    // How many events may stay ambiguous: what only the kernel's memory knows.
+    // How many events may stay ambiguous: those that only the kernel's memory settles.
     let most_ambiguous = HashMap::from([
         ("5.10.223-x86_64", 8),
         ("6.1.192-rt-x86_64", 4),
@@ -125,7 +126,7 @@ fn no_class_is_wrong_on_whole_kernels() {
         if !says_it_itself(&root) {
             continue;
         }
-        // Where the kernel itself can be asked, nothing is inferred.
+        // With `btf_ids` files nothing needs to be inferred.
         assert_eq!(counts.get("inferred"), None, "{name}");
         assert_eq!(counts.get("ambiguous"), None, "{name}");
         let without = without_btf_ids(&root);
@@ -144,7 +145,7 @@ fn says_it_itself(root: &Path) -> bool {
         .exists()
 }
 
-/// A copy of a captured kernel that lacks the kernel's own word.
+/// Copies a captured kernel without its `btf_ids` files.
 fn without_btf_ids(root: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a directory");
     for entry in WalkDir::new(root).min_depth(1) {
@@ -165,130 +166,128 @@ fn without_btf_ids(root: &Path) -> TempDir {
     copy
 }
 
-/// A class and why: by these rules alone, or by an inference.
+/// How an event's class is known.
 enum Known {
+    /// Exactly these rules exclude all others.
     Proven(&'static [Rule]),
     Inferred(Inference),
-    /// The classes that fit.
+    /// It is not: these classes fit.
     Open(&'static [&'static str]),
 }
 
-/// Events that a rule, a trap or nothing at all decides.
+/// Kernels, events, their classes and how these are known.
+const KNOWN: [(&str, &str, &str, Known); 14] = [
+    (
+        "5.10.223-x86_64",
+        "irq_vectors:vector_reserve_managed",
+        "vector_reserve",
+        Known::Proven(&[Rule::FieldType]),
+    ),
+    (
+        "5.10.223-x86_64",
+        "clk:clk_enable",
+        "clk",
+        Known::Proven(&[Rule::Category]),
+    ),
+    (
+        "5.10.223-x86_64",
+        "sched:sched_process_exit",
+        "sched_process_template",
+        Known::Proven(&[Rule::SiblingPrototype]),
+    ),
+    (
+        "7.3.4-x86_64",
+        "memcg:count_memcg_events",
+        "memcg_rstat_events",
+        Known::Proven(&[Rule::FieldType]),
+    ),
+    (
+        "7.3.4-x86_64",
+        "memcg:mod_memcg_state",
+        "memcg_rstat_stats",
+        Known::Proven(&[Rule::FieldType]),
+    ),
+    (
+        "7.3.4-x86_64",
+        "compaction:mm_compaction_kcompactd_wake",
+        "kcompactd_wake_template",
+        Known::Proven(&[Rule::FieldType]),
+    ),
+    (
+        "6.18.15-x86_64",
+        "net:netif_rx_exit",
+        "net_dev_rx_exit_template",
+        Known::Proven(&[Rule::Category]),
+    ),
+    (
+        "6.1.192-rt-x86_64",
+        "cfg80211:rdev_start_pmsr",
+        "wiphy_wdev_cookie_evt",
+        Known::Proven(&[Rule::PrintFmt]),
+    ),
+    (
+        "6.18.15-x86_64",
+        "xfs:xfs_iunlink",
+        "xfs_ag_inode_class",
+        Known::Proven(&[Rule::PrintFmt]),
+    ),
+    (
+        "6.18.15-x86_64",
+        "xfs_scrub:xrep_agfl_insert",
+        "xrep_extent_class",
+        Known::Inferred(Inference::HeaderRun),
+    ),
+    (
+        "6.18.15-x86_64",
+        "power:pm_qos_update_flags",
+        "pm_qos_update",
+        Known::Proven(&[]),
+    ),
+    // Names or flags suggest another class.
+    (
+        "6.18.15-x86_64",
+        "xfs:xfs_fsmap_low_linear_key",
+        "xfs_fsmap_linear_key_class",
+        Known::Proven(&[]),
+    ),
+    (
+        "6.18.15-x86_64",
+        "dma_fence:dma_fence_init",
+        "",
+        Known::Open(&["dma_fence", "dma_fence_unsignaled"]),
+    ),
+    (
+        "6.12.107-s390x",
+        "power:clock_enable",
+        "",
+        Known::Open(&["clock", "power_domain"]),
+    ),
+];
+
+/// Events whose class one rule proves, an inference finds, or nothing settles; and some
+/// that look as if another class were theirs.
 #[test]
 fn events_known_for_what_decides_them() {
-    use Inference::HeaderRun;
-    use Known::{Inferred, Open, Proven};
-    use Rule::{Category, FieldType, PrintFmt, SiblingPrototype};
-    let cases = [
-        (
-            "5.10.223-x86_64",
-            "irq_vectors:vector_reserve_managed",
-            "vector_reserve",
-            Proven(&[FieldType]),
-        ),
-        (
-            "5.10.223-x86_64",
-            "clk:clk_enable",
-            "clk",
-            Proven(&[Category]),
-        ),
-        (
-            "5.10.223-x86_64",
-            "sched:sched_process_exit",
-            "sched_process_template",
-            Proven(&[SiblingPrototype]),
-        ),
-        (
-            "7.3.4-x86_64",
-            "memcg:count_memcg_events",
-            "memcg_rstat_events",
-            Proven(&[FieldType]),
-        ),
-        (
-            "7.3.4-x86_64",
-            "memcg:mod_memcg_state",
-            "memcg_rstat_stats",
-            Proven(&[FieldType]),
-        ),
-        (
-            "7.3.4-x86_64",
-            "compaction:mm_compaction_kcompactd_wake",
-            "kcompactd_wake_template",
-            Proven(&[FieldType]),
-        ),
-        (
-            "6.18.15-x86_64",
-            "net:netif_rx_exit",
-            "net_dev_rx_exit_template",
-            Proven(&[Category]),
-        ),
-        (
-            "6.1.192-rt-x86_64",
-            "cfg80211:rdev_start_pmsr",
-            "wiphy_wdev_cookie_evt",
-            Proven(&[PrintFmt]),
-        ),
-        (
-            "6.18.15-x86_64",
-            "xfs:xfs_iunlink",
-            "xfs_ag_inode_class",
-            Proven(&[PrintFmt]),
-        ),
-        (
-            "6.18.15-x86_64",
-            "xfs_scrub:xrep_agfl_insert",
-            "xrep_extent_class",
-            Inferred(HeaderRun),
-        ),
-        (
-            "6.18.15-x86_64",
-            "power:pm_qos_update_flags",
-            "pm_qos_update",
-            Proven(&[]),
-        ),
-        // Spelled otherwise than their classes, or with flags that mislead.
-        (
-            "6.18.15-x86_64",
-            "xfs:xfs_fsmap_low_linear_key",
-            "xfs_fsmap_linear_key_class",
-            Proven(&[]),
-        ),
-        (
-            "6.18.15-x86_64",
-            "dma_fence:dma_fence_init",
-            "",
-            Open(&["dma_fence", "dma_fence_unsignaled"]),
-        ),
-        (
-            "6.12.107-s390x",
-            "power:clock_enable",
-            "",
-            Open(&["clock", "power_domain"]),
-        ),
-    ];
     for root in support::corpus() {
         let name = support::name(&root);
         let without = says_it_itself(&root).then(|| without_btf_ids(&root));
         let kernel = Kernel::at(without.as_ref().map_or(&*root, |dir| dir.path()));
         let kernel = kernel.expect("a kernel");
-        let context = |event: &str| {
-            let event = kernel.tracepoint(event).expect("an event");
-            event.context().expect("a context")
-        };
-        for (_, event, class, known) in cases.iter().filter(|(of, ..)| *of == name) {
+        let context = |event: &str| support::context(&kernel, event).expect("a context");
+        for (_, event, class, known) in KNOWN.iter().filter(|(of, ..)| *of == name) {
             let context = context(event);
             match known {
-                Proven(rules) => {
+                Known::Proven(rules) => {
                     let proof = context.evidence().because().expect("a proof");
                     assert!(
                         proof.rules().eq(rules.iter().copied()),
                         "{event}: {proof:?}"
                     );
                 }
-                Inferred(how) => {
+                Known::Inferred(how) => {
                     assert_eq!(context.evidence(), &Evidence::Inferred(*how), "{event}")
                 }
-                Open(candidates) => {
+                Known::Open(candidates) => {
                     assert_eq!(context.evidence(), &Evidence::Ambiguous, "{event}");
                     assert_eq!(context.candidates(), *candidates, "{event}");
                     continue;
@@ -296,7 +295,7 @@ fn events_known_for_what_decides_them() {
             }
             assert_eq!(context.class(), Some(*class), "{event}");
         }
-        // Not `Ambiguous` by a rule that goes too far.
+        // The class has the event's own name, whatever else fits.
         for (_, event) in [
             ("6.18.15-x86_64", "skb:kfree_skb"),
             ("5.10.223-x86_64", "ras:mc_event"),
@@ -309,8 +308,8 @@ fn events_known_for_what_decides_them() {
     }
 }
 
-/// Where the kernel itself says which struct it is, it is the one resolved
-/// without asking: `btf_ids` is read only where several fit.
+/// The struct in the kernel's `btf_ids` file is the resolved one, also where it was
+/// resolved without reading that file.
 #[test]
 fn the_kernels_own_word() {
     let mut kernels = support::corpus();
@@ -327,10 +326,7 @@ fn the_kernels_own_word() {
                 name.category(),
                 name.event()
             );
-            let context = kernel
-                .tracepoint(&name)
-                .and_then(|event| event.context())
-                .expect("a context");
+            let context = support::context(&kernel, &name).expect("a context");
             let ids = match fs::read_to_string(root.join(file)) {
                 Ok(ids) => ids,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

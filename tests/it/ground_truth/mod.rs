@@ -1,4 +1,5 @@
-//! What captured kernels, and the running one, say of themselves, and we must say too.
+//! Our answers against ground truth: what captured kernels, and the running one, report
+//! about themselves.
 
 mod classes;
 mod raw_tracepoints;

@@ -15,8 +15,8 @@ fn as_many_arguments_as_the_kernel_says() {
         };
         let kernel = Kernel::at(&root).expect("a kernel");
         let name = support::name(&root);
-        // The capture of this big-endian kernel has the word after the count
-        // (`writable_size`): 0, and 4 for bpf_test_finish(int *).
+        // In this big-endian kernel's capture the column holds the word after the count,
+        // `writable_size`: 0, or 4 for bpf_test_finish(int *).
         let is_next_word = name == "6.12.107-s390x";
         let (mut rows, mut named) = (0, 0);
         for row in truth.lines() {
@@ -52,7 +52,7 @@ fn bare_tracepoints_are_those_without_an_event() {
         let events: HashSet<&str> = events.names().iter().map(|name| name.event()).collect();
         let bare = kernel.bare_tracepoints().expect("bare tracepoints");
         assert!(bare.iter().all(|raw| !events.contains(raw.name())));
-        // The kernel's own list is vmlinux's.
+        // The captured list covers vmlinux only, not modules.
         let Ok(truth) = fs::read_to_string(root.join("truth/raw_tp.tsv")) else {
             continue;
         };

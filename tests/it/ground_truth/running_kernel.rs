@@ -5,7 +5,7 @@ use crate::support::kcore;
 use crate::support::live::live;
 use tracepoints::{Evidence, context::KernelSource};
 
-/// Against the kernel's memory, read in another way than the crate does.
+/// Compares every class with `/proc/kcore`, which the crate itself does not read.
 #[test]
 fn no_class_is_wrong_on_the_running_kernel() {
     let Some(kernel) = live() else { return };
@@ -53,8 +53,7 @@ fn no_class_is_wrong_on_the_running_kernel() {
     assert!(compared > names.names().len() / 4, "{compared}");
 }
 
-/// The class a program gets its name from, where the kernel's memory has the last
-/// word.
+/// A class that the kernel's memory settles is one of the candidates BTF leaves.
 #[test]
 fn classes_in_memory() {
     let Some(kernel) = live() else {
@@ -63,10 +62,7 @@ fn classes_in_memory() {
     let names = kernel.events().expect("events");
     let (mut settled, mut open) = (0, 0);
     for name in names.names() {
-        let context = kernel
-            .tracepoint(name)
-            .and_then(|event| event.context())
-            .expect("a context");
+        let context = support::context(&kernel, name).expect("a context");
         if matches!(
             context.evidence(),
             Evidence::Ambiguous | Evidence::Inferred(_)

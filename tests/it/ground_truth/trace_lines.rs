@@ -1,5 +1,4 @@
-//! The lines of `trace` files: what the kernel printed of its records, and what we print of
-//! them.
+//! Lines of `trace` files: the kernel's own text of captured records, against ours.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -12,7 +11,7 @@ use tracepoints::{
     text::{FlagColumns, TaskNames, TraceClock, TraceContext},
 };
 
-/// How many of a ring's lines are what.
+/// How a ring's lines compare with the kernel's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     /// The kernel's, but for what a record does not hold: hashes of pointers, and the
@@ -20,7 +19,7 @@ struct Counts {
     same: usize,
     /// The kernel's but where ours says in `<…>` that a value is not known.
     marked: usize,
-    /// Others.
+    /// All others.
     different: usize,
 }
 
@@ -35,15 +34,14 @@ impl Counts {
     }
 }
 
-/// What a capture does not hold of the events its rings have: these were made to try
-/// the kinds of events.
+/// The events made to capture their kinds, as `dynamic_events` had them: captures lack that
+/// file.
 const DYNAMIC_EVENTS: &str = "\
 e:eprobes/ep_open syscalls.sys_enter_openat
 e:eprobes/ep_wake sched.sched_waking
 ";
 
-/// The lines of a `trace` file by the CPU they are of, each with those that follow
-/// from the same record.
+/// The lines of a `trace` file, by CPU; those that one record prints are one entry.
 fn lines_by_cpu(trace: &[u8]) -> BTreeMap<u32, Vec<Vec<u8>>> {
     let mut lines: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
     let mut last = None;
@@ -89,8 +87,7 @@ fn groups(trace: &[u8]) -> Option<String> {
     Some(text.lines().filter_map(pair).collect())
 }
 
-/// What the kernel printed of the pages in a directory beside it, and what we print
-/// of them.
+/// Compares the lines the kernel printed of the pages in a directory with ours.
 fn compare(root: &Path, ring: &str) -> Counts {
     let name = format!("{}/{ring}", support::name(root));
     let dir = root.join(ring);
@@ -142,8 +139,8 @@ fn compare(root: &Path, ring: &str) -> Counts {
             }
         }
         let ours = lines_by_cpu(&ours).remove(&cpu).unwrap_or_default();
-        // Of 5.10 the last page was still being written: its `stats` count 85
-        // events that nobody read.
+        // In the 5.10 capture the last page was still being written: `stats` counts 85
+        // events that are not in the pages.
         let unread = unread(&dir.join(format!("cpu{cpu}.stats")));
         assert_eq!(ours.len(), kernels.len() - unread, "{name} CPU {cpu}");
         for (ours, kernels) in ours.iter().zip(&kernels) {
@@ -164,17 +161,17 @@ fn compare(root: &Path, ring: &str) -> Counts {
     counts
 }
 
-/// A line to be compared, without its time if that is not to be.
+/// A line as it is compared: without its time, unless `has_time`.
 fn shown(line: &[u8], has_time: bool) -> String {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    // Each byte that is not ASCII as a letter of its own.
+    // A character for each byte, ASCII or not.
     let mut line: String = line.iter().map(|byte| char::from(*byte)).collect();
     if !has_time && let Some(colon) = line.get(20..).and_then(|rest| rest.find(": ")) {
         let colon = 20 + colon;
         let start = line[..colon].rfind(' ').unwrap_or(colon);
         line.replace_range(start..colon, "");
     }
-    // Kernels' own variables, from which they make pointers.
+    // Variables of the kernel that its pointers are computed from.
     for variable in [
         "<mem_map>",
         "<vmemmap>",
@@ -186,16 +183,15 @@ fn shown(line: &[u8], has_time: bool) -> String {
     line
 }
 
-/// Whether two lines are the same but for what the record does not hold: `%p` is an
-/// address for us and a hash for the kernel, functions of kernels whose symbols were
-/// not captured have names for the kernel alone, and of a pointer made from the
-/// kernel's own variable we know none.
+/// Whether two lines differ only in what the record does not hold: the kernel hashes `%p`
+/// where we print addresses, knows the values of its own variables in pointers, and names
+/// functions even if its symbols were not captured.
 fn is_same(ours: &str, kernels: &str, has_symbols: bool) -> bool {
     have_same_words(ours, kernels, has_symbols)
         || !has_symbols && have_same_words(ours, &without_modules(kernels), false)
 }
 
-/// Without the ` [module]` behind functions' names.
+/// The line without the ` [module]` after names of functions.
 fn without_modules(line: &str) -> String {
     let mut parts = line.split(" [");
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -228,7 +224,7 @@ fn have_same_words(ours: &str, kernels: &str, has_symbols: bool) -> bool {
             _ => return false,
         };
         let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        // Kernels before 5.12 did not hash in traces.
+        // Kernels before 5.12 print addresses, not hashes.
         let is_hash = matches!(their.len(), 8 | 16) && is_hex(their);
         let address = our.strip_prefix("0x");
         let is_address = address.is_some_and(|our| matches!(our.len(), 8 | 16) && is_hex(our));
@@ -246,8 +242,7 @@ fn have_same_words(ours: &str, kernels: &str, has_symbols: bool) -> bool {
     }
 }
 
-/// Whether ours says in `<…>` what it does not know, and is the kernel's elsewhere,
-/// addresses and hashes apart.
+/// Whether our line is the kernel's but for unknown values, marked `<…>`, and addresses.
 fn is_marked(ours: &str, kernels: &str) -> bool {
     let mut known = vec![String::new()];
     let mut rest = ours;
@@ -283,7 +278,7 @@ fn is_marked(ours: &str, kernels: &str) -> bool {
     ours.contains('<') && rest.ends_with(last.as_str())
 }
 
-/// How many events of a CPU were still to be read when its pages were saved.
+/// The number of a CPU's events that were unread when its pages were saved.
 fn unread(stats: &Path) -> usize {
     let stats = fs::read_to_string(stats).unwrap_or_default();
     let count = |name: &str| -> usize {
@@ -296,7 +291,7 @@ fn unread(stats: &Path) -> usize {
     }
 }
 
-/// The directories of rings a kernel was captured with.
+/// The directories of a captured kernel that hold pages.
 fn rings(root: &Path) -> Vec<&'static str> {
     let rings = ["ring", "ring2", "ring3", "ring4", "ring5"].into_iter();
     rings.filter(|ring| root.join(ring).exists()).collect()
@@ -329,9 +324,9 @@ fn lines_are_the_kernels() {
     );
 }
 
-/// The least of the kernel's own lines we print, of ten thousand, and the most lines
-/// that are neither the kernel's nor say what is not known. A ring that is not listed
-/// has to be the kernel's throughout.
+/// For each ring: how many of ten thousand lines must be the kernel's, and how many lines
+/// in all may be neither the kernel's nor marked. Of a ring that is not listed, every line
+/// must be the kernel's.
 const LEAST: [(&str, usize, usize); 6] = [
     // Functions of modules that are loaded and gone again.
     ("7.2.13-arm64-16k/ring2", 9990, 6),

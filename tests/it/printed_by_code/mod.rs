@@ -6,6 +6,7 @@ mod dynamic;
 mod ftrace;
 mod kernel;
 
+use crate::support::page::number;
 use tracepoints::format::Format;
 use tracepoints::text::{Addresses, FlagColumns, TaskNames, TraceContext, TraceStyle};
 use tracepoints::{ByteOrder, EventName, Machine, Record, Renderer};
@@ -51,10 +52,8 @@ impl Bytes {
     }
 
     fn number(&mut self, value: u64, size: usize) -> &mut Self {
-        match self.0.byte_order() {
-            ByteOrder::Little => self.1.extend(&value.to_le_bytes()[..size]),
-            ByteOrder::Big => self.1.extend(&value.to_be_bytes()[8 - size..]),
-        }
+        let bytes = number(self.0, value as i64, size as u32);
+        self.1.extend(bytes);
         self
     }
 

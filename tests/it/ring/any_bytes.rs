@@ -1,9 +1,9 @@
-//! Laws of pages and records, on bytes made at random.
+//! Laws of pages and records, on random bytes.
 
 use std::fs;
 use std::sync::LazyLock;
 
-use super::{MACHINES, PageWriter, entries, layout};
+use super::{MACHINES, entries, layout, writer};
 use crate::support;
 use proptest::prelude::*;
 use tracepoints::{
@@ -15,7 +15,7 @@ use tracepoints::{
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever the bytes are: an end, and no entry outside them.
+    /// Reading ends, and reads no more bytes than there are.
     #[test]
     fn any_bytes(
         mut bytes in prop::collection::vec(any::<u8>(), 0..600),
@@ -23,7 +23,7 @@ proptest! {
         big in any::<bool>(),
         is_64_bit in any::<bool>(),
     ) {
-        // Most random lengths are longer than a page: make some plausible.
+        // Most random lengths are longer than a page; this makes some plausible.
         let order = if big { ByteOrder::Big } else { ByteOrder::Little };
         for (page, length) in bytes.chunks_mut(128).zip(lengths) {
             let size = if is_64_bit { 8 } else { 4 };
@@ -47,7 +47,7 @@ proptest! {
         prop_assert!(read <= bytes.len());
     }
 
-    /// Pages damaged anywhere: an error or a line, of every record.
+    /// Every record on a damaged page gives an error or a line.
     #[test]
     fn damaged_records(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..80),
@@ -86,14 +86,14 @@ proptest! {
         }
     }
 
-    /// What is written is read, on every machine.
+    /// The records written to a page are the records read from it, on every machine.
     #[test]
     fn what_is_written_is_read(
         machine in prop::sample::select(&MACHINES[..]),
         time in any::<u32>(),
         records in prop::collection::vec((1u32..6, 0u32..1 << 27, any::<u16>(), any::<bool>()), 0..4),
     ) {
-        let mut page = PageWriter::new(machine);
+        let mut page = writer(machine);
         let mut expected = Vec::new();
         let mut now = u64::from(time);
         for (words, delta, id, long) in records {

@@ -6,7 +6,7 @@ use super::{HEADER_64, MACHINES};
 use crate::support;
 use crate::support::capture::{COMMON, Capture};
 use crate::support::with_causes;
-use tracepoints::{ByteOrder, Error, Kernel};
+use tracepoints::{ByteOrder, Error};
 
 #[test]
 fn machines_of_the_fixtures() {
@@ -15,12 +15,12 @@ fn machines_of_the_fixtures() {
         ("6.12.107-s390x", MACHINES[2]),
         ("7.3.4-x86_64", MACHINES[0]),
     ] {
-        let kernel = Kernel::at(support::fixture(name)).expect("a kernel");
+        let kernel = support::kernel(name);
         assert_eq!(kernel.machine().expect("BTF says"), machine, "{name}");
         assert_eq!(kernel.page_layout().expect("a layout").page_size(), 4096);
     }
-    // No BTF: nobody says which byte order it is.
-    let kernel = Kernel::at(support::fixture("6.1.176-i686")).expect("a kernel");
+    // Without BTF the byte order is not known.
+    let kernel = support::kernel("6.1.176-i686");
     assert!(matches!(
         kernel.machine(),
         Err(Error::UnknownByteOrder { .. })
@@ -29,10 +29,10 @@ fn machines_of_the_fixtures() {
     assert_eq!(kernel.machine().expect("it was said"), MACHINES[1]);
 }
 
-/// Records as perf gives them: the same, with no page around them.
+/// Records as perf delivers them, without a page around them.
 #[test]
 fn records_without_a_page() {
-    let kernel = Kernel::at(support::fixture("6.12.107-s390x")).expect("a kernel");
+    let kernel = support::kernel("6.12.107-s390x");
     let events = kernel.events_by_id().expect("events");
     let id = kernel
         .tracepoint("sched:sched_process_exit")
@@ -93,8 +93,7 @@ fn ids_and_pages_of_captures_that_lie() {
     capture.btf("vmlinux", b"\xeb\x9f");
     assert_eq!(capture.kernel().machine().expect("big-endian"), MACHINES[2]);
 
-    // The id is the format's where there is no file of it, and must be the same
-    // where there is.
+    // Without an `id` file the format file's id counts. With one, both must agree.
     let of = |capture: &Capture, id: u16| {
         let kernel = capture.kernel();
         let events = kernel.events_by_id().expect("ids");
@@ -121,7 +120,7 @@ fn ids_and_pages_of_captures_that_lie() {
         .file("x:a", "format", "nonsense")
         .file("x:b", "id", "10\n");
     assert!(matches!(of(&capture, 9), Err(Error::Format { .. })));
-    // An id no record can carry.
+    // An id that does not fit into a record.
     capture.file("x:b", "id", "65536\n");
     assert!(matches!(
         of(&capture, 10),

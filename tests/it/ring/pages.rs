@@ -1,31 +1,32 @@
-//! What is read of a page: each kind of entry, times, losses, and errors of damaged pages.
+//! Pages: each kind of entry, times, losses, and errors of damaged pages.
 
-use super::{HEADER_64, MACHINES, PageWriter, entries, layout};
+use super::{HEADER_64, MACHINES, entries, layout, writer};
+use crate::support::page::{PageWriter, number};
 use tracepoints::record::ring::{Lost, PageLayout, PageLayoutError, RingError};
 use tracepoints::{ByteOrder, Machine};
 
 #[test]
 fn every_kind_of_entry() {
     for machine in MACHINES {
-        let mut page = PageWriter::new(machine);
+        let mut page = writer(machine);
         page.record(3, 0, 0x102)
-            // The length behind the header counts itself.
+            // The length after the header includes itself.
             .header(0, 5)
             .word(4 + 8)
             .words(2, 7)
             .header(30, 6)
             .word(2)
             .record(1, 1, 8)
-            // One given up, of which the time goes on.
+            // A discarded entry, whose time still counts.
             .header(29, 10)
             .word(8)
             .word(0)
             .record(1, 0, 9)
-            // One that took no time: the kernel writes 1.
+            // A discarded entry without a time: the kernel writes 1.
             .header(29, 1)
             .word(4)
             .record(1, 0, 10)
-            // The end, whatever comes.
+            // The end of the page's entries, whatever follows.
             .header(29, 0)
             .record(1, 0, 11);
         let long_after = 1005 + (2 << 27) + 7;
@@ -42,22 +43,22 @@ fn every_kind_of_entry() {
     }
 }
 
-/// Of absolute times the page knows the highest bits.
+/// An absolute time has 59 bits; the page's time has the others.
 #[test]
 fn absolute_times() {
     for machine in MACHINES {
         let at = |page_time: u64, written: u64| {
-            let mut page = PageWriter::new(machine);
+            let mut page = writer(machine);
             page.header(31, (written & 0x7ff_ffff) as u32)
                 .word((written >> 27) as u32)
                 .record(1, 2, 1);
             entries(machine, &page.page(page_time, 0, &[]))[0].0
         };
-        // Below 2^59 ns, 18 years, a time may also go back.
+        // Below 2^59 ns (18 years) a time may also be before the page's.
         assert_eq!(at(1 << 40, 5000), 5002);
         let high = 3 << 59;
         assert_eq!(at(high + 100, 5000), high + 5002);
-        // The low bits began anew since the page was.
+        // The low 59 bits have wrapped since the page's time.
         assert_eq!(at(high + 6000, 5000), (4 << 59) + 5002);
     }
 }
@@ -75,13 +76,10 @@ fn headers_of_newer_kernels() {
     let large = newer.replace("size:112", "size:65520");
     let large = PageLayout::parse(&large).expect("a layout");
     assert_eq!(large.page_size(), 65536);
-    let mut page = PageWriter::new(MACHINES[0]);
+    let mut page = PageWriter::new(MACHINES[0], large);
     page.header(0, 3).word(4 + 60_000).words(15_000, 9);
     page.record(2, 4, 10);
-    let mut bytes = page.number(100, 8);
-    bytes.extend(page.number(page.data.len() as u64, 8));
-    bytes.extend(&page.data);
-    bytes.resize(65536, 0);
+    let bytes = page.page(100, 0, &[]);
     let both = [bytes.clone(), bytes].concat();
     let read: Vec<_> = large
         .pages(&both, ByteOrder::Little)
@@ -97,9 +95,9 @@ fn headers_of_newer_kernels() {
 fn lost_events_are_a_fact() {
     for machine in MACHINES {
         let layout = layout(machine.long_size() == 8);
-        let mut page = PageWriter::new(machine);
+        let mut page = writer(machine);
         page.record(2, 0, 1);
-        let count = page.number(70_000, machine.long_size() as usize);
+        let count = number(machine, 70_000, machine.long_size());
         let lost = |bytes: &[u8]| {
             layout
                 .page(bytes, machine.byte_order())
@@ -110,7 +108,7 @@ fn lost_events_are_a_fact() {
         assert_eq!(lost(&bytes), Ok(Some(Lost::Events(70_000))));
         assert_eq!(entries(machine, &bytes).len(), 1);
         assert_eq!(lost(&page.page(0, 1 << 31, &[])), Ok(Some(Lost::Unknown)));
-        // Adding 1 << 31, an int, to a long is subtracting it.
+        // The kernel adds `1 << 31`, a negative int, to a long.
         let sign = match machine.long_size() {
             8 => u64::from(u32::MAX) << 32,
             _ => 0,
@@ -119,8 +117,8 @@ fn lost_events_are_a_fact() {
         assert_eq!(lost(&bytes), Ok(Some(Lost::Events(70_000))));
         assert_eq!(entries(machine, &bytes).len(), 1);
 
-        // No room for the count that is said to be there.
-        let mut full = PageWriter::new(machine);
+        // The page is full where the flags announce a count.
+        let mut full = writer(machine);
         let room = layout.page_size() - 8 - machine.long_size() as usize;
         full.data.resize(room, 0);
         assert!(matches!(
@@ -149,9 +147,9 @@ fn damaged_pages() {
             })
             .collect()
     };
-    let good = PageWriter::new(machine).record(1, 1, 1).page(10, 0, &[]);
+    let good = writer(machine).record(1, 1, 1).page(10, 0, &[]);
 
-    // More used than there is room for; the next page is read all the same.
+    // A page that claims more bytes than it has room for. The next page is still read.
     let mut overlong = good.clone();
     overlong[8] = 113;
     let error = RingError::Overlong {
@@ -170,7 +168,7 @@ fn damaged_pages() {
         [Err(RingError::Overlong { .. })]
     ));
 
-    // A file that ends inside a page: what is used of it may be there.
+    // A file that ends inside a page, before or after the page's used bytes.
     let twice = [good.clone(), good.clone()].concat();
     assert_eq!(read(&twice[..128 + 24]), [Ok(11), Ok(11)]);
     let cut = |needed, length| {
@@ -184,7 +182,7 @@ fn damaged_pages() {
     assert_eq!(read(&twice[..128 + 1]), [Ok(11), cut(16, 1)]);
     assert_eq!(read(&twice[..128]), [Ok(11)]);
 
-    // Records that end behind their page, or have no length.
+    // Records that end after their page, or have a bad length.
     let cut = |offset, needed, left| {
         Err(RingError::CutRecord {
             offset,
@@ -208,7 +206,7 @@ fn damaged_pages() {
         (30, &[], cut(24, 8, 4)),
         (31, &[], cut(24, 8, 4)),
     ] {
-        let mut page = PageWriter::new(machine);
+        let mut page = writer(machine);
         page.record(1, 1, 1).header(header, 2);
         for word in behind {
             page.word(*word);
@@ -221,8 +219,8 @@ fn damaged_pages() {
         };
         assert_eq!(found, [Ok(11), expected], "{header} {behind:?}");
     }
-    // A header cut off.
-    let mut page = PageWriter::new(machine);
+    // A header that is cut off.
+    let mut page = writer(machine);
     page.record(1, 1, 1).data.extend([1, 2]);
     assert_eq!(read(&page.page(10, 0, &[])), [Ok(11), cut(24, 4, 2)]);
 }
@@ -250,7 +248,7 @@ fn layouts_no_kernel_has() {
         PageLayout::parse(""),
         Err(PageLayoutError::Missing { field: "timestamp" })
     );
-    // As large as a file can say.
+    // The largest page a file can describe.
     let huge = HEADER_64.replace("size:112", "size:4294967295");
     let huge = PageLayout::parse(&huge).expect("a layout");
     let pages: Vec<_> = huge.pages(&[0; 64], ByteOrder::Little).collect();

@@ -1,13 +1,14 @@
-//! Writes BTF objects, for kernels there is no capture of.
+//! Writes BTF objects.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-/// A BTF object in the making. Types get their ids in the order they are added.
+/// A BTF object that is being written. Types get ids in the order in which they are
+/// added.
 pub(crate) struct BtfWriter {
     big_endian: bool,
     types: Vec<u8>,
     strings: Vec<u8>,
     next_id: u32,
-    /// What a module's string offsets begin with.
+    /// The offset of the first string, which in a module's object is not 0.
     first_name: u32,
     /// The layout section, if there is one.
     layout: Option<Vec<u8>>,
@@ -37,6 +38,16 @@ pub(crate) const LAYOUT: [(u8, u8); 20] = [
     (0, 12),
 ];
 
+/// `struct trace_entry`, with which every context begins, and its members' types.
+#[derive(Clone, Copy)]
+pub(crate) struct TraceEntry {
+    pub(crate) id: u32,
+    pub(crate) int: u32,
+    pub(crate) short: u32,
+    /// `unsigned char`.
+    pub(crate) byte: u32,
+}
+
 /// A struct member: its name, type and offset in bytes.
 pub(crate) type Member<'a> = (&'a str, u32, u32);
 
@@ -52,7 +63,7 @@ impl BtfWriter {
         }
     }
 
-    /// A module's object, whose ids and names go on where `base`'s end.
+    /// A module's object, whose ids and string offsets continue those of `base`.
     pub(crate) fn split(base: &Self) -> Self {
         Self {
             big_endian: base.big_endian,
@@ -106,7 +117,7 @@ impl BtfWriter {
         id
     }
 
-    /// Every member a bitfield: its name, type, offset in bits and width.
+    /// A struct of bitfields: each has a name, a type, an offset and a width in bits.
     pub(crate) fn bitfields(
         &mut self,
         name: &str,
@@ -159,7 +170,7 @@ impl BtfWriter {
         self.prototype_returning(0, parameters)
     }
 
-    /// A parameter of type 0 at the end is `...`.
+    /// A last parameter of type 0 is `...`.
     pub(crate) fn prototype_returning(&mut self, result: u32, parameters: &[u32]) -> u32 {
         let id = self.add("", 13, parameters.len(), result);
         for parameter in parameters {
@@ -181,14 +192,36 @@ impl BtfWriter {
         self.add(name, 12, 0, prototype)
     }
 
-    /// An empty struct whose name is that of an earlier type, to the byte.
+    /// An empty struct whose name has the string offset of the first type's.
     pub(crate) fn same_name(&mut self, first_type: u32) {
         assert_eq!(first_type, 1, "the first type's name is the first string");
         self.words(&[1, 4 << 24, 8]);
         self.next_id += 1;
     }
 
-    /// What `DECLARE_EVENT_CLASS` leaves in BTF: the struct and the function.
+    /// `struct trace_entry` of 8 bytes, or of 12 with `preempt_lazy_count`.
+    pub(crate) fn trace_entry(&mut self, size: u32) -> TraceEntry {
+        let int = self.int("int", 4, true);
+        let short = self.int("short unsigned int", 2, false);
+        let byte = self.int("unsigned char", 1, false);
+        let members = [
+            ("type", short, 0),
+            ("flags", byte, 2),
+            ("preempt_count", byte, 3),
+            ("pid", int, 4),
+            ("preempt_lazy_count", byte, 8),
+        ];
+        let count = if size == 8 { 4 } else { 5 };
+        let id = self.structure("trace_entry", size, &members[..count]);
+        TraceEntry {
+            id,
+            int,
+            short,
+            byte,
+        }
+    }
+
+    /// The types that `DECLARE_EVENT_CLASS` leaves in BTF: the struct and the function.
     pub(crate) fn event_class(
         &mut self,
         class: &str,
@@ -201,7 +234,7 @@ impl BtfWriter {
         self.structure(&format!("trace_event_raw_{class}"), size, members)
     }
 
-    /// What `DEFINE_EVENT` leaves: the typedef.
+    /// The types that `DEFINE_EVENT` leaves in BTF: the typedef.
     pub(crate) fn event(&mut self, event: &str, parameters: &[u32]) {
         let prototype = self.prototype(parameters);
         let pointer = self.pointer(prototype);

@@ -1,4 +1,4 @@
-//! Makes captured kernels to order.
+//! Writes captured kernels.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tracepoints::{Context, Kernel};
 
-/// A directory laid out like `/sys/kernel`, gone when dropped.
+/// A directory laid out like `/sys/kernel`, removed when dropped.
 pub(crate) struct Capture {
     dir: TempDir,
     listed: Vec<String>,
@@ -60,7 +60,7 @@ impl Capture {
         self.file(name, "format", &text).list(name)
     }
 
-    /// Lists an event, whether it has files or not.
+    /// Lists an event, with or without files.
     pub(crate) fn list(&mut self, name: &str) -> &mut Self {
         self.listed.push(name.to_owned());
         fs::write(
@@ -79,7 +79,7 @@ impl Capture {
         self
     }
 
-    /// Where a file of an event is.
+    /// The path of a file of an event.
     pub(crate) fn path(&self, name: &str, file: &str) -> PathBuf {
         let (category, event) = name.split_once(':').expect("a name");
         self.root()

@@ -1,5 +1,5 @@
-//! The classes of the running kernel's events, from `/proc/kcore` and
-//! `/proc/kallsyms` alone: nothing of the crate is in it.
+//! The classes of the running kernel's events, read from `/proc/kcore` and
+//! `/proc/kallsyms` without any code of the crate.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -48,8 +48,8 @@ impl Memory {
     }
 }
 
-/// The class of each event, by the event's name without its category. Names that
-/// several events have are left out. An error says why nothing can be read.
+/// Returns the class of each event, by the event's name without its category, except for
+/// names that several events share. The error says why nothing can be read.
 pub(crate) fn classes() -> Result<HashMap<String, String>, String> {
     if cfg!(not(target_pointer_width = "64")) {
         return Err("only on 64-bit kernels".to_owned());
@@ -82,7 +82,7 @@ pub(crate) fn classes() -> Result<HashMap<String, String>, String> {
         return Err("/proc/kallsyms has no addresses of data".to_owned());
     }
     let classes = events.into_iter().filter_map(|(event, address)| {
-        // `struct trace_event_call` is a `struct list_head`, the class, and more.
+        // `struct trace_event_call` begins with a `struct list_head` and the class.
         let class = memory.word(address? + 16)?;
         Some((event.to_owned(), (*class_at.get(&class)?).to_owned()))
     });

@@ -1,21 +1,27 @@
-//! Where the captured kernels are that tests run on.
+//! The captured kernels that tests run on.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// `tests/fixtures` of this package, or of the repository it is a directory of.
+fn all_fixtures() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directories = package.ancestors().map(|dir| dir.join("tests/fixtures"));
+    let mut directories = directories.filter(|dir| dir.is_dir());
+    directories.next().expect("the fixtures are checked out")
+}
+
 /// The cut-down kernels of `tests/fixtures`, sorted.
 pub(crate) fn fixtures() -> Vec<PathBuf> {
-    let kernels = kernels_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"));
+    let kernels = kernels_in(&all_fixtures());
     assert_eq!(kernels.len(), 9, "the fixtures are whole");
     kernels
 }
 
-/// One of them.
+/// The directory of one of them.
 pub(crate) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
+    all_fixtures().join(name)
 }
 
 /// Whole captured kernels, too large for the repository: those in the directory

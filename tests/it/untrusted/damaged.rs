@@ -18,7 +18,7 @@ proptest! {
     ) {
         let damaged = |object: &str, damage: &[(prop::sample::Index, u8)]| {
             let mut bytes = fs::read(support::fixture("6.18.15-x86_64").join("btf").join(object)).expect("an object");
-            // What is after the header: with a broken one nothing is read at all.
+            // Only bytes after the header: with a broken header nothing else is read.
             for (at, byte) in damage {
                 let at = 24 + at.index(bytes.len() - 24);
                 bytes[at] = *byte;
@@ -49,7 +49,7 @@ proptest! {
 #[test]
 fn lengths_and_ids_that_lie() {
     let sound = many_classes(2).bytes();
-    // The fields of struct btf_header, each with lies.
+    // Each field of `struct btf_header`, with false values.
     for at in [4, 8, 12, 16, 20] {
         for lie in [1, 0x7fff_ffff, 0x8000_0000, u32::MAX - 23, u32::MAX] {
             let mut bytes = sound.clone();
@@ -65,13 +65,13 @@ fn lengths_and_ids_that_lie() {
                         | BtfError::Name { .. },
                     ..
                 }) => {}
-                // A lie this small may leave something sound.
+                // The object may still be sound.
                 Ok(_) if lie == 1 => {}
                 other => panic!("{at} {lie:#x}: {other:?}"),
             }
         }
     }
-    // Every word of the types, as an id outside, a count or an offset.
+    // Each word of the types, as an id, count or offset that is out of range.
     let header = 24;
     for at in (header..sound.len().min(header + 600)).step_by(4) {
         for lie in [u32::MAX, 0x7fff_ffff, 0x00ff_ffff, 40_000] {

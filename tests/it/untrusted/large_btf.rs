@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Instant;
 
 use super::{EVENTS, SOON, ask_all, many_classes, one_event, with_btf};
-use crate::support::btf::BtfWriter;
+use crate::support;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use crate::support::with_causes;
 use tracepoints::{
@@ -23,10 +24,7 @@ fn many_long_names_at_one_place() {
     }
     let capture = with_btf(&[("vmlinux", &btf.bytes())]);
     let kernel = capture.kernel();
-    let error = kernel
-        .tracepoint(EVENTS[0])
-        .and_then(|event| event.context())
-        .expect_err("no kernel's name");
+    let error = support::context(&kernel, EVENTS[0]).expect_err("no kernel's name");
     assert!(
         matches!(
             error,
@@ -40,8 +38,8 @@ fn many_long_names_at_one_place() {
     assert!(start.elapsed() < SOON);
 }
 
-/// Each name is one a kernel may have; together they are 40 MB from an object of half
-/// a megabyte.
+/// Each name has a length a kernel may have; together they are 40 MB, from an object of
+/// half a megabyte.
 #[test]
 fn many_names_at_one_place() {
     let mut btf = BtfWriter::new(false);
@@ -53,7 +51,7 @@ fn many_names_at_one_place() {
     assert_too_long_tracepoints(&btf);
 }
 
-/// Each prototype is one of 64 names of 1,000 bytes, unlike any other.
+/// Each prototype is different, and has 64 names of 1,000 bytes.
 #[test]
 fn many_prototypes_that_are_long_to_spell() {
     let mut btf = BtfWriter::new(false);
@@ -71,11 +69,8 @@ fn assert_too_long_tracepoints(btf: &BtfWriter) {
     let bytes = btf.bytes();
     let start = Instant::now();
     let capture = with_btf(&[("vmlinux", &bytes)]);
-    let error = capture
-        .kernel()
-        .tracepoint(EVENTS[0])
-        .and_then(|event| event.context())
-        .expect_err("more than any kernel has");
+    let error =
+        support::context(&capture.kernel(), EVENTS[0]).expect_err("more than any kernel has");
     let limit = 4 * bytes.len() + (1 << 16);
     assert!(
         matches!(
@@ -104,7 +99,7 @@ fn many_tracepoints_with_many_arguments() {
     assert!(start.elapsed() < SOON);
 }
 
-/// Each argument alone would be small enough.
+/// Each argument alone is within the limit.
 #[test]
 fn arguments_that_branch_at_every_step() {
     let mut btf = BtfWriter::new(false);
@@ -160,7 +155,7 @@ fn members_with_many_enumerators() {
     assert!(matches!(error, Error::Layout { .. }), "{error}");
 }
 
-/// Each alone is as large as one may be.
+/// Each tracepoint alone is at the limit.
 #[test]
 fn tracepoints_without_events_that_share_a_long_argument() {
     let mut btf = BtfWriter::new(false);
@@ -179,27 +174,20 @@ fn tracepoints_without_events_that_share_a_long_argument() {
     assert!(start.elapsed() < SOON);
 }
 
-/// An enum's names are copied with each member of it, a member with each field of its
+/// Each member of an enum type copies its names, and each field copies the member of its
 /// name.
 #[test]
 fn fields_of_one_name() {
     let mut btf = BtfWriter::new(false);
     let long = "x".repeat(1000);
     let values: Vec<(&str, u32)> = (0..12_000).map(|value| (&*long, value)).collect();
-    let short = btf.int("short unsigned int", 2, false);
-    let byte = btf.int("unsigned char", 1, false);
-    let int = btf.int("int", 4, true);
+    let TraceEntry {
+        id: entry,
+        int,
+        byte,
+        ..
+    } = btf.trace_entry(8);
     let wide = btf.enumeration("wide", &values);
-    let entry = btf.structure(
-        "trace_entry",
-        8,
-        &[
-            ("type", short, 0),
-            ("flags", byte, 2),
-            ("preempt_count", byte, 3),
-            ("pid", int, 4),
-        ],
-    );
     let data = btf.array(byte, 0);
     let mut members = vec![("ent", entry, 0), ("a", wide, 8)];
     members.extend([("a", int, 8); 1_999]);

@@ -87,21 +87,21 @@ fn small_files_that_are_large() {
     native(&capture).events_by_id().expect("by their formats");
     sparse(&capture.path("sched:wake", "id"), SIZE);
     let kernel = native(&capture);
-    // One event's id is no matter to the others' records.
+    // One event's bad id does not affect records of the others.
     let events = kernel.events_by_id().expect("the others");
     let result = events.event(7).map(drop);
     assert!(
         matches!(result, Err(Error::UnknownEventId { id: 7 })),
         "{result:?}"
     );
-    // What only chooses between classes leaves the choice open.
+    // A `btf_ids` file that cannot be read leaves the class ambiguous.
     sparse(&capture.path("sched:wake", "btf_ids"), SIZE);
     capture.btf("vmlinux", &many_classes(2).bytes());
     let context = capture.context("sched:wake");
     assert_eq!(context.evidence(), &Evidence::Ambiguous);
 }
 
-/// Each was compared with all others of the name.
+/// Events that share a name are not each compared with all the others.
 #[test]
 fn one_name_in_many_categories() {
     let mut btf = BtfWriter::new(false);
@@ -116,7 +116,7 @@ fn one_name_in_many_categories() {
         lines += "sched:wake\n";
         fs::write(capture.root().join("tracing/available_events"), lines).expect("a file");
     };
-    // Few enough to look at each: none of them is there.
+    // Few enough that each is looked for; none of them exists.
     list(64);
     let context = capture.context("sched:wake");
     assert_eq!(

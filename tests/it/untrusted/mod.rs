@@ -1,5 +1,5 @@
-//! Captures are untrusted input: whatever is in one, an answer or an error comes out, soon and
-//! within bounds of memory. `docs/limits.md` lists the bounds.
+//! Captures are untrusted input: whatever is in one, the result is an answer or an error,
+//! in bounded time and memory. `docs/limits.md` lists the bounds.
 
 mod damaged;
 mod emitted;
@@ -15,11 +15,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support;
-use crate::support::btf::BtfWriter;
+use crate::support::btf::{BtfWriter, TraceEntry};
 use crate::support::capture::{COMMON, Capture};
 use tracepoints::emit::{self, CHeader, COptions, RustModule};
 
-/// Far more than any of these takes, and far less than they once took.
+/// A deadline: far more than any of these tests takes, and far less than without the
+/// limits.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A kernel with one event.
@@ -67,7 +68,7 @@ fn with_btf(objects: &[(&str, &[u8])]) -> Capture {
     capture
 }
 
-/// Asks all there is to ask of every event.
+/// Calls everything there is to call for every event.
 fn ask_all(capture: &Capture) {
     let kernel = capture.kernel();
     for event in EVENTS {
@@ -98,22 +99,10 @@ fn ask_all(capture: &Capture) {
     let _ = kernel.bare_tracepoints();
 }
 
-/// A class and an event of it, as often as may be.
+/// This many classes of one layout, each with an event.
 fn many_classes(count: u32) -> BtfWriter {
     let mut btf = BtfWriter::new(false);
-    let int = btf.int("int", 4, true);
-    let short = btf.int("short unsigned int", 2, false);
-    let byte = btf.int("unsigned char", 1, false);
-    let entry = btf.structure(
-        "trace_entry",
-        8,
-        &[
-            ("type", short, 0),
-            ("flags", byte, 2),
-            ("preempt_count", byte, 3),
-            ("pid", int, 4),
-        ],
-    );
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
     let prototype = btf.prototype(&[int]);
     let pointer = btf.pointer(prototype);
     btf.typedef("btf_trace_wake", pointer);

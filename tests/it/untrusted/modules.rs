@@ -24,7 +24,7 @@ fn of_many_modules_that_cannot_be_read_some_are_named() {
     assert_eq!(modules[16], "and 4 more");
 }
 
-/// What is wrong with it does not change; to read it took a tenth of a second.
+/// The fault does not change, and reading the file takes a tenth of a second.
 #[test]
 fn a_module_that_cannot_be_read_is_read_once() {
     let mut capture = one_event();
@@ -52,7 +52,8 @@ fn objects_of_btf_that_together_are_too_large() {
     vmlinux.int("int", 4, true);
     let mut capture = one_event();
     capture.btf("vmlinux", &vmlinux.bytes());
-    // Sound, but for zeros behind it: what may be is 64 MiB each, 256 in all.
+    // Each object is sound, but for zeros after it. The limits are 64 MiB for one and 256
+    // MiB for all.
     for number in 0..8 {
         let name = format!("m{number}");
         capture.btf(&name, &BtfWriter::split(&vmlinux).bytes());

@@ -30,7 +30,7 @@ fn fifo(path: &Path) {
     assert!(status.expect("mkfifo").success());
 }
 
-/// Nobody writes to it, so that who waits for it waits without end.
+/// Nothing writes to the FIFO, so a reader that waits for it never returns.
 #[test]
 fn a_fifo() {
     let start = Instant::now();
@@ -86,8 +86,8 @@ fn a_fifo() {
     assert!(start.elapsed() < SOON);
 }
 
-/// Opening one can do something already. Of this number there is none, so that
-/// opening it would fail otherwise.
+/// Opening a device can have effects. No device has this number, so that opening it would
+/// fail with another error.
 #[test]
 fn a_device() {
     let capture = one_event();
@@ -115,7 +115,7 @@ fn a_device() {
     assert!(!file.expect("cat").status.success());
 }
 
-/// What is wrong with one event is no matter to the others' records.
+/// A fault of one event's files does not affect records of the others.
 #[test]
 fn an_id_that_is_no_file() {
     let mut capture = one_event();
@@ -214,7 +214,7 @@ fn a_directory_in_place_of_a_file_and_a_file_of_a_directory() {
     ));
 }
 
-/// Whatever on the way to a file is a link, it is not followed.
+/// A link anywhere on the way to a file is not followed.
 #[test]
 fn links() {
     let elsewhere = one_event();
@@ -268,11 +268,7 @@ fn links_to_btf() {
         });
         for result in [
             capture.kernel().btf_objects().map(drop),
-            capture
-                .kernel()
-                .tracepoint("sched:wake")
-                .and_then(|event| event.context())
-                .map(drop),
+            support::context(&capture.kernel(), "sched:wake").map(drop),
             capture.kernel().machine().map(drop),
         ] {
             assert!(
@@ -289,7 +285,7 @@ fn links_to_btf() {
     }
 }
 
-/// Without `available_events` the directories are walked.
+/// Without `available_events` the directories of events are walked.
 #[test]
 fn links_that_lead_in_circles() {
     let start = Instant::now();
@@ -318,7 +314,7 @@ fn links_that_lead_in_circles() {
     assert!(start.elapsed() < SOON);
 }
 
-/// The root itself is what the user named, links and all.
+/// The root is the user's own path, and may contain links.
 #[test]
 fn a_link_to_the_root_is_the_users() {
     let capture = one_event();

@@ -1,0 +1,261 @@
+//! Records, one a line.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use nix::errno::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use tracepoints::probe::{FieldValue, PrettyPrinter, Probe, ProbeRecord};
+use tracepoints::{EventName, Tracepoint};
+
+use super::run::Run;
+use super::{Arguments, Time};
+use crate::output::{Failure, JsonRows, Screen};
+use crate::row::{AddressFields, EventRow, FieldMap};
+
+/// Prints records as they come.
+pub(super) struct Lines<'a> {
+    json: Option<&'a mut JsonRows>,
+    pretty: Option<PrettyPrinter>,
+    max: Option<u64>,
+    clock: Clock,
+    calls: Option<Calls>,
+    formats: HashMap<EventName, &'a Tracepoint>,
+    addresses: AddressFields,
+    screen: Screen,
+    line: String,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    event: EventRow<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ns: Option<u64>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(
+        arguments: &Arguments,
+        events: &'a [Tracepoint],
+        json: Option<&'a mut JsonRows>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            json,
+            pretty: match arguments.pretty {
+                true => Some(PrettyPrinter::new(events)?),
+                false => None,
+            },
+            max: arguments.max,
+            clock: Clock::new(arguments.time),
+            calls: arguments.durations.then(Calls::default),
+            formats: events.iter().map(|one| (one.name().clone(), one)).collect(),
+            addresses: AddressFields::default(),
+            screen: Screen::of_stdout(),
+            line: String::new(),
+        })
+    }
+
+    /// Prints records until the run is over; how many.
+    pub(super) fn print(
+        &mut self,
+        probe: &mut Probe,
+        run: &mut Run,
+        out: &mut dyn Write,
+    ) -> Result<u64, Failure> {
+        let mut count = 0;
+        loop {
+            // Asked first: what happened before the end is still to be read.
+            let over = run.is_over();
+            for record in probe.records() {
+                if self.max.is_some_and(|max| count >= max) {
+                    break;
+                }
+                self.record(&record, out)?;
+                count += 1;
+            }
+            out.flush()?;
+            if self.max.is_some_and(|max| count >= max) {
+                run.cut_short();
+                return Ok(count);
+            }
+            if over {
+                return Ok(count);
+            }
+            probe.wait(Some(run.pause()))?;
+        }
+    }
+
+    fn record(&mut self, record: &ProbeRecord, out: &mut dyn Write) -> Result<(), Failure> {
+        let duration = self.calls.as_mut().and_then(|calls| calls.took(record));
+        self.line.clear();
+        match &self.pretty {
+            Some(pretty) => pretty.print(record, &mut self.line),
+            // Writing to a String is infallible.
+            None => _ = write!(self.line, "{record}"),
+        }
+        if let Some(json) = &mut self.json {
+            let task = record.task();
+            let comm = record.comm();
+            let format = self.formats.get(record.event()).map(|one| one.format());
+            let none = Default::default();
+            let addresses = match format {
+                Some(format) => self.addresses.of(record.event(), format),
+                None => &none,
+            };
+            let of_kind = |wanted: fn(&FieldValue<'_>) -> bool| {
+                record.fields().filter(move |(_, value)| wanted(value))
+            };
+            let unreadable = record.fields().filter_map(|(name, value)| match value {
+                FieldValue::Unreadable { errno } => Some((name, errno)),
+                _ => None,
+            });
+            let is_cut = |value: &FieldValue<'_>| matches!(value, FieldValue::Cut(_));
+            let row = Row {
+                event: EventRow {
+                    timestamp_ns: record.timestamp_ns(),
+                    cpu: task.cpu,
+                    pid: Some(task.pid),
+                    tid: task.tid,
+                    comm: Some(&comm),
+                    event: record.event(),
+                    fields: FieldMap {
+                        values: record
+                            .fields()
+                            .map(|(name, value)| (name, value.value()))
+                            .collect(),
+                        addresses,
+                    },
+                    cut: of_kind(is_cut).map(|(name, _)| name).collect(),
+                    unreadable: unreadable.collect::<BTreeMap<_, _>>(),
+                    flags: None,
+                    text: self.pretty.as_ref().map(|_| text_of(&self.line)),
+                },
+                duration_ns: duration,
+            };
+            return json.write(&row, out);
+        }
+        if let Some(name) = errno_of(record) {
+            let _ = write!(self.line, " {name}");
+        }
+        if let Some(nanoseconds) = duration {
+            let _ = write!(self.line, " <{:.6}>", nanoseconds as f64 / 1e9);
+        }
+        self.clock.restamp(record.timestamp_ns(), &mut self.line);
+        writeln!(out, "{}", self.screen.show(&self.line))?;
+        Ok(())
+    }
+}
+
+/// What stands behind time, CPU and task.
+fn text_of(line: &str) -> &str {
+    // The task's name may hold any text, but its pid and tid follow it.
+    let after = line.split_once("] ").map_or(line, |(_, rest)| rest);
+    let mut slashes = after.match_indices('/');
+    let end = slashes.find_map(|(at, _)| {
+        let rest = &after[at + 1..];
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        (digits > 0 && rest[digits..].starts_with(' ')).then_some(at + 1 + digits + 1)
+    });
+    &after[end.unwrap_or(0)..]
+}
+
+/// The name of the error a system call returned.
+fn errno_of(record: &ProbeRecord) -> Option<String> {
+    /// `MAX_ERRNO` of the kernel's `include/linux/err.h`.
+    const LARGEST: i64 = 4095;
+    let is_exit = record.event().category().ends_with("syscalls")
+        && record.event().event().starts_with("sys_exit");
+    if !is_exit {
+        return None;
+    }
+    let returned = record.field("ret")?.value()?.integer()?;
+    match returned {
+        // The kernel's own, never seen by programs.
+        -516 => Some("ERESTART_RESTARTBLOCK".to_owned()),
+        -514 => Some("ERESTARTNOHAND".to_owned()),
+        -513 => Some("ERESTARTNOINTR".to_owned()),
+        -512 => Some("ERESTARTSYS".to_owned()),
+        _ if (-LARGEST..0).contains(&returned) => match Errno::from_raw(-returned as i32) {
+            Errno::UnknownErrno => None,
+            known => Some(format!("{known:?}")),
+        },
+        _ => None,
+    }
+}
+
+/// System calls that have begun, by thread.
+#[derive(Default)]
+struct Calls {
+    begun: HashMap<u32, (String, u64)>,
+}
+
+impl Calls {
+    /// How long the call took that the record ends, in nanoseconds.
+    fn took(&mut self, record: &ProbeRecord) -> Option<u64> {
+        let event = record.event().event();
+        let tid = record.task().tid;
+        if let Some(name) = event.strip_prefix("sys_enter") {
+            let begun = (name.to_owned(), record.timestamp_ns());
+            self.begun.insert(tid, begun);
+            return None;
+        }
+        let name = event.strip_prefix("sys_exit")?;
+        let (begun, at) = self.begun.remove(&tid)?;
+        (begun == name).then(|| record.timestamp_ns().saturating_sub(at))
+    }
+}
+
+/// Times as they are asked for.
+struct Clock {
+    how: Time,
+    /// Nanoseconds from the time of the kernel's records to the time of day.
+    to_wall: i128,
+    zone: TimeZone,
+    before: Option<u64>,
+}
+
+impl Clock {
+    fn new(how: Time) -> Self {
+        let monotonic = clock_gettime(ClockId::Monotonic);
+        let monotonic =
+            i128::from(monotonic.tv_sec) * 1_000_000_000 + i128::from(monotonic.tv_nsec);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            how,
+            to_wall: now.map_or(0, |now| now.as_nanos() as i128) - monotonic,
+            zone: TimeZone::system(),
+            before: None,
+        }
+    }
+
+    /// Puts the time in place of the line's own, its first word.
+    fn restamp(&mut self, nanoseconds: u64, line: &mut String) {
+        let before = self.before.replace(nanoseconds);
+        let time = match self.how {
+            Time::Boot => return,
+            Time::Delta => {
+                // CPUs' records may come out of order by a little.
+                let since = nanoseconds.saturating_sub(before.unwrap_or(nanoseconds));
+                format!("{:.6}", since as f64 / 1e9)
+            }
+            Time::Wall => {
+                let wall = Timestamp::from_nanosecond(i128::from(nanoseconds) + self.to_wall);
+                match wall {
+                    Ok(wall) => wall
+                        .to_zoned(self.zone.clone())
+                        .strftime("%H:%M:%S.%6f")
+                        .to_string(),
+                    Err(_) => return,
+                }
+            }
+        };
+        let end = line.find(' ').unwrap_or(0);
+        line.replace_range(..end, &time);
+    }
+}

@@ -1,0 +1,292 @@
+//! `attach`: what happens at tracepoints of the running kernel.
+
+pub(crate) mod command;
+mod lines;
+mod run;
+mod tally;
+mod target;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use rustix::process::{self, Resource, Rlimit};
+use tracepoints::kernel::Events;
+use tracepoints::probe::{Probe, ProbeBuilder};
+use tracepoints::{EventPattern, Filter, Kernel, Tracepoint};
+
+use crate::kernel::{Identity, live_failure};
+use crate::output::{self, Failure, JsonRows, Progress, plural, say};
+use crate::row::LossesRow;
+use crate::select::select;
+use command::Suspended;
+use lines::Lines;
+use run::Run;
+use target::Target;
+
+/// Trace what happens at tracepoints of the running kernel: records, counts, histograms
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Trace only the threads of this process, until it ends
+    #[arg(long, short, value_name = "PID", conflicts_with = "command")]
+    pid: Option<u32>,
+    /// With --pid: trace its descendants, too
+    #[arg(long, requires = "pid")]
+    children: bool,
+    /// Print these fields only: names separated by commas
+    #[arg(long, short = 'F', value_name = "FIELD", value_delimiter = ',')]
+    fields: Option<Vec<String>>,
+    /// Print records only where this holds: ret < 0 && comm == "rm", flags & 0x200
+    #[arg(long, short, value_name = "EXPR")]
+    filter: Option<Filter>,
+    /// Only count, and print the counts at the end
+    #[arg(long, short)]
+    count: bool,
+    /// Only count, by what these fields hold: pid, tid, comm, cpu, or the event's own
+    #[arg(long, short, value_name = "FIELD", value_delimiter = ',')]
+    by: Option<Vec<String>>,
+    /// Only add up an integer field: its sum, average, least and greatest value
+    #[arg(long, short, value_name = "FIELD")]
+    stats: Option<String>,
+    /// Only count the values of an integer field by powers of two
+    #[arg(long, short = 'H', value_name = "FIELD", conflicts_with_all = ["count", "by", "stats"])]
+    hist: Option<String>,
+    /// Only count the values of an integer field by steps of one size
+    #[arg(long, value_name = "FIELD:STEP", value_parser = linear)]
+    #[arg(conflicts_with_all = ["count", "by", "stats", "hist"])]
+    lhist: Option<(String, u64)>,
+    /// With what only counts: print it every so many seconds, too
+    #[arg(long, short, value_name = "SECONDS", value_parser = interval)]
+    interval: Option<Duration>,
+    /// With --count or --by: print the N that happened most
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Print one JSON object a line
+    #[arg(long, short)]
+    json: bool,
+    /// Write to this file what is traced, apart from what the command prints
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print in the kernel's own words: flags, enums and functions by their names
+    #[arg(long, short = 'P', conflicts_with_all = ["fields", "count", "hist", "by", "stats", "lhist"])]
+    pretty: bool,
+    /// How to print times
+    #[arg(long, short, value_name = "HOW", default_value = "boot")]
+    time: Time,
+    /// Print how long each system call took, where both of its events are traced
+    #[arg(long, short = 'T')]
+    durations: bool,
+    /// End after so many seconds
+    #[arg(long, short, value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
+    /// End after so many records
+    #[arg(long, short = 'n', value_name = "N", conflicts_with_all = ["count", "hist", "by", "stats", "lhist"])]
+    max: Option<u64>,
+    /// Print at most so many bytes of a string or of data
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    data: u32,
+    /// Which events, and what of each: syscalls:sys_enter_unlinkat, sched:*,
+    /// syscalls:sys_exit_openat{ret}/ret < 0/
+    #[arg(value_name = "EVENT[{FIELD,…}][/FILTER/]", required = true)]
+    events: Vec<Target>,
+    /// Run this command, trace it and its descendants, and end with it
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// How times are printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Time {
+    /// Seconds since the kernel booted
+    Boot,
+    /// The time of day
+    Wall,
+    /// Seconds since the record before
+    Delta,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tracepoints attach syscalls:sys_enter_unlinkat --fields pid,comm,pathname -- rm file
+  tracepoints attach sched:sched_process_exec --duration 10
+  tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
+  tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
+  tracepoints attach syscalls:sys_exit_read --by comm --stats ret --interval 1
+  tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file
+
+Exit status: of COMMAND, where there is one: 128 + N where signal N ended it, 127 where it
+cannot be found, 126 where it cannot be run; 0 where --duration or --max ended it. Else 0,
+1 where something failed, 2 for wrong arguments.";
+
+/// `ret:100`.
+fn linear(text: &str) -> Result<(String, u64), String> {
+    let (field, step) = text.rsplit_once(':').ok_or("FIELD:STEP")?;
+    match step.parse() {
+        Ok(0) | Err(_) => Err("the step is a number from 1 on".to_owned()),
+        Ok(step) => Ok((field.to_owned(), step)),
+    }
+}
+
+/// `0.5`, `10`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("longer than 0".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
+pub(crate) fn main(arguments: &Arguments) -> ExitCode {
+    output::run(false, |out| {
+        let Some(path) = &arguments.output else {
+            return attach(arguments, out);
+        };
+        let failed = |error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()));
+        let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+        let code = attach(arguments, &mut file)?;
+        file.flush().map_err(failed)?;
+        Ok(code)
+    })
+}
+
+fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let mut run = Run::new(arguments.duration, arguments.pid)?;
+    raise_file_limit();
+    let kernel = Kernel::live().map_err(live_failure)?;
+    let patterns: Vec<EventPattern> = arguments
+        .events
+        .iter()
+        .map(|target| target.pattern.clone())
+        .collect();
+    let names = select(&kernel, &patterns)?;
+    let events = tracepoints(&kernel, &names)?;
+    let command = Suspended::start(&arguments.command)?;
+    if let Some(pid) = arguments.pid
+        && cfg!(target_pointer_width = "64")
+        && names
+            .names()
+            .iter()
+            .any(|name| name.category() == "syscalls")
+        && run::is_compat(pid)
+    {
+        say!(
+            "process {pid} is of 32 bits, whose system calls syscalls:* do not see; \
+             raw_syscalls:* do, by number"
+        );
+    }
+    let mut json = JsonRows::where_wanted(arguments.json, &Identity::live())?;
+    let builder = builder(arguments, &events, command.as_ref());
+    let progress = Progress::new(
+        &format!("attaching to {} events", events.len()),
+        events.len(),
+    );
+    let (losses, full) = if let Some(tally) = tally::Tally::attach(&builder, arguments) {
+        let tally = tally.map_err(|error| explained(error, arguments))?;
+        progress.end();
+        run.begin(command, events.len())?;
+        let interval = arguments.interval;
+        run.until_end(interval, || tally.print(&mut json, interval.is_some(), out))?;
+        tally.print(&mut json, interval.is_some(), out)?;
+        (tally.losses()?, "groups")
+    } else {
+        let mut probe = builder
+            .attach()
+            .map_err(|error| explained(error, arguments))?;
+        progress.end();
+        let mut lines = Lines::new(arguments, &events, json.as_mut())?;
+        run.begin(command, events.len())?;
+        let count = lines.print(&mut probe, &mut run, out)?;
+        out.flush()?;
+        say!("{}", plural(count, "record", "s"));
+        (probe.losses()?, "records")
+    };
+    let losses = run::losses(&losses, full);
+    if let Some(json) = &mut json
+        && !losses.is_empty()
+    {
+        let losses = losses.clone();
+        json.write(&LossesRow { losses }, out)?;
+    }
+    run::report(&losses, out)?;
+    Ok(run.finish())
+}
+
+fn tracepoints(kernel: &Kernel, names: &Events) -> Result<Vec<Tracepoint>, Failure> {
+    let names = names.names().iter();
+    let found = names.map(|name| kernel.tracepoint(name));
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+fn builder(
+    arguments: &Arguments,
+    events: &[Tracepoint],
+    command: Option<&Suspended>,
+) -> ProbeBuilder {
+    let mut builder = Probe::builder(events).data_limit(arguments.data);
+    if let Some(fields) = &arguments.fields {
+        builder = builder.fields(fields);
+    }
+    if let Some(filter) = &arguments.filter {
+        builder = builder.filter(filter.clone());
+    }
+    // What is said last of an event counts.
+    for target in &arguments.events {
+        let names = events.iter().map(Tracepoint::name);
+        for name in names.filter(|name| target.pattern.matches(name)) {
+            if let Some(fields) = &target.fields {
+                builder = builder.fields_of(name, fields);
+            }
+            if let Some(filter) = &target.filter {
+                builder = builder.filter_of(name, filter.clone());
+            }
+        }
+    }
+    match (arguments.pid, command.and_then(Suspended::pid)) {
+        (_, Some(command)) => builder.process_tree(command),
+        (Some(pid), None) if arguments.children => builder.process_tree(pid),
+        (Some(pid), None) => builder.process(pid),
+        (None, None) => builder,
+    }
+}
+
+/// The error, and what many stumble over.
+fn explained(error: tracepoints::probe::ProbeError, arguments: &Arguments) -> Failure {
+    let of_targets = arguments.events.iter().flat_map(|target| {
+        let fields = target.fields.iter().flatten().cloned();
+        fields.chain(target.filter.iter().map(Filter::to_string))
+    });
+    let fields = arguments.fields.iter().flatten().cloned();
+    let filter = arguments.filter.iter().map(Filter::to_string);
+    let mut words = fields
+        .chain(filter)
+        .chain(arguments.hist.clone())
+        .chain(of_targets);
+    let failure = Failure::from(error);
+    match words.any(|word| word.contains("common_")) {
+        true => Failure::Other(format!(
+            "{failure}\n  common_* fields are in the kernel's records only: a program gets a \
+             pointer of the kernel's in their place; the task's are pid, tid, comm and cpu"
+        )),
+        false => failure,
+    }
+}
+
+/// Each event takes files; as many as root may have are no harm.
+fn raise_file_limit() {
+    let limit = process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // With fewer files fewer events can be attached to, which is then said.
+    let _ = process::setrlimit(Resource::Nofile, raised);
+}

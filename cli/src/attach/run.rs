@@ -1,0 +1,180 @@
+//! What goes on while programs are attached.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{self, Pid, PidfdFlags};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tracepoints::probe::Losses;
+
+use super::command::{Running, Suspended, code_of};
+use crate::output::{Failure, plural, say};
+
+/// When to stop.
+pub(super) struct Run {
+    end: Option<Instant>,
+    stopped: Arc<AtomicBool>,
+    command: Option<Running>,
+    /// The process that is looked at.
+    process: Option<OwnedFd>,
+    /// Whether it is this command that ends the traced one.
+    is_cut_short: bool,
+}
+
+impl Run {
+    /// Listens for signals from here on.
+    pub(super) fn new(duration: Option<Duration>, pid: Option<u32>) -> Result<Self, Failure> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let failed = |error| Failure::Other(format!("signal {signal}: {error}"));
+            // The second of them ends it as if there were no handler.
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopped))
+                .map_err(failed)?;
+            signal_hook::flag::register(signal, Arc::clone(&stopped)).map_err(failed)?;
+        }
+        Ok(Self {
+            end: duration.and_then(|duration| Instant::now().checked_add(duration)),
+            stopped,
+            command: None,
+            process: pid.and_then(descriptor_of),
+            is_cut_short: false,
+        })
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        command: Option<Suspended>,
+        events: usize,
+    ) -> Result<(), Failure> {
+        match command {
+            Some(command) => self.command = Some(command.resume()?),
+            None => say!(
+                "attached to {}, Ctrl-C ends",
+                plural(events as u64, "event", "s")
+            ),
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_over(&mut self) -> bool {
+        if self.stopped.load(Ordering::Relaxed) {
+            return true;
+        }
+        if self.command.as_mut().is_some_and(Running::has_ended) {
+            return true;
+        }
+        if self.process.as_ref().is_some_and(has_ended) {
+            return true;
+        }
+        if self.end.is_some_and(|end| Instant::now() >= end) {
+            self.cut_short();
+            return true;
+        }
+        false
+    }
+
+    /// Ends before the command does.
+    pub(super) fn cut_short(&mut self) {
+        self.is_cut_short = true;
+    }
+
+    /// How long to wait before looking again.
+    pub(super) fn pause(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_millis(50);
+        match self.end {
+            Some(end) => end.saturating_duration_since(Instant::now()).min(LONGEST),
+            None => LONGEST,
+        }
+    }
+
+    /// Waits until it is over, doing something each time an interval has passed.
+    pub(super) fn until_end(
+        &mut self,
+        interval: Option<Duration>,
+        mut each: impl FnMut() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut next = interval.map(|interval| Instant::now() + interval);
+        while !self.is_over() {
+            std::thread::sleep(self.pause());
+            if let (Some(at), Some(interval)) = (&mut next, interval)
+                && Instant::now() >= *at
+            {
+                *at += interval;
+                each()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the command, where it runs still. The status to end with: the command's, if it
+    /// ended by itself or by a signal that ended this process, too.
+    pub(super) fn finish(self) -> ExitCode {
+        let Some(command) = self.command else {
+            return ExitCode::SUCCESS;
+        };
+        match command.end() {
+            Some(status) if !self.is_cut_short => code_of(status),
+            _ => ExitCode::SUCCESS,
+        }
+    }
+}
+
+fn descriptor_of(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    process::pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(poll(&mut fds, Some(&at_once)), Ok(1..))
+}
+
+/// Whether the process runs a program of 32 bits, on a kernel of 64.
+pub(super) fn is_compat(pid: u32) -> bool {
+    /// `EI_CLASS` of an ELF file, and its value there.
+    const CLASS: usize = 4;
+    const CLASS_32: u8 = 1;
+    let mut start = [0; CLASS + 1];
+    let read =
+        File::open(format!("/proc/{pid}/exe")).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start.starts_with(b"\x7fELF") && start[CLASS] == CLASS_32
+}
+
+/// What was lost, by what it is; `full` is what there was no space for.
+pub(super) fn losses(losses: &Losses, full: &'static str) -> BTreeMap<&'static str, u64> {
+    let all = [
+        (full, losses.full),
+        ("events", losses.skipped),
+        ("tasks", losses.untracked_tasks),
+    ];
+    all.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// Reports what was lost on stderr.
+pub(super) fn report(
+    losses: &BTreeMap<&'static str, u64>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    out.flush()?;
+    for (kind, count) in losses {
+        let why = match *kind {
+            "records" => "records lost, the ring buffer was full",
+            "groups" => "events not counted, there are as many groups as can be",
+            "events" => "events skipped, another program ran on the CPU",
+            _ => "tasks that could not be followed",
+        };
+        say!("{count} {why}");
+    }
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! Counts and histograms, which the kernel keeps.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Map, Value, json};
+use tracepoints::EventName;
+use tracepoints::probe::{
+    Bucket, Counter, Group, Groups, Histogram, Losses, ProbeBuilder, ProbeError,
+};
+
+use super::Arguments;
+use crate::output::{Failure, JsonRows, plural, say};
+
+/// What is counted.
+pub(super) struct Tally<'a> {
+    kind: Kind<'a>,
+    top: Option<usize>,
+}
+
+enum Kind<'a> {
+    Counts(Counter),
+    Powers(Histogram, &'a str),
+    Steps(Groups, &'a str, u64),
+    Groups {
+        groups: Groups,
+        by: &'a [String],
+        measured: Option<&'a str>,
+    },
+}
+
+impl<'a> Tally<'a> {
+    /// Counts what the arguments ask for; `None` where they ask for records.
+    pub(super) fn attach(
+        builder: &ProbeBuilder,
+        arguments: &'a Arguments,
+    ) -> Option<Result<Self, ProbeError>> {
+        let top = arguments.top;
+        let kind = Kind::attach(builder, arguments)?;
+        Some(kind.map(|kind| Self { kind, top }))
+    }
+
+    /// Prints what has been counted so far: as rows of JSON, or as a table, which takes
+    /// the place of the one before on a terminal.
+    pub(super) fn print(
+        &self,
+        json: &mut Option<JsonRows>,
+        is_repeated: bool,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        if is_repeated && json.is_none() {
+            match std::io::stdout().is_terminal() {
+                // Home, and clear what is below.
+                true => write!(out, "\x1b[H\x1b[J")?,
+                false => writeln!(out)?,
+            }
+        }
+        match &self.kind {
+            Kind::Counts(counter) => print_counts(counter.counts()?, self.top, json, out)?,
+            Kind::Powers(histogram, field) => {
+                for (event, buckets) in histogram.buckets()? {
+                    match json {
+                        Some(json) => {
+                            let row = json!({"event": event, "field": field, "buckets": buckets});
+                            json.write(&row, out)?;
+                        }
+                        None => {
+                            let bars: Vec<_> =
+                                buckets.iter().map(|one| (values(one), one.count)).collect();
+                            print_bars(event, field, &bars, out)?;
+                        }
+                    }
+                }
+            }
+            Kind::Steps(groups, field, step) => print_steps(groups, field, *step, json, out)?,
+            Kind::Groups {
+                groups,
+                by,
+                measured,
+            } => {
+                let mut all = groups.groups()?;
+                all.sort_by_key(|group| std::cmp::Reverse(group.count));
+                all.truncate(self.top.unwrap_or(usize::MAX));
+                match json {
+                    Some(json) => {
+                        for group in &all {
+                            json.write(&group_row(group, by, *measured), out)?;
+                        }
+                    }
+                    None => print_groups(&all, by, *measured, out)?,
+                }
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    pub(super) fn losses(&self) -> Result<Losses, ProbeError> {
+        match &self.kind {
+            Kind::Counts(counter) => counter.losses(),
+            Kind::Powers(histogram, _) => histogram.losses(),
+            Kind::Steps(groups, ..) | Kind::Groups { groups, .. } => groups.losses(),
+        }
+    }
+}
+
+impl<'a> Kind<'a> {
+    fn attach(
+        builder: &ProbeBuilder,
+        arguments: &'a Arguments,
+    ) -> Option<Result<Self, ProbeError>> {
+        if let Some(field) = &arguments.hist {
+            return Some(builder.histogram(field).map(|all| Self::Powers(all, field)));
+        }
+        if let Some((field, step)) = &arguments.lhist {
+            let groups = builder.group_by(std::slice::from_ref(field), Some(field));
+            return Some(groups.map(|groups| Self::Steps(groups, field, *step)));
+        }
+        let (by, measured) = (arguments.by.as_deref(), arguments.stats.as_deref());
+        if by.is_some() || measured.is_some() {
+            let by = by.unwrap_or_default();
+            let groups = builder.group_by(by, measured);
+            return Some(groups.map(|groups| Self::Groups {
+                groups,
+                by,
+                measured,
+            }));
+        }
+        arguments.count.then(|| builder.count().map(Self::Counts))
+    }
+}
+
+/// `{"event", "by": {FIELD: VALUE}, "count"}`, and of a measured field its sum and so on.
+fn group_row(group: &Group, by: &[String], measured: Option<&str>) -> Value {
+    let key: Map<String, Value> = std::iter::zip(by, &group.key)
+        .map(|(field, value)| (field.clone(), json!(value)))
+        .collect();
+    let mut row = json!({"event": group.event, "by": key, "count": group.count});
+    if let (Some(field), Some(summary)) = (measured, group.summary) {
+        row["field"] = json!(field);
+        // Sums of CPUs may be larger than any reader takes.
+        row["sum"] = json!(summary.sum.clamp(i64::MIN.into(), u64::MAX.into()));
+        row["min"] = json!(summary.min);
+        row["max"] = json!(summary.max);
+        row["avg"] = json!(summary.sum as f64 / group.count as f64);
+    }
+    row
+}
+
+fn print_groups(
+    groups: &[Group],
+    by: &[String],
+    measured: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut head = vec!["COUNT".to_owned()];
+    if let Some(field) = measured {
+        head.extend(["SUM", "AVG", "MIN", "MAX"].map(|what| format!("{what}({field})")));
+    }
+    let numbers = head.len();
+    head.extend(by.iter().map(|field| field.to_uppercase()));
+    head.push("EVENT".to_owned());
+    let mut rows = vec![head];
+    for group in groups {
+        let mut row = vec![group.count.to_string()];
+        if let Some(summary) = group.summary {
+            row.push(summary.sum.to_string());
+            row.push(format!("{:.1}", summary.sum as f64 / group.count as f64));
+            row.extend([summary.min, summary.max].map(|value| value.to_string()));
+        }
+        row.resize(numbers, "-".to_owned());
+        row.extend(group.key.iter().map(ToString::to_string));
+        row.push(group.event.to_string());
+        rows.push(row);
+    }
+    let columns = rows[0].len();
+    let width = |column: usize| {
+        rows.iter()
+            .map(move |row| row[column].chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns).filter_map(width).collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(column, (cell, width))| match column < numbers {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:width$}"),
+        });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// Values by steps of one size, from the smallest there was to the greatest.
+fn print_steps(
+    groups: &Groups,
+    field: &str,
+    step: u64,
+    json: &mut Option<JsonRows>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    /// So many steps at most are shown where nothing happened in them.
+    const EMPTY: i128 = 100;
+    let mut by_event: BTreeMap<EventName, BTreeMap<i128, u64>> = BTreeMap::new();
+    for group in groups.groups()? {
+        let Some(summary) = group.summary else {
+            continue;
+        };
+        let at = summary.min.div_euclid(step.into());
+        *by_event
+            .entry(group.event)
+            .or_default()
+            .entry(at)
+            .or_default() += group.count;
+    }
+    let range = |at: i128| (at * i128::from(step), (at + 1) * i128::from(step) - 1);
+    for (event, counts) in &by_event {
+        if let Some(json) = json {
+            let buckets = counts.iter().map(|(at, count)| {
+                let (from, to) = range(*at);
+                json!({"from": from, "to": to, "count": count})
+            });
+            let buckets: Vec<Value> = buckets.collect();
+            json.write(
+                &json!({"event": event, "field": field, "steps": buckets}),
+                out,
+            )?;
+            continue;
+        }
+        let mut bars = Vec::new();
+        let mut next = None;
+        for (at, count) in counts {
+            let empty = next
+                .filter(|next| at - next <= EMPTY)
+                .map_or(*at, |next| next);
+            bars.extend((empty..*at).map(|at| (range(at), 0)));
+            bars.push((range(*at), *count));
+            next = Some(at + 1);
+        }
+        let bars: Vec<_> = bars
+            .into_iter()
+            .map(|((from, to), count)| (format!("[{from}, {to}]"), count))
+            .collect();
+        print_bars(event, field, &bars, out)?;
+    }
+    Ok(())
+}
+
+fn print_counts(
+    mut counts: Vec<(&EventName, u64)>,
+    top: Option<usize>,
+    json: &mut Option<JsonRows>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    counts.sort_by_key(|(event, count)| (std::cmp::Reverse(*count), (*event).clone()));
+    let all = counts.len();
+    if json.is_none() && all > 1 {
+        counts.retain(|(_, count)| *count > 0);
+    }
+    let silent = all - counts.len();
+    counts.truncate(top.unwrap_or(usize::MAX));
+    let width = counts.iter().map(|(_, count)| count.to_string().len());
+    let width = width.max().unwrap_or(0);
+    for (event, count) in counts {
+        match json {
+            Some(json) => json.write(&json!({"event": event, "count": count}), out)?,
+            None => writeln!(out, "{count:>width$}  {event}")?,
+        }
+    }
+    if silent > 0 && top.is_none() {
+        let events = plural(silent as u64, "event", "s");
+        say!("{events} did not happen");
+    }
+    Ok(())
+}
+
+/// What lies in each bucket, and how much that is.
+fn print_bars(
+    event: &EventName,
+    field: &str,
+    bars: &[(String, u64)],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    /// How long the longest bar is.
+    const BAR: u64 = 40;
+    writeln!(out, "{event} {field}")?;
+    let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    for (values, count) in bars {
+        let bar = "@".repeat((count * BAR).div_ceil(most.max(1)) as usize);
+        writeln!(out, "  {values:<24} {count:>10} |{bar:<40}|")?;
+    }
+    Ok(())
+}
+
+/// `[16, 31]`: what lies between two powers of two.
+fn values(bucket: &Bucket) -> String {
+    match bucket.values() {
+        None => "(.., 0)".to_owned(),
+        Some(values) if values.start() == values.end() => format!("[{}]", values.start()),
+        Some(values) => format!("[{}, {}]", values.start(), values.end()),
+    }
+}

@@ -1,0 +1,83 @@
+//! `EVENT{FIELD,…}/FILTER/`: what to attach to, which fields to print of it, and when.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tracepoints::{EventPattern, Filter};
+
+/// Events, and what is wanted of them alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(super) pattern: EventPattern,
+    /// As `--fields` where there is none.
+    pub(super) fields: Option<Vec<String>>,
+    /// Besides `--filter`.
+    pub(super) filter: Option<Filter>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // In `tracepoint/sched/sched_switch` a slash stands before the event's name; a
+        // filter comes after it.
+        let from = match text.split_once(':') {
+            Some((category, _)) => category.len(),
+            None => 0,
+        };
+        let has_filter = text.len() > 1 && text.ends_with('/');
+        let (mut event, mut fields, mut filter) = (text, None, None);
+        if has_filter && let Some(start) = text[from..text.len() - 1].find('/') {
+            let start = from + start;
+            event = &text[..start];
+            filter = Some(text[start + 1..text.len() - 1].parse().map_err(in_words)?);
+        }
+        if let Some((name, rest)) = event.split_once('{') {
+            let list = rest
+                .strip_suffix('}')
+                .ok_or("a list of fields ends with }: EVENT{FIELD,FIELD}/FILTER/")?;
+            let names = list.split(',').map(|name| name.trim().to_owned());
+            fields = Some(names.filter(|name| !name.is_empty()).collect());
+            event = name;
+        }
+        Ok(Self {
+            pattern: event.trim().parse().map_err(in_words)?,
+            fields,
+            filter,
+        })
+    }
+}
+
+fn in_words(error: impl fmt::Display) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    fn parts(text: &str) -> Result<String, String> {
+        let target: Target = text.parse()?;
+        let filter = target.filter.map(|filter| filter.to_string());
+        Ok(format!("{} {:?} {filter:?}", target.pattern, target.fields))
+    }
+
+    #[test]
+    fn events_with_fields_and_filters() {
+        for (text, expected) in [
+            ("sched:*", "sched:* None None"),
+            ("a:b{c, d}", "a:b Some([\"c\", \"d\"]) None"),
+            ("a:b/ret < 0/", "a:b None Some(\"ret < 0\")"),
+            (
+                "a:b{c}/d == \"/etc\"/",
+                "a:b Some([\"c\"]) Some(\"d == \\\"/etc\\\"\")",
+            ),
+            ("a:b{}", "a:b Some([]) None"),
+        ] {
+            assert_eq!(parts(text).as_deref(), Ok(expected));
+        }
+        for text in ["a:b{c", "a:b/ret </", "a:b:c"] {
+            assert!(parts(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! An instance of tracefs: a ring buffer with events of its own.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use rustix::fs::OFlags;
+use tracepoints::EventName;
+use tracepoints::kernel::Events;
+use tracepoints::record::ring::PageLayout;
+
+use super::live::Buffer;
+use crate::output::{Failure, say};
+
+/// What the instances of this command are called, and the process that made them.
+const PREFIX: &str = "tracepoints-decode-";
+
+/// Set for the process that removes an instance when this one has died.
+const REMOVE: &str = "TRACEPOINTS_REMOVE_INSTANCE";
+
+/// An instance, gone when this is dropped. A process of its own removes it where this
+/// one is killed.
+pub(super) struct Instance {
+    pub(super) path: PathBuf,
+    is_there: bool,
+    remover: Child,
+}
+
+/// Waits for the end of the process that traces, if this is the one to remove what it
+/// leaves.
+pub(crate) fn main_of_remover() -> Option<ExitCode> {
+    let path = std::env::var_os(REMOVE)?;
+    // Not ended by the terminal's Ctrl-C.
+    let _ = rustix::process::setsid();
+    let mut nothing = Vec::new();
+    // Ends when the other end of the pipe is closed, whatever closed it.
+    let _ = io::stdin().read_to_end(&mut nothing);
+    // Gone already, unless the process was killed.
+    let _ = fs::remove_dir(path);
+    Some(ExitCode::SUCCESS)
+}
+
+impl Instance {
+    pub(super) fn make(tracefs: &Path) -> Result<Self, Failure> {
+        let instances = tracefs.join("instances");
+        remove_orphans(&instances);
+        let path = instances.join(format!("{PREFIX}{}", std::process::id()));
+        // Before there is something to be removed.
+        let remover = Command::new("/proc/self/exe")
+            .env(REMOVE, &path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| about(Path::new("/proc/self/exe"), error))?;
+        let mut instance = Self {
+            path,
+            is_there: false,
+            remover,
+        };
+        fs::create_dir(&instance.path).map_err(|error| about(&instance.path, error))?;
+        instance.is_there = true;
+        Ok(instance)
+    }
+
+    pub(super) fn read(&self, file: &str) -> Result<String, Failure> {
+        let path = self.path.join(file);
+        // The kernel gives header_page whole or cut off, but never in parts.
+        let mut text = String::with_capacity(1 << 16);
+        let read = File::open(&path).and_then(|mut file| file.read_to_string(&mut text));
+        read.map_err(|error| about(&path, error))?;
+        Ok(text)
+    }
+
+    pub(super) fn write(&self, file: &str, text: &str) -> Result<(), Failure> {
+        let path = self.path.join(file);
+        // What is not there cannot be made, and is not to be.
+        let file = File::options().write(true).open(&path);
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| about(&path, error))
+    }
+
+    /// Chooses whose events are traced: those of these processes and what they
+    /// start, or of all but this program, whose printing would be traced and
+    /// printed without end.
+    pub(super) fn choose_processes(&self, pids: &[u32]) -> Result<(), Failure> {
+        if !pids.is_empty() {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            self.write("options/event-fork", "1")?;
+            return self.write("set_event_pid", &pids.join(" "));
+        }
+        // Linux 5.8 and later.
+        let file = "set_event_notrace_pid";
+        match self.path.join(file).exists() {
+            true => self.write(file, &std::process::id().to_string()),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn enable(&self, events: &Events) -> Result<(), Failure> {
+        let file = |name: &EventName| format!("events/{}/{}/enable", name.category(), name.event());
+        events
+            .into_iter()
+            .try_for_each(|name| self.write(&file(name), "1"))
+    }
+
+    pub(super) fn buffers(&self, layout: PageLayout) -> Result<Vec<Buffer>, Failure> {
+        let dir = self.path.join("per_cpu");
+        let entries = fs::read_dir(&dir).map_err(|error| about(&dir, error))?;
+        let mut buffers = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| about(&dir, error))?;
+            let name = entry.file_name();
+            let Some(cpu) = super::cpu_of(Path::new(&name)) else {
+                continue;
+            };
+            let path = entry.path().join("trace_pipe_raw");
+            let file = File::options()
+                .read(true)
+                .custom_flags(OFlags::NONBLOCK.bits() as i32)
+                .open(&path);
+            let file = file.map_err(|error| about(&path, error))?;
+            buffers.push(Buffer::new(cpu, path, file, layout.page_size()));
+        }
+        buffers.sort_by_key(Buffer::cpu);
+        Ok(buffers)
+    }
+
+    /// Removes it, saying so where that cannot be.
+    pub(super) fn remove(mut self) -> Result<(), Failure> {
+        self.is_there = false;
+        fs::remove_dir(&self.path).map_err(|error| about(&self.path, error))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.is_there
+            && let Err(error) = fs::remove_dir(&self.path)
+        {
+            say!("{}: {error}", self.path.display());
+        }
+        drop(self.remover.stdin.take());
+        let _ = self.remover.wait();
+    }
+}
+
+/// Removes the instances whose processes have died, with what was to remove them.
+fn remove_orphans(instances: &Path) {
+    let Ok(entries) = fs::read_dir(instances) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
+            continue;
+        };
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            // Another run may do so at this moment.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+pub(super) fn about(path: &Path, error: io::Error) -> Failure {
+    Failure::Other(format!("{}: {error}", path.display()))
+}

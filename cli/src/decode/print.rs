@@ -1,0 +1,210 @@
+//! One line for each record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::io::Write;
+
+use tracepoints::record::ring::Lost;
+use tracepoints::{
+    EventPattern, Kernel, Record, Renderer,
+    kernel::EventsById,
+    record::RecordError,
+    text::{Addresses, TaskNames, TraceContext, TraceStyle},
+};
+
+use crate::output::{Failure, JsonRows, Screen, say, with_causes};
+use crate::row::{AddressFields, EventRow, FieldMap, LossesRow, LostRow};
+
+pub(crate) struct Printer<'a> {
+    kernel: &'a Kernel,
+    events: &'a EventsById,
+    style: TraceStyle,
+    pub(crate) names: TaskNames,
+    pub(crate) addresses: Addresses,
+    /// By event id; `None` of an event whose print fmt is not understood.
+    renderers: HashMap<u32, Option<Renderer>>,
+    /// Which events to print; all without any.
+    pub(crate) only: Vec<EventPattern>,
+    json: Option<JsonRows>,
+    address_fields: AddressFields,
+    /// Which process a thread is of, where the kernel saved it.
+    pub(crate) groups: TaskNames,
+    /// How many events were lost, as far as the kernel says it.
+    lost: u64,
+    is_any_lost: bool,
+    out: &'a mut dyn Write,
+    screen: Screen,
+    text: String,
+    line: Vec<u8>,
+    /// How many records could not be printed, by why.
+    failures: BTreeMap<String, usize>,
+}
+
+impl<'a> Printer<'a> {
+    pub(crate) fn new(
+        kernel: &'a Kernel,
+        events: &'a EventsById,
+        style: TraceStyle,
+        json: Option<JsonRows>,
+        out: &'a mut dyn Write,
+    ) -> Self {
+        Self {
+            kernel,
+            events,
+            style,
+            names: TaskNames::default(),
+            addresses: Addresses::new(),
+            renderers: HashMap::new(),
+            only: Vec::new(),
+            json,
+            address_fields: AddressFields::default(),
+            groups: TaskNames::default(),
+            lost: 0,
+            is_any_lost: false,
+            out,
+            screen: Screen::of_stdout(),
+            text: String::new(),
+            line: Vec::new(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Prints a record, or counts it as one that cannot be.
+    pub(crate) fn print(&mut self, cpu: u32, timestamp: u64, bytes: &[u8]) -> Result<(), Failure> {
+        let (event, record) = match self.events.record(bytes) {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed(with_causes(&error));
+                return Ok(());
+            }
+        };
+        if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
+            return Ok(());
+        }
+        let id = record.format().id();
+        if !self.renderers.contains_key(&id) {
+            let renderer = self
+                .kernel
+                .renderer(event, record.format(), record.machine());
+            if let Err(error) = &renderer {
+                self.failed(format!("{event} by its print fmt but as fields: {error}"));
+            }
+            self.renderers.insert(id, renderer.ok());
+        }
+        let renderer = self.renderers.get(&id).and_then(Option::as_ref);
+        let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.style);
+        let line = context.and_then(|context| {
+            self.text.clear();
+            self.line.clear();
+            match (self.json.is_some(), renderer) {
+                (true, Some(renderer)) => {
+                    renderer.check(&record)?;
+                    renderer.render_in(&record, &context, &self.addresses, &mut self.text);
+                }
+                (false, Some(renderer)) => {
+                    renderer.write_line(&record, &context, &self.addresses, &mut self.line)?;
+                }
+                (json, None) => {
+                    write_fields(&mut self.text, record)?;
+                    if !json {
+                        let line = format!("{context}{}: {}\n", event.event(), self.text);
+                        self.line.extend(line.into_bytes());
+                    }
+                }
+            }
+            Ok(context)
+        });
+        let context = match line {
+            Ok(context) => context,
+            Err(error) => {
+                self.failed(format!("{event}: {error}"));
+                return Ok(());
+            }
+        };
+        let Some(json) = &mut self.json else {
+            self.out.write_all(&self.screen.show_bytes(&self.line))?;
+            return Ok(());
+        };
+        let tid = context.pid();
+        let command = context.command();
+        let is_known = |comm: &&str| !matches!(*comm, "<...>" | "<XXX>");
+        let values = record.fields();
+        let row = EventRow {
+            timestamp_ns: timestamp,
+            cpu,
+            pid: match tid {
+                0 => Some(0),
+                tid => {
+                    let group = self.groups.group_of(tid);
+                    group
+                        .and_then(|pid| u32::try_from(pid).ok())
+                        .filter(|pid| *pid > 0)
+                }
+            },
+            tid: tid as u32,
+            comm: Some(&*command).filter(is_known),
+            event,
+            fields: FieldMap {
+                values: values
+                    .map(|(field, value)| (field.name(), value.ok()))
+                    .collect(),
+                addresses: self.address_fields.of(event, record.format()),
+            },
+            cut: Vec::new(),
+            unreadable: BTreeMap::new(),
+            flags: Some(context.flags().to_string()),
+            text: Some(&self.text),
+        };
+        json.write(&row, self.out)
+    }
+
+    fn failed(&mut self, why: String) {
+        *self.failures.entry(why).or_default() += 1;
+    }
+
+    /// Says what was lost, in the words of `print_trace_line()`.
+    pub(crate) fn lost(&mut self, cpu: u32, lost: Option<Lost>) -> Result<(), Failure> {
+        let count = match lost {
+            None => return Ok(()),
+            Some(Lost::Events(count)) => Some(count),
+            Some(_) => None,
+        };
+        self.is_any_lost = true;
+        self.lost += count.unwrap_or(0);
+        match (&mut self.json, count) {
+            (Some(json), lost) => json.write(&LostRow { cpu, lost }, self.out)?,
+            (None, Some(count)) => writeln!(self.out, "CPU:{cpu} [LOST {count} EVENTS]")?,
+            (None, None) => writeln!(self.out, "CPU:{cpu} [LOST EVENTS]")?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.out.flush()?)
+    }
+
+    /// Says what could not be printed; whether there was any.
+    pub(crate) fn finish(&mut self) -> Result<bool, Failure> {
+        if self.is_any_lost
+            && let Some(json) = &mut self.json
+        {
+            let losses = BTreeMap::from([("events", self.lost)]);
+            json.write(&LossesRow { losses }, self.out)?;
+        }
+        self.flush()?;
+        for (why, count) in &self.failures {
+            let records = if *count == 1 { "record" } else { "records" };
+            say!("{count} {records} not printed: {why}");
+        }
+        Ok(!self.failures.is_empty())
+    }
+}
+
+/// What is known of a record whose print fmt is not understood.
+fn write_fields(out: &mut String, record: Record<'_>) -> Result<(), RecordError> {
+    for (index, (field, value)) in record.fields().enumerate() {
+        let space = if index > 0 { " " } else { "" };
+        let _ = write!(out, "{space}{}={}", field.name(), value?);
+    }
+    Ok(())
+}

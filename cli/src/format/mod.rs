@@ -1,0 +1,288 @@
+//! Shows all that is known of a tracepoint: what one wants before writing a
+//! probe.
+
+mod text;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use tracepoints::emit::{self, CHeader, COptions, RustModule};
+use tracepoints::format::print::FieldPrint;
+use tracepoints::format::{Field, Repair};
+use tracepoints::{
+    Context, Error, EventName, EventPattern, Kernel, Tracepoint, context::RawTracepoint,
+    kernel::Events, layout::Slot,
+};
+
+use crate::by_btf;
+use crate::kernel::{Chosen, KernelChoice};
+use crate::output::{self, Failure, JsonRows, say};
+use crate::select::select;
+
+/// Show all that is known of a tracepoint: its context struct, sections and fields
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    kernel: KernelChoice,
+    /// Print one JSON object a line
+    #[arg(long, short)]
+    json: bool,
+    /// Show the arguments raw_tp and tp_btf programs get
+    #[arg(long, conflicts_with = "emit")]
+    raw: bool,
+    /// Print source text to paste instead
+    #[arg(long, short, value_name = "WHAT", conflicts_with = "json")]
+    emit: Option<Emit>,
+    /// Which events: sched:sched_switch, block:*, …
+    #[arg(required = true, value_name = "EVENT|PATTERN")]
+    patterns: Vec<EventPattern>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tracepoints format sched:sched_switch
+  tracepoints format --demo --emit c sched:sched_process_exec
+  tracepoints format --raw sched_switch
+  tracepoints show --json 'block:*' | jq '.fields[].name'";
+
+/// What `--emit` emits.
+#[derive(Clone, Copy, ValueEnum)]
+enum Emit {
+    /// The context structs in C, with all they need, and assertions
+    C,
+    /// The same for CO-RE: libbpf relocates it to other kernels
+    Core,
+    /// The context structs in Rust, with assertions
+    Rust,
+    /// A program in C for libbpf
+    SkelC,
+    /// A program in Rust for aya
+    SkelRust,
+    /// The context's layout, one JSON object a line
+    Json,
+}
+
+/// All that is known of one event.
+#[derive(Serialize)]
+struct Description<'a> {
+    event: &'a EventName,
+    category: &'a str,
+    name: &'a str,
+    id: u32,
+    section: Option<String>,
+    sections: Vec<String>,
+    context: Context,
+    type_id: Option<u32>,
+    reason: String,
+    raw: Option<RawTracepoint>,
+    siblings: Vec<EventName>,
+    fields: Vec<FieldRow<'a>>,
+    print_fmt: &'a str,
+    #[serde(skip_serializing_if = "<[Repair]>::is_empty")]
+    repairs: &'a [Repair],
+}
+
+/// A field of the record, and where the context has it.
+#[derive(Serialize)]
+struct FieldRow<'a> {
+    #[serde(flatten)]
+    field: &'a Field,
+    common: bool,
+    in_record: bool,
+    in_context: bool,
+    context_slot: Option<Slot>,
+    /// What the print fmt tells of it.
+    print: FieldPrint,
+}
+
+impl<'a> Description<'a> {
+    fn of(tracepoint: &'a Tracepoint) -> Result<Self, Error> {
+        let name = tracepoint.name();
+        let format = tracepoint.format();
+        let context = tracepoint.context()?;
+        let slots = context.field_slots()?;
+        let row = |field: &'a Field, common, slot: Option<Slot>| FieldRow {
+            field,
+            common,
+            in_record: true,
+            in_context: slot.is_some(),
+            context_slot: slot,
+            // What cannot be read tells nothing; the text itself is there.
+            print: tracepoint
+                .field_print(Field::name(field))
+                .unwrap_or_default(),
+        };
+        let common = format
+            .common_fields()
+            .iter()
+            .map(|field| row(field, true, None));
+        let own = format
+            .fields()
+            .iter()
+            .zip(slots)
+            .map(|(field, slot)| row(field, false, slot));
+        let sections = tracepoint.sections()?;
+        Ok(Self {
+            event: name,
+            category: name.category(),
+            name: name.event(),
+            id: tracepoint.id(),
+            section: sections.first().cloned(),
+            sections,
+            type_id: context.type_id(),
+            raw: tracepoint.raw()?,
+            reason: context.evidence().to_string(),
+            siblings: tracepoint.siblings()?,
+            fields: common.chain(own).collect(),
+            print_fmt: format.print_fmt(),
+            repairs: format.repairs(),
+            context,
+        })
+    }
+}
+
+pub(crate) fn main(arguments: &Arguments) -> ExitCode {
+    output::run(!arguments.json, |out| format(arguments, out))
+}
+
+fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    if arguments.raw
+        && let Some(kernel) = arguments.kernel.btf_alone()
+    {
+        return by_btf::format(&kernel, &arguments.patterns, arguments.json, out);
+    }
+    let chosen = arguments.kernel.open(|kernel| kernel)?;
+    let kernel = chosen.kernel;
+    let mut json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
+    if arguments.raw {
+        return write_raw(kernel, &arguments.patterns, json.as_mut(), out);
+    }
+    let names = select(kernel, &arguments.patterns)?;
+    if let Some(emit) = arguments.emit {
+        return write_emitted(&chosen, &names, emit, out);
+    }
+    let mut code = ExitCode::SUCCESS;
+    let mut is_first = true;
+    for name in &names {
+        let described = kernel.tracepoint(name).and_then(|tracepoint| {
+            let description = Description::of(&tracepoint)?;
+            Ok(match &mut json {
+                Some(json) => json.write(&description, out),
+                None => write_text(&description, &mut is_first, out),
+            })
+        });
+        match described {
+            Ok(written) => written?,
+            Err(error) => output::step_over(error, &mut code)?,
+        }
+    }
+    Ok(code)
+}
+
+fn write_text(
+    description: &Description<'_>,
+    is_first: &mut bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    if !std::mem::take(is_first) {
+        writeln!(out)?;
+    }
+    text::write(description, out)
+}
+
+/// The arguments of the tracepoints behind events, and of those without one.
+fn write_raw(
+    kernel: &Kernel,
+    patterns: &[EventPattern],
+    mut json: Option<&mut JsonRows>,
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    let mut write = |raw: &RawTracepoint, out: &mut dyn Write| match &mut json {
+        Some(json) => json.write(raw, out),
+        None => write_raw_tracepoint(raw, out),
+    };
+    for pattern in patterns {
+        // A tracepoint without an event has a name, and no category.
+        if let Ok(raw) = kernel.raw_tracepoint(&pattern.to_string()) {
+            write(&raw, out)?;
+            continue;
+        }
+        for name in &select(kernel, std::slice::from_ref(pattern))? {
+            let raw = kernel.tracepoint(name).and_then(|event| event.raw());
+            match raw {
+                Ok(Some(raw)) => write(&raw, out)?,
+                Ok(None) => say!("{name}: BTF has no raw tracepoint behind it"),
+                Err(error) => output::step_over(error, &mut code)?,
+            }
+        }
+    }
+    Ok(code)
+}
+
+pub(crate) fn write_raw_tracepoint(
+    raw: &RawTracepoint,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let [raw_tp, tp_btf] = raw.sections();
+    writeln!(out, "{raw}")?;
+    writeln!(out, "  home  {}", raw.home())?;
+    writeln!(
+        out,
+        "  SEC   {raw_tp}  struct bpf_raw_tracepoint_args *ctx: args[0] to args[{}]",
+        raw.arguments().len().saturating_sub(1)
+    )?;
+    writeln!(out, "        {tp_btf}  BPF_PROG(on_{}, …)", raw.name())?;
+    Ok(())
+}
+
+/// The events' contexts as source text.
+fn write_emitted(
+    chosen: &Chosen,
+    names: &Events,
+    what: Emit,
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    let options = COptions::default();
+    let mut header = CHeader::new(match what {
+        Emit::Core => options.preserve_access_index(true),
+        _ => options.assertions(true),
+    });
+    let mut module = RustModule::new();
+    let mut constants = String::new();
+    let mut json = JsonRows::of(&chosen.identity)?;
+    for name in names {
+        let tracepoint = chosen.kernel.tracepoint(name)?;
+        match what {
+            Emit::C | Emit::Core => {
+                header.add(&tracepoint)?;
+                constants += &emit::constants_c(&tracepoint).unwrap_or_default();
+            }
+            Emit::Rust => {
+                module.add(&tracepoint)?;
+                constants += &emit::constants_rust(&tracepoint).unwrap_or_default();
+            }
+            Emit::SkelC => write!(out, "{}", emit::skeleton_c(&tracepoint)?)?,
+            Emit::SkelRust => write!(out, "{}", emit::skeleton_rust(&tracepoint)?)?,
+            Emit::Json => {
+                let context = tracepoint.context()?;
+                let layout = context.layout()?;
+                let row =
+                    serde_json::json!({ "event": name, "context": context, "layout": layout });
+                json.write(&row, out)?;
+            }
+        }
+    }
+    match what {
+        Emit::C | Emit::Core => write!(out, "{header}")?,
+        Emit::Rust => write!(out, "{module}")?,
+        _ => {}
+    }
+    if !constants.is_empty() {
+        write!(out, "\n{constants}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

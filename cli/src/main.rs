@@ -1,0 +1,64 @@
+//! `tracepoints`: lists a kernel's tracepoints, shows all that is known of them, traces
+//! them, and decodes what the kernel traced. Each subcommand is a module.
+
+#[cfg(target_os = "linux")]
+mod attach;
+mod by_btf;
+mod decode;
+mod format;
+mod generate;
+mod kernel;
+mod list;
+mod output;
+mod row;
+mod select;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Know every Linux tracepoint: list them with the context struct their eBPF programs
+/// get, show their fields, trace them, decode what was traced
+#[derive(Parser)]
+#[command(name = "tracepoints", version = env!("TRACEPOINTS_VERSION"))]
+#[command(
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    List(list::Arguments),
+    #[command(visible_alias = "show")]
+    Format(format::Arguments),
+    #[cfg(target_os = "linux")]
+    Attach(Box<attach::Arguments>),
+    Decode(decode::Arguments),
+    Completions(generate::CompletionsArguments),
+    #[command(hide = true)]
+    Man(generate::ManArguments),
+}
+
+fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    {
+        let child = attach::command::main_of_child().or_else(decode::instance::main_of_remover);
+        if let Some(code) = child {
+            return code;
+        }
+    }
+    match Cli::parse().command {
+        Subcommands::List(arguments) => list::main(&arguments),
+        Subcommands::Format(arguments) => format::main(&arguments),
+        #[cfg(target_os = "linux")]
+        Subcommands::Attach(arguments) => attach::main(&arguments),
+        Subcommands::Decode(arguments) => decode::main(&arguments),
+        Subcommands::Completions(arguments) => generate::completions(&arguments),
+        Subcommands::Man(arguments) => generate::man(&arguments),
+    }
+}

@@ -1,0 +1,99 @@
+//! The rows of JSON that `attach` and `decode` print: one schema, docs/rows.schema.json.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use tracepoints::format::Format;
+use tracepoints::format::print::PrintFmt;
+use tracepoints::{EventName, Value};
+
+/// An event that happened.
+#[derive(Serialize)]
+pub(crate) struct EventRow<'a> {
+    pub(crate) timestamp_ns: u64,
+    pub(crate) cpu: u32,
+    /// The process, which the kernel calls `tgid`; `None` where the trace does not say it.
+    pub(crate) pid: Option<u32>,
+    /// The thread, which the kernel calls `pid`.
+    pub(crate) tid: u32,
+    /// `None` where the trace does not say it.
+    pub(crate) comm: Option<&'a str>,
+    pub(crate) event: &'a EventName,
+    pub(crate) fields: FieldMap<'a>,
+    /// The fields that are longer than was kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cut: Vec<&'a str>,
+    /// The fields that the kernel could not read, and the error's number.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) unreadable: BTreeMap<&'a str, i32>,
+    /// What the CPU was doing, as letters of the kernel's `trace` file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) flags: Option<String>,
+    /// The fields in the kernel's own words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) text: Option<&'a str>,
+}
+
+/// How many events one CPU lost right before what follows.
+#[derive(Serialize)]
+pub(crate) struct LostRow {
+    pub(crate) cpu: u32,
+    /// `None` where the kernel does not say how many.
+    pub(crate) lost: Option<u64>,
+}
+
+/// What was lost in all: the last row, where anything was.
+#[derive(Serialize)]
+pub(crate) struct LossesRow {
+    pub(crate) losses: BTreeMap<&'static str, u64>,
+}
+
+/// The fields' values, in order; null for what cannot be read.
+pub(crate) struct FieldMap<'a> {
+    pub(crate) values: Vec<(&'a str, Option<Value<'a>>)>,
+    /// The fields that are addresses.
+    pub(crate) addresses: &'a HashSet<String>,
+}
+
+impl Serialize for FieldMap<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.values.len()))?;
+        for (name, value) in &self.values {
+            // As text: many readers of JSON keep 53 bits of a number.
+            match value {
+                Some(Value::Pointer(address)) => {
+                    map.serialize_entry(name, &format_args!("{address:#x}"))?;
+                }
+                Some(Value::Unsigned(address)) if self.addresses.contains(*name) => {
+                    map.serialize_entry(name, &format_args!("{address:#x}"))?;
+                }
+                value => map.serialize_entry(name, value)?,
+            }
+        }
+        map.end()
+    }
+}
+
+/// Which fields of which event are addresses though their type does not say it:
+/// `unsigned long`, printed by `%p` and the like.
+#[derive(Default)]
+pub(crate) struct AddressFields {
+    by_event: HashMap<EventName, HashSet<String>>,
+}
+
+impl AddressFields {
+    pub(crate) fn of(&mut self, event: &EventName, format: &Format) -> &HashSet<String> {
+        if !self.by_event.contains_key(event) {
+            let print = PrintFmt::parse(format.print_fmt());
+            let is_address = |name: &&str| {
+                let print = print.as_ref().ok().map(|print| print.field(name));
+                print.is_some_and(|print| print.is_kernel_pointer)
+            };
+            let names = format.fields().iter().map(|field| field.name());
+            let names = names.filter(is_address).map(str::to_owned).collect();
+            self.by_event.insert(event.clone(), names);
+        }
+        &self.by_event[event]
+    }
+}

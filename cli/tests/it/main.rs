@@ -1,0 +1,27 @@
+//! The command, run as a user runs it, on the captured kernels of `tests/fixtures` and
+//! on the running one.
+
+#[path = "../../../tests/it/support/btf.rs"]
+mod btf;
+#[path = "../../../tests/it/support/capture.rs"]
+mod capture;
+mod command;
+#[cfg(target_os = "linux")]
+#[path = "../../../tests/it/support/live.rs"]
+mod namespace;
+mod support;
+
+#[cfg(target_os = "linux")]
+mod attach;
+mod decode;
+mod generated;
+mod list_format;
+#[cfg(target_os = "linux")]
+mod live;
+#[cfg(target_os = "linux")]
+mod processes;
+mod raw;
+mod readme;
+mod schema;
+#[cfg(target_os = "linux")]
+mod unprivileged;

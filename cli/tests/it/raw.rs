@@ -1,0 +1,54 @@
+//! Tracepoints without an event.
+
+use crate::btf::BtfWriter;
+use crate::capture::{COMMON, Capture};
+use crate::command::{run, stderr, stdout};
+
+#[test]
+fn a_tracepoint_without_an_event() {
+    let mut btf = BtfWriter::new(false);
+    let int = btf.int("int", 4, true);
+    let void_pointer = btf.pointer(0);
+    let task = btf.structure("task_struct", 64, &[]);
+    let task = btf.pointer(task);
+    btf.event("lonely_tp", &[void_pointer, task, int]);
+    let stub = btf.named_prototype(&[("__data", void_pointer), ("task", task), ("cpu", int)]);
+    btf.function("__probestub_lonely_tp", stub);
+    btf.event("listed", &[void_pointer, int]);
+    btf.function("__probestub_listed", stub);
+    let mut capture = Capture::new();
+    capture
+        .event("x:listed", COMMON, &[("int a", 8, 4)])
+        .btf("vmlinux", &btf.bytes());
+
+    let list = |arguments: &[&str]| {
+        let output = run("list", capture.root(), arguments);
+        (stdout(&output).to_owned(), stderr(&output).to_owned())
+    };
+    let (rows, summary) = list(&["--raw"]);
+    assert_eq!(rows, "x:listed   -  format\nlonely_tp  -  raw\n");
+    assert_eq!(
+        summary,
+        "1 event, 0 classes: 1 format; 1 tracepoint without an event\n"
+    );
+    assert_eq!(list(&["--raw", "*_tp"]).0, "lonely_tp  -  raw\n");
+    assert_eq!(list(&["--raw", "x:*"]).0, "x:listed  -  format\n");
+    let (row, _) = list(&["--raw", "--json", "lonely*"]);
+    let row: serde_json::Value = serde_json::from_str(&row).expect("JSON");
+    assert_eq!(row["section"], "raw_tp/lonely_tp");
+    assert_eq!(row["raw"]["arguments"][1]["declaration"], "int cpu");
+    let output = run(
+        "format",
+        capture.root(),
+        &["--raw", "lonely_tp", "x:listed"],
+    );
+    assert_eq!(
+        stdout(&output),
+        "lonely_tp(struct task_struct *task, int cpu)\n  home  vmlinux\n  \
+         SEC   raw_tp/lonely_tp  struct bpf_raw_tracepoint_args *ctx: args[0] to args[1]\n        \
+         tp_btf/lonely_tp  BPF_PROG(on_lonely_tp, …)\n\
+         listed(int arg0)\n  home  vmlinux\n  \
+         SEC   raw_tp/listed  struct bpf_raw_tracepoint_args *ctx: args[0] to args[0]\n        \
+         tp_btf/listed  BPF_PROG(on_listed, …)\n"
+    );
+}

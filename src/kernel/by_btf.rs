@@ -1,0 +1,151 @@
+//! Tracepoints by BTF alone, for who may not read tracefs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::btf::Object;
+use crate::context::RawTracepoint;
+use crate::error::Error;
+use crate::files::{BtfDir, Dir};
+use crate::layout::Layout;
+
+/// A kernel's tracepoints as far as its BTF tells. `/sys/kernel/btf` is readable by
+/// everyone, tracefs by root alone: this is what an ordinary user can know.
+///
+/// BTF has the name of each tracepoint, its arguments, and the structs of event classes.
+/// It does not have categories, format files, the events of `syscalls:*`, nor which class
+/// an event is of that has no struct of its own name.
+///
+/// ```
+/// use tracepoints::kernel::BtfKernel;
+///
+/// let kernel = BtfKernel::at("tests/fixtures/6.18.15-x86_64");
+/// let exec = kernel.tracepoint("sched_process_exec")?;
+/// assert_eq!(exec.struct_name(), Some("trace_event_raw_sched_process_exec"));
+/// # Ok::<(), tracepoints::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct BtfKernel {
+    btf: BtfDir,
+}
+
+/// A tracepoint as BTF knows it: see [`BtfKernel`].
+#[derive(Clone, Debug, Serialize)]
+pub struct BtfTracepoint {
+    #[serde(flatten)]
+    raw: RawTracepoint,
+    #[serde(rename = "struct")]
+    struct_name: Option<String>,
+    layout: Option<Layout>,
+}
+
+impl BtfKernel {
+    /// The running kernel: `/sys/kernel/btf`.
+    pub fn live() -> Self {
+        Self::new(Dir::live("/sys/kernel"))
+    }
+
+    /// A kernel captured in `root`, with `btf/vmlinux` and `btf/<module>`.
+    pub fn at(root: impl AsRef<Path>) -> Self {
+        Self::new(Dir::captured(root.as_ref()))
+    }
+
+    fn new(root: Dir) -> Self {
+        Self {
+            btf: BtfDir::new(root.sub("btf")),
+        }
+    }
+
+    /// All tracepoints, sorted by name; those of modules that are loaded are among them.
+    /// A module whose BTF cannot be read has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBtf`], [`Error::Btf`] if vmlinux's is not sound or types cannot be
+    /// followed, [`Error::File`].
+    pub fn tracepoints(&self) -> Result<Vec<BtfTracepoint>, Error> {
+        let mut all = Vec::new();
+        for object in self.objects()? {
+            for name in object.index().event_names() {
+                all.push(self.of(name, &object)?);
+            }
+        }
+        all.sort_by(|a, b| {
+            let key = |one: &BtfTracepoint| (one.raw.name().to_owned(), one.raw.home().to_owned());
+            key(a).cmp(&key(b))
+        });
+        Ok(all)
+    }
+
+    /// The tracepoint of this name, which has no category.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRawTracepoint`] if no object defines it, and those of
+    /// [`tracepoints`](Self::tracepoints).
+    pub fn tracepoint(&self, name: &str) -> Result<BtfTracepoint, Error> {
+        let objects = self.objects()?;
+        let home = objects.iter().find(|object| object.index().has_event(name));
+        match home {
+            Some(home) => self.of(name, home),
+            None => Err(Error::NoRawTracepoint {
+                name: name.escape_debug().to_string(),
+            }),
+        }
+    }
+
+    fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {
+        let objects = self.btf.objects()?;
+        match objects.is_empty() {
+            true => Err(Error::NoBtf {
+                path: self.btf.path().join("vmlinux"),
+            }),
+            false => Ok(objects),
+        }
+    }
+
+    fn of(&self, name: &str, home: &Object) -> Result<BtfTracepoint, Error> {
+        let failed = |source| Error::Btf {
+            path: self.btf.path().join(home.name()),
+            source,
+        };
+        let arguments = home.arguments(name).map_err(failed)?;
+        let index = home.index();
+        // A class of this name that takes other arguments is some other event's.
+        let fits = index
+            .classes_taking(index.prototype_of(name))
+            .any(|class| class.name() == name);
+        let class = match index.classes_named(name) {
+            [class] if fits => Some(class),
+            _ => None,
+        };
+        let layout = class.map(|class| home.layout(class.struct_id));
+        Ok(BtfTracepoint {
+            raw: RawTracepoint::new(name, home.name(), arguments.unwrap_or_default()),
+            struct_name: class.map(|class| class.struct_name().to_string()),
+            layout: layout.transpose().map_err(failed)?,
+        })
+    }
+}
+
+impl BtfTracepoint {
+    /// The tracepoint's name, its home and its arguments.
+    pub fn raw(&self) -> &RawTracepoint {
+        &self.raw
+    }
+
+    /// `trace_event_raw_<name>`, where the object that defines the tracepoint has it and
+    /// its class takes the same arguments: named by BTF alone, not checked against a
+    /// format file. `None` where the event, if there is one, is of a class of another
+    /// name.
+    pub fn struct_name(&self) -> Option<&str> {
+        self.struct_name.as_deref()
+    }
+
+    /// The layout of that struct.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.layout.as_ref()
+    }
+}

@@ -1,0 +1,368 @@
+//! Counting in the kernel by what fields hold: a per-CPU hash map, whose keys are made of
+//! the values of fields.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use aya::maps::{MapData, PerCpuHashMap};
+use serde::{Serialize, Serializer};
+
+use super::attached::{Attached, Losses};
+use super::error::ProbeError;
+use super::map_error;
+use super::plan::{Content, EventPlan, Keep, KeptField, Source, TASK_WORDS};
+use crate::context::access::Read;
+use crate::kernel::Tracepoint;
+use crate::machine::{Machine, until_nul};
+use crate::name::EventName;
+
+/// How many bytes a key has: the event, and the values it is grouped by.
+pub(crate) const KEY_SIZE: usize = 176;
+/// Where the first value is.
+const FIRST: usize = 8;
+/// How many bytes of a string are in a key, a NUL included.
+pub(crate) const KEY_TEXT: u32 = 64;
+/// How many bytes a task's name takes, NULs after it.
+const KEY_COMM: u32 = 16;
+
+/// How many groups there can be, of all events together.
+pub(crate) const GROUPS: u32 = 10_240;
+
+pub(crate) type GroupMap = PerCpuHashMap<MapData, [u8; KEY_SIZE], [u64; 4]>;
+
+/// What the key of an event's groups is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupPlan {
+    pub(crate) event: EventName,
+    /// Each with the place in the key where it is, in bytes.
+    pub(crate) parts: Vec<(KeyPart, u32)>,
+    /// Of which there is the sum, the smallest and the greatest.
+    pub(crate) measured: Option<Measured>,
+}
+
+/// A field whose values are added up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    pub(crate) source: Source,
+    pub(crate) size: u32,
+    pub(crate) signed: bool,
+}
+
+/// One of the values that a group has in common.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyPart {
+    Integer {
+        source: Source,
+        size: u32,
+        signed: bool,
+        pointer: bool,
+    },
+    Text(Source),
+    Pid,
+    Tid,
+    Cpu,
+    Comm,
+}
+
+impl KeyPart {
+    fn of(field: &KeptField) -> Option<Self> {
+        let source = field.source;
+        match field.keep {
+            Keep::Integer {
+                size,
+                signed,
+                pointer,
+                ..
+            } => Some(Self::Integer {
+                source,
+                size,
+                signed,
+                pointer,
+            }),
+            Keep::Fixed {
+                content: Content::Text,
+                ..
+            }
+            | Keep::Variable {
+                content: Content::Text,
+                ..
+            } => Some(Self::Text(source)),
+            _ => None,
+        }
+    }
+
+    fn of_task(word: &str) -> Option<Self> {
+        Some(match word {
+            "pid" => Self::Pid,
+            "tid" => Self::Tid,
+            "cpu" => Self::Cpu,
+            "comm" => Self::Comm,
+            _ => return None,
+        })
+    }
+
+    /// In bytes, a multiple of 8.
+    fn size(&self) -> u32 {
+        match self {
+            Self::Text(_) => KEY_TEXT,
+            Self::Comm => KEY_COMM,
+            _ => 8,
+        }
+    }
+
+    fn read(&self, bytes: &[u8]) -> GroupValue {
+        let text = |size: u32| {
+            let bytes = bytes.get(..size as usize).unwrap_or_default();
+            let text = until_nul(bytes);
+            GroupValue::Text {
+                text: String::from_utf8_lossy(text).into_owned(),
+                // The helper puts a NUL at the end of what it cuts.
+                is_cut: matches!(self, Self::Text(_)) && text.len() + 1 == size as usize,
+            }
+        };
+        let number = Machine::NATIVE.unsigned(bytes.get(..8).unwrap_or_default());
+        match self {
+            Self::Text(_) => text(KEY_TEXT),
+            Self::Comm => text(KEY_COMM),
+            Self::Integer { pointer: true, .. } => GroupValue::Pointer(number),
+            Self::Integer { signed: true, .. } => GroupValue::Signed(number as i64),
+            _ => GroupValue::Unsigned(number),
+        }
+    }
+}
+
+impl GroupPlan {
+    pub(crate) fn new(
+        event: &Tracepoint,
+        by: &[String],
+        measured: Option<&str>,
+    ) -> Result<Self, ProbeError> {
+        let is_of_task = |word: &str| {
+            let word = word.strip_prefix("task.");
+            word.is_some_and(|word| TASK_WORDS.contains(&word))
+        };
+        let mut wanted = by.to_vec();
+        wanted.retain(|word| !is_of_task(word));
+        wanted.extend(measured.map(str::to_owned));
+        let plan = EventPlan::new(event, Some(&wanted), KEY_TEXT)?;
+        let name = || event.name().clone();
+        let mut parts = Vec::new();
+        let mut at = FIRST as u32;
+        for word in by {
+            let field = plan.fields.iter().find(|field| field.name == *word);
+            let part = match field {
+                Some(field) => KeyPart::of(field),
+                None => KeyPart::of_task(word.strip_prefix("task.").unwrap_or(word)),
+            };
+            let part = part.ok_or_else(|| ProbeError::NoKey {
+                event: name(),
+                field: word.clone(),
+            })?;
+            let size = part.size();
+            parts.push((part, at));
+            at += size;
+            if at as usize > KEY_SIZE {
+                return Err(ProbeError::LongKey {
+                    event: name(),
+                    limit: KEY_SIZE - FIRST,
+                });
+            }
+        }
+        let measured = measured.map(|word| {
+            let field = plan.fields.iter().find(|field| field.name == word);
+            match field.map(|field| (field.source, field.keep)) {
+                Some((source, Keep::Integer { size, signed, .. })) => Ok(Measured {
+                    source,
+                    size,
+                    signed,
+                }),
+                _ => Err(ProbeError::NoInteger {
+                    event: name(),
+                    field: word.to_owned(),
+                }),
+            }
+        });
+        Ok(Self {
+            event: name(),
+            parts,
+            measured: measured.transpose()?,
+        })
+    }
+
+    /// The values that a key is made of.
+    pub(crate) fn values(&self, key: &[u8; KEY_SIZE]) -> Vec<GroupValue> {
+        let parts = self.parts.iter();
+        parts
+            .map(|(part, at)| part.read(key.get(*at as usize..).unwrap_or_default()))
+            .collect()
+    }
+}
+
+/// Programs that count by what fields hold: see
+/// [`ProbeBuilder::group_by`](super::ProbeBuilder::group_by).
+pub struct Groups {
+    attached: Attached,
+    map: GroupMap,
+    plans: Vec<GroupPlan>,
+}
+
+impl fmt::Debug for Groups {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plans.fmt(out)
+    }
+}
+
+/// What happened with the same values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Group {
+    /// The event.
+    pub event: EventName,
+    /// The values, in the order they were asked for.
+    pub key: Vec<GroupValue>,
+    /// How often it happened.
+    pub count: u64,
+    /// Of the field that was to be measured.
+    pub summary: Option<Summary>,
+}
+
+/// A value that a group has in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum GroupValue {
+    /// An unsigned integer.
+    Unsigned(u64),
+    /// A signed integer.
+    Signed(i64),
+    /// An address.
+    Pointer(u64),
+    /// A string, of which 63 bytes are kept: strings that begin with the same 63 bytes
+    /// are one group.
+    Text {
+        /// What is kept of it, bytes that are not UTF-8 replaced.
+        text: String,
+        /// Whether there may be more.
+        is_cut: bool,
+    },
+}
+
+/// What the values of a field come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Summary {
+    /// All together. Each CPU adds up 64 bits, which wrap.
+    pub sum: i128,
+    /// The smallest.
+    pub min: i128,
+    /// The greatest.
+    pub max: i128,
+}
+
+impl fmt::Display for GroupValue {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsigned(value) => value.fmt(out),
+            Self::Signed(value) => value.fmt(out),
+            Self::Pointer(value) => write!(out, "{value:#x}"),
+            Self::Text { text, is_cut } => {
+                let more = if *is_cut { "…" } else { "" };
+                write!(out, "{}{more}", text.escape_debug())
+            }
+        }
+    }
+}
+
+/// A number, or a string; an address as `0x…`.
+impl Serialize for GroupValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Unsigned(value) => serializer.serialize_u64(*value),
+            Self::Signed(value) => serializer.serialize_i64(*value),
+            Self::Pointer(value) => serializer.collect_str(&format_args!("{value:#x}")),
+            Self::Text { text, .. } => serializer.serialize_str(text),
+        }
+    }
+}
+
+impl Groups {
+    pub(crate) fn new(attached: Attached, map: GroupMap, plans: Vec<GroupPlan>) -> Self {
+        Self {
+            attached,
+            map,
+            plans,
+        }
+    }
+
+    /// The groups there have been so far, by event and values.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn groups(&self) -> Result<Vec<Group>, ProbeError> {
+        let mut groups: BTreeMap<(usize, Vec<GroupValue>), Group> = BTreeMap::new();
+        for entry in self.map.iter() {
+            let (key, counts) = entry.map_err(|error| map_error("reading groups", error))?;
+            let index = Machine::NATIVE.unsigned(&key[..4]) as usize;
+            let Some(plan) = self.plans.get(index) else {
+                continue;
+            };
+            let values = plan.values(&key);
+            let group = groups.entry((index, values.clone())).or_insert(Group {
+                event: plan.event.clone(),
+                key: values,
+                count: 0,
+                summary: None,
+            });
+            for [count, sum, min, max] in counts.iter().copied() {
+                if count == 0 {
+                    continue;
+                }
+                group.count += count;
+                if let Some(measured) = plan.measured {
+                    let number = |value: u64| match measured.signed {
+                        true => i128::from(value as i64),
+                        false => i128::from(value),
+                    };
+                    let (sum, min, max) = (number(sum), number(min), number(max));
+                    group.summary = Some(match group.summary {
+                        None => Summary { sum, min, max },
+                        Some(known) => Summary {
+                            sum: known.sum + sum,
+                            min: known.min.min(min),
+                            max: known.max.max(max),
+                        },
+                    });
+                }
+            }
+        }
+        Ok(groups.into_values().collect())
+    }
+
+    /// What has not been counted. What there was no space for, as there are as many
+    /// groups as can be, is in [`Losses::full`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn losses(&self) -> Result<Losses, ProbeError> {
+        let mut full = 0;
+        for index in 0..self.plans.len() {
+            full += self.attached.count(index as u32)?;
+        }
+        self.attached.losses(full)
+    }
+
+    /// As [`Probe::is_any_task_left`](super::Probe::is_any_task_left).
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::System`].
+    pub fn is_any_task_left(&self) -> Result<bool, ProbeError> {
+        self.attached.is_any_task_left()
+    }
+}
+
+/// How a string is read for a key.
+pub(crate) fn is_of_user(source: Source) -> bool {
+    source.read == Read::UserText
+}

@@ -1,0 +1,164 @@
+//! The instructions that count in groups.
+
+use super::group::{GroupPlan, KEY_SIZE, KEY_TEXT, KeyPart, is_of_user};
+use super::plan::Source;
+use super::program::{CONTEXT, KEY, SECOND, VALUE, count, load, locate, narrow};
+use crate::bpf::asm::{Alu, Assembler, Helper, Jump, Label, Reg, Size};
+use crate::context::access::Read;
+
+// What lies on the stack, below what all programs have there.
+const GROUP: i16 = -96 - KEY_SIZE as i16;
+const COUNTS: i16 = GROUP - 32;
+
+/// Where each count is in the map's value.
+const COUNT: i16 = 0;
+const SUM: i16 = 8;
+const MIN: i16 = 16;
+const MAX: i16 = 24;
+
+/// One more in the group the event belongs to. Where there is no space for a new group,
+/// that is counted in the array `lost` at the event's index.
+pub(super) fn count_in_group(
+    asm: &mut Assembler,
+    plan: &GroupPlan,
+    index: u32,
+    (map, lost): (i32, i32),
+    out: Label,
+) {
+    for at in (0..KEY_SIZE as i16).step_by(8) {
+        asm.store_imm(Size::B8, Reg::Fp, GROUP + at, 0);
+    }
+    asm.store_imm(Size::B4, Reg::Fp, GROUP, index as i32);
+    for (part, at) in &plan.parts {
+        write_part(asm, part, GROUP + *at as i16);
+    }
+    match &plan.measured {
+        Some(measured) => {
+            load(asm, measured.source, SECOND);
+            narrow(
+                asm,
+                SECOND,
+                measured.source.size,
+                measured.size,
+                measured.signed,
+            );
+        }
+        None => asm.mov(SECOND, 0),
+    }
+    let (known, first, added) = (asm.label(), asm.label(), asm.label());
+    asm.load_map(Reg::R1, map);
+    asm.address(Reg::R2, Reg::Fp, GROUP.into());
+    asm.call(Helper::MapLookupElem);
+    asm.jump_if(Jump::Ne, Reg::R0, 0, known);
+
+    // A new group: the other CPUs' counts are zero.
+    asm.store_imm(Size::B8, Reg::Fp, COUNTS + COUNT, 1);
+    for at in [SUM, MIN, MAX] {
+        asm.store(Size::B8, Reg::Fp, COUNTS + at, SECOND);
+    }
+    asm.load_map(Reg::R1, map);
+    asm.address(Reg::R2, Reg::Fp, GROUP.into());
+    asm.address(Reg::R3, Reg::Fp, COUNTS.into());
+    asm.mov(Reg::R4, 0);
+    asm.call(Helper::MapUpdateElem);
+    asm.jump_if(Jump::Eq, Reg::R0, 0, out);
+    asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
+    count(asm, lost, out);
+    asm.jump(out);
+
+    asm.place(known);
+    asm.load(Size::B8, Reg::R1, Reg::R0, COUNT);
+    asm.mov_reg(Reg::R2, Reg::R1);
+    asm.alu(Alu::Add, Reg::R2, 1);
+    asm.store(Size::B8, Reg::R0, COUNT, Reg::R2);
+    if let Some(measured) = &plan.measured {
+        // The first on this CPU: there is nothing to compare with.
+        asm.jump_if(Jump::Eq, Reg::R1, 0, first);
+        asm.load(Size::B8, Reg::R1, Reg::R0, SUM);
+        asm.alu_reg(Alu::Add, Reg::R1, SECOND);
+        asm.store(Size::B8, Reg::R0, SUM, Reg::R1);
+        let (less, greater) = match measured.signed {
+            true => (Jump::SLe, Jump::SGe),
+            false => (Jump::Le, Jump::Ge),
+        };
+        for (at, is_in_order) in [(MIN, less), (MAX, greater)] {
+            let kept = asm.label();
+            asm.load(Size::B8, Reg::R1, Reg::R0, at);
+            asm.jump_if_reg(is_in_order, Reg::R1, SECOND, kept);
+            asm.store(Size::B8, Reg::R0, at, SECOND);
+            asm.place(kept);
+        }
+        asm.jump(added);
+        asm.place(first);
+        for at in [SUM, MIN, MAX] {
+            asm.store(Size::B8, Reg::R0, at, SECOND);
+        }
+        asm.place(added);
+    }
+}
+
+/// Puts a value into the key, whose bytes are zero there.
+fn write_part(asm: &mut Assembler, part: &KeyPart, at: i16) {
+    match part {
+        KeyPart::Integer {
+            source,
+            size,
+            signed,
+            ..
+        } => {
+            load(asm, *source, VALUE);
+            narrow(asm, VALUE, source.size, *size, *signed);
+            asm.store(Size::B8, Reg::Fp, at, VALUE);
+        }
+        KeyPart::Pid | KeyPart::Tid => {
+            asm.call(Helper::GetCurrentPidTgid);
+            match part {
+                KeyPart::Pid => asm.alu(Alu::Rsh, Reg::R0, 32),
+                _ => narrow(asm, Reg::R0, 8, 4, false),
+            }
+            asm.store(Size::B8, Reg::Fp, at, Reg::R0);
+        }
+        KeyPart::Cpu => {
+            asm.call(Helper::GetSmpProcessorId);
+            narrow(asm, Reg::R0, 8, 4, false);
+            asm.store(Size::B8, Reg::Fp, at, Reg::R0);
+        }
+        KeyPart::Comm => {
+            asm.address(Reg::R1, Reg::Fp, at.into());
+            asm.mov(Reg::R2, 16);
+            asm.call(Helper::GetCurrentComm);
+        }
+        KeyPart::Text(source) => write_text(asm, *source, at),
+    }
+}
+
+/// A string, to its NUL or to the end of its bytes: not all that are dynamic have a NUL.
+fn write_text(asm: &mut Assembler, source: Source, at: i16) {
+    let helper = match source.read {
+        _ if is_of_user(source) => {
+            load(asm, source, Reg::R3);
+            asm.mov(Reg::R2, KEY_TEXT as i32);
+            Helper::ProbeReadUserStr
+        }
+        Read::Located { relative, .. } => {
+            locate(asm, source, relative);
+            asm.mov_reg(Reg::R3, CONTEXT);
+            asm.alu_reg(Alu::Add, Reg::R3, VALUE);
+            let fits = asm.label();
+            asm.mov_reg(Reg::R2, SECOND);
+            asm.alu(Alu::Add, Reg::R2, 1);
+            asm.jump_if(Jump::Le, Reg::R2, KEY_TEXT as i32, fits);
+            asm.mov(Reg::R2, KEY_TEXT as i32);
+            asm.place(fits);
+            Helper::ProbeReadKernelStr
+        }
+        _ => {
+            asm.address(Reg::R3, CONTEXT, source.offset as i32);
+            let size = KEY_TEXT.min(source.size.saturating_add(1));
+            asm.mov(Reg::R2, size as i32);
+            Helper::ProbeReadKernelStr
+        }
+    };
+    asm.address(Reg::R1, Reg::Fp, at.into());
+    asm.call(helper);
+}

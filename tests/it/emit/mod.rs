@@ -1,0 +1,5 @@
+//! Contexts as source in C and Rust: it compiles, and has every member at the kernel's
+//! offset.
+
+pub(crate) mod every_event;
+mod shapes;
