@@ -445,7 +445,7 @@ impl<'a> Interpreter<'a> {
             }
             Held::Dynamic { slot, added } => {
                 let by = ReadBy::Load { moved: true };
-                let added = added + offset;
+                let added = added.wrapping_add(offset);
                 self.read(
                     at,
                     by,

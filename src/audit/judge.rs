@@ -103,6 +103,11 @@ impl EventJudge<'_> {
         let refused = |reason: String| Some((Verdict::Refused, reason));
         let (offset, size) = (pointer.offset, i64::from(read.size?));
         let end = offset.saturating_add(size);
+        // The verifier compares a negative offset as a large one, and what is not behind
+        // the event's end is attached.
+        if offset < 0 && end == 0 && offset % size == 0 {
+            return None;
+        }
         if offset < i64::from(self.shape.pointer_size) {
             return refused(format!(
                 "the verifier refuses loads below byte {}",
@@ -190,6 +195,12 @@ impl EventJudge<'_> {
                 ..Judgement::of(Verdict::Unknown, reason)
             };
         }
+        if pointer.offset < 0 {
+            return Judgement {
+                gets: Some("what is before the context".to_owned()),
+                ..Judgement::of(Verdict::Wrong, "it reads before the context's start")
+            };
+        }
         let meant = match pointer.named {
             Named::Several => Err("it adds the offsets of several fields"),
             Named::Field { relocation, behind } => {
@@ -257,7 +268,7 @@ impl EventJudge<'_> {
         Ok(Meant {
             path: field.path.clone(),
             member: member.clone(),
-            behind: i64::from(offset) - i64::from(*start) + behind,
+            behind: (i64::from(offset) - i64::from(*start)).wrapping_add(behind),
             at,
             size,
             own_size: field.size,
@@ -357,7 +368,7 @@ impl EventJudge<'_> {
         if self.shape.byte_order == ByteOrder::Big && is_narrower && !meant.is_of_context {
             // The low bytes of a number are its last.
             let own = meant.own_size.unwrap_or(0);
-            let low = i64::from(slot.end()) - i64::from(own) + behind;
+            let low = (i64::from(slot.end()) - i64::from(own)).saturating_add(behind);
             if meant.at != low {
                 return Judgement {
                     reason: Some("it reads the high bytes of a wider number".to_owned()),

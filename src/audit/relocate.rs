@@ -183,7 +183,7 @@ fn named_member_offset(
         true => 0,
         false => anonymous_offset(section, root_id, accessor.type_id, &mut left)?,
     };
-    Some(outer + member.bit_offset / 8)
+    outer.checked_add(member.bit_offset / 8)
 }
 
 /// Where an anonymous struct or union of a struct begins, in bytes.
@@ -203,7 +203,7 @@ fn anonymous_offset(
         let offset = member.bit_offset / 8;
         match id == inner {
             true => Some(offset),
-            false => Some(offset + anonymous_offset(section, id, inner, left)?),
+            false => offset.checked_add(anonymous_offset(section, id, inner, left)?),
         }
     })
 }
@@ -610,7 +610,7 @@ impl<'a> CoreSpec<'a> {
             self.left = self.left.checked_sub(1)?;
             let bits = u64::from(member.bit_offset);
             if member.name().is_empty() {
-                self.bit_offset += bits;
+                self.bit_offset = self.bit_offset.checked_add(bits)?;
                 let next = self.match_member(local, accessor, name, member.type_id, depth + 1)?;
                 if next.is_some() {
                     return Some(next);
@@ -624,7 +624,7 @@ impl<'a> CoreSpec<'a> {
                 if !is_alike {
                     return Some(None);
                 }
-                self.bit_offset += bits;
+                self.bit_offset = self.bit_offset.checked_add(bits)?;
                 self.accessors.push(Accessor {
                     type_id: id,
                     index: index as u32,
