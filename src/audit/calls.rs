@@ -4,7 +4,7 @@ use super::elf::{CodeAddress, SymbolTarget};
 use super::helpers::{self, HelperSize};
 use super::instruction::{PSEUDO_CALL, RawInstruction};
 use super::interpret::{Interpreter, Next, ReadBy, ReadFrom};
-use super::state::{CallFrame, ContextPointer, Held, MachineState, Named};
+use super::state::{CallFrame, ContextPointer, MachineState, Named, RegisterValue};
 
 /// Frames: as the verifier (`MAX_CALL_FRAMES`).
 const MAX_FRAMES: usize = 8;
@@ -20,8 +20,10 @@ impl Interpreter<'_> {
         };
         self.scratch(state);
         let result = match result {
-            Held::Stack { frame, .. } if usize::from(frame) >= state.frames.len() => Held::Unknown,
-            Held::StackSomewhere => Held::Anything,
+            RegisterValue::Stack { frame, .. } if usize::from(frame) >= state.frames.len() => {
+                RegisterValue::Unknown
+            }
+            RegisterValue::StackSomewhere => RegisterValue::Anything,
             result => result,
         };
         self.set(state, 0, result);
@@ -54,7 +56,7 @@ impl Interpreter<'_> {
                     self.found.unfinished = Some("it calls a function of another object");
                     return Next::End;
                 };
-                let mut arguments = [Held::Unknown; 5];
+                let mut arguments = [RegisterValue::Unknown; 5];
                 arguments.copy_from_slice(&state.frame().registers[1..6]);
                 self.enter(at, callee, arguments, state)
             }
@@ -75,7 +77,7 @@ impl Interpreter<'_> {
         &mut self,
         at: CodeAddress,
         callee: CodeAddress,
-        arguments: [Held; 5],
+        arguments: [RegisterValue; 5],
         state: &mut MachineState,
     ) -> Next {
         if state.frames.len() >= MAX_FRAMES {
@@ -85,11 +87,11 @@ impl Interpreter<'_> {
         let mut frame = CallFrame::new(state.frames.len() as u8, Some(at));
         for (index, held) in arguments.into_iter().enumerate() {
             frame.registers[index + 1] = match held {
-                Held::Context(pointer)
+                RegisterValue::Context(pointer)
                     if pointer.named == Named::Nothing && pointer.offset == 0 =>
                 {
                     let type_id = self.parameter_type(callee, index).or(pointer.type_id);
-                    Held::Context(ContextPointer { type_id, ..pointer })
+                    RegisterValue::Context(ContextPointer { type_id, ..pointer })
                 }
                 held => held,
             };
@@ -120,10 +122,10 @@ impl Interpreter<'_> {
             }
         }
         if let Some((function, value, arrives)) = helpers::callback(number)
-            && let Held::Function(callee) = self.register(state, function)
+            && let RegisterValue::Function(callee) = self.register(state, function)
         {
             // It may be called any number of times, or never.
-            let mut arguments = [Held::Unknown; 5];
+            let mut arguments = [RegisterValue::Unknown; 5];
             arguments[usize::from(arrives) - 1] = self.register(state, value);
             let mut called = state.clone();
             if let Next::At(callee) = self.enter(at, callee, arguments, &mut called) {
@@ -131,7 +133,7 @@ impl Interpreter<'_> {
             }
         }
         if number == helpers::TAIL_CALL {
-            self.set(state, 0, Held::Unknown);
+            self.set(state, 0, RegisterValue::Unknown);
         }
         self.scratch(state);
         Next::Behind
@@ -142,7 +144,7 @@ impl Interpreter<'_> {
             HelperSize::Fixed(size) => Some(size),
             HelperSize::Unknown => None,
             HelperSize::Register(register) => match self.register(state, register) {
-                Held::Number { value, .. } => u32::try_from(value).ok(),
+                RegisterValue::Number { value, .. } => u32::try_from(value).ok(),
                 _ => None,
             },
         }
@@ -151,12 +153,12 @@ impl Interpreter<'_> {
     fn forget_at(&self, state: &mut MachineState, pointer: u8, size: HelperSize) {
         let size = self.size(state, size);
         match self.register(state, pointer) {
-            Held::Stack { frame, offset } => {
+            RegisterValue::Stack { frame, offset } => {
                 if let Some(frame) = state.frames.get_mut(usize::from(frame)) {
                     frame.forget(offset, size);
                 }
             }
-            Held::StackSomewhere | Held::Anything => state.forget_stacks(),
+            RegisterValue::StackSomewhere | RegisterValue::Anything => state.forget_stacks(),
             _ => {}
         }
     }
@@ -172,13 +174,13 @@ impl Interpreter<'_> {
         self.forget_at(state, 1, HelperSize::Register(2));
         let guards = state.guards.clone();
         let from = match source {
-            Held::Context(pointer) => ReadFrom::Context(pointer),
-            Held::ContextSomewhere => ReadFrom::ContextSomewhere,
-            Held::Dynamic { slot, added } => ReadFrom::Dynamic { slot, added },
-            Held::Argument(argument) => ReadFrom::Argument(argument),
+            RegisterValue::Context(pointer) => ReadFrom::Context(pointer),
+            RegisterValue::ContextSomewhere => ReadFrom::ContextSomewhere,
+            RegisterValue::Dynamic { slot, added } => ReadFrom::Dynamic { slot, added },
+            RegisterValue::Argument(argument) => ReadFrom::Argument(argument),
             _ => return,
         };
-        if let (Held::Context(pointer), Held::Stack { frame, offset }, Some(size)) =
+        if let (RegisterValue::Context(pointer), RegisterValue::Stack { frame, offset }, Some(size)) =
             (source, target, size)
             && !read.is_text
             && let Some(frame) = state.frames.get_mut(usize::from(frame))
@@ -196,11 +198,11 @@ impl Interpreter<'_> {
     fn hand_on(&mut self, at: CodeAddress, pointer: u8, size: HelperSize, state: &MachineState) {
         let size = self.size(state, size);
         match self.register(state, pointer) {
-            Held::Context(pointer) => {
+            RegisterValue::Context(pointer) => {
                 let by = ReadBy::HandedOn { is_copy: false };
                 self.read(at, by, ReadFrom::Context(pointer), size, &state.guards);
             }
-            Held::Stack { frame, offset } => {
+            RegisterValue::Stack { frame, offset } => {
                 let Some(frame) = state.frames.get(usize::from(frame)) else {
                     return;
                 };

@@ -8,20 +8,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::elf::{BpfElf, CodeAddress, SymbolTarget};
-use super::instruction::{
-    CALL, EXIT, LOAD_IMMEDIATE, MAY_GOTO, MODE_ATOMIC, MODE_MEMORY, MODE_SIGNED, RawInstruction,
-    arithmetic, class,
-};
+use super::instruction::{CALL, EXIT, LOAD_IMMEDIATE, MAY_GOTO, RawInstruction, arithmetic, class};
 use super::relocate::{CoreKind, Relocated};
-use super::state::{ArgumentPointer, CallFrame, ContextPointer, Guard, Held, MachineState, Named};
-use super::values::{combined, decided, mask};
+use super::state::{
+    ArgumentPointer, CallFrame, ContextPointer, Guard, MachineState, Named, RegisterValue,
+};
+use super::values::{combined, decided};
 use crate::btf::Kind;
 use crate::machine::{ByteOrder, Machine};
 
 /// What the interpreter has to know of the context to follow values out of it.
 pub(super) trait ContextShape {
     /// What a read of these bytes of the context gives.
-    fn read(&self, pointer: ContextPointer, size: u32) -> Held;
+    fn read(&self, pointer: ContextPointer, size: u32) -> RegisterValue;
     /// Whether these bytes are several of the source's fields, copied to be read later.
     fn is_copy(&self, pointer: ContextPointer, size: u32) -> bool;
 }
@@ -105,7 +104,7 @@ type CallChain = Vec<Option<CodeAddress>>;
 pub(super) struct Interpreter<'a> {
     pub(super) object: &'a LoadedObject<'a>,
     pub(super) shape: &'a dyn ContextShape,
-    machine: Machine,
+    pub(super) machine: Machine,
     meetings: BTreeSet<CodeAddress>,
     known: HashMap<(CallChain, CodeAddress), KnownStates>,
     state_count: usize,
@@ -140,7 +139,7 @@ impl<'a> Interpreter<'a> {
             found: FoundReads::default(),
         };
         let mut frame = CallFrame::new(0, None);
-        frame.registers[1] = Held::Context(ContextPointer {
+        frame.registers[1] = RegisterValue::Context(ContextPointer {
             offset: 0,
             named: Named::Nothing,
             type_id: interpreter.parameter_type(start, 0),
@@ -288,7 +287,7 @@ impl<'a> Interpreter<'a> {
                     return Next::End;
                 };
                 let held = match is_unknown {
-                    true => Held::Undecided,
+                    true => RegisterValue::Undecided,
                     false => self.immediate(instruction, high, symbol, named),
                 };
                 self.set(state, instruction.destination, held);
@@ -373,20 +372,20 @@ impl<'a> Interpreter<'a> {
         })
     }
 
-    pub(super) fn set(&self, state: &mut MachineState, register: u8, held: Held) {
+    pub(super) fn set(&self, state: &mut MachineState, register: u8, held: RegisterValue) {
         // The frame pointer is for reading.
         if register < 10 {
             state.frame_mut().registers[usize::from(register)] = held;
         }
     }
 
-    pub(super) fn register(&self, state: &MachineState, register: u8) -> Held {
+    pub(super) fn register(&self, state: &MachineState, register: u8) -> RegisterValue {
         state.frame().registers[usize::from(register.min(10))]
     }
 
     /// Forgets the registers that a call does not keep.
     pub(super) fn scratch(&self, state: &mut MachineState) {
-        state.frame_mut().registers[..6].fill(Held::Unknown);
+        state.frame_mut().registers[..6].fill(RegisterValue::Unknown);
     }
 
     fn immediate(
@@ -395,196 +394,21 @@ impl<'a> Interpreter<'a> {
         high: RawInstruction,
         symbol: Option<SymbolTarget>,
         named: Named,
-    ) -> Held {
+    ) -> RegisterValue {
         match symbol {
-            Some(SymbolTarget::Data { section, offset }) => Held::Data { section, offset },
-            Some(SymbolTarget::Code(function)) => Held::Function(function),
-            Some(SymbolTarget::Extern(index)) => Held::Extern(index),
-            Some(SymbolTarget::Other) => Held::Unknown,
-            None if low.source != 0 => Held::Unknown,
+            Some(SymbolTarget::Data { section, offset }) => RegisterValue::Data { section, offset },
+            Some(SymbolTarget::Code(function)) => RegisterValue::Function(function),
+            Some(SymbolTarget::Extern(index)) => RegisterValue::Extern(index),
+            Some(SymbolTarget::Other) => RegisterValue::Unknown,
+            None if low.source != 0 => RegisterValue::Unknown,
             None => {
                 let (low, high) = (low.immediate as u32, high.immediate as u32);
-                Held::Number {
+                RegisterValue::Number {
                     value: u64::from(high) << 32 | u64::from(low),
                     named,
                 }
             }
         }
-    }
-
-    fn load(
-        &mut self,
-        at: CodeAddress,
-        instruction: RawInstruction,
-        named: Named,
-        is_unknown: bool,
-        state: &mut MachineState,
-    ) {
-        let size = instruction.memory_size();
-        let offset = i64::from(instruction.offset);
-        let base = self.register(state, instruction.source);
-        let guards = state.guards.clone();
-        let held = match base {
-            _ if !matches!(instruction.mode(), MODE_MEMORY | MODE_SIGNED) => Held::Unknown,
-            Held::Context(_) if is_unknown => {
-                let by = ReadBy::Load { moved: false };
-                self.read(at, by, ReadFrom::ContextSomewhere, Some(size), &guards);
-                Held::Unknown
-            }
-            Held::Context(pointer) => {
-                let moved = pointer.offset != 0;
-                let pointer = pointer.plus(offset, named);
-                let by = ReadBy::Load { moved };
-                self.read(at, by, ReadFrom::Context(pointer), Some(size), &guards);
-                self.shape.read(pointer, size)
-            }
-            Held::ContextSomewhere => {
-                let by = ReadBy::Load { moved: true };
-                self.read(at, by, ReadFrom::ContextSomewhere, Some(size), &guards);
-                Held::Unknown
-            }
-            Held::Dynamic { slot, added } => {
-                let by = ReadBy::Load { moved: true };
-                let added = added.wrapping_add(offset);
-                self.read(
-                    at,
-                    by,
-                    ReadFrom::Dynamic { slot, added },
-                    Some(size),
-                    &guards,
-                );
-                Held::Unknown
-            }
-            Held::Argument(argument) if !is_unknown => {
-                let from = ReadFrom::Argument(argument.plus(offset, named));
-                self.read(at, ReadBy::Load { moved: false }, from, Some(size), &guards);
-                Held::Unknown
-            }
-            Held::Stack { frame, offset: to } => {
-                let to = i32::try_from(i64::from(to) + offset).unwrap_or(0);
-                self.load_stack(at, state, frame, to, size)
-            }
-            Held::Data {
-                section,
-                offset: to,
-            } => self.constant(section, to.wrapping_add(offset), size),
-            Held::Extern(index) => match self.object.externs.get(index as usize) {
-                Some(Some(value)) => Held::Number {
-                    value: *value & mask(size),
-                    named: Named::Nothing,
-                },
-                _ => Held::Undecided,
-            },
-            Held::StackSomewhere | Held::Anything => Held::Anything,
-            _ => Held::Unknown,
-        };
-        let held = match (instruction.mode(), held) {
-            (MODE_SIGNED, Held::Number { value, named }) => {
-                let unused = 64 - 8 * size.min(8);
-                let value = ((value << unused) as i64 >> unused) as u64;
-                Held::Number { value, named }
-            }
-            (_, held) => held,
-        };
-        self.set(state, instruction.destination, held);
-    }
-
-    fn load_stack(
-        &mut self,
-        at: CodeAddress,
-        state: &MachineState,
-        frame: u8,
-        offset: i32,
-        size: u32,
-    ) -> Held {
-        let Some(frame) = state.frames.get(usize::from(frame)) else {
-            return Held::Unknown;
-        };
-        match frame.copied(offset, size) {
-            Some(pointer) => {
-                let from = ReadFrom::Context(pointer);
-                self.read(at, ReadBy::StackCopy, from, Some(size), &state.guards);
-                self.shape.read(pointer, size)
-            }
-            None => frame.load(offset, size),
-        }
-    }
-
-    /// A value of a section that no program writes to.
-    fn constant(&self, section: u32, offset: i64, size: u32) -> Held {
-        let data = self.object.elf.data.get(section as usize);
-        let value = data.filter(|data| data.is_constant()).and_then(|data| {
-            let start = usize::try_from(offset).ok()?;
-            let bytes = data.bytes.get(start..start.checked_add(size as usize)?)?;
-            Some(self.machine.unsigned(bytes))
-        });
-        match value {
-            Some(value) => Held::Number {
-                value,
-                named: Named::Nothing,
-            },
-            None => Held::Unknown,
-        }
-    }
-
-    /// Stores; `None` where the verifier refuses it.
-    fn store(
-        &mut self,
-        at: CodeAddress,
-        instruction: RawInstruction,
-        state: &mut MachineState,
-    ) -> Option<()> {
-        let size = instruction.memory_size();
-        let is_atomic = instruction.class() == class::STX && instruction.mode() == MODE_ATOMIC;
-        let held = match instruction.class() {
-            class::ST => Held::Number {
-                value: instruction.extended() & mask(size),
-                named: Named::Nothing,
-            },
-            _ if is_atomic => Held::Unknown,
-            _ => match self.register(state, instruction.source) {
-                Held::Number { value, named } => Held::Number {
-                    value: value & mask(size),
-                    named,
-                },
-                held @ (Held::Location { .. } | Held::LocationOffset { .. } | Held::Undecided) => {
-                    held
-                }
-                held if size == 8 => held,
-                _ => Held::Unknown,
-            },
-        };
-        match self.register(state, instruction.destination) {
-            Held::Context(_) | Held::ContextSomewhere | Held::Dynamic { .. } => {
-                let why = "it writes to its context".to_owned();
-                self.refuse(at, why, &state.guards);
-                return None;
-            }
-            Held::Stack { frame, offset } => {
-                let offset = i64::from(offset) + i64::from(instruction.offset);
-                let offset = i32::try_from(offset).unwrap_or(0);
-                if let Some(frame) = state.frames.get_mut(usize::from(frame)) {
-                    frame.store(offset, size, held);
-                }
-            }
-            Held::StackSomewhere | Held::Anything => state.forget_stacks(),
-            _ => {}
-        }
-        if is_atomic {
-            // BPF_FETCH gives back the old value, BPF_CMPXCHG in R0.
-            const FETCH: i32 = 1;
-            const COMPARE: i32 = 0xf1;
-            const LOAD_ACQUIRE: i32 = 0x100;
-            match instruction.immediate {
-                COMPARE => self.set(state, 0, Held::Unknown),
-                LOAD_ACQUIRE => self.set(state, instruction.destination, Held::Unknown),
-                operation if operation & FETCH != 0 => {
-                    self.set(state, instruction.source, Held::Unknown);
-                }
-                _ => {}
-            }
-        }
-        Some(())
     }
 
     fn compute(
@@ -600,26 +424,28 @@ impl<'a> Interpreter<'a> {
         let left = self.register(state, instruction.destination);
         let right = match instruction.has_register_operand() {
             true => self.register(state, instruction.source),
-            false if is_unknown => Held::Undecided,
-            false => Held::Number {
+            false if is_unknown => RegisterValue::Undecided,
+            false => RegisterValue::Number {
                 value: instruction.extended(),
                 named,
             },
         };
         let held = match instruction.operation() {
-            BYTE_SWAP => Held::Unknown,
+            BYTE_SWAP => RegisterValue::Unknown,
             MOVE if instruction.offset == 0 && is_wide => right,
             MOVE => match right {
-                Held::Number { value, named } => match arithmetic(instruction, 0, value) {
-                    Some(value) => Held::Number { value, named },
-                    None => Held::Unknown,
+                RegisterValue::Number { value, named } => match arithmetic(instruction, 0, value) {
+                    Some(value) => RegisterValue::Number { value, named },
+                    None => RegisterValue::Unknown,
                 },
-                held @ (Held::Location { .. } | Held::LocationOffset { .. } | Held::Undecided)
+                held @ (RegisterValue::Location { .. }
+                | RegisterValue::LocationOffset { .. }
+                | RegisterValue::Undecided)
                     if instruction.offset == 0 =>
                 {
                     held
                 }
-                _ => Held::Unknown,
+                _ => RegisterValue::Unknown,
             },
             _ => combined(instruction, left, right),
         };
@@ -669,7 +495,7 @@ impl<'a> Interpreter<'a> {
         let left = self.register(state, instruction.destination);
         let right = match instruction.has_register_operand() {
             true => self.register(state, instruction.source),
-            false => Held::Number {
+            false => RegisterValue::Number {
                 value: instruction.extended(),
                 named: Named::Nothing,
             },
@@ -680,14 +506,16 @@ impl<'a> Interpreter<'a> {
             None => {}
         }
         let mut taken = state.clone();
-        if let (Held::Argument(argument), Held::Number { value: 0, .. }) = (left, right) {
+        if let (RegisterValue::Argument(argument), RegisterValue::Number { value: 0, .. }) =
+            (left, right)
+        {
             match instruction.operation() {
                 0x10 => state.check_argument(argument.index),
                 0x50 => taken.check_argument(argument.index),
                 _ => {}
             }
         }
-        let is_open = |held| matches!(held, Held::Undecided | Held::Extern(_));
+        let is_open = |held| matches!(held, RegisterValue::Undecided | RegisterValue::Extern(_));
         if is_open(left) || is_open(right) {
             taken.guard((at, true));
             state.guard((at, false));

@@ -28,6 +28,7 @@
 //! [`Unknown`](Verdict::Unknown): nothing is guessed.
 
 mod calls;
+mod core_spec;
 mod core_types;
 mod elf;
 mod error;
@@ -36,6 +37,7 @@ mod helpers;
 mod instruction;
 mod interpret;
 mod judge;
+mod memory;
 mod on_kernel;
 mod own_struct;
 mod program;

@@ -2,7 +2,7 @@
 
 use super::interpret::{ContextShape, offset_half};
 use super::own_struct::OwnStruct;
-use super::state::{ArgumentPointer, ContextPointer, Held, Named};
+use super::state::{ArgumentPointer, ContextPointer, Named, RegisterValue};
 use crate::btf::TypeId;
 use crate::context::{Context, Evidence, FormatReason};
 use crate::error::Error;
@@ -187,23 +187,23 @@ fn record_slot(field: &Field) -> EventSlot {
 }
 
 impl ContextShape for EventShape<'_> {
-    fn read(&self, pointer: ContextPointer, size: u32) -> Held {
+    fn read(&self, pointer: ContextPointer, size: u32) -> RegisterValue {
         let Some((number, slot)) = self.slot_number(pointer.offset) else {
-            return Held::Unknown;
+            return RegisterValue::Unknown;
         };
         if !slot.kind.is_dynamic() || slot.size != LOCATION {
-            return Held::Unknown;
+            return RegisterValue::Unknown;
         }
         let behind = pointer.offset - i64::from(slot.offset);
         match (behind, size) {
-            (0, LOCATION) => Held::Location { slot: number },
+            (0, LOCATION) => RegisterValue::Location { slot: number },
             (behind, 2) if behind == i64::from(offset_half(self.byte_order)) => {
-                Held::LocationOffset {
+                RegisterValue::LocationOffset {
                     slot: number,
                     added: 0,
                 }
             }
-            _ => Held::Unknown,
+            _ => RegisterValue::Unknown,
         }
     }
 
@@ -222,15 +222,15 @@ impl ContextShape for EventShape<'_> {
 pub(super) struct RawShape;
 
 impl ContextShape for RawShape {
-    fn read(&self, pointer: ContextPointer, size: u32) -> Held {
+    fn read(&self, pointer: ContextPointer, size: u32) -> RegisterValue {
         match (pointer.offset % 8, size, u32::try_from(pointer.offset / 8)) {
-            (0, 8, Ok(index)) => Held::Argument(ArgumentPointer {
+            (0, 8, Ok(index)) => RegisterValue::Argument(ArgumentPointer {
                 index,
                 offset: 0,
                 named: Named::Nothing,
                 is_checked: false,
             }),
-            _ => Held::Unknown,
+            _ => RegisterValue::Unknown,
         }
     }
 

@@ -4,7 +4,7 @@ use super::elf::CodeAddress;
 
 /// What a register or a slot of the stack holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Held {
+pub(super) enum RegisterValue {
     /// Several things of which one may be a pointer into the stack.
     Anything,
     /// A number, or an address of memory of others.
@@ -127,7 +127,7 @@ impl ArgumentPointer {
     }
 }
 
-impl Held {
+impl RegisterValue {
     pub(super) fn is_in_stack(self) -> bool {
         matches!(
             self,
@@ -190,7 +190,7 @@ pub(super) struct StackSlot {
     /// From the frame's end, in bytes: below 0.
     pub(super) offset: i32,
     pub(super) size: u32,
-    pub(super) held: Held,
+    pub(super) held: RegisterValue,
 }
 
 /// A part of the stack that is a copy of a part of the context.
@@ -205,7 +205,7 @@ pub(super) struct StackCopy {
 /// One function's registers and stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CallFrame {
-    pub(super) registers: [Held; 11],
+    pub(super) registers: [RegisterValue; 11],
     /// Sorted by offset; what is in none of them is not known.
     pub(super) slots: Vec<StackSlot>,
     pub(super) copies: Vec<StackCopy>,
@@ -215,8 +215,8 @@ pub(super) struct CallFrame {
 
 impl CallFrame {
     pub(super) fn new(frame: u8, called_at: Option<CodeAddress>) -> Self {
-        let mut registers = [Held::Unknown; 11];
-        registers[10] = Held::Stack { frame, offset: 0 };
+        let mut registers = [RegisterValue::Unknown; 11];
+        registers[10] = RegisterValue::Stack { frame, offset: 0 };
         Self {
             registers,
             slots: Vec::new(),
@@ -225,7 +225,7 @@ impl CallFrame {
         }
     }
 
-    pub(super) fn load(&self, offset: i32, size: u32) -> Held {
+    pub(super) fn load(&self, offset: i32, size: u32) -> RegisterValue {
         let slot = self
             .slots
             .iter()
@@ -233,7 +233,7 @@ impl CallFrame {
         match slot.map(|slot| slot.held) {
             Some(held) => held,
             // A part of what may hold a pointer into the stack.
-            None => Held::Unknown,
+            None => RegisterValue::Unknown,
         }
     }
 
@@ -248,9 +248,9 @@ impl CallFrame {
         Some(copy.from.plus(behind, Named::Nothing))
     }
 
-    pub(super) fn store(&mut self, offset: i32, size: u32, held: Held) {
+    pub(super) fn store(&mut self, offset: i32, size: u32, held: RegisterValue) {
         self.forget(offset, Some(size));
-        if held != Held::Unknown && self.slots.len() < MAX_SLOTS {
+        if held != RegisterValue::Unknown && self.slots.len() < MAX_SLOTS {
             let slot = StackSlot { offset, size, held };
             let at = self.slots.partition_point(|known| known.offset < offset);
             self.slots.insert(at, slot);
@@ -314,7 +314,7 @@ impl MachineState {
                         .all(|slot| slot.held.covers(b.load(slot.offset, slot.size)))
                     // What is not known here may hold nothing that has to be.
                     && b.slots.iter().all(|slot| {
-                        matches!(slot.held, Held::Number { named: Named::Nothing, .. })
+                        matches!(slot.held, RegisterValue::Number { named: Named::Nothing, .. })
                             || a.slots.iter().any(|known| {
                                 (known.offset, known.size) == (slot.offset, slot.size)
                             })
@@ -340,7 +340,7 @@ impl MachineState {
             frame.slots.clear();
             for (offset, size) in places {
                 let held = a.load(offset, size).joined(b.load(offset, size));
-                if held != Held::Unknown && frame.slots.len() < MAX_SLOTS {
+                if held != RegisterValue::Unknown && frame.slots.len() < MAX_SLOTS {
                     frame.slots.push(StackSlot { offset, size, held });
                 }
             }
@@ -378,7 +378,7 @@ impl MachineState {
             let registers = frame.registers.iter_mut();
             let slots = frame.slots.iter_mut().map(|slot| &mut slot.held);
             for held in registers.chain(slots) {
-                if let Held::Argument(argument) = held
+                if let RegisterValue::Argument(argument) = held
                     && argument.index == index
                 {
                     argument.is_checked = true;

@@ -1,7 +1,7 @@
 //! What arithmetic and jumps make of what registers hold.
 
 use super::instruction::{RawInstruction, arithmetic, class, is_taken};
-use super::state::{Held, Named};
+use super::state::{Named, RegisterValue};
 
 /// The bits of a value of so many bytes.
 pub(super) fn mask(size: u32) -> u64 {
@@ -12,7 +12,11 @@ pub(super) fn mask(size: u32) -> u64 {
 }
 
 /// What arithmetic other than a move makes of two values.
-pub(super) fn combined(instruction: RawInstruction, left: Held, right: Held) -> Held {
+pub(super) fn combined(
+    instruction: RawInstruction,
+    left: RegisterValue,
+    right: RegisterValue,
+) -> RegisterValue {
     const ADD: u8 = 0x00;
     const SUBTRACT: u8 = 0x10;
     const AND: u8 = 0x50;
@@ -20,8 +24,8 @@ pub(super) fn combined(instruction: RawInstruction, left: Held, right: Held) -> 
     const END: u8 = 0xd0;
     let is_wide = instruction.class() == class::ALU64;
     if let (
-        Held::Number { value: a, named },
-        Held::Number {
+        RegisterValue::Number { value: a, named },
+        RegisterValue::Number {
             value: b,
             named: other,
         },
@@ -33,116 +37,135 @@ pub(super) fn combined(instruction: RawInstruction, left: Held, right: Held) -> 
             false => named.mixed(other),
         };
         return match arithmetic(instruction, a, b) {
-            Some(value) => Held::Number { value, named },
-            None => Held::Unknown,
+            Some(value) => RegisterValue::Number { value, named },
+            None => RegisterValue::Unknown,
         };
     }
     match (instruction.operation(), left, right) {
-        (ADD, Held::LocationOffset { slot, added }, Held::Number { value, .. })
-        | (ADD, Held::Number { value, .. }, Held::LocationOffset { slot, added }) => {
+        (
+            ADD,
+            RegisterValue::LocationOffset { slot, added },
+            RegisterValue::Number { value, .. },
+        )
+        | (
+            ADD,
+            RegisterValue::Number { value, .. },
+            RegisterValue::LocationOffset { slot, added },
+        ) => {
             let added = match is_wide {
                 true => added.wrapping_add(value as i64),
                 false => i64::from((added as i32).wrapping_add(value as i32)),
             };
-            Held::LocationOffset { slot, added }
+            RegisterValue::LocationOffset { slot, added }
         }
-        (ADD, pointer, Held::Number { value, named })
-        | (ADD, Held::Number { value, named }, pointer)
+        (ADD, pointer, RegisterValue::Number { value, named })
+        | (ADD, RegisterValue::Number { value, named }, pointer)
             if is_wide =>
         {
             advanced(pointer, value as i64, named)
         }
-        (SUBTRACT, pointer, Held::Number { value, named }) if is_wide => {
+        (SUBTRACT, pointer, RegisterValue::Number { value, named }) if is_wide => {
             let named = named.mixed(Named::Nothing);
             advanced(pointer, (value as i64).wrapping_neg(), named)
         }
-        (ADD, Held::Context(pointer), Held::LocationOffset { slot, added })
-        | (ADD, Held::LocationOffset { slot, added }, Held::Context(pointer))
+        (ADD, RegisterValue::Context(pointer), RegisterValue::LocationOffset { slot, added })
+        | (ADD, RegisterValue::LocationOffset { slot, added }, RegisterValue::Context(pointer))
             if is_wide && pointer.named == Named::Nothing =>
         {
             let added = added.wrapping_add(pointer.offset);
-            Held::Dynamic { slot, added }
+            RegisterValue::Dynamic { slot, added }
         }
-        (AND, Held::Location { slot }, Held::Number { value: 0xffff, .. })
-        | (AND, Held::Number { value: 0xffff, .. }, Held::Location { slot }) => {
-            Held::LocationOffset { slot, added: 0 }
+        (AND, RegisterValue::Location { slot }, RegisterValue::Number { value: 0xffff, .. })
+        | (AND, RegisterValue::Number { value: 0xffff, .. }, RegisterValue::Location { slot }) => {
+            RegisterValue::LocationOffset { slot, added: 0 }
         }
-        (AND, offset @ Held::LocationOffset { added: 0, .. }, Held::Number { value, .. })
-            if value & 0xffff == 0xffff =>
-        {
-            offset
-        }
+        (
+            AND,
+            offset @ RegisterValue::LocationOffset { added: 0, .. },
+            RegisterValue::Number { value, .. },
+        ) if value & 0xffff == 0xffff => offset,
         (NEGATE | END, ..) => match left {
-            Held::Undecided => Held::Undecided,
-            _ => Held::Unknown,
+            RegisterValue::Undecided => RegisterValue::Undecided,
+            _ => RegisterValue::Unknown,
         },
         (operation, left, right) => {
             let both = [left, right];
             let is_pointer_kept = is_wide && matches!(operation, ADD | SUBTRACT);
-            if both.into_iter().any(Held::is_in_stack) {
-                match is_pointer_kept && !both.contains(&Held::Anything) {
-                    true => Held::StackSomewhere,
-                    false => Held::Anything,
+            if both.into_iter().any(RegisterValue::is_in_stack) {
+                match is_pointer_kept && !both.contains(&RegisterValue::Anything) {
+                    true => RegisterValue::StackSomewhere,
+                    false => RegisterValue::Anything,
                 }
             } else if is_pointer_kept
                 && both.into_iter().any(|held| {
                     matches!(
                         held,
-                        Held::Context(_) | Held::ContextSomewhere | Held::Dynamic { .. }
+                        RegisterValue::Context(_)
+                            | RegisterValue::ContextSomewhere
+                            | RegisterValue::Dynamic { .. }
                     )
                 })
             {
-                Held::ContextSomewhere
+                RegisterValue::ContextSomewhere
             } else if both
                 .into_iter()
-                .any(|held| matches!(held, Held::Undecided | Held::Extern(_)))
+                .any(|held| matches!(held, RegisterValue::Undecided | RegisterValue::Extern(_)))
             {
-                Held::Undecided
+                RegisterValue::Undecided
             } else {
-                Held::Unknown
+                RegisterValue::Unknown
             }
         }
     }
 }
 
 /// A pointer with a number added.
-fn advanced(pointer: Held, by: i64, named: Named) -> Held {
+fn advanced(pointer: RegisterValue, by: i64, named: Named) -> RegisterValue {
     match pointer {
-        Held::Context(pointer) => Held::Context(pointer.plus(by, named)),
-        Held::Dynamic { slot, added } => Held::Dynamic {
+        RegisterValue::Context(pointer) => RegisterValue::Context(pointer.plus(by, named)),
+        RegisterValue::Dynamic { slot, added } => RegisterValue::Dynamic {
             slot,
             added: added.wrapping_add(by),
         },
-        Held::Stack { frame, offset } => {
+        RegisterValue::Stack { frame, offset } => {
             match i64::from(offset)
                 .checked_add(by)
                 .and_then(|to| i32::try_from(to).ok())
             {
-                Some(offset) => Held::Stack { frame, offset },
-                None => Held::StackSomewhere,
+                Some(offset) => RegisterValue::Stack { frame, offset },
+                None => RegisterValue::StackSomewhere,
             }
         }
-        Held::Data { section, offset } => Held::Data {
+        RegisterValue::Data { section, offset } => RegisterValue::Data {
             section,
             offset: offset.wrapping_add(by),
         },
-        Held::Argument(argument) => Held::Argument(argument.plus(by, named)),
-        Held::Undecided | Held::Extern(_) => Held::Undecided,
-        Held::Anything | Held::ContextSomewhere | Held::StackSomewhere => pointer,
-        _ => Held::Unknown,
+        RegisterValue::Argument(argument) => RegisterValue::Argument(argument.plus(by, named)),
+        RegisterValue::Undecided | RegisterValue::Extern(_) => RegisterValue::Undecided,
+        RegisterValue::Anything
+        | RegisterValue::ContextSomewhere
+        | RegisterValue::StackSomewhere => pointer,
+        _ => RegisterValue::Unknown,
     }
 }
 
 /// Whether a jump is taken, where that is known.
-pub(super) fn decided(instruction: RawInstruction, left: Held, right: Held) -> Option<bool> {
+pub(super) fn decided(
+    instruction: RawInstruction,
+    left: RegisterValue,
+    right: RegisterValue,
+) -> Option<bool> {
     match (left, right) {
-        (Held::Number { value: a, .. }, Held::Number { value: b, .. }) => {
+        (RegisterValue::Number { value: a, .. }, RegisterValue::Number { value: b, .. }) => {
             is_taken(instruction, a, b)
         }
         // No such address is 0.
         (
-            Held::Context(_) | Held::Stack { .. } | Held::Data { .. } | Held::Function(_),
-            Held::Number { value: 0, .. },
+            RegisterValue::Context(_)
+            | RegisterValue::Stack { .. }
+            | RegisterValue::Data { .. }
+            | RegisterValue::Function(_),
+            RegisterValue::Number { value: 0, .. },
         ) if instruction.class() == class::JMP => match instruction.operation() {
             0x10 => Some(false),
             0x50 => Some(true),
