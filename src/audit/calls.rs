@@ -3,20 +3,20 @@
 use super::elf::{CodeAddress, SymbolTarget};
 use super::helpers::{self, HelperSize};
 use super::instruction::{PSEUDO_CALL, RawInstruction};
-use super::interpret::{Interpreter, Next, ReadBy, ReadFrom};
+use super::interpret::{Interpreter, Onward, ReadBy, ReadFrom};
 use super::state::{CallFrame, ContextPointer, MachineState, Named, RegisterValue};
 
 /// Frames: as the verifier (`MAX_CALL_FRAMES`).
 const MAX_FRAMES: usize = 8;
 
 impl Interpreter<'_> {
-    pub(super) fn exit(&mut self, state: &mut MachineState) -> Next {
+    pub(super) fn exit(&mut self, state: &mut MachineState) -> Onward {
         let result = self.register(state, 0);
         let Some(frame) = state.frames.pop() else {
-            return Next::End;
+            return Onward::End;
         };
         let Some(called_at) = frame.called_at else {
-            return Next::End;
+            return Onward::End;
         };
         self.scratch(state);
         let result = match result {
@@ -27,7 +27,7 @@ impl Interpreter<'_> {
             result => result,
         };
         self.set(state, 0, result);
-        Next::At(CodeAddress {
+        Onward::At(CodeAddress {
             instruction: called_at.instruction + 1,
             ..called_at
         })
@@ -39,7 +39,7 @@ impl Interpreter<'_> {
         instruction: RawInstruction,
         symbol: Option<SymbolTarget>,
         state: &mut MachineState,
-    ) -> Next {
+    ) -> Onward {
         match instruction.source {
             PSEUDO_CALL => {
                 let callee = match symbol {
@@ -54,7 +54,7 @@ impl Interpreter<'_> {
                 };
                 let Some(callee) = callee else {
                     self.found.unfinished = Some("it calls a function of another object");
-                    return Next::End;
+                    return Onward::End;
                 };
                 let mut arguments = [RegisterValue::Unknown; 5];
                 arguments.copy_from_slice(&state.frame().registers[1..6]);
@@ -67,7 +67,7 @@ impl Interpreter<'_> {
                     self.forget_at(state, register, HelperSize::Unknown);
                 }
                 self.scratch(state);
-                Next::Behind
+                Onward::Behind
             }
         }
     }
@@ -79,10 +79,10 @@ impl Interpreter<'_> {
         callee: CodeAddress,
         arguments: [RegisterValue; 5],
         state: &mut MachineState,
-    ) -> Next {
+    ) -> Onward {
         if state.frames.len() >= MAX_FRAMES {
             self.found.unfinished = Some("its functions call each other too deep");
-            return Next::End;
+            return Onward::End;
         }
         let mut frame = CallFrame::new(state.frames.len() as u8, Some(at));
         for (index, held) in arguments.into_iter().enumerate() {
@@ -97,14 +97,14 @@ impl Interpreter<'_> {
             };
         }
         state.frames.push(frame);
-        Next::At(callee)
+        Onward::At(callee)
     }
 
-    fn call_helper(&mut self, at: CodeAddress, number: i32, state: &mut MachineState) -> Next {
+    fn call_helper(&mut self, at: CodeAddress, number: i32, state: &mut MachineState) -> Onward {
         if let Some(probe_read) = helpers::probe_read(number) {
             self.probe_read(at, probe_read, state);
             self.scratch(state);
-            return Next::Behind;
+            return Onward::Behind;
         }
         if let Some((pointer, size)) = helpers::hands_on(number) {
             self.hand_on(at, pointer, size, state);
@@ -128,7 +128,7 @@ impl Interpreter<'_> {
             let mut arguments = [RegisterValue::Unknown; 5];
             arguments[usize::from(arrives) - 1] = self.register(state, value);
             let mut called = state.clone();
-            if let Next::At(callee) = self.enter(at, callee, arguments, &mut called) {
+            if let Onward::At(callee) = self.enter(at, callee, arguments, &mut called) {
                 self.waiting.push((callee, called));
             }
         }
@@ -136,7 +136,7 @@ impl Interpreter<'_> {
             self.set(state, 0, RegisterValue::Unknown);
         }
         self.scratch(state);
-        Next::Behind
+        Onward::Behind
     }
 
     fn size(&self, state: &MachineState, size: HelperSize) -> Option<u32> {

@@ -114,7 +114,7 @@ pub(super) struct Interpreter<'a> {
 }
 
 /// What follows an instruction on one way.
-pub(super) enum Next {
+pub(super) enum Onward {
     Behind,
     At(CodeAddress),
     End,
@@ -189,9 +189,9 @@ impl<'a> Interpreter<'a> {
                 }
             }
             match self.step(at, &mut state) {
-                Next::Behind => at.instruction += 1,
-                Next::At(next) => at = next,
-                Next::End => return,
+                Onward::Behind => at.instruction += 1,
+                Onward::At(next) => at = next,
+                Onward::End => return,
             }
         }
     }
@@ -256,9 +256,9 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    fn step(&mut self, at: CodeAddress, state: &mut MachineState) -> Next {
+    fn step(&mut self, at: CodeAddress, state: &mut MachineState) -> Onward {
         let Some(mut instruction) = self.object.elf.instruction(at) else {
-            return Next::End;
+            return Onward::End;
         };
         let code = &self.object.elf.code[at.section as usize];
         let symbol = code.symbols.get(&at.instruction).copied();
@@ -269,13 +269,13 @@ impl<'a> Interpreter<'a> {
                 Ok(given) => named = given,
                 Err(Some(why)) => {
                     self.refuse(at, why, &state.guards);
-                    return Next::End;
+                    return Onward::End;
                 }
                 Err(None) => is_unknown = true,
             }
         }
         if instruction.destination > 10 || instruction.source > 10 {
-            return Next::End;
+            return Onward::End;
         }
         match instruction.class() {
             class::LD if instruction.opcode == LOAD_IMMEDIATE => {
@@ -284,14 +284,14 @@ impl<'a> Interpreter<'a> {
                     ..at
                 };
                 let Some(high) = self.object.elf.instruction(next) else {
-                    return Next::End;
+                    return Onward::End;
                 };
                 let held = match is_unknown {
                     true => RegisterValue::Undecided,
                     false => self.immediate(instruction, high, symbol, named),
                 };
                 self.set(state, instruction.destination, held);
-                return Next::At(CodeAddress {
+                return Onward::At(CodeAddress {
                     instruction: at.instruction + 2,
                     ..at
                 });
@@ -303,13 +303,13 @@ impl<'a> Interpreter<'a> {
             class::LDX => self.load(at, instruction, named, is_unknown, state),
             class::ST | class::STX => {
                 if self.store(at, instruction, state).is_none() {
-                    return Next::End;
+                    return Onward::End;
                 }
             }
             class::ALU | class::ALU64 => self.compute(instruction, named, is_unknown, state),
             _ => return self.jump(at, instruction, symbol, state),
         }
-        Next::Behind
+        Onward::Behind
     }
 
     /// Puts what the relocation gives into the instruction, and says which relocation the
@@ -458,7 +458,7 @@ impl<'a> Interpreter<'a> {
         instruction: RawInstruction,
         symbol: Option<SymbolTarget>,
         state: &mut MachineState,
-    ) -> Next {
+    ) -> Onward {
         let relative = |distance: i64| {
             let to = i64::from(at.instruction) + 1 + distance;
             u32::try_from(to)
@@ -471,7 +471,7 @@ impl<'a> Interpreter<'a> {
             // An indirect call or jump: it is not known where to.
             0x8d | 0x0d => {
                 self.found.unfinished = Some("it calls or jumps to a computed address");
-                return Next::End;
+                return Onward::End;
             }
             0x05 | 0x06 => {
                 let distance = match instruction.opcode {
@@ -479,18 +479,18 @@ impl<'a> Interpreter<'a> {
                     _ => i64::from(instruction.immediate),
                 };
                 return match relative(distance) {
-                    Some(target) => Next::At(target),
-                    None => Next::End,
+                    Some(target) => Onward::At(target),
+                    None => Onward::End,
                 };
             }
             _ => {}
         }
         let Some(target) = relative(i64::from(instruction.offset)) else {
-            return Next::End;
+            return Onward::End;
         };
         if instruction.opcode == MAY_GOTO {
             self.waiting.push((target, state.clone()));
-            return Next::Behind;
+            return Onward::Behind;
         }
         let left = self.register(state, instruction.destination);
         let right = match instruction.has_register_operand() {
@@ -501,8 +501,8 @@ impl<'a> Interpreter<'a> {
             },
         };
         match decided(instruction, left, right) {
-            Some(true) => return Next::At(target),
-            Some(false) => return Next::Behind,
+            Some(true) => return Onward::At(target),
+            Some(false) => return Onward::Behind,
             None => {}
         }
         let mut taken = state.clone();
@@ -521,7 +521,7 @@ impl<'a> Interpreter<'a> {
             state.guard((at, false));
         }
         self.waiting.push((target, taken));
-        Next::Behind
+        Onward::Behind
     }
 }
 

@@ -88,34 +88,32 @@ pub(super) fn combined(
             RegisterValue::Undecided => RegisterValue::Undecided,
             _ => RegisterValue::Unknown,
         },
-        (operation, left, right) => {
-            let both = [left, right];
-            let is_pointer_kept = is_wide && matches!(operation, ADD | SUBTRACT);
-            if both.into_iter().any(RegisterValue::is_in_stack) {
-                match is_pointer_kept && !both.contains(&RegisterValue::Anything) {
-                    true => RegisterValue::StackSomewhere,
-                    false => RegisterValue::Anything,
-                }
-            } else if is_pointer_kept
-                && both.into_iter().any(|held| {
-                    matches!(
-                        held,
-                        RegisterValue::Context(_)
-                            | RegisterValue::ContextSomewhere
-                            | RegisterValue::Dynamic { .. }
-                    )
-                })
-            {
-                RegisterValue::ContextSomewhere
-            } else if both
-                .into_iter()
-                .any(|held| matches!(held, RegisterValue::Undecided | RegisterValue::Extern(_)))
-            {
-                RegisterValue::Undecided
-            } else {
-                RegisterValue::Unknown
-            }
+        (ADD | SUBTRACT, left, right) => unlike(is_wide, left, right),
+        (_, left, right) => unlike(false, left, right),
+    }
+}
+
+/// What is left of values of which nothing more is known once they are computed with. A
+/// sum or difference of 64 bits may still point where one of them did.
+fn unlike(may_point: bool, left: RegisterValue, right: RegisterValue) -> RegisterValue {
+    use RegisterValue::{
+        Anything, Context, ContextSomewhere, Dynamic, Extern, StackSomewhere, Undecided, Unknown,
+    };
+    let both = [left, right];
+    let any = |is: fn(RegisterValue) -> bool| both.into_iter().any(is);
+    if any(RegisterValue::is_in_stack) {
+        match may_point && !both.contains(&Anything) {
+            true => StackSomewhere,
+            false => Anything,
         }
+    } else if may_point
+        && any(|value| matches!(value, Context(_) | ContextSomewhere | Dynamic { .. }))
+    {
+        ContextSomewhere
+    } else if any(|value| matches!(value, Undecided | Extern(_))) {
+        Undecided
+    } else {
+        Unknown
     }
 }
 
