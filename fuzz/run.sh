@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-known=(available_events format declaration print_fmt print_eval btf split_btf ring_page filter captured_root)
+known=(available_events format declaration print_fmt print_eval btf split_btf ring_page filter captured_root bpf_object)
 [ ${#targets[@]} -gt 0 ] || targets=("${known[@]}")
 for target in "${targets[@]}"; do
     [ -f "$here/fuzz_targets/$target.rs" ] || { echo "no target $target: ${known[*]}" >&2; exit 2; }
@@ -34,7 +34,7 @@ longest() {
     case $1 in
         available_events | declaration | filter) echo 4096 ;;
         print_fmt) echo 8192 ;;
-        btf | split_btf) echo 65536 ;;
+        btf | split_btf | bpf_object) echo 65536 ;;
         captured_root) echo 32768 ;;
         *) echo 16384 ;;
     esac

@@ -42,6 +42,8 @@
 //! orders and both word sizes are read; captured kernels on any system.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "audit")]
+pub mod audit;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod bpf;
 pub mod btf;

@@ -3,6 +3,7 @@
 
 #[cfg(target_os = "linux")]
 mod attach;
+mod audit;
 mod by_btf;
 mod decode;
 mod format;
@@ -39,6 +40,7 @@ enum Subcommands {
     #[cfg(target_os = "linux")]
     Attach(Box<attach::Arguments>),
     Decode(decode::Arguments),
+    Audit(audit::Arguments),
     Completions(generate::CompletionsArguments),
     #[command(hide = true)]
     Man(generate::ManArguments),
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Subcommands::Attach(arguments) => attach::main(&arguments),
         Subcommands::Decode(arguments) => decode::main(&arguments),
+        Subcommands::Audit(arguments) => audit::main(&arguments),
         Subcommands::Completions(arguments) => generate::completions(&arguments),
         Subcommands::Man(arguments) => generate::man(&arguments),
     }

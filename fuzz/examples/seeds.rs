@@ -244,6 +244,9 @@ fn small_objects(big_endian: bool) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn objects(seeds: &mut Seeds) -> Result<()> {
+    for object in ["openat.bpf.o", "loads.bpf.o"] {
+        seeds.add("bpf_object", &[&fs::read(fixture("audit").join(object))?])?;
+    }
     for big_endian in [false, true] {
         let (vmlinux, module) = small_objects(big_endian);
         seeds.add("btf", &[&vmlinux])?;

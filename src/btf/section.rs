@@ -209,6 +209,15 @@ impl Section {
         self.big_endian
     }
 
+    /// Returns in which order the object keeps the bytes of a number.
+    #[cfg(feature = "audit")]
+    pub(crate) fn byte_order(&self) -> ByteOrder {
+        match self.big_endian {
+            true => ByteOrder::Big,
+            false => ByteOrder::Little,
+        }
+    }
+
     /// Returns the ids of its own types.
     pub(super) fn own_ids(&self) -> Range<TypeId> {
         self.first_id..self.end_id()

@@ -553,6 +553,12 @@ impl Kernel {
         self.inner.btf.vmlinux()
     }
 
+    /// Every BTF object that can be read, vmlinux first; none on a kernel without BTF.
+    #[cfg(feature = "audit")]
+    pub(crate) fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {
+        self.inner.btf.objects()
+    }
+
     pub(crate) fn is_vmlinux_read(&self) -> bool {
         self.inner.btf.is_vmlinux_read()
     }
@@ -659,11 +665,26 @@ impl Kernel {
     /// [`Error::NoRawTracepoint`] if no BTF object defines one of this name, and
     /// those of [`btf_objects`](Self::btf_objects).
     pub fn raw_tracepoint(&self, name: &str) -> Result<RawTracepoint, Error> {
+        let (raw, _) = self.raw_tracepoint_and_home(name)?;
+        Ok(raw)
+    }
+
+    /// The tracepoint of this name, and the object that defines it.
+    pub(crate) fn raw_tracepoint_and_home(
+        &self,
+        name: &str,
+    ) -> Result<(RawTracepoint, Arc<Object>), Error> {
         let missing = || Error::NoRawTracepoint {
             name: name.escape_debug().to_string(),
         };
         match self.homes_now(name, false)? {
-            Homes::Found(homes) => self.raw(name, homes.first().ok_or_else(missing)?),
+            Homes::Found(mut homes) => {
+                let home = match homes.is_empty() {
+                    true => return Err(missing()),
+                    false => homes.swap_remove(0),
+                };
+                Ok((self.raw(name, &home)?, home))
+            }
             Homes::None(FormatReason::NoBtf) => Err(self.no_btf()),
             Homes::None(_) => Err(missing()),
         }

@@ -38,6 +38,12 @@ impl KernelVersion {
             patch,
         }
     }
+
+    /// The number that C's `KERNEL_VERSION(major, minor, patch)` makes of it.
+    #[cfg(feature = "audit")]
+    pub(crate) fn code(self) -> u32 {
+        (self.major.min(255) << 16) + (self.minor.min(255) << 8) + self.patch.min(255)
+    }
 }
 
 impl FromStr for KernelVersion {

@@ -3,6 +3,8 @@
 
 mod support;
 
+#[cfg(feature = "audit")]
+mod audit;
 #[cfg(feature = "btf-rs")]
 mod btf_rs;
 mod concurrent_change;

@@ -67,6 +67,7 @@ fn man_pages() {
         names,
         [
             "tracepoints-attach.1",
+            "tracepoints-audit.1",
             "tracepoints-completions.1",
             "tracepoints-decode.1",
             "tracepoints-format.1",

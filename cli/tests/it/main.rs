@@ -13,6 +13,7 @@ mod support;
 
 #[cfg(target_os = "linux")]
 mod attach;
+mod audit;
 mod decode;
 mod generated;
 mod list_format;

@@ -1,0 +1,311 @@
+//! Holds compiled eBPF objects against kernels: a matrix of programs and kernels, and
+//! each read that is not right.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tracepoints::audit::{AuditRow, AuditedKernel, AuditedRead, BpfObject, ProgramAudit, Verdict};
+use tracepoints::{EventName, Kernel};
+
+use crate::output::{self, Failure, Screen, note, plural, say, with_causes};
+
+/// Hold compiled eBPF objects against kernels: what each program reads, and what is there
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Captured kernels, laid out like /sys/kernel; the running one without any
+    #[arg(long, short, value_name = "DIR", num_args = 1..)]
+    kernels: Vec<PathBuf>,
+    /// Say to which event a program is attached whose section does not
+    #[arg(long, value_name = "PROGRAM=EVENT", value_parser = attachment)]
+    attach: Vec<(String, EventName)>,
+    /// Print one JSON object a line: a program on a kernel
+    #[arg(long, short)]
+    json: bool,
+    /// Print SARIF 2.1.0, which code review tools read
+    #[arg(long, conflicts_with = "json")]
+    sarif: bool,
+    /// Exit with status 1 if a program is wrong or refused on any of the kernels
+    #[arg(long)]
+    deny: bool,
+    /// Objects (.bpf.o), or programs that embed them
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tracepoints audit exec.bpf.o
+  tracepoints audit --deny exec.bpf.o --kernels kernels/6.1 kernels/6.18
+  tracepoints audit /usr/sbin/execsnoop --kernels kernels/6.1-rt --json";
+
+fn attachment(text: &str) -> Result<(String, EventName), String> {
+    let (program, event) = text.split_once('=').ok_or("not PROGRAM=EVENT")?;
+    let event = event.parse().map_err(|error| with_causes(&error))?;
+    Ok((program.to_owned(), event))
+}
+
+/// An object, and where it was found.
+struct Named {
+    name: String,
+    object: BpfObject,
+}
+
+/// What the programs of an object come to on a kernel, both by name.
+struct Audited {
+    object: String,
+    kernel: String,
+    programs: Vec<ProgramAudit>,
+}
+
+pub(crate) fn main(arguments: &Arguments) -> ExitCode {
+    output::run(false, |out| audit(arguments, out))
+}
+
+fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let objects = objects(arguments)?;
+    let mut all = Vec::new();
+    let kernels: Vec<Option<&Path>> = match arguments.kernels.is_empty() {
+        true => vec![None],
+        false => arguments.kernels.iter().map(|dir| Some(&**dir)).collect(),
+    };
+    for root in kernels {
+        let (kernel, name) = match root {
+            Some(root) => (Kernel::at(root)?, root.display().to_string()),
+            None => (Kernel::live()?, "running".to_owned()),
+        };
+        let kernel = AuditedKernel::new(&kernel);
+        for named in &objects {
+            all.push(Audited {
+                object: named.name.clone(),
+                kernel: name.clone(),
+                programs: named.object.audit_on(&kernel)?,
+            });
+        }
+    }
+    if arguments.json {
+        for row in rows(&all) {
+            serde_json::to_writer(&mut *out, &row)?;
+            out.write_all(b"\n")?;
+        }
+    } else if arguments.sarif {
+        serde_json::to_writer_pretty(&mut *out, &sarif(&all))?;
+        out.write_all(b"\n")?;
+    } else {
+        write_matrix(&all, out)?;
+        write_findings(&all, out)?;
+    }
+    out.flush()?;
+    let faults = rows(&all).filter(|row| row.audit.verdict().is_fault());
+    let faults = faults.count();
+    note!(
+        "{} on {}: {} wrong or refused",
+        plural(rows(&all).count() as u64, "program", "s"),
+        plural(arguments.kernels.len().max(1) as u64, "kernel", "s"),
+        faults
+    );
+    Ok(match arguments.deny && faults > 0 {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn rows(all: &[Audited]) -> impl Iterator<Item = AuditRow<'_>> {
+    all.iter().flat_map(|audited| {
+        let programs = audited.programs.iter();
+        programs.map(|audit| AuditRow {
+            object: &audited.object,
+            kernel: &audited.kernel,
+            audit,
+        })
+    })
+}
+
+/// The objects of all files. One in another file is named by where it is in it.
+fn objects(arguments: &Arguments) -> Result<Vec<Named>, Failure> {
+    let mut objects = Vec::new();
+    for file in &arguments.files {
+        let failure = |why: String| Failure::Other(format!("{}: {why}", file.display()));
+        let bytes = fs::read(file).map_err(|error| failure(error.to_string()))?;
+        let found = BpfObject::find(&bytes);
+        if found.is_empty() {
+            return Err(failure("no eBPF object is in it".to_owned()));
+        }
+        for found in found {
+            let name = match found.offset() {
+                0 => file.display().to_string(),
+                offset => format!("{}@{offset:#x}", file.display()),
+            };
+            match found.into_object() {
+                Ok(object) => objects.push(Named { name, object }),
+                Err(error) => return Err(failure(with_causes(&error))),
+            }
+        }
+    }
+    for (program, event) in &arguments.attach {
+        let mut known = objects.iter_mut();
+        if !known.any(|named| named.object.attach(program, event).is_ok()) {
+            return Err(Failure::Other(format!("no object has a program {program}")));
+        }
+    }
+    if objects
+        .iter()
+        .all(|named| named.object.programs().is_empty())
+    {
+        say!("the objects have no programs");
+    }
+    Ok(objects)
+}
+
+/// A line for each program, a column for each kernel.
+fn write_matrix(all: &[Audited], out: &mut dyn Write) -> Result<(), Failure> {
+    let screen = Screen::of_stdout();
+    let mut kernels: Vec<&str> = Vec::new();
+    let mut programs: Vec<(&str, &str)> = Vec::new();
+    let mut verdicts: BTreeMap<((&str, &str), &str), Verdict> = BTreeMap::new();
+    for row in rows(all) {
+        let program = (row.object, row.audit.program());
+        if !programs.contains(&program) {
+            programs.push(program);
+        }
+        if !kernels.contains(&row.kernel) {
+            kernels.push(row.kernel);
+        }
+        verdicts.insert((program, row.kernel), row.audit.verdict());
+    }
+    let title = |(object, program): &(&str, &str)| {
+        let object = object.rsplit('/').next().unwrap_or(object);
+        format!("{object} {program}")
+    };
+    let width = programs.iter().map(|program| title(program).len()).max();
+    let width = width.unwrap_or(0);
+    let names: Vec<&str> = kernels
+        .iter()
+        .map(|kernel| {
+            kernel
+                .trim_end_matches('/')
+                .rsplit('/')
+                .next()
+                .unwrap_or(kernel)
+        })
+        .collect();
+    write!(out, "{:width$}", "")?;
+    for name in &names {
+        write!(out, "  {name:8}")?;
+    }
+    writeln!(out)?;
+    for program in &programs {
+        write!(out, "{:width$}", screen.show(&title(program)))?;
+        for (kernel, name) in kernels.iter().zip(&names) {
+            let verdict = verdicts.get(&(*program, *kernel));
+            let verdict = verdict.map_or("", |verdict| verdict.as_str());
+            write!(out, "  {verdict:0$}", name.len().max(8))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn write_findings(all: &[Audited], out: &mut dyn Write) -> Result<(), Failure> {
+    let screen = Screen::of_stdout();
+    for row in rows(all) {
+        let audit = row.audit;
+        if audit.verdict() == Verdict::Right {
+            continue;
+        }
+        let reason = audit.reason().unwrap_or_default();
+        writeln!(out)?;
+        let (object, program) = (row.object, audit.program());
+        let text = format!(
+            "{object} {program} on {}: {}: {reason}",
+            row.kernel,
+            audit.verdict()
+        );
+        writeln!(out, "{}", screen.show(&text))?;
+        let reads = audit.reads().iter();
+        for read in reads.filter(|read| read.verdict() != Verdict::Right) {
+            writeln!(out, "  {}", screen.show(&said(read)))?;
+        }
+    }
+    Ok(())
+}
+
+fn said(read: &AuditedRead) -> String {
+    let place = match (read.line(), read.function()) {
+        (Some((file, line)), _) => format!("{file}:{line}"),
+        (None, Some(function)) => format!("{function}, instruction {}", read.instruction()),
+        (None, None) => format!("instruction {}", read.instruction()),
+    };
+    let mut text = format!(
+        "{place}: {}",
+        read.path().unwrap_or("a read of the context")
+    );
+    if let Some(wants) = read.wants() {
+        text += &format!(" wants {wants},");
+    }
+    if let Some(gets) = read.gets() {
+        text += &format!(" gets {gets}");
+    }
+    if let Some(reason) = read.reason() {
+        text += &format!(" ({reason})");
+    }
+    if let Some(mend) = read.mend() {
+        text += &format!("; {mend}");
+    }
+    text
+}
+
+/// SARIF 2.1.0: a result for each read, or program, that is wrong, refused or unknown.
+fn sarif(all: &[Audited]) -> Value {
+    let mut results = Vec::new();
+    for row in rows(all) {
+        let audit = row.audit;
+        let mut result = |verdict: Verdict, text: String, line: Option<(&str, u32)>| {
+            let level = if verdict.is_fault() { "error" } else { "note" };
+            let (uri, line) = line.unwrap_or((row.object, 1));
+            results.push(json!({
+                "ruleId": verdict.as_str(),
+                "level": level,
+                "message": { "text": text },
+                "locations": [{ "physicalLocation": {
+                    "artifactLocation": { "uri": uri },
+                    "region": { "startLine": line },
+                } }],
+            }));
+        };
+        let head = format!("{} on {}", audit.program(), row.kernel);
+        let reads = audit.reads().iter();
+        let reads = reads.filter(|read| read.verdict() != Verdict::Right);
+        let mut has_read = false;
+        for read in reads {
+            has_read = true;
+            result(
+                read.verdict(),
+                format!("{head}: {}", said(read)),
+                read.line(),
+            );
+        }
+        if !has_read && (audit.verdict().is_fault() || audit.verdict() == Verdict::Unknown) {
+            let reason = audit.reason().unwrap_or_default();
+            result(audit.verdict(), format!("{head}: {reason}"), None);
+        }
+    }
+    let rules = [Verdict::Wrong, Verdict::Refused, Verdict::Unknown];
+    let rules: Vec<Value> = rules
+        .iter()
+        .map(|rule| json!({ "id": rule.as_str() }))
+        .collect();
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": { "name": "tracepoints", "rules": rules } },
+            "results": results,
+        }],
+    })
+}

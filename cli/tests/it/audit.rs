@@ -1,0 +1,85 @@
+//! `audit` of an object of the fixtures.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::command::{stderr, stdout, tracepoints};
+
+/// `tracepoints audit` in the directory of the fixtures, where paths are short.
+fn audit(arguments: &[&str]) -> std::process::Output {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let mut command = tracepoints(&["audit", "audit/openat.bpf.o"]);
+    command.args(arguments).current_dir(fixtures);
+    command.output().expect("it runs")
+}
+
+const KERNELS: [&str; 4] = [
+    "--kernels",
+    "5.10.223-x86_64",
+    "6.1.192-rt-x86_64",
+    "6.18.15-x86_64",
+];
+
+#[test]
+fn a_matrix_and_what_is_wrong() {
+    let output = audit(&KERNELS);
+    assert!(output.status.success(), "{}", stderr(&output));
+    insta::assert_snapshot!(stdout(&output));
+    assert_eq!(
+        stderr(&output),
+        "3 programs on 3 kernels: 1 wrong or refused\n"
+    );
+}
+
+#[test]
+fn faults_are_denied_where_asked() {
+    let deny = |kernel| audit(&["--deny", "--kernels", kernel]).status.code();
+    assert_eq!(deny("6.1.192-rt-x86_64"), Some(1));
+    assert_eq!(deny("6.18.15-x86_64"), Some(0));
+    assert_eq!(deny("no-kernel"), Some(1));
+}
+
+#[test]
+fn rows_of_json_name_object_and_kernel() {
+    let output = audit(&[&KERNELS[..], &["--json"]].concat());
+    let rows: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|row| serde_json::from_str(row).expect("JSON"))
+        .collect();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[1]["kernel"], "6.1.192-rt-x86_64");
+    assert_eq!(rows[1]["object"], "audit/openat.bpf.o");
+    assert_eq!(rows[1]["verdict"], "wrong");
+    assert_eq!(rows[1]["reads"][0]["line"], 7);
+    assert_eq!(rows[2]["verdict"], "right");
+}
+
+#[test]
+fn sarif_names_the_line() {
+    let output = audit(&[&KERNELS[..], &["--sarif"]].concat());
+    let log: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let results = log["runs"][0]["results"].as_array().expect("results");
+    assert_eq!(results.len(), 1);
+    assert_eq!(
+        (&results[0]["ruleId"], &results[0]["level"]),
+        (&"wrong".into(), &"error".into())
+    );
+    let place = &results[0]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "./openat.bpf.c");
+    assert_eq!(place["region"]["startLine"], 7);
+}
+
+#[test]
+fn a_program_can_be_attached_by_hand() {
+    let event = "openat=syscalls:sys_enter_write";
+    let output = audit(&["--attach", event, "--json", "--kernels", "6.18.15-x86_64"]);
+    let row: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(row["event"], "syscalls:sys_enter_write");
+    let output = audit(&["--attach", "close=a:b", "--kernels", "6.18.15-x86_64"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "tracepoints: no object has a program close\n"
+    );
+}

@@ -1,0 +1,244 @@
+//! Small objects with one fault each, and right ones, compiled where there is a clang that
+//! knows eBPF. `tests/fixtures/audit` has the sources, each with the verdict expected.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use tracepoints::audit::{BpfObject, ProgramAudit, Verdict};
+use tracepoints::{ByteOrder, Kernel};
+
+use crate::support::{corpus, fixture, name, skip};
+
+/// One case of a source file.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) name: String,
+    kernel: String,
+    pub(super) verdict: String,
+    reason: String,
+    pub(super) code: String,
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audit")
+}
+
+/// The cases of a file.
+pub(super) fn cases(file: &str) -> Vec<Case> {
+    let text = fs::read_to_string(sources().join(file)).expect("a source");
+    let mut cases = Vec::new();
+    for case in text.split("\n//// ").skip(1) {
+        let (head, code) = case.split_once('\n').expect("a head");
+        let head: Vec<&str> = head.split('|').map(str::trim).collect();
+        let [name, kernel, verdict, reason] = head[..] else {
+            panic!("{head:?} is not name | kernel | verdict | reason");
+        };
+        cases.push(Case {
+            name: name.to_owned(),
+            kernel: kernel.to_owned(),
+            verdict: verdict.to_owned(),
+            reason: reason.to_owned(),
+            code: code.to_owned(),
+        });
+    }
+    cases
+}
+
+/// A clang that compiles for eBPF; says that the test is skipped if there is none.
+pub(super) fn clang() -> Option<Clang> {
+    let targets = Command::new("clang").arg("--print-targets").output();
+    let targets = targets.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    if !targets.is_ok_and(|targets| targets.contains("bpfeb")) {
+        skip("there is no clang that compiles for eBPF");
+        return None;
+    }
+    Some(Clang(tempfile::tempdir().expect("a directory")))
+}
+
+/// A compiler with a directory to work in.
+pub(super) struct Clang(TempDir);
+
+impl Clang {
+    /// The object of a source.
+    pub(super) fn compile(&self, name: &str, code: &str, byte_order: ByteOrder) -> Vec<u8> {
+        let (source, object) = (
+            self.0.path().join(format!("{name}.c")),
+            self.0.path().join("o"),
+        );
+        let code = format!("#include \"context.h\"\n#line 1 \"{name}.c\"\n{code}");
+        fs::write(&source, code).expect("a file");
+        let target = match byte_order {
+            ByteOrder::Little => "bpfel",
+            ByteOrder::Big => "bpfeb",
+        };
+        let output = Command::new("clang")
+            .args(["-g", "-O2", "-target", target, "-c", "-I"])
+            .arg(sources())
+            .arg(&source)
+            .arg("-o")
+            .arg(&object)
+            .output()
+            .expect("clang runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {said}");
+        fs::read(&object).expect("an object")
+    }
+}
+
+/// A kernel with one event whose text is relative.
+fn relative(dir: &Path) -> Kernel {
+    let event = dir.join("tracing/events/sample/relative");
+    fs::create_dir_all(&event).expect("directories");
+    fs::write(dir.join("tracing/available_events"), "sample:relative\n").expect("a file");
+    let format = "name: relative\nID: 7\nformat:\n\
+        \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+        \tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n\
+        \tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;\n\
+        \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n\
+        \tfield:__rel_loc char[] name;\toffset:8;\tsize:4;\tsigned:0;\n\n\
+        print fmt: \"%s\", __get_rel_str(name)\n";
+    fs::write(event.join("format"), format).expect("a file");
+    let kernel = Kernel::at(dir).expect("a kernel");
+    kernel.with_byte_order(ByteOrder::Little)
+}
+
+/// The kernel of a case, and the byte order to compile in; `None` where it is one of the
+/// corpus, and there is none.
+fn kernel_of(case: &Case, made: &Path) -> Option<(Kernel, ByteOrder)> {
+    let (root, byte_order) = match case.kernel.split_once(' ') {
+        Some((root, "little")) => (fixture(root), ByteOrder::Little),
+        Some(("corpus", wanted)) => {
+            let mut kernels = corpus().into_iter();
+            let found = kernels.find(|kernel| name(kernel) == wanted)?;
+            (found, ByteOrder::Little)
+        }
+        Some(_) => panic!("{} is no kernel", case.kernel),
+        None if case.kernel == "rel_loc" => return Some((relative(made), ByteOrder::Little)),
+        None if case.kernel.ends_with("s390x") => (fixture(&case.kernel), ByteOrder::Big),
+        None => (fixture(&case.kernel), ByteOrder::Little),
+    };
+    let kernel = Kernel::at(&root).expect("a kernel");
+    let kernel = match byte_order {
+        // A 32-bit kernel without BTF does not say.
+        ByteOrder::Little if case.kernel.ends_with("i686") => kernel.with_byte_order(byte_order),
+        _ => kernel,
+    };
+    Some((kernel, byte_order))
+}
+
+fn audit(clang: &Clang, case: &Case, made: &Path) -> Option<ProgramAudit> {
+    let (kernel, byte_order) = kernel_of(case, made)?;
+    let bytes = clang.compile(&case.name, &case.code, byte_order);
+    let object = BpfObject::parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    let audits = object.audit(&kernel).expect("a whole kernel");
+    assert_eq!(audits.len(), 1, "{}", case.name);
+    audits.into_iter().next()
+}
+
+fn check(file: &str, at_least: usize) {
+    let Some(clang) = clang() else { return };
+    let made = tempfile::tempdir().expect("a directory");
+    let mut differences = Vec::new();
+    let mut checked = 0;
+    for case in cases(file) {
+        let Some(audit) = audit(&clang, &case, made.path()) else {
+            continue;
+        };
+        checked += 1;
+        let said = |reason: Option<&str>| reason.is_some_and(|text| text.contains(&case.reason));
+        let mut reads = audit.reads().iter();
+        let has_reason =
+            case.reason.is_empty() || said(audit.reason()) || reads.any(|read| said(read.reason()));
+        if audit.verdict().as_str() != case.verdict || !has_reason {
+            differences.push(format!("{case:?}: {audit:#?}"));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(checked >= at_least, "{checked} cases of {file}");
+}
+
+#[test]
+fn each_fault_is_found_and_named() {
+    check("faults.bpf.c", 44);
+}
+
+#[test]
+fn nothing_is_found_where_all_is_right() {
+    check("right.bpf.c", 26);
+}
+
+/// What is said of a read: its place, its line, what it wants and gets, and what to read
+/// instead.
+#[test]
+fn a_read_is_said_in_full() {
+    let object = fs::read(sources().join("openat.bpf.o")).expect("an object");
+    let object = BpfObject::parse(&object).expect("an object");
+    let kernel = Kernel::at(fixture("6.1.192-rt-x86_64")).expect("a kernel");
+    let audits = object.audit(&kernel).expect("a whole kernel");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&audits).expect("JSON"));
+}
+
+/// The object of the repository is what its source compiles to.
+#[test]
+fn the_object_kept_is_of_its_source() {
+    let Some(clang) = clang() else { return };
+    let source = fs::read_to_string(sources().join("openat.bpf.c")).expect("a source");
+    let compiled = clang.compile("openat", &source, ByteOrder::Little);
+    let kept = fs::read(sources().join("openat.bpf.o")).expect("an object");
+    let reads = |bytes: &[u8]| {
+        let object = BpfObject::parse(bytes).expect("an object");
+        let kernel = Kernel::at(fixture("6.1.192-rt-x86_64")).expect("a kernel");
+        let audits = object.audit(&kernel).expect("a whole kernel");
+        let read = &audits[0].reads()[0];
+        assert_eq!(audits[0].verdict(), Verdict::Wrong);
+        (
+            read.instruction(),
+            read.offset(),
+            read.size(),
+            read.line().map(|line| line.1),
+        )
+    };
+    assert_eq!(reads(&compiled), reads(&kept));
+}
+
+/// Constants that a loader sets decide what is looked at.
+#[test]
+fn constants_can_be_set() {
+    let Some(clang) = clang() else { return };
+    let mut cases = cases("right.bpf.c").into_iter();
+    let case = cases
+        .find(|case| case.name == "constant_guards")
+        .expect("it is there");
+    let bytes = clang.compile(&case.name, &case.code, ByteOrder::Little);
+    let mut object = BpfObject::parse(&bytes).expect("an object");
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let verdict = |object: &BpfObject| object.audit(&kernel).expect("a kernel")[0].verdict();
+    assert_eq!(verdict(&object), Verdict::Right);
+    object
+        .set_constant("is_old", &1u32.to_le_bytes())
+        .expect("it has one");
+    assert_eq!(verdict(&object), Verdict::Refused);
+    assert!(
+        object.set_constant("is_old", &[1]).is_err(),
+        "of another size"
+    );
+    assert!(
+        object.set_constant("prog", &[0; 4]).is_err(),
+        "not a constant"
+    );
+}
+
+/// A program without an event in its section can be given one.
+#[test]
+fn programs_can_be_attached_by_hand() {
+    let bytes = fs::read(sources().join("openat.bpf.o")).expect("an object");
+    let mut object = BpfObject::parse(&bytes).expect("an object");
+    let kernel = Kernel::at(fixture("6.1.192-rt-x86_64")).expect("a kernel");
+    let event = "syscalls:sys_enter_write".parse().expect("a name");
+    object.attach("openat", &event).expect("a program");
+    let audits = object.audit(&kernel).expect("a kernel");
+    assert_eq!(audits[0].event(), Some("syscalls:sys_enter_write"));
+    assert!(object.attach("close", &event).is_err());
+}

@@ -1,0 +1,6 @@
+//! Compiled objects held against kernels.
+
+mod cases;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod running_kernel;
+mod tools;
