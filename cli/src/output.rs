@@ -109,24 +109,44 @@ impl JsonRows {
     }
 }
 
-/// What is being done, where that takes long, on a terminal alone.
+/// A line about work that takes long, on a terminal alone: gone once the work is done.
 pub(crate) struct Progress {
+    what: String,
     is_shown: bool,
+    percent: u64,
 }
 
 impl Progress {
-    /// So many of a thing take long.
+    /// From this many of a thing on, work takes long.
     const LONG: usize = 100;
 
     pub(crate) fn new(what: &str, count: usize) -> Self {
-        let is_shown = count >= Self::LONG && io::stderr().is_terminal();
+        Self::when(count >= Self::LONG, what)
+    }
+
+    /// For work that is known to take long, or not.
+    pub(crate) fn when(is_long: bool, what: &str) -> Self {
+        let is_shown = is_long && io::stderr().is_terminal();
         if is_shown {
             write_to_stderr(format_args!("{what}…"));
         }
-        Self { is_shown }
+        Self {
+            what: what.to_owned(),
+            is_shown,
+            percent: 0,
+        }
     }
 
-    /// Takes the line away.
+    /// Shows how much of the work is done, in percent.
+    pub(crate) fn update(&mut self, done: u64, all: u64) {
+        let percent = done.saturating_mul(100).checked_div(all).unwrap_or(0);
+        if self.is_shown && percent != self.percent {
+            self.percent = percent;
+            write_to_stderr(format_args!("\r\x1b[K{}… {percent}%", self.what));
+        }
+    }
+
+    /// Removes the line.
     pub(crate) fn end(self) {}
 }
 
@@ -136,6 +156,30 @@ impl Drop for Progress {
             write_to_stderr(format_args!("\r\x1b[K"));
         }
     }
+}
+
+/// The part of a table that fits on a terminal of this size, as lines to print in place of
+/// the table: long lines are cut, and the last line says how many are missing.
+pub(crate) fn fitted(table: &str, rows: usize, columns: usize) -> String {
+    let lines: Vec<&str> = table.lines().collect();
+    // The cursor is on the line below.
+    let room = rows.saturating_sub(1).max(2);
+    let (shown, missing) = match lines.len() <= room {
+        true => (lines.len(), 0),
+        false => (room - 1, lines.len() - (room - 1)),
+    };
+    let mut fitted = String::with_capacity(table.len());
+    for line in &lines[..shown] {
+        match line.char_indices().nth(columns) {
+            Some((end, _)) if columns > 0 => fitted.push_str(&line[..end]),
+            _ => fitted.push_str(line),
+        }
+        fitted.push('\n');
+    }
+    if missing > 0 {
+        fitted.push_str(&format!("({} more)\n", plural(missing as u64, "line", "s")));
+    }
+    fitted
 }
 
 /// Text of a trace as it may be printed: a process can give itself any name, and on
@@ -273,4 +317,27 @@ pub(crate) fn evidence_style(evidence: &Evidence) -> Style {
 pub(crate) fn plural(count: impl Into<u64>, word: &str, ending: &str) -> String {
     let count = count.into();
     format!("{count} {word}{}", if count == 1 { "" } else { ending })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitted;
+
+    #[test]
+    fn tables_on_small_terminals() {
+        let table = "COUNT  EVENT\n    3  a:b\n    2  c:d\n    1  é:f\n";
+        assert_eq!(fitted(table, 24, 80), table);
+        assert_eq!(fitted(table, 5, 80), table);
+        assert_eq!(
+            fitted(table, 4, 80),
+            "COUNT  EVENT\n    3  a:b\n(2 lines more)\n"
+        );
+        assert_eq!(
+            fitted(table, 24, 8),
+            "COUNT  E\n    3  a\n    2  c\n    1  é\n"
+        );
+        // A terminal that does not say its size.
+        assert_eq!(fitted(table, 0, 0), "COUNT  EVENT\n(3 lines more)\n");
+        assert_eq!(fitted("", 24, 80), "");
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use super::constants;
 use super::error::ProbeError;
 use super::record::{FieldValue, ProbeRecord};
 use crate::format::{Field, FieldKind, Format};
@@ -17,7 +18,8 @@ use crate::text::{Addresses, Renderer};
 ///
 /// It takes a record with all fields; one that lacks some is printed like any
 /// [`ProbeRecord`]. `syscalls:*` are printed as calls: `sys_close(fd: 3)`, strings in
-/// place of their addresses.
+/// place of their addresses, and flags of common ones by the names of their manual pages:
+/// `flags: O_WRONLY|O_CREAT`.
 #[derive(Debug)]
 pub struct PrettyPrinter {
     events: HashMap<EventName, (Format, Renderer)>,
@@ -67,7 +69,7 @@ impl PrettyPrinter {
         let _ = write!(out, "{}", record.context());
         match whole {
             Some((format, ..)) if format.syscall_side(record.event()).is_some() => {
-                call(record, out);
+                print_call(record, out);
             }
             Some((format, renderer, bytes)) => {
                 let _ = write!(out, "{}: ", record.event().event());
@@ -86,13 +88,13 @@ impl PrettyPrinter {
 }
 
 /// `sys_close(fd: 3)`, `sys_close -> 0x0`.
-fn call(record: &ProbeRecord, out: &mut String) {
-    let Some((side, name)) = SyscallSide::and_call(record.event()) else {
+fn print_call(record: &ProbeRecord, out: &mut String) {
+    let Some((side, call)) = SyscallSide::and_call(record.event()) else {
         return;
     };
     let fields = record.fields().filter(|(name, _)| *name != SYSCALL_NUMBER);
     if side == SyscallSide::Exit {
-        let _ = write!(out, "sys_{name} ->");
+        let _ = write!(out, "sys_{call} ->");
         for (_, value) in fields {
             let _ = match value.value().and_then(|value| value.integer()) {
                 Some(value) => write!(out, " {value:#x}"),
@@ -101,9 +103,15 @@ fn call(record: &ProbeRecord, out: &mut String) {
         }
         return;
     }
-    let _ = write!(out, "sys_{name}(");
+    let _ = write!(out, "sys_{call}(");
     for (index, (name, value)) in fields.enumerate() {
         let comma = if index > 0 { ", " } else { "" };
+        let number = value.value().and_then(|value| value.integer());
+        let named = number.and_then(|number| constants::of_argument(call, name, number as u64));
+        if let Some(named) = named {
+            let _ = write!(out, "{comma}{name}: {named}");
+            continue;
+        }
         let _ = match value {
             FieldValue::Whole(Value::Unsigned(value @ 10..) | Value::Pointer(value @ 10..)) => {
                 write!(out, "{comma}{name}: {value:#x}")

@@ -35,6 +35,7 @@ pub(crate) fn main_of_child() -> Option<ExitCode> {
 /// A process that waits to become a command; killed if it never does.
 pub(super) struct Suspended {
     child: Option<Child>,
+    path: PathBuf,
 }
 
 impl Suspended {
@@ -48,12 +49,15 @@ impl Suspended {
         let failed = |error: io::Error| Failure::Other(format!("starting a process: {error}"));
         let child = Command::new("/proc/self/exe")
             .env(BECOME, std::process::id().to_string())
-            .arg(path)
+            .arg(&path)
             .args(command)
             .spawn()
             .map_err(failed)?;
         let pid = Pid::from_child(&child);
-        let suspended = Self { child: Some(child) };
+        let suspended = Self {
+            child: Some(child),
+            path,
+        };
         let waited = process::waitpid(Some(pid), WaitOptions::UNTRACED);
         match waited.map_err(|error| failed(error.into()))? {
             Some((_, status)) if status.stopped() => Ok(Some(suspended)),
@@ -65,6 +69,11 @@ impl Suspended {
 
     pub(super) fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Returns the command's file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn resume(mut self) -> Result<Running, Failure> {

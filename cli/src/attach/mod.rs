@@ -9,7 +9,7 @@ mod target;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use crate::select::select;
 use command::Suspended;
 use lines::Lines;
 use run::Run;
+use tally::Repetition;
 use target::Target;
 
 /// Trace what happens at tracepoints of the running kernel: records, counts, histograms
@@ -175,18 +176,9 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let names = select(&kernel, &patterns)?;
     let events = tracepoints(&kernel, &names)?;
     let command = Suspended::start(&arguments.command)?;
-    if let Some(pid) = arguments.pid
-        && cfg!(target_pointer_width = "64")
-        && names
-            .names()
-            .iter()
-            .any(|name| name.category() == "syscalls")
-        && run::is_compat(pid)
-    {
-        say!(
-            "process {pid} is of 32 bits, whose system calls syscalls:* do not see; \
-             raw_syscalls:* do, by number"
-        );
+    let mut categories = names.names().iter().map(|name| name.category());
+    if categories.any(|category| category == "syscalls") {
+        say_if_compat(arguments.pid, command.as_ref());
     }
     let mut json = JsonRows::where_wanted(arguments.json, &Identity::live())?;
     let builder = builder(arguments, &events, command.as_ref());
@@ -199,9 +191,15 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         progress.end();
         run.begin(command, events.len())?;
         let interval = arguments.interval;
-        run.until_end(interval, || tally.print(&mut json, interval.is_some(), out))?;
-        tally.print(&mut json, interval.is_some(), out)?;
-        (tally.losses()?, "groups")
+        run.until_end(interval, || tally.print(&mut json, Repetition::Next, out))?;
+        let last = match interval {
+            Some(_) => Repetition::Last,
+            None => Repetition::Only,
+        };
+        tally.print(&mut json, last, out)?;
+        let losses = tally.losses()?;
+        say_detaching(events.len());
+        (losses, "groups")
     } else {
         let mut probe = builder
             .attach()
@@ -212,7 +210,9 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         let count = lines.print(&mut probe, &mut run, out)?;
         out.flush()?;
         say!("{}", plural(count, "record", "s"));
-        (probe.losses()?, "records")
+        let losses = probe.losses()?;
+        say_detaching(events.len());
+        (losses, "records")
     };
     let losses = run::losses(&losses, full);
     if let Some(json) = &mut json
@@ -223,6 +223,37 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     }
     run::report(&losses, out)?;
     Ok(run.finish())
+}
+
+/// Programs of 32 bits make system calls that `syscalls:*` do not see.
+fn say_if_compat(pid: Option<u32>, command: Option<&Suspended>) {
+    let (program, whose) = match (pid, command) {
+        (Some(pid), _) => (
+            PathBuf::from(format!("/proc/{pid}/exe")),
+            format!("process {pid}"),
+        ),
+        (None, Some(command)) => (
+            command.path().to_owned(),
+            command.path().display().to_string(),
+        ),
+        (None, None) => return,
+    };
+    if run::is_compat(&program) {
+        say!(
+            "{whose} is of 32 bits, whose system calls syscalls:* do not see; raw_syscalls:* \
+             do, by number"
+        );
+    }
+}
+
+/// The kernel destroys perf events one after the other, some 36 ms each, and a process does
+/// not end before that is done.
+fn say_detaching(events: usize) {
+    /// About a second.
+    const MANY: usize = 25;
+    if events >= MANY && std::io::stderr().is_terminal() {
+        say!("detaching from {events} events; the kernel may take a while");
+    }
 }
 
 fn tracepoints(kernel: &Kernel, names: &Events) -> Result<Vec<Tracepoint>, Failure> {

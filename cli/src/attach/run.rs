@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,15 +141,17 @@ fn has_ended(process: &OwnedFd) -> bool {
     matches!(poll(&mut fds, Some(&at_once)), Ok(1..))
 }
 
-/// Whether the process runs a program of 32 bits, on a kernel of 64.
-pub(super) fn is_compat(pid: u32) -> bool {
+/// Whether the file is a program of 32 bits, on a kernel of 64.
+pub(super) fn is_compat(program: &Path) -> bool {
     /// `EI_CLASS` of an ELF file, and its value there.
     const CLASS: usize = 4;
     const CLASS_32: u8 = 1;
     let mut start = [0; CLASS + 1];
-    let read =
-        File::open(format!("/proc/{pid}/exe")).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start.starts_with(b"\x7fELF") && start[CLASS] == CLASS_32
+    let read = File::open(program).and_then(|mut file| file.read_exact(&mut start));
+    cfg!(target_pointer_width = "64")
+        && read.is_ok()
+        && start.starts_with(b"\x7fELF")
+        && start[CLASS] == CLASS_32
 }
 
 /// What was lost, by what it is; `full` is what there was no space for.

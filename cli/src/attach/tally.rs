@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
+use rustix::termios::tcgetwinsize;
 use serde_json::{Map, Value, json};
 use tracepoints::EventName;
 use tracepoints::probe::{
@@ -10,12 +11,22 @@ use tracepoints::probe::{
 };
 
 use super::Arguments;
-use crate::output::{Failure, JsonRows, plural, say};
+use crate::output::{self, Failure, JsonRows, plural, say};
 
 /// What is counted.
 pub(super) struct Tally<'a> {
     kind: Kind<'a>,
     top: Option<usize>,
+}
+
+/// Which of the tables of one run is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repetition {
+    /// There is no other.
+    Only,
+    /// Another follows.
+    Next,
+    Last,
 }
 
 enum Kind<'a> {
@@ -40,39 +51,44 @@ impl<'a> Tally<'a> {
         Some(kind.map(|kind| Self { kind, top }))
     }
 
-    /// Prints what has been counted so far: as rows of JSON, or as a table, which takes
-    /// the place of the one before on a terminal.
+    /// Prints what has been counted so far: as rows of JSON, or as a table. On a terminal a
+    /// repeated table replaces the one before, and has as much as fits; the last is whole.
     pub(super) fn print(
         &self,
         json: &mut Option<JsonRows>,
-        is_repeated: bool,
+        repetition: Repetition,
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
-        if is_repeated && json.is_none() {
-            match std::io::stdout().is_terminal() {
-                // Home, and clear what is below.
-                true => write!(out, "\x1b[H\x1b[J")?,
-                false => writeln!(out)?,
-            }
+        if json.is_some() || repetition == Repetition::Only {
+            self.print_all(json, out)?;
+            return Ok(out.flush()?);
         }
-        match &self.kind {
-            Kind::Counts(counter) => print_counts(counter.counts()?, self.top, json, out)?,
-            Kind::Powers(histogram, field) => {
-                for (event, buckets) in histogram.buckets()? {
-                    match json {
-                        Some(json) => {
-                            let row = json!({"event": event, "field": field, "buckets": buckets});
-                            json.write(&row, out)?;
-                        }
-                        None => {
-                            let bars: Vec<_> =
-                                buckets.iter().map(|one| (values(one), one.count)).collect();
-                            print_bars(event, field, &bars, out)?;
-                        }
-                    }
-                }
+        let stdout = std::io::stdout();
+        if !stdout.is_terminal() {
+            writeln!(out)?;
+            self.print_all(json, out)?;
+            return Ok(out.flush()?);
+        }
+        let mut table = Vec::new();
+        self.print_all(json, &mut table)?;
+        let table = String::from_utf8_lossy(&table);
+        // Home, and clear what is below.
+        write!(out, "\x1b[H\x1b[J")?;
+        match tcgetwinsize(&stdout) {
+            Ok(size) if repetition == Repetition::Next && size.ws_row > 0 => {
+                let fitted = output::fitted(&table, size.ws_row.into(), size.ws_col.into());
+                out.write_all(fitted.as_bytes())?;
             }
-            Kind::Steps(groups, field, step) => print_steps(groups, field, *step, json, out)?,
+            _ => out.write_all(table.as_bytes())?,
+        }
+        Ok(out.flush()?)
+    }
+
+    fn print_all(&self, json: &mut Option<JsonRows>, out: &mut dyn Write) -> Result<(), Failure> {
+        match &self.kind {
+            Kind::Counts(counter) => print_counts(counter.counts()?, self.top, json, out),
+            Kind::Powers(histogram, field) => print_powers(histogram, field, json, out),
+            Kind::Steps(groups, field, step) => print_steps(groups, field, *step, json, out),
             Kind::Groups {
                 groups,
                 by,
@@ -81,17 +97,15 @@ impl<'a> Tally<'a> {
                 let mut all = groups.groups()?;
                 all.sort_by_key(|group| std::cmp::Reverse(group.count));
                 all.truncate(self.top.unwrap_or(usize::MAX));
-                match json {
-                    Some(json) => {
-                        for group in &all {
-                            json.write(&group_row(group, by, *measured), out)?;
-                        }
-                    }
-                    None => print_groups(&all, by, *measured, out)?,
+                let Some(json) = json else {
+                    return print_groups(&all, by, *measured, out);
+                };
+                for group in &all {
+                    json.write(&group_row(group, by, *measured), out)?;
                 }
+                Ok(())
             }
         }
-        Ok(out.flush()?)
     }
 
     pub(super) fn losses(&self) -> Result<Losses, ProbeError> {
@@ -190,6 +204,28 @@ fn print_groups(
     Ok(())
 }
 
+/// Values by powers of two.
+fn print_powers(
+    histogram: &Histogram,
+    field: &str,
+    json: &mut Option<JsonRows>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    for (event, buckets) in histogram.buckets()? {
+        match json {
+            Some(json) => {
+                let row = json!({"event": event, "field": field, "buckets": buckets});
+                json.write(&row, out)?;
+            }
+            None => {
+                let bars = buckets.iter().map(|one| (values(one), one.count));
+                print_bars(event, field, &bars.collect::<Vec<_>>(), out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Values by steps of one size, from the smallest there was to the greatest.
 fn print_steps(
     groups: &Groups,
@@ -273,7 +309,7 @@ fn print_counts(
     Ok(())
 }
 
-/// What lies in each bucket, and how much that is.
+/// A line for each range of values, with its count as a bar.
 fn print_bars(
     event: &EventName,
     field: &str,
@@ -291,7 +327,7 @@ fn print_bars(
     Ok(())
 }
 
-/// `[16, 31]`: what lies between two powers of two.
+/// `[16, 31]`: a range between two powers of two.
 fn values(bucket: &Bucket) -> String {
     match bucket.values() {
         None => "(.., 0)".to_owned(),

@@ -8,7 +8,7 @@ mod live;
 mod print;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ use tracepoints::text::{TaskNames, TraceClock};
 use tracepoints::{ByteOrder, EventPattern, Kernel};
 
 use crate::kernel::KernelChoice;
-use crate::output::{self, Failure, JsonRows, say, with_causes};
+use crate::output::{self, Failure, JsonRows, Progress, say, with_causes};
 
 /// Print what the kernel traced, as its own trace file does
 #[derive(Args)]
@@ -66,6 +66,9 @@ enum Endian {
     Little,
     Big,
 }
+
+/// From this many bytes on, decoding takes more than a moment.
+const LARGE: usize = 16 << 20;
 
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     output::run(false, |out| match arguments.live {
@@ -182,6 +185,11 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         let entry = stream.next.as_ref();
         entry.map(|entry| (entry.timestamp(), stream.file.cpu))
     };
+    let all: usize = files.iter().map(|file| file.bytes.len()).sum();
+    // Lines on a terminal are progress enough.
+    let is_long = all >= LARGE && !io::stdout().is_terminal();
+    let mut progress = Progress::when(is_long, "decoding");
+    let mut done = 0;
     while let Some(stream) = streams
         .iter_mut()
         .filter(|stream| stream.next.is_some())
@@ -191,8 +199,14 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
             printer.lost(stream.file.cpu, stream.lost.take())?;
             printer.print(stream.file.cpu, entry.timestamp(), entry.bytes())?;
         }
+        let before = stream.pages_read;
         stream.advance(&mut printer)?;
+        if stream.pages_read != before {
+            done += (stream.pages_read - before) * layout.page_size();
+            progress.update(done as u64, all as u64);
+        }
     }
+    progress.end();
     let mut failed = printer.finish()?;
     for stream in streams.iter().filter(|stream| stream.errors > 0) {
         if stream.errors > 1 {
@@ -247,6 +261,7 @@ struct Stream<'a> {
     next: Option<Entry<'a>>,
     lost: Option<Lost>,
     errors: usize,
+    pages_read: usize,
 }
 
 impl<'a> Stream<'a> {
@@ -258,6 +273,7 @@ impl<'a> Stream<'a> {
             next: None,
             lost: None,
             errors: 0,
+            pages_read: 0,
         }
     }
 
@@ -272,6 +288,7 @@ impl<'a> Stream<'a> {
                 Some(Err(error)) => error,
                 None => match self.pages.next() {
                     Some(Ok(page)) => {
+                        self.pages_read += 1;
                         // A page may have nothing but the news of what was lost.
                         printer.lost(self.file.cpu, self.lost.take())?;
                         self.lost = page.lost();

@@ -1,6 +1,7 @@
 //! `attach` on the running kernel.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::command::{program, stderr, stdout, tracepoints};
@@ -48,7 +49,7 @@ fn attach_traces_a_command() {
 
     fs::write(&file, "").expect("a file");
     let (out, ..) = attach(&[&unlink[..1], &["--pretty"], &command[..]].concat());
-    let end = format!("sys_unlinkat(dfd: -100, pathname: \"{path}\", flag: 0)\n");
+    let end = format!("sys_unlinkat(dfd: AT_FDCWD, pathname: \"{path}\", flag: 0)\n");
     assert!(out.ends_with(&end), "{out}");
 
     let (out, said, _) = attach(&["--count", "syscalls:sys_enter_exit_group", "--", "true"]);
@@ -84,6 +85,54 @@ fn attach_traces_a_command() {
         refused(&["sched:sched_process_exec", "--filter", "pid == -9999999999"]),
         "tracepoints: the filter does not fit sched:sched_process_exec: pid is 32 bits, signed, and cannot be -9999999999\n"
     );
+}
+
+/// Arguments of system calls by the names of their manual pages.
+#[test]
+fn pretty_names_flags_of_system_calls() {
+    let Some(_) = live() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("file");
+    let file = file.to_str().expect("UTF-8");
+    let filter = format!("filename == \"{file}\"");
+    let output = tracepoints(&["attach", "--pretty", "syscalls:sys_enter_openat"])
+        .args([
+            "--filter",
+            &filter,
+            "--",
+            "sh",
+            "-c",
+            &format!(": > {file}"),
+        ])
+        .output()
+        .expect("it runs");
+    let end = format!(
+        "sys_openat(dfd: AT_FDCWD, filename: \"{file}\", flags: O_WRONLY|O_CREAT|O_TRUNC, \
+         mode: 0x1b6)\n"
+    );
+    let out = stdout(&output);
+    assert!(out.ends_with(&end), "{out}{}", stderr(&output));
+}
+
+/// `syscalls:*` do not see the system calls of 32-bit programs.
+#[test]
+fn a_program_of_32_bits_is_named() {
+    let Some(_) = live() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("old");
+    // The start of an ELF file with EI_CLASS 1; the kernel refuses the rest.
+    fs::write(&file, b"\x7fELF\x01\x01\x01").expect("a file");
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("permissions");
+    let file = file.to_str().expect("UTF-8");
+    let run = |event: &str| {
+        let output = tracepoints(&["attach", event, "--", file]).output();
+        stderr(&output.expect("it runs")).to_owned()
+    };
+    let hint = format!("{file} is of 32 bits");
+    let said = run("syscalls:sys_enter_openat");
+    assert!(said.contains(&hint), "{said}");
+    let said = run("sched:sched_process_exec");
+    assert!(!said.contains(&hint), "{said}");
 }
 
 /// Without the rights to, it is said which are missing.
