@@ -18,6 +18,73 @@ impl ByteOrder {
         true => Self::Big,
         false => Self::Little,
     };
+
+    /// Reads a 2-byte number.
+    #[inline]
+    pub(crate) const fn read_u16(self, bytes: [u8; 2]) -> u16 {
+        match self {
+            Self::Little => u16::from_le_bytes(bytes),
+            Self::Big => u16::from_be_bytes(bytes),
+        }
+    }
+
+    /// Reads a 4-byte number.
+    #[inline]
+    pub(crate) const fn read_u32(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            Self::Little => u32::from_le_bytes(bytes),
+            Self::Big => u32::from_be_bytes(bytes),
+        }
+    }
+
+    /// Reads the 4-byte number at an offset; `None` if it ends after the bytes do.
+    #[inline]
+    pub(crate) fn read_u32_at(self, bytes: &[u8], offset: usize) -> Option<u32> {
+        bytes
+            .get(offset..)?
+            .first_chunk()
+            .map(|word| self.read_u32(*word))
+    }
+
+    /// Reads 0 to 8 bytes as an unsigned number; of more bytes, the first 8.
+    #[inline]
+    pub(crate) fn read_unsigned(self, bytes: &[u8]) -> u64 {
+        let size = bytes.len().min(8);
+        let mut word = [0; 8];
+        match self {
+            Self::Little => {
+                word[..size].copy_from_slice(&bytes[..size]);
+                u64::from_le_bytes(word)
+            }
+            Self::Big => {
+                word[8 - size..].copy_from_slice(&bytes[..size]);
+                u64::from_be_bytes(word)
+            }
+        }
+    }
+}
+
+/// Returns the number in two's complement that the low `size` bytes of `bits` are.
+#[inline]
+pub(crate) const fn sign_extended(bits: u64, size: u32) -> i64 {
+    match size {
+        0 => 0,
+        1..8 => {
+            let unused = 64 - 8 * size;
+            (bits << unused) as i64 >> unused
+        }
+        8.. => bits as i64,
+    }
+}
+
+/// Returns the unsigned number that the low `size` bytes of `bits` are.
+#[inline]
+pub(crate) const fn zero_extended(bits: u64, size: u32) -> u64 {
+    match size {
+        0 => 0,
+        1..8 => bits & (u64::MAX >> (64 - 8 * size)),
+        8.. => bits,
+    }
 }
 
 /// Byte order and word size: what the meaning of a record's bytes depends on.
@@ -56,27 +123,13 @@ impl Machine {
     /// Reads 0 to 8 bytes as an unsigned number; of more bytes, the first 8.
     #[inline]
     pub fn unsigned(self, bytes: &[u8]) -> u64 {
-        let size = bytes.len().min(8);
-        let mut word = [0; 8];
-        match self.byte_order {
-            ByteOrder::Little => {
-                word[..size].copy_from_slice(&bytes[..size]);
-                u64::from_le_bytes(word)
-            }
-            ByteOrder::Big => {
-                word[8 - size..].copy_from_slice(&bytes[..size]);
-                u64::from_be_bytes(word)
-            }
-        }
+        self.byte_order.read_unsigned(bytes)
     }
 
     /// Reads 0 to 8 bytes as a number in two's complement.
     #[inline]
     pub fn signed(self, bytes: &[u8]) -> i64 {
-        let unused = 64 - 8 * bytes.len().min(8) as u32;
-        // Of no bytes: `checked_shl` refuses a shift by all 64 bits.
-        let shifted = self.unsigned(bytes).checked_shl(unused).unwrap_or(0);
-        (shifted as i64).checked_shr(unused).unwrap_or(0)
+        sign_extended(self.unsigned(bytes), bytes.len() as u32)
     }
 
     /// Returns the id of a record's event: its `common_type`, the u16 that every record
@@ -86,11 +139,7 @@ impl Machine {
     /// `PERF_SAMPLE_RAW` has after its u32 size.
     #[inline]
     pub fn event_id(self, record: &[u8]) -> Option<u16> {
-        let id = *record.first_chunk()?;
-        Some(match self.byte_order {
-            ByteOrder::Little => u16::from_le_bytes(id),
-            ByteOrder::Big => u16::from_be_bytes(id),
-        })
+        Some(self.byte_order.read_u16(*record.first_chunk()?))
     }
 }
 

@@ -59,13 +59,9 @@ impl BtfExt {
 
 impl Ext<'_> {
     fn word(self, at: usize) -> Result<u32, BpfObjectError> {
-        let word = self.bytes.get(at..).and_then(<[u8]>::first_chunk);
-        let word = *word.ok_or(BpfObjectError::BtfExt {
+        let word = self.byte_order.read_u32_at(self.bytes, at);
+        word.ok_or(BpfObjectError::BtfExt {
             what: "it ends before what its header promises",
-        })?;
-        Ok(match self.byte_order {
-            ByteOrder::Little => u32::from_le_bytes(word),
-            ByteOrder::Big => u32::from_be_bytes(word),
         })
     }
 

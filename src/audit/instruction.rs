@@ -44,21 +44,16 @@ impl RawInstruction {
     pub(super) fn parse(bytes: [u8; INSTRUCTION], byte_order: ByteOrder) -> Self {
         let [opcode, registers, o0, o1, rest @ ..] = bytes;
         let (low, high) = (registers & 0xf, registers >> 4);
-        match byte_order {
-            ByteOrder::Little => Self {
-                opcode,
-                destination: low,
-                source: high,
-                offset: i16::from_le_bytes([o0, o1]),
-                immediate: i32::from_le_bytes(rest),
-            },
-            ByteOrder::Big => Self {
-                opcode,
-                destination: high,
-                source: low,
-                offset: i16::from_be_bytes([o0, o1]),
-                immediate: i32::from_be_bytes(rest),
-            },
+        let (destination, source) = match byte_order {
+            ByteOrder::Little => (low, high),
+            ByteOrder::Big => (high, low),
+        };
+        Self {
+            opcode,
+            destination,
+            source,
+            offset: byte_order.read_u16([o0, o1]) as i16,
+            immediate: byte_order.read_u32(rest) as i32,
         }
     }
 

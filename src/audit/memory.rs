@@ -5,6 +5,7 @@ use super::instruction::{MODE_ATOMIC, MODE_MEMORY, MODE_SIGNED, RawInstruction, 
 use super::interpret::{Interpreter, ReadBy, ReadFrom};
 use super::state::{MachineState, Named, RegisterValue};
 use super::values::mask;
+use crate::machine::sign_extended;
 
 impl Interpreter<'_> {
     pub(super) fn load(
@@ -75,8 +76,7 @@ impl Interpreter<'_> {
         };
         let held = match (instruction.mode(), held) {
             (MODE_SIGNED, RegisterValue::Number { value, named }) => {
-                let unused = 64 - 8 * size.min(8);
-                let value = ((value << unused) as i64 >> unused) as u64;
+                let value = sign_extended(value, size) as u64;
                 RegisterValue::Number { value, named }
             }
             (_, held) => held,

@@ -2,13 +2,11 @@
 
 use super::instruction::{RawInstruction, arithmetic, class, is_taken};
 use super::state::{Named, RegisterValue};
+use crate::machine::zero_extended;
 
 /// The bits of a value of so many bytes.
 pub(super) fn mask(size: u32) -> u64 {
-    match size {
-        8.. => u64::MAX,
-        size => (1 << (8 * size)) - 1,
-    }
+    zero_extended(u64::MAX, size)
 }
 
 /// What arithmetic other than a move makes of two values.

@@ -471,9 +471,9 @@ pub(crate) fn byte_order(bytes: &[u8]) -> Result<ByteOrder, BtfError> {
 }
 
 pub(super) fn read_u32(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
-    let bytes = *bytes.get(at..)?.first_chunk::<4>()?;
-    Some(match big_endian {
-        true => u32::from_be_bytes(bytes),
-        false => u32::from_le_bytes(bytes),
-    })
+    let byte_order = match big_endian {
+        true => ByteOrder::Big,
+        false => ByteOrder::Little,
+    };
+    byte_order.read_u32_at(bytes, at)
 }

@@ -9,6 +9,7 @@ use super::{
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::format::Field;
 use crate::format::FieldKind;
+use crate::machine::{sign_extended, zero_extended};
 use crate::record::Record;
 
 impl BoundNode<'_> {
@@ -85,11 +86,10 @@ impl IntegerSubject<'_> {
                     .unsigned(bytes.get(start..end).unwrap_or_default())
             }
         };
-        let unused = 64 - self.size * 8;
         // The argument is in the low bits of a larger word.
         Ok(match self.signed {
-            true => ((word << unused) as i64 >> unused) as u64,
-            false => word << unused >> unused,
+            true => sign_extended(word, self.size) as u64,
+            false => zero_extended(word, self.size),
         })
     }
 }

@@ -2,6 +2,7 @@
 //! says how much of that word is its value.
 
 use super::{Field, FieldKind, Format};
+use crate::layout::integer::{IntegerType, Width};
 use crate::name::{EventName, SyscallSide};
 
 /// Size in bytes, and sign, of an argument that is an integer.
@@ -17,23 +18,16 @@ enum Known {
     No,
 }
 
-/// Knows the types of C, and those that the kernel's interface to programs
-/// (`include/uapi/asm-generic/posix_types.h` and others) fixes on every machine.
 fn known(base_type: &str) -> Known {
-    Known::Integer(match base_type {
-        "char" | "s8" | "__s8" | "signed char" => (1, true),
-        "unsigned char" | "u8" | "__u8" | "bool" => (1, false),
-        "short" | "s16" | "__s16" => (2, true),
-        "unsigned short" | "u16" | "__u16" | "umode_t" => (2, false),
-        "int" | "s32" | "__s32" | "pid_t" | "clockid_t" | "timer_t" | "mqd_t" | "key_t"
-        | "key_serial_t" | "rwf_t" => (4, true),
-        "unsigned int" | "unsigned" | "uint" | "u32" | "__u32" | "uid_t" | "gid_t" | "qid_t" => {
-            (4, false)
-        }
-        "long" | "unsigned long" | "size_t" | "ssize_t" | "off_t" | "loff_t" | "u64" | "__u64"
-        | "s64" | "__s64" | "aio_context_t" => return Known::Word,
-        _ => return Known::No,
-    })
+    match IntegerType::of_name(base_type) {
+        Some(IntegerType {
+            width: Width::Fixed(size @ ..8),
+            signed,
+            ..
+        }) => Known::Integer((size, signed)),
+        Some(_) => Known::Word,
+        None => Known::No,
+    }
 }
 
 /// Returns the size and sign that the name of a type determines.

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::argument::ArgumentType;
 use super::declaration::{DATA_LOC, Declaration, REL_LOC};
+use super::location::LOCATION;
 use crate::layout::ctype::CType;
+use crate::layout::integer::{IntegerType, Width};
 use crate::machine::Machine;
 
 /// The kind of value a field holds, from its declaration and size.
@@ -104,9 +106,6 @@ impl fmt::Display for FieldKind {
     }
 }
 
-/// The size of a location, in bytes.
-pub(crate) const LOCATION: u32 = 4;
-
 /// One field of a record: its name, its declaration in C, and the place of its bytes.
 ///
 /// [`Display`](fmt::Display) writes its line of the format file, without the newline.
@@ -187,7 +186,13 @@ impl Field {
             return None;
         }
         let by_name = match self.declaration.pointer_depth() {
-            0 => size_of_c_type(&self.declaration.base_type()),
+            0 => match IntegerType::of_name(&self.declaration.base_type()) {
+                Some(IntegerType {
+                    width: Width::Fixed(size),
+                    ..
+                }) => Some(size),
+                _ => None,
+            },
             _ => None,
         };
         by_name.or_else(|| match self.kind {
@@ -205,21 +210,15 @@ impl Field {
     /// Like [`element_size`](Self::element_size), and also for types with the size of a
     /// `long` on `machine`.
     pub(crate) fn element_size_on(&self, machine: Machine) -> Option<u32> {
-        let is_long = || {
-            self.declaration.pointer_depth() > 0
-                || matches!(
-                    self.declaration.base_type().as_ref(),
-                    "long"
-                        | "unsigned long"
-                        | "long int"
-                        | "unsigned long int"
-                        | "size_t"
-                        | "ssize_t"
-                        | "cpumask_t"
-                )
-        };
-        self.element_size()
-            .or_else(|| is_long().then(|| machine.long_size()))
+        self.element_size().or_else(|| {
+            if self.declaration.pointer_depth() > 0 {
+                return Some(machine.long_size());
+            }
+            match self.declaration.base_type().as_ref() {
+                "cpumask_t" => Some(machine.long_size()),
+                name => IntegerType::of_name(name)?.width.size(machine.long_size()),
+            }
+        })
     }
 
     /// Whether it is an array of `char`, inside the record or located by it: a string
@@ -313,22 +312,6 @@ impl Field {
     pub(super) fn set_argument(&mut self, argument: Option<ArgumentType>) {
         self.argument = argument;
     }
-}
-
-/// Returns the size in bytes of types that have the same size on every machine Linux runs
-/// on. `long` and pointers are not among them.
-fn size_of_c_type(name: &str) -> Option<u32> {
-    Some(match name {
-        "char" | "signed char" | "unsigned char" | "bool" | "_Bool" | "u8" | "s8" | "__u8"
-        | "__s8" | "uint8_t" | "int8_t" => 1,
-        "short" | "unsigned short" | "short int" | "unsigned short int" | "u16" | "s16"
-        | "__u16" | "__s16" | "uint16_t" | "int16_t" | "__le16" | "__be16" => 2,
-        "int" | "unsigned int" | "unsigned" | "uint" | "u32" | "s32" | "__u32" | "__s32"
-        | "uint32_t" | "int32_t" | "__le32" | "__be32" => 4,
-        "long long" | "unsigned long long" | "u64" | "s64" | "__u64" | "__s64" | "uint64_t"
-        | "int64_t" | "__le64" | "__be64" => 8,
-        _ => return None,
-    })
 }
 
 impl fmt::Display for Field {

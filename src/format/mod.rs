@@ -11,6 +11,7 @@
 mod argument;
 mod declaration;
 mod field;
+mod location;
 mod parse;
 pub mod print;
 mod tolerant;
@@ -20,8 +21,8 @@ pub(crate) use argument::ArgumentType;
 pub(crate) use argument::known_argument_type;
 pub use declaration::{Declaration, DeclarationError};
 pub(crate) use declaration::{Token, is_address_space, is_identifier};
-pub(crate) use field::LOCATION;
 pub use field::{Field, FieldKind};
+pub(crate) use location::{LOCATION, Location};
 pub use parse::FormatError;
 pub(crate) use parse::page_header;
 pub use tolerant::{Repair, RepairKind};

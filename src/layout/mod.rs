@@ -3,6 +3,7 @@
 
 pub(crate) mod ctype;
 mod difference;
+pub(crate) mod integer;
 mod read;
 
 pub use difference::{Difference, DifferenceKind};

@@ -9,7 +9,8 @@ use crate::kernel::Tracepoint;
 /// system call's arguments and result what its manual page calls it.
 pub(super) fn value(event: &Tracepoint, field: &str, name: &str) -> Option<i64> {
     let is_of = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-    let is_syscall = matches!(event.name().category(), "syscalls" | "raw_syscalls");
+    let is_syscall = event.format().syscall_side(event.name()).is_some()
+        || event.name().category() == "raw_syscalls";
     let value = match (is_syscall, field) {
         (true, "ret") if is_of(&["E"]) => macro_value(name),
         (true, _) if !is_of(&["E"]) => macro_value(name),

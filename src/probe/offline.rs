@@ -22,7 +22,7 @@ use crate::bpf::asm::Program;
 use crate::context::access::Access;
 use crate::filter::{Filter, Task};
 use crate::format::{Field, FieldKind, Format};
-use crate::machine::{Machine, until_nul};
+use crate::machine::{Machine, sign_extended, until_nul, zero_extended};
 use crate::record::{Record, Value};
 use crate::{Kernel, Tracepoint};
 
@@ -808,11 +808,10 @@ impl Tree {
                 let word = (field.size(), field.signed() == Some(true));
                 // An `int` in a machine word is its low half.
                 let (size, signed) = field.argument().unwrap_or(word);
-                let unused = 64 - 8 * size;
                 let value = value.integer().expect("an integer");
                 let value = match signed {
-                    true => (value << unused) >> unused,
-                    false => ((value as u64) << unused >> unused) as i64,
+                    true => sign_extended(value as u64, size),
+                    false => zero_extended(value as u64, size) as i64,
                 };
                 if let Some(mask) = mask {
                     let number = if *own {
@@ -824,8 +823,8 @@ impl Tree {
                 }
                 let number = if *own { value } else { *number };
                 match signed {
-                    true => format!("{name} {sign} {}", (number << unused) >> unused),
-                    false => format!("{name} {sign} {}", (number as u64) << unused >> unused),
+                    true => format!("{name} {sign} {}", sign_extended(number as u64, size)),
+                    false => format!("{name} {sign} {}", zero_extended(number as u64, size)),
                 }
             }
         }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::format::FieldKind;
 use crate::kernel::Tracepoint;
 use crate::layout::ctype::CType;
-use crate::machine::{Machine, until_nul};
+use crate::machine::{Machine, sign_extended, until_nul, zero_extended};
 use crate::name::EventName;
 use crate::record::{Integers, Value};
 
@@ -280,11 +280,10 @@ impl KeptField {
                 pointer,
             } => {
                 let word = machine.unsigned(rest.get(..word as usize)?);
-                let unused = 64 - 8 * size;
                 Kept::Value(match (pointer, signed) {
                     (true, _) => Value::Pointer(word),
-                    (_, true) => Value::Signed((word << unused) as i64 >> unused),
-                    (_, false) => Value::Unsigned(word << unused >> unused),
+                    (_, true) => Value::Signed(sign_extended(word, size)),
+                    (_, false) => Value::Unsigned(zero_extended(word, size)),
                 })
             }
             Keep::Fixed {

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use serde::{Serialize, Serializer};
 
-use crate::format::{Field, FieldKind, Format, LOCATION};
-use crate::machine::{Machine, until_nul};
+use crate::format::{Field, FieldKind, Format, LOCATION, Location};
+use crate::machine::{Machine, sign_extended, until_nul, zero_extended};
 
 /// One event's bytes as the kernel wrote them, from its `common_type` on.
 ///
@@ -155,34 +155,14 @@ impl<'a> Record<'a> {
                 false => raw,
             });
         }
-        // In synthetic events a location is half of a 64-bit word; the other half is
-        // undefined.
-        let raw = raw.get(..LOCATION as usize).unwrap_or(raw);
-        self.located(field, raw)
-    }
-
-    /// Returns the data at a location.
-    #[inline]
-    fn located(&self, field: &Field, raw: &[u8]) -> Result<&'a [u8], RecordError> {
-        let location = self.machine.unsigned(raw);
-        // On old kernels dynamic fields have 2 bytes: the offset, without a length.
-        let (mut start, length) = match raw.len() {
-            4.. => (location & 0xffff, Some(location >> 16)),
-            _ => (location, None),
-        };
-        if field.kind() == FieldKind::RelLoc {
-            start += u64::from(field.offset()) + u64::from(field.size());
-        }
-        let end = match length {
-            Some(length) => start + length,
-            None => self.bytes.len() as u64,
-        };
+        let location = Location::read(raw, field.location_base(), self.machine);
+        let range = location.range(self.bytes.len());
         self.bytes
-            .get(start as usize..end as usize)
+            .get(range.clone())
             .ok_or_else(|| RecordError::Outside {
                 field: field.name().to_owned(),
-                offset: start,
-                end,
+                offset: range.start as u64,
+                end: range.end as u64,
                 length: self.bytes.len(),
             })
     }
@@ -302,10 +282,9 @@ impl<'a> Value<'a> {
 
     /// Returns a system call's argument that is smaller than the word it was passed in.
     fn argument(word: u64, size: u32, signed: bool) -> Self {
-        let unused = 64 - 8 * size.clamp(1, 8);
         match signed {
-            true => Self::Signed((word << unused) as i64 >> unused),
-            false => Self::Unsigned(word << unused >> unused),
+            true => Self::Signed(sign_extended(word, size)),
+            false => Self::Unsigned(zero_extended(word, size)),
         }
     }
 
@@ -364,9 +343,8 @@ impl<'a> Texts<'a> {
 
     fn location(self, index: usize) -> Option<Range<usize>> {
         let words = self.locations.chunks_exact(LOCATION as usize);
-        let word = self.machine.unsigned(words.clone().nth(index)?) as usize;
-        let (start, length) = (word & 0xffff, word >> 16);
-        Some(start..start + length)
+        let location = Location::read(words.clone().nth(index)?, 0, self.machine);
+        Some(location.range(self.record.len()))
     }
 }
 

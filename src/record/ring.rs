@@ -457,11 +457,8 @@ impl<'a> Entries<'a> {
     /// Reads the word at `offset` of what is left.
     #[inline]
     fn word(&self, offset: usize) -> Option<u32> {
-        let bytes = *self.rest.get(offset..)?.first_chunk()?;
-        Some(match self.machine.byte_order() {
-            ByteOrder::Little => u32::from_le_bytes(bytes),
-            ByteOrder::Big => u32::from_be_bytes(bytes),
-        })
+        let byte_order = self.machine.byte_order();
+        byte_order.read_u32_at(self.rest, offset)
     }
 
     /// Reads `type_len` and `time_delta`, bitfields of one word: compilers put the first

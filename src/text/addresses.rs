@@ -1,6 +1,9 @@
 //! What addresses of the kernel stand for: functions, and strings.
 
 use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::output::Output;
 
 /// Names of addresses in the kernel's memory, for printing.
 ///
@@ -8,9 +11,21 @@ use std::collections::HashMap;
 /// Without them addresses are printed as numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    /// By address.
-    symbols: Vec<(u64, Box<str>)>,
+    /// By address; of several at one address, in the order of `kallsyms`.
+    symbols: Vec<NamedAddress>,
+    /// The modules that symbols are in.
+    modules: Vec<Box<str>>,
     strings: HashMap<u64, Box<str>>,
+}
+
+/// A line of `/proc/kallsyms`.
+#[derive(Clone, Debug)]
+struct NamedAddress {
+    address: u64,
+    name: Box<str>,
+    /// Where its module is in [`Addresses::modules`].
+    module: Option<u32>,
+    is_code: bool,
 }
 
 /// A symbol of the kernel, and where in it an address is.
@@ -23,8 +38,29 @@ pub struct KernelSymbol<'a> {
     pub module: Option<&'a str>,
     /// How far the address is behind its start, in bytes.
     pub offset: u64,
-    /// To where the next symbol begins, in bytes.
-    pub size: u64,
+    /// To where the next symbol begins, in bytes; `None` of a module's last function,
+    /// since `kallsyms` does not say where the module's code ends.
+    pub size: Option<u64>,
+}
+
+impl KernelSymbol<'_> {
+    /// Appends the name, the offset and the size: `schedule+0x8/0x130`.
+    pub(super) fn write_with_offset(self, out: &mut Output) {
+        let (name, offset) = (self.name, self.offset);
+        let _ = match self.size {
+            Some(size) => write!(out, "{name}+{offset:#x}/{size:#x}"),
+            None => write!(out, "{name}+{offset:#x}/<size>"),
+        };
+    }
+}
+
+/// The smallest size of a page, in bytes. A module's code ends at the end of a page.
+const PAGE: u64 = 4096;
+
+/// Whether a compiler or assembler made the symbol, to mark places in code: the kernel's
+/// `is_mapping_symbol()` (`include/linux/module_symbol.h`).
+fn is_mapping_symbol(name: &str) -> bool {
+    name.starts_with(".L") || name.starts_with("L0") || name.starts_with('$')
 }
 
 impl Addresses {
@@ -35,32 +71,41 @@ impl Addresses {
 
     /// Takes what `/proc/kallsyms` says: `address type name`, and `[module]` after a
     /// tab. Lines without an address, as others than root see them, are left out,
-    /// and so are arm64's mapping symbols (`$x`).
+    /// and so are the symbols that the kernel names no address by: `.L…`, `L0…` and `$…`.
     #[must_use]
     pub fn with_kallsyms(mut self, text: &str) -> Self {
+        let mut modules: HashMap<&str, u32> = HashMap::new();
         for line in text.lines() {
             let mut words = line.splitn(3, ' ');
             let address = words
                 .next()
                 .and_then(|word| u64::from_str_radix(word, 16).ok());
-            let name = words.nth(1).unwrap_or_default();
+            let is_code = matches!(words.next(), Some("t" | "T" | "w" | "W"));
+            let name = words.next().unwrap_or_default();
             let (name, module) = match name.split_once('\t') {
-                Some((name, module)) => (name, Some(module)),
+                Some((name, module)) => (name, Some(module.trim_matches(['[', ']']))),
                 None => (name, None),
             };
             let Some(address) = address.filter(|address| *address != 0) else {
                 continue;
             };
-            if name.is_empty() || name.starts_with('$') {
+            if name.is_empty() || is_mapping_symbol(name) {
                 continue;
             }
-            let name = match module {
-                Some(module) => format!("{name} {module}"),
-                None => name.to_owned(),
-            };
-            self.symbols.push((address, name.into()));
+            let module = module.map(|module| {
+                *modules.entry(module).or_insert_with(|| {
+                    self.modules.push(module.into());
+                    self.modules.len() as u32 - 1
+                })
+            });
+            self.symbols.push(NamedAddress {
+                address,
+                name: name.into(),
+                module,
+                is_code,
+            });
         }
-        self.symbols.sort_by_key(|(address, _)| *address);
+        self.symbols.sort_by_key(|symbol| symbol.address);
         self
     }
 
@@ -87,24 +132,72 @@ impl Addresses {
         self.strings.get(&address).map(|string| &**string)
     }
 
-    /// The symbol an address is in, as far as `kallsyms` says where it ends: the last one
-    /// does not.
+    /// Returns the symbol that an address is in, as far as `kallsyms` says where it ends:
+    /// the last one of the kernel does not, and the last function of a module reaches at
+    /// least to the end of its page.
     pub fn symbol(&self, address: u64) -> Option<KernelSymbol<'_>> {
-        let after = self.symbols.partition_point(|(start, _)| *start <= address);
-        let (start, _) = self.symbols.get(after.checked_sub(1)?)?;
+        let start_of = |symbol: &NamedAddress| symbol.address;
+        let after = self.symbols.partition_point(|it| start_of(it) <= address);
+        let start = start_of(self.symbols.get(after.checked_sub(1)?)?);
         // The first of several at one address, as the kernel chooses.
-        let first = self.symbols.partition_point(|(other, _)| other < start);
-        let (_, name) = &self.symbols[first];
-        let (end, _) = self.symbols.get(after)?;
-        let (name, module) = match name.split_once(' ') {
-            Some((name, module)) => (name, Some(module.trim_matches(['[', ']']))),
-            None => (&**name, None),
-        };
-        Some(KernelSymbol {
-            name,
-            module,
+        let first = self.symbols.partition_point(|it| start_of(it) < start);
+        let symbol = &self.symbols[first];
+        let next = self.symbols.get(after);
+        let next = next.filter(|next| next.module == symbol.module);
+        // Data of a module are not next to its code.
+        let next = next.filter(|next| symbol.module.is_none() || next.is_code == symbol.is_code);
+        let size = next.map(|next| next.address - start);
+        let is_in_page = || symbol.module.is_some() && address <= start | (PAGE - 1);
+        (size.is_some() || is_in_page()).then(|| KernelSymbol {
+            name: &symbol.name,
+            module: symbol.module.map(|index| &*self.modules[index as usize]),
             offset: address - start,
-            size: end - start,
+            size,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KALLSYMS: &str = "\
+ffffffff81000000 T start
+ffffffff81000010 t $x
+ffffffff81000020 t .LBB7
+ffffffff81000030 t L0^A
+ffffffff81000100 d end
+ffffffffc0000000 t first\t[one]
+ffffffffc0000f00 t last\t[one]
+ffffffffc0004000 r table\t[one]
+ffffffffc0004100 d more\t[one]
+ffffffffc0009000 t other\t[two]
+";
+
+    #[test]
+    fn symbols_end_where_the_kernel_ends_them() {
+        let addresses = Addresses::new().with_kallsyms(KALLSYMS);
+        let shown = |address| {
+            addresses.symbol(address).map(|it| {
+                let size = it.size.map_or("?".to_owned(), |size| format!("{size:#x}"));
+                let module = it.module.unwrap_or("-");
+                format!("{}+{:#x}/{size} {module}", it.name, it.offset)
+            })
+        };
+        for (address, expected) in [
+            (0xffff_ffff_8000_0000, None),
+            (0xffff_ffff_8100_0031, Some("start+0x31/0x100 -")),
+            // What is behind the kernel's last symbol may be anything.
+            (0xffff_ffff_8100_0101, None),
+            (0xffff_ffff_c000_0001, Some("first+0x1/0xf00 one")),
+            (0xffff_ffff_c000_0fff, Some("last+0xff/? one")),
+            (0xffff_ffff_c000_1000, None),
+            (0xffff_ffff_c000_4001, Some("table+0x1/0x100 one")),
+            (0xffff_ffff_c000_5000, None),
+            (0xffff_ffff_c000_9000, Some("other+0x0/? two")),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(shown(address).as_deref(), expected, "{address:#x}");
+        }
     }
 }

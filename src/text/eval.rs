@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use crate::format::print::{
     BinaryOperator, Expression, UnaryOperator, character_value, number_value,
 };
-use crate::format::{Field, FieldKind, Format, LOCATION};
-use crate::machine::{Machine, until_nul};
+use crate::format::{Field, FieldKind, Format, LOCATION, Location};
+use crate::layout::integer::IntegerType;
+use crate::machine::{Machine, sign_extended, until_nul, zero_extended};
 
 /// What an expression comes to.
 #[derive(Clone, Copy, Debug)]
@@ -322,36 +323,21 @@ impl Compiler<'_> {
         let is_qualifier =
             |word: &&str| !matches!(*word, "const" | "volatile" | "__force" | "__user");
         let words: Vec<&str> = words.split_whitespace().filter(is_qualifier).collect();
-        let (size, signed) = match words[..] {
-            ["bool" | "_Bool"] if !name.contains('*') => return Cast::Bool,
-            ["char" | "signed"] | ["signed", "char"] if words != ["signed"] => (1, true),
-            ["u8" | "__u8" | "uint8_t"] | ["unsigned", "char"] => (1, false),
-            ["s8" | "__s8" | "int8_t"] => (1, true),
-            ["short" | "s16" | "__s16" | "int16_t"] | ["short", "int"] => (2, true),
-            ["u16" | "__u16" | "uint16_t" | "__be16" | "__le16" | "umode_t"]
-            | ["unsigned", "short"]
-            | ["unsigned", "short", "int"] => (2, false),
-            ["int" | "s32" | "__s32" | "int32_t" | "pid_t" | "signed"] => (4, true),
-            [
-                "unsigned" | "u32" | "__u32" | "uint32_t" | "__be32" | "__le32" | "dev_t" | "uid_t"
-                | "gid_t" | "gfp_t" | "uint",
-            ]
-            | ["unsigned", "int"] => (4, false),
+        let known = match words[..] {
             // All the enums of print fmts are their names' numbers, which int holds.
-            ["enum", _] => (4, false),
-            ["long" | "ssize_t" | "intptr_t"] | ["long", "int"] => (long, true),
-            ["size_t" | "uintptr_t" | "ulong"]
-            | ["unsigned", "long"]
-            | ["unsigned", "long", "int"]
-            | ["long", "unsigned", "int"] => (long, false),
-            ["s64" | "__s64" | "int64_t" | "loff_t" | "ktime_t"]
-            | ["long", "long"]
-            | ["long", "long", "int"] => (8, true),
-            ["u64" | "__u64" | "uint64_t" | "__be64" | "__le64" | "sector_t" | "dma_addr_t"]
-            | ["unsigned", "long", "long"]
-            | ["long", "long", "unsigned", "int"] => (8, false),
-            ["void"] => (1, false),
-            _ => return Cast::Same,
+            ["enum", _] => Some((4, false)),
+            ["void"] => Some((1, false)),
+            _ => match IntegerType::of_name(&words.join(" ")) {
+                Some(known) if known.is_bool && !name.contains('*') => return Cast::Bool,
+                Some(known) => {
+                    let size = known.width.size(long.into());
+                    size.map(|size| (size as u8, known.signed))
+                }
+                None => None,
+            },
+        };
+        let Some((size, signed)) = known else {
+            return Cast::Same;
         };
         match name.matches('*').count() {
             0 => Cast::Integer { size, signed },
@@ -579,10 +565,9 @@ pub(super) struct Scope<'a> {
 
 /// A number of this size and sign, of these bits.
 fn integer<'a>(bits: u64, size: u8, signed: bool) -> CValue<'a> {
-    let unused = 64 - 8 * u32::from(size.clamp(1, 8));
     let bits = match signed {
-        true => ((bits << unused) as i64 >> unused) as u64,
-        false => bits << unused >> unused,
+        true => sign_extended(bits, size.into()) as u64,
+        false => zero_extended(bits, size.into()),
     };
     CValue::Integer { bits, size, signed }
 }
@@ -748,19 +733,12 @@ impl Located {
         let raw = scope
             .bytes
             .get(self.offset..self.offset.checked_add(self.size)?)?;
-        let location = scope.machine.unsigned(raw) as usize;
-        let (mut start, length) = match raw.len() {
-            4.. => (location & 0xffff, Some(location >> 16 & 0xffff)),
-            _ => (location, None),
+        let base = match self.relative {
+            true => self.offset + self.size,
+            false => 0,
         };
-        if self.relative {
-            start = start.checked_add(self.offset + self.size)?;
-        }
-        let end = match length {
-            Some(length) => start.checked_add(length)?,
-            None => scope.bytes.len(),
-        };
-        scope.bytes.get(start..end)
+        let location = Location::read(raw, base, scope.machine);
+        scope.bytes.get(location.range(scope.bytes.len()))
     }
 }
 

@@ -13,7 +13,7 @@ use super::output::Output;
 use super::scene::Scene;
 use super::version::KernelVersion;
 use crate::format::Format;
-use crate::machine::until_nul;
+use crate::machine::{until_nul, zero_extended};
 use crate::name::EventName;
 use crate::record::{Record, RecordError};
 
@@ -229,7 +229,7 @@ impl Own<'_> {
     }
 
     fn all_ones(&self) -> u64 {
-        u64::MAX >> (64 - 8 * self.record.machine().long_size())
+        zero_extended(u64::MAX, self.record.machine().long_size())
     }
 
     /// `ip <-parent`

@@ -26,7 +26,7 @@ pub use version::{KernelVersion, KernelVersionError};
 
 use crate::format::Format;
 use crate::format::print::{Conversion, Count, Expression, Length, Piece, PrintFmtError, pieces};
-use crate::machine::Machine;
+use crate::machine::{Machine, sign_extended, zero_extended};
 use crate::name::EventName;
 use crate::record::{Record, RecordError};
 use eval::{CValue, Compiler, Node, Printed, Scope};
@@ -499,9 +499,7 @@ impl Printer<'_> {
             Length::Long => self.scope.machine.long_size(),
             Length::LongLong => 8,
         };
-        let unused = 64 - 8 * size;
-        let signed = (bits << unused) as i64 >> unused;
-        let unsigned = bits << unused >> unused;
+        let (signed, unsigned) = (sign_extended(bits, size), zero_extended(bits, size));
         match conversion.specifier {
             'd' | 'i' => number::number(out, layout, signed < 0, signed.unsigned_abs(), 10, false),
             'u' => number::number(
@@ -547,25 +545,9 @@ impl Printer<'_> {
                 let CValue::Integer { bits, .. } = value.evaluate(&self.scope) else {
                     return self.unknown(value.evaluate(&self.scope), out);
                 };
-                // trace_print_flags_seq()
-                let mut left = long(bits, *is_long);
-                let mut separator = "";
-                for (mask, name) in names {
-                    let mask = long(*mask, *is_long);
-                    if left == 0 {
-                        break;
-                    }
-                    if left & mask != mask {
-                        continue;
-                    }
-                    left &= !mask;
-                    out.push_str(separator);
-                    out.push_str(name);
-                    separator = delimiter;
-                }
-                if left != 0 {
-                    write(out, format_args!("{separator}{left:#x}"));
-                }
+                let names = names.iter();
+                let names = names.map(|(mask, name)| (long(*mask, *is_long), name.as_str()));
+                out.flags(long(bits, *is_long), delimiter, names);
             }
             Printed::Symbol {
                 value,

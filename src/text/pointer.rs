@@ -82,12 +82,9 @@ pub(super) fn symbol(out: &mut Output, address: u64, with_offset: bool, addresse
     let Some(symbol) = addresses.symbol(address) else {
         return write(out, format_args!("{address:#x}"));
     };
-    out.push_str(symbol.name);
-    if with_offset {
-        write(
-            out,
-            format_args!("+{:#x}/{:#x}", symbol.offset, symbol.size),
-        );
+    match with_offset {
+        true => symbol.write_with_offset(out),
+        false => out.push_str(symbol.name),
     }
     if let Some(module) = symbol.module {
         write(out, format_args!(" [{module}]"));
@@ -429,6 +426,7 @@ mod tests {
 ffffffff81000000 T start
 ffffffff81000100 t twin
 ffffffff81000100 t other
+ffffffff81000200 T _etext
 ffffffffc0000000 t inside\t[module]
 ffffffffc0000040 t end\t[module]
 0000000000000000 t hidden

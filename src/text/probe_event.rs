@@ -9,7 +9,7 @@ use super::output::Output;
 use super::scene::Scene;
 use super::{Printer, Step, steps_of};
 use crate::format::print::{Expression, Piece, PrintFmtError, number_value, pieces};
-use crate::format::{Field, Format};
+use crate::format::{Field, Format, LOCATION, Location};
 use crate::machine::until_nul;
 use crate::name::EventName;
 use crate::record::{Record, RecordError};
@@ -270,14 +270,12 @@ fn location(format: &Format, argument: &Expression) -> Option<usize> {
 /// `print_type_string()`
 fn write_text(record: &Record<'_>, offset: usize, out: &mut Output) {
     let bytes = record.bytes();
-    let location = bytes.get(offset..offset + 4);
-    let location = location.map(|bytes| record.machine().unsigned(bytes) as usize);
-    let Some(location) = location else {
+    let Some(raw) = bytes.get(offset..offset + LOCATION as usize) else {
         return out.push_str("<outside of the record>");
     };
-    let (start, length) = (location & 0xffff, location >> 16);
-    match bytes.get(start..start + length) {
-        _ if length == 0 => out.push_str("(fault)"),
+    let location = Location::read(raw, 0, record.machine());
+    match bytes.get(location.range(bytes.len())) {
+        _ if location.is_empty() => out.push_str("(fault)"),
         None => out.push_str("<outside of the record>"),
         Some(text) => {
             out.push('"');

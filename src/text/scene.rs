@@ -48,8 +48,7 @@ impl Scene<'_> {
             }
             Some(symbol) if !with_offset => write!(out, "{}", symbol.name),
             Some(symbol) => {
-                let (name, offset, size) = (symbol.name, symbol.offset, symbol.size);
-                let _ = write!(out, "{name}+{offset:#x}/{size:#x}");
+                symbol.write_with_offset(out);
                 match symbol.module {
                     Some(module) => write!(out, " [{module}]"),
                     None => Ok(()),

@@ -40,7 +40,7 @@ fn synthetic_events() {
             text("synthetic:wake", &format, &bytes),
             "wake: lat=77 small=65534 comm=longer than sixteen name=abc stack=STACK:\n\
             => schedule+0x1/0x100\n\
-            => inner+0x0/0x100 [module]\n\
+            => inner+0x0/0xc0 [module]\n\
             flags=41  (<names of flags>)pid=-1\n"
         );
     }
@@ -73,7 +73,7 @@ fn probes_in_the_kernel() {
     }
     assert_eq!(
         shown("kprobes:mine", INNER, 0),
-        "mine: (inner+0x0/0x100 [module]) path=(fault) n=5\n"
+        "mine: (inner+0x0/0xc0 [module]) path=(fault) n=5\n"
     );
     let exit = format(
         "mine",
@@ -88,7 +88,7 @@ fn probes_in_the_kernel() {
     bytes.words(&[SCHEDULE, CALLER + 0x52, -3_i64 as u64]);
     assert_eq!(
         text("fprobes:mine", &exit, &bytes),
-        "mine: (caller+0x52/0x100 <- schedule) ret=-3\n"
+        "mine: (caller+0x52/0x80 <- schedule) ret=-3\n"
     );
     assert_eq!(
         text("uprobes:mine", &exit, &bytes),

@@ -86,7 +86,7 @@ fn what_a_captured_kernel_knows() {
     let proc = capture.root().join("proc");
     fs::create_dir(&proc).expect("a directory");
     fs::write(proc.join("version"), "Linux version 5.8.13 (x)\n").expect("a file");
-    let kallsyms = "0000000000001000 T f\n0000000000002000 t g\t[m]\n0000000000003000 T end\n";
+    let kallsyms = "0000000000001000 T f\n0000000000001800 T _etext\n0000000000002000 t g\t[m]\n0000000000003000 T end\n";
     fs::write(proc.join("kallsyms"), kallsyms).expect("a file");
     fs::create_dir(capture.root().join("tracing/options")).expect("a directory");
     write("options/record-tgid", "0\n");

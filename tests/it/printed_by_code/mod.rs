@@ -18,7 +18,9 @@ const SMALL: Machine = Machine::new(ByteOrder::Little, false);
 const KALLSYMS: &str = "\
 ffffffff81000000 T schedule
 ffffffff81000100 T caller
+ffffffff81000180 T _etext
 ffffffff81000200 t inner\t[module]
+ffffffff810002c0 t other\t[module]
 ffffffff81000300 t arch_rethook_trampoline
 ffffffff81000400 T end
 ";
