@@ -2,5 +2,7 @@
 
 mod cases;
 #[cfg(all(feature = "probe", target_os = "linux"))]
+mod mutations;
+#[cfg(all(feature = "probe", target_os = "linux"))]
 mod running_kernel;
 mod tools;

@@ -14,7 +14,7 @@ use crate::support::live::live;
 
 /// Loads and attaches a program of an object, and detaches it again; `Err` is what the
 /// kernel or the loader says against it.
-fn attach(loaded: &mut Ebpf, program: &BpfProgram, btf: &Btf) -> Result<(), String> {
+pub(super) fn attach(loaded: &mut Ebpf, program: &BpfProgram, btf: &Btf) -> Result<(), String> {
     let said = |error: &dyn std::error::Error| {
         let causes = std::iter::successors(Some(error), |error| error.source());
         let causes: Vec<String> = causes.map(ToString::to_string).collect();
@@ -50,7 +50,7 @@ fn attach(loaded: &mut Ebpf, program: &BpfProgram, btf: &Btf) -> Result<(), Stri
     .map_err(|error| said(&error))
 }
 
-fn load(bytes: &[u8], btf: Option<&Btf>) -> Result<Ebpf, String> {
+pub(super) fn load(bytes: &[u8], btf: Option<&Btf>) -> Result<Ebpf, String> {
     let mut loader = EbpfLoader::new();
     loader.btf(btf);
     loader.load(bytes).map_err(|error| {
@@ -62,13 +62,13 @@ fn load(bytes: &[u8], btf: Option<&Btf>) -> Result<Ebpf, String> {
 
 /// Counts verdicts, and what the kernel says against them.
 #[derive(Default)]
-struct Agreement {
-    counts: BTreeMap<Verdict, u32>,
-    disagreements: Vec<String>,
+pub(super) struct Agreement {
+    pub(super) counts: BTreeMap<Verdict, u32>,
+    pub(super) disagreements: Vec<String>,
 }
 
 impl Agreement {
-    fn add(&mut self, what: &str, verdict: Verdict, said: Result<(), String>) {
+    pub(super) fn add(&mut self, what: &str, verdict: Verdict, said: Result<(), String>) {
         let agrees = match verdict {
             // What is wrong is wrong because nobody refuses it.
             Verdict::Right | Verdict::Wrong => said.is_ok(),

@@ -10,24 +10,33 @@ use tracepoints::audit::{Attachable, AuditedKernel, BpfObject, ProgramAudit, Ver
 
 use crate::support::{corpus, name, skip};
 
-/// The objects of each tool, links to tools among them.
-pub(super) fn tools() -> Vec<(String, Vec<BpfObject>)> {
+/// The objects of each tool as bytes that begin with them, links to tools among them.
+pub(super) fn embedded() -> Vec<(String, Vec<Vec<u8>>)> {
     let Some(dir) = std::env::var_os("TRACEPOINTS_BPF_TOOLS").map(PathBuf::from) else {
         skip("TRACEPOINTS_BPF_TOOLS names no directory of tools that embed objects");
         return Vec::new();
     };
     let entries = dir.read_dir().expect("a directory");
-    let mut tools: Vec<(String, Vec<BpfObject>)> = entries
+    let mut tools: Vec<(String, Vec<Vec<u8>>)> = entries
         .map(|entry| {
             let path = entry.expect("an entry").path();
-            let found = BpfObject::find(&fs::read(&path).expect("a file"));
-            let objects = found.into_iter().map(|found| found.into_object());
-            let objects = objects.map(|object| object.expect("a sound object"));
+            let bytes = fs::read(&path).expect("a file");
+            let found = BpfObject::find(&bytes);
+            let objects = found.iter().map(|found| bytes[found.offset()..].to_vec());
             (name(&path), objects.collect())
         })
         .collect();
     tools.sort_by(|a, b| a.0.cmp(&b.0));
     tools
+}
+
+/// The objects of each tool.
+fn tools() -> Vec<(String, Vec<BpfObject>)> {
+    let parse = |bytes: &Vec<u8>| BpfObject::parse(bytes).expect("a sound object");
+    let tools = embedded().into_iter();
+    tools
+        .map(|(tool, objects)| (tool, objects.iter().map(parse).collect()))
+        .collect()
 }
 
 fn audits(
