@@ -149,6 +149,10 @@ impl Dir {
 /// All format files seen fit, but for one in a hundred.
 const BUFFER: usize = 1 << 16;
 
+/// The buffer that a [`Reader`] begins with: it is zeroed, which for a reader of one file
+/// is more work than the rest if it is as large as [`BUFFER`]. Most format files fit.
+const FIRST_BUFFER: usize = 1 << 13;
+
 /// Reads small files of one directory, one after another, into one buffer and without
 /// resolving the directory's path each time.
 #[derive(Debug)]
@@ -163,7 +167,7 @@ impl Reader {
         Self {
             dir: OpenDir::new(dir),
             relative: String::new(),
-            buffer: vec![0; BUFFER],
+            buffer: vec![0; FIRST_BUFFER],
         }
     }
 
@@ -173,7 +177,6 @@ impl Reader {
     /// Files on tracefs are regular and are not checked. Their end is found by a read
     /// that returns nothing, or by `is_whole`: whether a text, up to where one read
     /// ended, must be complete.
-    /// up to the end of what one read gave is all there can be.
     pub(crate) fn text(
         &mut self,
         relative: [&str; 3],
@@ -195,7 +198,7 @@ impl Reader {
             let mut length = 0;
             while length as u64 <= limit {
                 if length == self.buffer.len() {
-                    self.buffer.resize(2 * length, 0);
+                    self.buffer.resize((2 * length).max(BUFFER), 0);
                 }
                 let count = match file.read(&mut self.buffer[length..]) {
                     Ok(0) => break,
