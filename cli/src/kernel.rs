@@ -132,6 +132,15 @@ impl Identity {
         }
     }
 
+    /// Release and machine as far as they are known, or else where the kernel is.
+    pub(crate) fn label(&self) -> String {
+        match (&self.release, &self.architecture) {
+            (Some(release), Some(architecture)) => format!("{release} {architecture}"),
+            (Some(release), None) => release.clone(),
+            _ => self.source.clone(),
+        }
+    }
+
     /// A capture tells its release in `proc/version` or, as `uname -a`, in
     /// `truth/uname`.
     fn captured(root: &Path) -> Self {

@@ -4,49 +4,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 
+use super::c_options::{COptions, CSurroundings};
+use super::history::History;
+use super::portability::Portability;
 use super::{Emitted, layout_error};
 use crate::btf::BtfError;
 use crate::error::Error;
 use crate::kernel::Tracepoint;
 use crate::layout::ctype::{CType, RecordKeyword};
 use crate::layout::{Layout, Slot};
-
-/// Options for emitting C.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct COptions {
-    preserve_access_index: bool,
-    assertions: bool,
-    contexts_only: bool,
-}
-
-impl COptions {
-    /// Marks every struct `preserve_access_index`, so that libbpf relocates reads to the
-    /// kernel the program is loaded on (CO-RE). Default: off.
-    #[must_use]
-    pub fn preserve_access_index(mut self, yes: bool) -> Self {
-        self.preserve_access_index = yes;
-        self
-    }
-
-    /// Omits the types that the context structs need, for a file that has them from
-    /// elsewhere. Default: off.
-    #[must_use]
-    pub fn contexts_only(mut self, yes: bool) -> Self {
-        self.contexts_only = yes;
-        self
-    }
-
-    /// Asserts the size of every context struct, and the offset and size of each of its
-    /// members. Together with
-    /// [`preserve_access_index`](Self::preserve_access_index) the assertions hold on
-    /// 64-bit kernels alone: others get their sizes when they are relocated. Default:
-    /// off.
-    #[must_use]
-    pub fn assertions(mut self, yes: bool) -> Self {
-        self.assertions = yes;
-        self
-    }
-}
 
 /// A header in C: the context structs of tracepoints and the types they hold,
 /// each once. It compiles without `vmlinux.h` or any other header.
@@ -58,7 +24,7 @@ impl COptions {
 /// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
 /// let mut header = CHeader::new(COptions::default());
 /// header.add(&kernel.tracepoint("sched:sched_process_free")?)?;
-/// assert!(header.to_string().ends_with("\
+/// assert!(header.to_string().contains("\
 /// struct trace_event_raw_sched_process_template {
 /// \tstruct trace_entry ent;
 /// \tu32 __data_loc_comm;
@@ -74,6 +40,10 @@ pub struct CHeader {
     options: COptions,
     definitions: Definitions,
     assertions: String,
+    guard: Option<String>,
+    /// The name of the kernel, if the text says it.
+    kernel: Option<String>,
+    portability: Vec<Portability>,
 }
 
 /// The definitions so far.
@@ -82,6 +52,8 @@ struct Definitions {
     /// Whether libbpf relocates offsets and sizes. It finds types by their names in the
     /// kernel, so these are kept.
     is_relocated: bool,
+    /// Whether the text defines no types but structs of contexts.
+    is_plain: bool,
     text: String,
     /// The definition of each `struct x`, `enum y` or typedef `z`, to detect another of
     /// that name.
@@ -96,10 +68,50 @@ impl CHeader {
             options,
             definitions: Definitions {
                 is_relocated: options.preserve_access_index,
+                is_plain: options.surroundings != CSurroundings::None,
                 ..Definitions::default()
             },
-            assertions: String::new(),
+            ..Self::default()
         }
+    }
+
+    /// Begins the text with a comment that names the kernel that it is from. With
+    /// [`preserve_access_index`](COptions::preserve_access_index) it also says on which
+    /// other kernels it is known not to be right: see
+    /// [`portability`](Self::portability).
+    #[must_use]
+    pub fn of_kernel(mut self, label: &str) -> Self {
+        self.kernel = Some(label.to_owned());
+        self
+    }
+
+    /// Lets a compiler that includes the text again step over it: `#ifndef` of this name,
+    /// in capitals, with `_` for other characters than letters and digits.
+    #[must_use]
+    pub fn guarded_by(mut self, name: &str) -> Self {
+        self.guard = Some(macro_name(name));
+        self
+    }
+
+    /// Returns what is known of the added events on other kernels, one for each event
+    /// with a remark. Empty without
+    /// [`preserve_access_index`](COptions::preserve_access_index), as other text is for
+    /// one kernel.
+    ///
+    /// ```
+    /// use tracepoints::Kernel;
+    /// use tracepoints::emit::{CHeader, COptions};
+    ///
+    /// let kernel = Kernel::at("tests/fixtures/6.1.192-rt-x86_64")?;
+    /// let options = COptions::default().preserve_access_index(true);
+    /// let mut header = CHeader::new(options).of_kernel("6.1.192-rt");
+    /// header.add(&kernel.tracepoint("sched:sched_process_exit")?)?;
+    /// assert_eq!(header.portability().len(), 1);
+    /// assert!(header.to_string().starts_with("/*\n * From kernel 6.1.192-rt."));
+    /// # Ok::<(), tracepoints::Error>(())
+    /// ```
+    pub fn portability(&self) -> &[Portability] {
+        &self.portability
     }
 
     /// Adds the context struct of a tracepoint, and what it needs.
@@ -123,10 +135,28 @@ impl CHeader {
                 reason: emitted.context.evidence().to_string(),
             });
         }
+        let portability = match self.options.preserve_access_index {
+            true => Some(History::known().portability(tracepoint)?),
+            false => None,
+        };
+        let portability = portability.filter(|one| !one.remarks().is_empty());
         let name = emitted.struct_name;
         let mut definitions = self.definitions.clone();
         let key = format!("struct {name}");
         let before = definitions.known.len();
+        if self.options.surroundings == CSurroundings::Vmlinux
+            && emitted.context.struct_name().is_some()
+            && emitted.context.home() == Some("vmlinux")
+        {
+            // vmlinux.h has it. That of another kernel may differ where it is relocated.
+            let is_new = definitions.known.insert(key, name.clone()).is_none();
+            if is_new && self.options.assertions && !self.options.preserve_access_index {
+                self.assertions += &assertions(&name, &emitted.layout);
+            }
+            self.definitions = definitions;
+            self.portability.extend(portability);
+            return Ok(name);
+        }
         let needed = match self.options.contexts_only {
             true => Ok(()),
             false => definitions.members(&emitted.layout),
@@ -149,9 +179,12 @@ impl CHeader {
             })?;
         let is_new = definitions.known.len() > before;
         self.definitions = definitions;
-        if self.options.assertions && is_new {
+        // What has 8 bytes in a program and fewer on a 32-bit kernel is relocated.
+        let is_asserted = !self.definitions.is_relocated || !has_narrow(&emitted.layout);
+        if self.options.assertions && is_new && is_asserted {
             self.assertions += &assertions(&name, &emitted.layout);
         }
+        self.portability.extend(portability);
         Ok(name)
     }
 }
@@ -185,6 +218,12 @@ impl CHeader {
 
 impl fmt::Display for CHeader {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(label) = &self.kernel {
+            self.write_head(label, out)?;
+        }
+        if let Some(guard) = &self.guard {
+            write!(out, "#ifndef {guard}\n#define {guard}\n\n")?;
+        }
         let core = self.options.preserve_access_index && !self.definitions.text.is_empty();
         if core {
             out.write_str(
@@ -198,7 +237,36 @@ impl fmt::Display for CHeader {
         if !self.assertions.is_empty() {
             write!(out, "\n{}", self.assertions)?;
         }
-        Ok(())
+        match &self.guard {
+            Some(guard) => write!(out, "\n#endif /* {guard} */\n"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CHeader {
+    fn write_head(&self, label: &str, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let label = in_comment(&label.escape_debug().to_string());
+        write!(out, "/*\n * From kernel {label}.")?;
+        if !self.options.preserve_access_index {
+            return out.write_str(" Other kernels may have other layouts.\n */\n");
+        }
+        let kernels: Vec<&str> = History::known().kernels().collect();
+        writeln!(
+            out,
+            " libbpf relocates it by the names of structs and members.\n \
+             * It was compared with what these have: {}.",
+            kernels.join(", ")
+        )?;
+        if self.portability.is_empty() {
+            out.write_str(" * They have these events alike, or do not have them.\n")?;
+        }
+        for portability in &self.portability {
+            for line in portability.to_string().lines() {
+                writeln!(out, " * {}", in_comment(line))?;
+            }
+        }
+        out.write_str(" */\n")
     }
 }
 
@@ -225,7 +293,8 @@ impl Definitions {
 
     /// Defines the types that a value of this type, or a pointer to it, needs.
     fn need(&mut self, ty: &CType) -> Result<(), Failure> {
-        match &*self.concrete(ty) {
+        let concrete = self.concrete(ty);
+        match &*concrete {
             CType::Pointer { target, .. } | CType::Qualified { target, .. } => self.need(target),
             CType::Array { element, .. } => self.need(element),
             CType::Function {
@@ -249,7 +318,7 @@ impl Definitions {
                 if self.known.contains_key(&key) {
                     return Ok(());
                 }
-                let text = format!("{};\n", self.new_enumeration(ty));
+                let text = format!("{};\n", self.new_enumeration(&concrete));
                 self.define(&key, text)
             }
             CType::Record {
@@ -379,6 +448,11 @@ impl Definitions {
     /// pointer or an array of bytes; a `long` or pointer of a 32-bit kernel becomes an
     /// integer, because it would have 8 bytes in a program. Any other type stays.
     fn concrete<'t>(&self, ty: &'t CType) -> Cow<'t, CType> {
+        if self.is_plain
+            && let Some(plain) = self.plain(ty)
+        {
+            return Cow::Owned(self.concrete(&plain).into_owned());
+        }
         let other = match ty {
             CType::Spelled {
                 is_pointer: true,
@@ -431,23 +505,57 @@ impl Definitions {
         Cow::Owned(other)
     }
 
-    /// Whether a type has 8 bytes in a program and fewer in the kernel.
-    fn is_narrow(&self, ty: &CType) -> bool {
-        let is_long = |name: &str| {
-            let longs = name.split(' ').filter(|word| *word == "long");
-            longs.count() == 1 && !name.contains("double")
+    /// Returns the type that stands for one whose name other headers may define. Names of
+    /// enums matter for relocation, and only these stay, as flavours.
+    fn plain(&self, ty: &CType) -> Option<CType> {
+        let bytes = |count| CType::Array {
+            element: Box::new(CType::Int {
+                name: "unsigned char".to_owned(),
+                size: 1,
+                signed: false,
+            }),
+            count,
         };
-        !self.is_relocated
-            && match ty {
-                CType::Pointer { size, .. } => *size < 8,
-                CType::Int { name, size, .. } => *size < 8 && is_long(name),
-                _ => false,
+        match ty {
+            CType::Typedef { target, .. } => Some((**target).clone()),
+            CType::Record { .. } => Some(bytes(ty.size())),
+            CType::Pointer { target, size } => {
+                let is_void = matches!(**target, CType::Void);
+                (!is_void).then(|| CType::Pointer {
+                    target: Box::new(CType::Void),
+                    size: *size,
+                })
             }
+            CType::Enum {
+                name, size, signed, ..
+            } if !is_flavour(name.as_deref()) => {
+                match name.as_deref().filter(|_| self.is_relocated) {
+                    Some(name) => Some(CType::Enum {
+                        name: Some(format!("{name}{FLAVOUR}")),
+                        size: *size,
+                        signed: *signed,
+                        values: vec![(format!("{name}{FLAVOUR}_0"), 0)],
+                    }),
+                    None => Some(CType::Spelled {
+                        text: ty.declare(""),
+                        size: *size,
+                        signed: *signed,
+                        is_pointer: false,
+                    }),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn is_narrow(&self, ty: &CType) -> bool {
+        !self.is_relocated && is_narrow(ty)
     }
 
     /// Returns the kernel's spelling of a type, if the text has another.
     fn spelling(&self, ty: &CType) -> Option<String> {
         match ty {
+            _ if self.is_plain && *self.concrete(ty) != *ty => Some(ty.declare("")),
             CType::Spelled { text, .. } => Some(text.clone()),
             CType::Array { element, .. } => self.spelling(element),
             CType::Qualified { target, .. } if self.is_narrow(target) => Some(ty.declare("")),
@@ -494,7 +602,57 @@ impl Definitions {
 /// Returns a comment of one line. The text is untrusted, from a format file, and cannot
 /// end the comment early.
 pub(super) fn comment(text: &str) -> String {
-    format!("/* {} */", text.replace("*/", "* /").replace("/*", "/ *"))
+    format!("/* {} */", in_comment(text))
+}
+
+/// Returns untrusted text as it may stand inside a comment.
+fn in_comment(text: &str) -> String {
+    text.replace("*/", "* /").replace("/*", "/ *")
+}
+
+/// The end of names of types that stand for the kernel's: libbpf ignores three
+/// underscores and what follows.
+const FLAVOUR: &str = "___plain";
+
+fn is_flavour(name: Option<&str>) -> bool {
+    name.is_some_and(|name| name.ends_with(FLAVOUR))
+}
+
+/// Whether a type has 8 bytes in a program and fewer in the kernel.
+fn is_narrow(ty: &CType) -> bool {
+    let is_long = |name: &str| {
+        let longs = name.split(' ').filter(|word| *word == "long");
+        longs.count() == 1 && !name.contains("double")
+    };
+    match ty {
+        CType::Pointer { size, .. } => *size < 8,
+        CType::Int { name, size, .. } => *size < 8 && is_long(name),
+        _ => false,
+    }
+}
+
+/// Whether a member has such a type.
+fn has_narrow(layout: &Layout) -> bool {
+    layout.slots().iter().any(|slot| {
+        let mut ty = slot.ty.resolved();
+        while let CType::Array { element, .. } = ty {
+            ty = element.resolved();
+        }
+        is_narrow(ty) || slot.nested().is_some_and(has_narrow)
+    })
+}
+
+/// Returns a name for a macro.
+fn macro_name(text: &str) -> String {
+    let plain = text.chars().map(|c| match c.is_ascii_alphanumeric() {
+        true => c.to_ascii_uppercase(),
+        false => '_',
+    });
+    let name: String = plain.collect();
+    match name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {
+        true => format!("_{name}"),
+        false => name,
+    }
 }
 
 fn overlap(layout: &Layout, slot: &Slot) -> Failure {

@@ -2,8 +2,11 @@
 //! programs.
 //!
 //! A struct has the layout of *this* kernel, with assertions on every offset and size; for
-//! CO-RE it has the names that libbpf relocates on any kernel. The assertions are generated
+//! CO-RE it has the names that libbpf relocates. The assertions are generated
 //! from the layout, so that a compiler checks the text against it.
+//!
+//! Relocation by names is not right where an event has another struct: [`History`] knows
+//! the changes between captured kernels, and the text for CO-RE says where it is wrong.
 //!
 //! C is written from values of C types, so that the writer neither knows BTF nor reads
 //! files. Every gap is a member, as C on another machine might not leave it. A struct that
@@ -19,13 +22,19 @@
 //! after the record's last byte, where the kernel refuses to attach the program.
 
 mod c;
+mod c_options;
 mod constants;
+mod history;
 mod names;
+mod portability;
 mod rust;
 mod skeleton;
 
-pub use c::{CHeader, COptions};
+pub use c::CHeader;
+pub use c_options::{COptions, CSurroundings};
 pub use constants::{constants_c, constants_rust};
+pub use history::History;
+pub use portability::{Elsewhere, Portability, PortabilityRemark};
 pub use rust::RustModule;
 pub use skeleton::{skeleton_c, skeleton_rust};
 

@@ -50,7 +50,7 @@ fn accesses<'a>(
 /// ```
 pub fn skeleton_c(tracepoint: &Tracepoint) -> Result<String, Error> {
     let emitted = Emitted::of(tracepoint)?;
-    let mut header = CHeader::new(COptions::default());
+    let mut header = CHeader::new(COptions::default().assertions(false));
     let struct_name = header.add(tracepoint)?;
     header.add_helper_types();
     let (accesses, missing) = accesses(tracepoint, &emitted)?;

@@ -554,7 +554,7 @@ impl Kernel {
     }
 
     /// Every BTF object that can be read, vmlinux first; none on a kernel without BTF.
-    #[cfg(feature = "audit")]
+    #[cfg(any(test, feature = "audit"))]
     pub(crate) fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {
         self.inner.btf.objects()
     }

@@ -46,7 +46,6 @@ impl Tracepoint {
         }
     }
 
-    #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(crate) fn kernel(&self) -> &Kernel {
         &self.kernel
     }

@@ -1,23 +1,23 @@
 //! Shows all that is known of a tracepoint: what one wants before writing a
 //! probe.
 
+mod emit;
 mod text;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
-use tracepoints::emit::{self, CHeader, COptions, RustModule};
 use tracepoints::format::print::FieldPrint;
 use tracepoints::format::{Field, Repair};
 use tracepoints::{
     Context, Error, EventName, EventPattern, Kernel, Tracepoint, context::RawTracepoint,
-    kernel::Events, layout::Slot,
+    layout::Slot,
 };
 
 use crate::by_btf;
-use crate::kernel::{Chosen, KernelChoice};
+use crate::kernel::KernelChoice;
 use crate::output::{self, Failure, JsonRows, say};
 use crate::select::select;
 
@@ -35,7 +35,10 @@ pub(crate) struct Arguments {
     raw: bool,
     /// Print source text to paste instead
     #[arg(long, short, value_name = "WHAT", conflicts_with = "json")]
-    emit: Option<Emit>,
+    emit: Option<emit::Emit>,
+    /// With --emit c or core: the headers that the text is compiled together with
+    #[arg(long, value_name = "HEADERS", requires = "emit")]
+    beside: Option<emit::Beside>,
     /// Which events: sched:sched_switch, block:*, …
     #[arg(required = true, value_name = "EVENT|PATTERN")]
     patterns: Vec<EventPattern>,
@@ -47,23 +50,6 @@ Examples:
   tracepoints format --demo --emit c sched:sched_process_exec
   tracepoints format --raw sched_switch
   tracepoints show --json 'block:*' | jq '.fields[].name'";
-
-/// What `--emit` emits.
-#[derive(Clone, Copy, ValueEnum)]
-enum Emit {
-    /// The context structs in C, with all they need, and assertions
-    C,
-    /// The same for CO-RE: libbpf relocates it to other kernels
-    Core,
-    /// The context structs in Rust, with assertions
-    Rust,
-    /// A program in C for libbpf
-    SkelC,
-    /// A program in Rust for aya
-    SkelRust,
-    /// The context's layout, one JSON object a line
-    Json,
-}
 
 /// All that is known of one event.
 #[derive(Serialize)]
@@ -162,7 +148,7 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     }
     let names = select(kernel, &arguments.patterns)?;
     if let Some(emit) = arguments.emit {
-        return write_emitted(&chosen, &names, emit, out);
+        return emit::write(&chosen, &names, emit, arguments, out);
     }
     let mut code = ExitCode::SUCCESS;
     let mut is_first = true;
@@ -237,52 +223,4 @@ pub(crate) fn write_raw_tracepoint(
     )?;
     writeln!(out, "        {tp_btf}  BPF_PROG(on_{}, …)", raw.name())?;
     Ok(())
-}
-
-/// The events' contexts as source text.
-fn write_emitted(
-    chosen: &Chosen,
-    names: &Events,
-    what: Emit,
-    out: &mut dyn Write,
-) -> Result<ExitCode, Failure> {
-    let options = COptions::default();
-    let mut header = CHeader::new(match what {
-        Emit::Core => options.preserve_access_index(true),
-        _ => options.assertions(true),
-    });
-    let mut module = RustModule::new();
-    let mut constants = String::new();
-    let mut json = JsonRows::of(&chosen.identity)?;
-    for name in names {
-        let tracepoint = chosen.kernel.tracepoint(name)?;
-        match what {
-            Emit::C | Emit::Core => {
-                header.add(&tracepoint)?;
-                constants += &emit::constants_c(&tracepoint).unwrap_or_default();
-            }
-            Emit::Rust => {
-                module.add(&tracepoint)?;
-                constants += &emit::constants_rust(&tracepoint).unwrap_or_default();
-            }
-            Emit::SkelC => write!(out, "{}", emit::skeleton_c(&tracepoint)?)?,
-            Emit::SkelRust => write!(out, "{}", emit::skeleton_rust(&tracepoint)?)?,
-            Emit::Json => {
-                let context = tracepoint.context()?;
-                let layout = context.layout()?;
-                let row =
-                    serde_json::json!({ "event": name, "context": context, "layout": layout });
-                json.write(&row, out)?;
-            }
-        }
-    }
-    match what {
-        Emit::C | Emit::Core => write!(out, "{header}")?,
-        Emit::Rust => write!(out, "{module}")?,
-        _ => {}
-    }
-    if !constants.is_empty() {
-        write!(out, "\n{constants}")?;
-    }
-    Ok(ExitCode::SUCCESS)
 }

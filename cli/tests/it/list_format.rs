@@ -72,6 +72,28 @@ fn format_as_json() {
     insta::assert_snapshot!(pretty);
 }
 
+/// What is emitted for CO-RE from a kernel, and is wrong on another, is said.
+#[test]
+fn emitted_core_warns() {
+    let root = support::fixture("6.12.107-s390x");
+    let output = run(
+        "format",
+        &root,
+        &["--emit", "core", "sched:sched_process_exit"],
+    );
+    assert!(output.status.success());
+    insta::assert_snapshot!(format!("{}stderr: {}", stdout(&output), stderr(&output)));
+    let switch = run("format", &root, &["--emit", "core", "sched:sched_switch"]);
+    assert_eq!(stderr(&switch), "");
+    let rust = ["--emit", "rust", "--beside", "system", "sched:sched_switch"];
+    let refused = run("format", &root, &rust);
+    assert!(!refused.status.success());
+    assert_eq!(
+        stderr(&refused),
+        "tracepoints: --beside is for --emit c and --emit core\n"
+    );
+}
+
 #[test]
 fn list_as_json_is_one_object_a_line() {
     let root = support::fixture("6.18.15-x86_64");

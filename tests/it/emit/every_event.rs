@@ -14,7 +14,7 @@ use tracepoints::{Error, Kernel};
 
 /// Emits every event of a kernel, several to a file. An event whose type conflicts with a
 /// type of the same name goes into another file.
-fn batches<T: Clone + ToString>(
+pub(super) fn batches<T: Clone + ToString>(
     kernel: &Kernel,
     empty: &T,
     mut add: impl FnMut(&mut T, &tracepoints::Tracepoint) -> Result<String, Error>,

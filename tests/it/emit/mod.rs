@@ -3,3 +3,4 @@
 
 pub(crate) mod every_event;
 mod shapes;
+mod surroundings;

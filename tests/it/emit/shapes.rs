@@ -32,7 +32,7 @@ fn programs() {
 #[test]
 fn contexts_without_what_they_need() {
     let kernel = support::kernel("6.18.15-x86_64");
-    let mut header = CHeader::new(COptions::default().contexts_only(true));
+    let mut header = CHeader::new(COptions::default().contexts_only(true).assertions(false));
     let tracepoint = kernel
         .tracepoint("raw_syscalls:sys_exit")
         .expect("an event");
@@ -46,9 +46,12 @@ fn contexts_without_what_they_need() {
 /// CO-RE relocates by the struct's name, so an event without one is an error.
 #[test]
 fn core_takes_a_struct_with_a_name() {
+    let options = COptions::default()
+        .preserve_access_index(true)
+        .assertions(false);
     let header = |kernel: &str, event: &str| {
         let kernel = support::kernel(kernel);
-        let mut header = CHeader::new(COptions::default().preserve_access_index(true));
+        let mut header = CHeader::new(options);
         let added = header.add(&kernel.tracepoint(event).expect("an event"));
         added.map(|_| header.to_string())
     };

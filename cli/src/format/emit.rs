@@ -1,0 +1,111 @@
+//! `format --emit`: contexts as source text.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use tracepoints::emit::{self, CHeader, COptions, CSurroundings, RustModule};
+use tracepoints::kernel::Events;
+
+use super::Arguments;
+use crate::kernel::Chosen;
+use crate::output::{Failure, JsonRows, say};
+
+/// What `--emit` emits.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Emit {
+    /// The context structs in C, with all they need, and assertions
+    C,
+    /// The same for CO-RE: libbpf relocates it by names; where that is known to be wrong
+    /// is said
+    Core,
+    /// The context structs in Rust, with assertions
+    Rust,
+    /// A program in C for libbpf
+    SkelC,
+    /// A program in Rust for aya
+    SkelRust,
+    /// The context's layout, one JSON object a line
+    Json,
+}
+
+/// The headers that C is compiled together with.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Beside {
+    /// Those of the system: only structs of contexts are defined
+    System,
+    /// The kernel's vmlinux.h: only what it lacks is defined
+    Vmlinux,
+}
+
+/// The events' contexts as source text.
+pub(super) fn write(
+    chosen: &Chosen,
+    names: &Events,
+    what: Emit,
+    arguments: &Arguments,
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    let beside = arguments.beside;
+    if beside.is_some() && !matches!(what, Emit::C | Emit::Core) {
+        return Err(Failure::Other(
+            "--beside is for --emit c and --emit core".to_owned(),
+        ));
+    }
+    let options = COptions::default()
+        .preserve_access_index(matches!(what, Emit::Core))
+        .beside(match beside {
+            Some(Beside::System) => CSurroundings::SystemHeaders,
+            Some(Beside::Vmlinux) => CSurroundings::Vmlinux,
+            None => CSurroundings::None,
+        });
+    let mut header = CHeader::new(options)
+        .of_kernel(&chosen.identity.label())
+        .guarded_by(&guard(arguments));
+    let mut module = RustModule::new();
+    let mut constants = String::new();
+    let mut json = JsonRows::of(&chosen.identity)?;
+    for name in names {
+        let tracepoint = chosen.kernel.tracepoint(name)?;
+        match what {
+            Emit::C | Emit::Core => {
+                header.add(&tracepoint)?;
+                constants += &emit::constants_c(&tracepoint).unwrap_or_default();
+            }
+            Emit::Rust => {
+                module.add(&tracepoint)?;
+                constants += &emit::constants_rust(&tracepoint).unwrap_or_default();
+            }
+            Emit::SkelC => write!(out, "{}", emit::skeleton_c(&tracepoint)?)?,
+            Emit::SkelRust => write!(out, "{}", emit::skeleton_rust(&tracepoint)?)?,
+            Emit::Json => {
+                let context = tracepoint.context()?;
+                let layout = context.layout()?;
+                let row =
+                    serde_json::json!({ "event": name, "context": context, "layout": layout });
+                json.write(&row, out)?;
+            }
+        }
+    }
+    match what {
+        Emit::C | Emit::Core => write!(out, "{header}")?,
+        Emit::Rust => write!(out, "{module}")?,
+        _ => {}
+    }
+    if !constants.is_empty() {
+        write!(out, "\n{constants}")?;
+    }
+    for portability in header.portability() {
+        for line in portability.to_string().lines() {
+            say!("warning: {line}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name of the header's include guard, which headers of other events do not have.
+fn guard(arguments: &Arguments) -> String {
+    let patterns = arguments.patterns.iter();
+    let patterns: Vec<String> = patterns.map(ToString::to_string).collect();
+    format!("{}_H", patterns.join("_"))
+}
