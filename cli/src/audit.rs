@@ -103,9 +103,11 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     out.flush()?;
     let faults = rows(&all).filter(|row| row.audit.verdict().is_fault());
     let faults = faults.count();
+    let programs = objects.iter().map(|named| named.object.programs().len());
+    let programs: usize = programs.sum();
     note!(
         "{} on {}: {} wrong or refused",
-        plural(rows(&all).count() as u64, "program", "s"),
+        plural(programs as u64, "program", "s"),
         plural(arguments.kernels.len().max(1) as u64, "kernel", "s"),
         faults
     );

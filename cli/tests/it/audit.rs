@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::command::{stderr, stdout, tracepoints};
+use crate::schema::Schema;
 
 /// `tracepoints audit` in the directory of the fixtures, where paths are short.
 fn audit(arguments: &[&str]) -> std::process::Output {
@@ -28,7 +29,7 @@ fn a_matrix_and_what_is_wrong() {
     insta::assert_snapshot!(stdout(&output));
     assert_eq!(
         stderr(&output),
-        "3 programs on 3 kernels: 1 wrong or refused\n"
+        "1 program on 3 kernels: 1 wrong or refused\n"
     );
 }
 
@@ -43,10 +44,7 @@ fn faults_are_denied_where_asked() {
 #[test]
 fn rows_of_json_name_object_and_kernel() {
     let output = audit(&[&KERNELS[..], &["--json"]].concat());
-    let rows: Vec<Value> = stdout(&output)
-        .lines()
-        .map(|row| serde_json::from_str(row).expect("JSON"))
-        .collect();
+    let rows = Schema::read("audit.schema.json").rows(&output);
     assert_eq!(rows.len(), 3);
     assert_eq!(rows[1]["kernel"], "6.1.192-rt-x86_64");
     assert_eq!(rows[1]["object"], "audit/openat.bpf.o");

@@ -1,4 +1,4 @@
-//! What `attach` and `decode` print as JSON is what docs/rows.schema.json says.
+//! Rows of JSON are as the schemas of `docs/` say.
 
 use std::fs;
 use std::process::Output;
@@ -9,14 +9,15 @@ use serde_json::Value;
 use crate::command::{run, stderr, stdout, tracepoints};
 use crate::support;
 
-struct Schema {
+pub(crate) struct Schema {
     schemas: Schemas,
     index: SchemaIndex,
 }
 
 impl Schema {
-    fn read() -> Self {
-        let path = support::repository().join("docs/rows.schema.json");
+    /// Reads a schema of `docs/`.
+    pub(crate) fn read(file: &str) -> Self {
+        let path = support::repository().join("docs").join(file);
         let text = fs::read_to_string(path).expect("the schema");
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
         let schema = serde_json::from_str(&text).expect("JSON");
@@ -35,7 +36,7 @@ impl Schema {
     }
 
     /// The rows, each of which is valid.
-    fn rows(&self, output: &Output) -> Vec<Value> {
+    pub(crate) fn rows(&self, output: &Output) -> Vec<Value> {
         let rows = stdout(output).lines().map(|line| {
             let row: Value = serde_json::from_str(line).expect("JSON");
             self.is_valid(&row)
@@ -48,7 +49,7 @@ impl Schema {
 
 #[test]
 fn decoded_pages() {
-    let schema = Schema::read();
+    let schema = Schema::read("rows.schema.json");
     for name in ["6.18.15-x86_64", "7.3.4-x86_64"] {
         let root = support::fixture(name);
         let pages = root.join("ring/cpu0.raw").display().to_string();
@@ -78,7 +79,7 @@ fn decoded_pages() {
 
 #[test]
 fn what_is_no_row() {
-    let schema = Schema::read();
+    let schema = Schema::read("rows.schema.json");
     for text in [
         "{}",
         r#"{"event":"a:b","count":1}"#,
@@ -96,7 +97,7 @@ fn the_running_kernel() {
     let Some(_) = crate::namespace::live() else {
         return;
     };
-    let schema = Schema::read();
+    let schema = Schema::read("rows.schema.json");
     let attach = |arguments: &[&str]| {
         let output = tracepoints(&["attach", "--json"])
             .args(arguments)
