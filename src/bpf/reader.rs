@@ -62,6 +62,16 @@ pub(crate) struct MemoryReader {
 impl MemoryReader {
     /// Fails where this kernel or this process cannot do it.
     pub(crate) fn new() -> io::Result<Self> {
+        // Helpers that read memory take a right more than the program itself; without it the
+        // kernel says that there are none.
+        load(nothing_program())?;
+        Self::with_helpers().map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => io::Error::from_raw_os_error(libc::EPERM),
+            _ => error,
+        })
+    }
+
+    fn with_helpers() -> io::Result<Self> {
         let requests = OneValueMap::new(BATCH * REQUEST, 0, NAME)?;
         let answers = OneValueMap::new(BATCH * ANSWER, 0, NAME)?;
         let conversion = sys::constant_map(b"%pS\0", NAME)?;
@@ -329,6 +339,14 @@ fn batch_program(
     asm.alu(Alu::Add, INDEX, 1);
     asm.jump_if(Jump::Lt, INDEX, BATCH as i32, again);
     asm.place(out);
+    asm.mov(Reg::R0, 0);
+    asm.exit();
+    asm.finish()
+}
+
+/// Does nothing.
+fn nothing_program() -> Result<Program, BadJump> {
+    let mut asm = Assembler::default();
     asm.mov(Reg::R0, 0);
     asm.exit();
     asm.finish()

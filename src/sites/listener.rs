@@ -270,6 +270,14 @@ impl ListenerSearch<'_> {
         let (Some((files, count)), Some(number)) = (files, self.offsets.metadata_number) else {
             return Ok(Vec::new());
         };
+        let of_calls = callbacks.iter().filter(|callback| {
+            let location = callback.location.as_ref();
+            location.is_some_and(|location| location.function == function)
+        });
+        let arrays: Vec<u64> = of_calls.map(|callback| callback.data).collect();
+        if arrays.is_empty() {
+            return Ok(Vec::new());
+        }
         let metadata = event.data.wrapping_add(number);
         let number = self.memory.structs(&[metadata], 4)?;
         let number = number[0].as_ref().map(|number| number.int(0));
@@ -277,12 +285,9 @@ impl ListenerSearch<'_> {
         let Some(number) = number.filter(|number| *number < count) else {
             return Ok(Vec::new());
         };
-        let of_calls = callbacks.iter().filter(|callback| {
-            let location = callback.location.as_ref();
-            location.is_some_and(|location| location.function == function)
-        });
-        let slots: Vec<u64> = of_calls
-            .map(|callback| callback.data.wrapping_add(files + number as u64 * 8))
+        let slots: Vec<u64> = arrays
+            .into_iter()
+            .map(|array| array.wrapping_add(files + number as u64 * 8))
             .collect();
         let mut listeners = Vec::new();
         for file in self.memory.pointers(&slots)?.into_iter().flatten() {

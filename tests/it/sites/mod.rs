@@ -2,6 +2,7 @@
 //! its own process (`support::live`). They listen only to events that nothing else here does.
 
 mod flips;
+mod listeners;
 
 use tracepoints::sites::{EventSites, PatchState, Sites, SitesError};
 use tracepoints::{EventName, Kernel};
