@@ -3,6 +3,7 @@
 
 mod flips;
 mod listeners;
+mod modules;
 
 use tracepoints::sites::{EventSites, PatchState, Sites, SitesError};
 use tracepoints::{EventName, Kernel};
