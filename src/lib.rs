@@ -65,6 +65,8 @@ pub mod name;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub mod probe;
 pub mod record;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub mod sites;
 pub mod text;
 
 pub use context::{Context, Evidence};

@@ -13,6 +13,8 @@ mod list;
 mod output;
 mod row;
 mod select;
+#[cfg(target_os = "linux")]
+mod sites;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ enum Subcommands {
     Attach(Box<attach::Arguments>),
     Decode(decode::Arguments),
     Audit(audit::Arguments),
+    #[cfg(target_os = "linux")]
+    Sites(sites::Arguments),
     Completions(generate::CompletionsArguments),
     #[command(hide = true)]
     Man(generate::ManArguments),
@@ -61,6 +65,8 @@ fn main() -> ExitCode {
         Subcommands::Attach(arguments) => attach::main(&arguments),
         Subcommands::Decode(arguments) => decode::main(&arguments),
         Subcommands::Audit(arguments) => audit::main(&arguments),
+        #[cfg(target_os = "linux")]
+        Subcommands::Sites(arguments) => sites::main(&arguments),
         Subcommands::Completions(arguments) => generate::completions(&arguments),
         Subcommands::Man(arguments) => generate::man(&arguments),
     }

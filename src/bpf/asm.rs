@@ -83,6 +83,7 @@ pub(crate) enum Helper {
     RingbufReserve = 131,
     RingbufSubmit = 132,
     Snprintf = 165,
+    KallsymsLookupName = 179,
 }
 
 impl Helper {
@@ -105,6 +106,7 @@ impl Helper {
             Self::RingbufReserve => "ringbuf_reserve",
             Self::RingbufSubmit => "ringbuf_submit",
             Self::Snprintf => "snprintf",
+            Self::KallsymsLookupName => "kallsyms_lookup_name",
         }
     }
 }
@@ -450,7 +452,7 @@ struct HelperNumber(i32);
 
 impl fmt::Display for HelperNumber {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const KNOWN: [Helper; 17] = [
+        const KNOWN: [Helper; 18] = [
             Helper::MapLookupElem,
             Helper::MapUpdateElem,
             Helper::MapDeleteElem,
@@ -468,6 +470,7 @@ impl fmt::Display for HelperNumber {
             Helper::RingbufReserve,
             Helper::RingbufSubmit,
             Helper::Snprintf,
+            Helper::KallsymsLookupName,
         ];
         match KNOWN.iter().find(|helper| **helper as i32 == self.0) {
             Some(helper) => out.write_str(helper.name()),

@@ -113,16 +113,16 @@ impl Offsets {
         };
         let call = only("trace_event_call")?;
         let pointer = |of, name| {
-            let (offset, size) = member(section, only(of)?, name, 4)?;
+            let (offset, size) = member(section, only(of)?, name)?;
             (size == 8).then_some(offset)
         };
-        let (event, _) = member(section, call, b"event", 4)?;
+        let (event, _) = member(section, call, b"event")?;
         let event_type = section.type_by_id(call)?;
         let event_type = event_type
             .members()
             .find(|member| member.name() == b"event")?;
         let (event_id, _) = section.resolve(event_type.type_id)?;
-        let (id, id_size) = member(section, event_id, b"type", 1)?;
+        let (id, id_size) = member(section, event_id, b"type")?;
         if id_size != 4 {
             return None;
         }
@@ -227,23 +227,10 @@ fn follow(asm: &mut Assembler, pointer: Reg, offset: u32, out: Label) {
     asm.load(Size::B8, pointer, Reg::Fp, WORD);
 }
 
-/// Returns offset and size in bytes of a struct's member, which may be in a nested
-/// anonymous struct or union.
-fn member(section: &Section, id: TypeId, name: &[u8], depth: u32) -> Option<(u32, u32)> {
-    let ty = section.type_by_id(id)?;
-    for member in ty.members() {
-        if member.name() == name {
-            return Some((member.bit_offset / 8, section.size_of(member.type_id)?));
-        }
-    }
-    let depth = depth.checked_sub(1)?;
-    ty.members()
-        .filter(|member| member.name().is_empty())
-        .find_map(|outer| {
-            let (inner, _) = section.resolve(outer.type_id)?;
-            let (offset, size) = self::member(section, inner, name, depth)?;
-            Some((outer.bit_offset / 8 + offset, size))
-        })
+/// Returns offset and size in bytes of a struct's member.
+fn member(section: &Section, id: TypeId, name: &[u8]) -> Option<(u32, u32)> {
+    let (offset, type_id) = section.member(id, name)?;
+    Some((offset, section.size_of(type_id)?))
 }
 
 #[cfg(test)]

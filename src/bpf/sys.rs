@@ -5,7 +5,7 @@
 use std::ffi::{CStr, c_char, c_int, c_ulong};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya_obj::generated::{
     PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr,
@@ -63,34 +63,82 @@ pub(crate) fn load_program(
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// An array map of one value.
+#[derive(Debug)]
+pub(crate) struct OneValueMap {
+    descriptor: OwnedFd,
+    /// In bytes, of the value.
+    size: usize,
+}
+
+impl OneValueMap {
+    /// Creates one whose value has this size in bytes, all zeros.
+    pub(crate) fn new(size: usize, flags: u32, name: &str) -> io::Result<Self> {
+        let mut attr = zeroed_attr();
+        attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+        attr.__bindgen_anon_1.key_size = size_of::<u32>() as u32;
+        attr.__bindgen_anon_1.value_size = size as u32;
+        attr.__bindgen_anon_1.max_entries = 1;
+        attr.__bindgen_anon_1.map_flags = flags;
+        attr.__bindgen_anon_1.map_name = kernel_name(name);
+        // SAFETY: this command has no pointers in it.
+        let descriptor = unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
+        // SAFETY: the kernel has just given it to us, and no one else has it.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        Ok(Self { descriptor, size })
+    }
+
+    /// Sets the value, which must have the map's size.
+    pub(crate) fn set(&self, value: &[u8]) -> io::Result<()> {
+        let (address, length) = (value.as_ptr() as u64, value.len());
+        // SAFETY: the bytes outlive the call, which only reads them.
+        unsafe { self.copy(bpf_cmd::BPF_MAP_UPDATE_ELEM, address, length) }
+    }
+
+    /// Reads the value into `value`, which must have its size.
+    pub(crate) fn read(&self, value: &mut [u8]) -> io::Result<()> {
+        let (address, length) = (value.as_mut_ptr() as u64, value.len());
+        // SAFETY: the bytes are exclusive and outlive the call, and any do in them.
+        unsafe { self.copy(bpf_cmd::BPF_MAP_LOOKUP_ELEM, address, length) }
+    }
+
+    /// Has the kernel read as many bytes as `length` says at this address, or write them.
+    ///
+    /// # Safety
+    ///
+    /// The bytes must be valid for that during the call.
+    unsafe fn copy(&self, command: bpf_cmd, address: u64, length: usize) -> io::Result<()> {
+        if length != self.size {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let key = 0u32;
+        let mut attr = zeroed_attr();
+        attr.__bindgen_anon_2.map_fd = self.descriptor.as_raw_fd() as u32;
+        attr.__bindgen_anon_2.key = (&raw const key) as u64;
+        attr.__bindgen_anon_2.__bindgen_anon_1.value = address;
+        // SAFETY: the key has the size the map was made with and outlives the call, and so
+        // has the value, for which the caller answers.
+        unsafe { bpf(command, &mut attr) }.map(drop)
+    }
+}
+
+impl AsFd for OneValueMap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
 /// Creates a map of one value that can no longer change, as the kernel requires for the
 /// format of `bpf_snprintf` (Linux 5.2).
 pub(crate) fn constant_map(value: &[u8], name: &str) -> io::Result<OwnedFd> {
     const ONLY_FOR_PROGRAMS_TO_READ: u32 = 1 << 7;
+    let map = OneValueMap::new(value.len(), ONLY_FOR_PROGRAMS_TO_READ, name)?;
+    map.set(value)?;
     let mut attr = zeroed_attr();
-    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
-    attr.__bindgen_anon_1.key_size = size_of::<u32>() as u32;
-    attr.__bindgen_anon_1.value_size = value.len() as u32;
-    attr.__bindgen_anon_1.max_entries = 1;
-    attr.__bindgen_anon_1.map_flags = ONLY_FOR_PROGRAMS_TO_READ;
-    attr.__bindgen_anon_1.map_name = kernel_name(name);
-    // SAFETY: this command has no pointers in it.
-    let descriptor = unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
-    // SAFETY: the kernel has just given it to us, and no one else has it.
-    let map = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    let key = 0u32;
-    let mut attr = zeroed_attr();
-    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
-    attr.__bindgen_anon_2.key = (&raw const key) as u64;
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
-    // SAFETY: the key and the value have the sizes the map was made with, and outlive
-    // the call, which only reads them.
-    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }?;
-    let mut attr = zeroed_attr();
-    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    attr.__bindgen_anon_2.map_fd = map.descriptor.as_raw_fd() as u32;
     // SAFETY: this command has no pointers in it.
     unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr) }?;
-    Ok(map)
+    Ok(map.descriptor)
 }
 
 /// Returns a name as the kernel accepts it: at most 15 letters, digits, `_` and `.`.
@@ -191,6 +239,31 @@ pub(crate) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }?;
     // SAFETY: the kernel has set it, and any bytes do for an integer.
     Ok(unsafe { attr.test.retval })
+}
+
+/// Returns the id of the next link after this one, by their ids; `None` after the last
+/// (Linux 5.8, `CAP_SYS_ADMIN`).
+pub(crate) fn next_link(id: u32) -> io::Result<Option<u32>> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.start_id = id;
+    // SAFETY: this command has no pointers in it.
+    match unsafe { bpf(bpf_cmd::BPF_LINK_GET_NEXT_ID, &mut attr) } {
+        // SAFETY: the kernel has set it, and any bytes do for an integer.
+        Ok(_) => Ok(Some(unsafe { attr.__bindgen_anon_6.next_id })),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a link by its id (Linux 5.8, `CAP_SYS_ADMIN`). It stays attached as long as the
+/// descriptor is open.
+pub(crate) fn open_link(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
+    // SAFETY: this command has no pointers in it.
+    let descriptor = unsafe { bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us, and no one else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Lifts the limit on the memory of maps and programs, which kernels before 5.11 count as

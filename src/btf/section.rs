@@ -389,6 +389,30 @@ impl Section {
         None
     }
 
+    /// Returns the offset in bytes and the type of a struct's member, which may be in a
+    /// nested anonymous struct or union.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn member(&self, struct_id: TypeId, name: &[u8]) -> Option<(u32, TypeId)> {
+        /// How deep the kernel nests them.
+        const DEPTH: u32 = 4;
+        self.member_within(struct_id, name, DEPTH)
+    }
+
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    fn member_within(&self, id: TypeId, name: &[u8], depth: u32) -> Option<(u32, TypeId)> {
+        let ty = self.type_by_id(id)?;
+        if let Some(member) = ty.members().find(|member| member.name() == name) {
+            return Some((member.bit_offset / 8, member.type_id));
+        }
+        let depth = depth.checked_sub(1)?;
+        let mut nested = ty.members().filter(|member| member.name().is_empty());
+        nested.find_map(|outer| {
+            let (inner, _) = self.resolve(outer.type_id)?;
+            let (offset, type_id) = self.member_within(inner, name, depth)?;
+            Some((outer.bit_offset / 8 + offset, type_id))
+        })
+    }
+
     /// Returns the size of a pointer in bytes: 4 or 8.
     pub(crate) fn pointer_size(&self) -> u32 {
         self.pointer_size

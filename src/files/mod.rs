@@ -2,12 +2,20 @@
 
 mod btf_dir;
 mod listing;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod loaded;
 mod mount;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod processes;
 mod read;
 mod tracefs;
 
 pub(crate) use btf_dir::{BtfDir, Modules};
 pub(crate) use listing::Listing;
 pub use listing::{Events, RejectedName};
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use loaded::{LoadedModule, loaded_modules};
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use processes::{HeldFiles, HoldingProcesses};
 pub(crate) use read::{Dir, Reader};
 pub(crate) use tracefs::Tracefs;

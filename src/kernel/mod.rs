@@ -8,9 +8,13 @@ mod by_btf;
 mod enumerators;
 mod events_by_id;
 mod homes;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod running;
 mod sweep;
 mod tracepoint;
 
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use crate::files::HeldFiles;
 pub use crate::files::{Events, RejectedName};
 pub use by_btf::{BtfKernel, BtfTracepoint};
 pub use events_by_id::EventsById;
@@ -390,9 +394,7 @@ impl Kernel {
         if let Some(strings) = self.inner.tracefs.printk_formats()? {
             addresses = addresses.with_printk_formats(&strings);
         }
-        /// Kernels with all their modules have up to 300 MB, most only 10 to 20.
-        const LIMIT: u64 = 512 << 20;
-        let symbols = match self.inner.proc.bytes("kallsyms", LIMIT) {
+        let symbols = match self.inner.proc.bytes("kallsyms", KALLSYMS_LIMIT) {
             // The running kernel may hide them.
             Err(_) if self.inner.is_live => None,
             symbols => symbols?,
@@ -826,6 +828,9 @@ impl Kernel {
         listing
     }
 }
+
+/// In bytes. Kernels with all their modules have up to 300 MB, most only 10 to 20.
+const KALLSYMS_LIMIT: u64 = 512 << 20;
 
 /// In bytes, for all arguments as C. Kernels' have some 10 KB.
 const BARE_LIMIT: usize = 64 << 20;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::error::{ProbeError, UnattachableKind};
+use crate::bpf;
 use crate::bpf::asm::Program;
 use crate::bpf::sys::{self, ProgramType};
 use crate::context;
@@ -190,13 +191,10 @@ pub(crate) fn with_memory<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<
 /// Which error a failure of the system is.
 pub(crate) fn of_system(what: &'static str, source: io::Error) -> ProbeError {
     match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            let lockdown = fs::read_to_string("/sys/kernel/security/lockdown");
-            match lockdown.is_ok_and(|modes| modes.contains("[confidentiality]")) {
-                true => ProbeError::Lockdown,
-                false => ProbeError::NotPermitted { what },
-            }
-        }
+        Some(libc::EPERM | libc::EACCES) => match bpf::is_locked_down() {
+            true => ProbeError::Lockdown,
+            false => ProbeError::NotPermitted { what },
+        },
         Some(libc::ENOSYS) => ProbeError::NoBpf,
         Some(libc::EMFILE | libc::ENFILE) => ProbeError::TooManyFiles,
         _ => ProbeError::System {

@@ -26,5 +26,7 @@ mod raw_tracepoints;
 mod resolution;
 mod ring;
 mod round_trip;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod sites;
 mod source;
 mod untrusted;

@@ -67,7 +67,7 @@ for module in $disk_modules "$@"; do add_module "$module"; done
 # Which tests, and how: arguments and environment as here; or something else.
 if [ -n "${VM_COMMAND:-}" ]; then printf '%s\n' "$VM_COMMAND" >"$root/etc/command"; fi
 {
-    echo "arguments='${VM_TESTS:-probe:: ground_truth::running_kernel::}'"
+    echo "arguments='${VM_TESTS:-probe:: sites:: ground_truth::running_kernel::}'"
     for name in TRACEPOINTS_ALL_EVENTS RUST_BACKTRACE; do
         if [ -n "${!name:-}" ]; then echo "export $name='${!name}'"; fi
     done

@@ -14,7 +14,7 @@ fn completions_name_every_subcommand() {
             .expect("it runs");
         assert!(output.status.success(), "{}", stderr(&output));
         for word in [
-            "list", "format", "show", "attach", "decode", "--root", "--filter",
+            "list", "format", "show", "attach", "decode", "sites", "--root", "--filter",
         ] {
             // fish has options without their dashes.
             let word = if shell == "fish" {
@@ -72,6 +72,7 @@ fn man_pages() {
             "tracepoints-decode.1",
             "tracepoints-format.1",
             "tracepoints-list.1",
+            "tracepoints-sites.1",
             "tracepoints.1"
         ]
     );

@@ -395,3 +395,76 @@ echo ==; "$TRACEPOINTS" decode cpu0.raw"#,
         assert!(line.ends_with(&number), "{line}");
     }
 }
+
+/// Off, on while `attach` runs, and off again, each time with the bytes there.
+#[test]
+fn sites_of_an_event_that_is_attached() {
+    let script = format!(
+        r#"{MOUNT}event=oom:finish_task_reaping
+sites() {{ "$TRACEPOINTS" sites --json $event; }}
+until_it_is() {{
+    i=0
+    until sites 2>/dev/null | grep -q "\"state\":\"$1\""; do
+        i=$((i+1)); [ $i -lt 200 ]; sleep 0.1
+    done
+}}
+sites
+"$TRACEPOINTS" attach $event >/dev/null 2>&1 & attach=$!
+until_it_is jump
+sites
+"$TRACEPOINTS" sites $event
+kill -INT $attach; wait $attach || :
+until_it_is nop
+sites
+echo $attach"#
+    );
+    let Some(output) = in_namespace(&script) else {
+        return;
+    };
+    if stderr(&output).contains("cannot run a program once") {
+        return support::skip(stderr(&output).trim());
+    }
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<&str> = stdout(&output).lines().collect();
+    let rows = lines.iter().filter(|line| line.starts_with('{'));
+    let rows: Vec<Value> = rows
+        .map(|row| serde_json::from_str(row).expect("JSON"))
+        .collect();
+    let [off, on, off_again] = &rows[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(off, off_again);
+    assert_eq!(off["event"], "oom:finish_task_reaping");
+    assert_eq!(off["listeners"], Value::Array(Vec::new()));
+    assert_eq!(off["kernel"]["source"], "live");
+    assert_eq!(off["tracepoint"]["enabled"], 0);
+    assert_eq!(on["tracepoint"]["enabled"], 1);
+    let listener = &on["listeners"][0];
+    assert_eq!(listener["by"], "bpf");
+    assert_eq!(listener["attachment"], "tracepoint");
+    assert_eq!(listener["program"]["name"], "finish_task_rea");
+    let pid: u64 = lines.last().expect("a pid").parse().expect("a pid");
+    assert_eq!(listener["holders"][0]["pid"], pid);
+    let (before, site) = (
+        &off["tracepoint"]["sites"][0],
+        &on["tracepoint"]["sites"][0],
+    );
+    assert_ne!(before["bytes"], site["bytes"]);
+    for name in ["address", "location", "target", "target_location"] {
+        assert_eq!(before[name], site[name]);
+    }
+    // The same as text.
+    let text = lines.iter().filter(|line| !line.starts_with('{'));
+    let text: Vec<&str> = text.copied().collect();
+    assert_eq!(text[0], "oom:finish_task_reaping  on");
+    let words: Vec<&str> = text[1].split_whitespace().collect();
+    assert_eq!(words[0], "site");
+    assert_eq!(Some(words[2]), site["address"].as_str());
+    let bytes = words[3..].iter().take_while(|word| **word != "jump");
+    assert_eq!(
+        Some(&*bytes.copied().collect::<String>()),
+        site["bytes"].as_str()
+    );
+    let held = format!(", held by tracepoints ({pid})");
+    assert!(text.iter().any(|line| line.ends_with(&held)), "{text:?}");
+}

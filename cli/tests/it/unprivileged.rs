@@ -57,6 +57,7 @@ fn every_subcommand_says_what_to_do() {
         &["attach", "sched:sched_switch", "--", "true"],
         &["decode", "cpu0.raw"],
         &["decode", "--live", "sched:sched_switch"],
+        &["sites", "sched:sched_switch"],
         &["list", "--raw", "no_such_*"],
         &["format", "--raw", "syscalls:sys_enter_openat"],
         &["list", "--demo", "--names", "sched:sched_sw*"],

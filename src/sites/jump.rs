@@ -1,0 +1,226 @@
+//! Patch sites: where code tests a tracepoint's key, and what is there now.
+//!
+//! The compiler writes a no-op at each site and an entry into the section `__jump_table`:
+//! the site, where it jumps to, and the key (`struct jump_entry`,
+//! `include/linux/jump_label.h`). The kernel writes a jump over the no-op while the key is
+//! enabled (`arch/x86/kernel/jump_label.c`, `arch/arm64/kernel/jump_label.c`).
+
+use serde::{Serialize, Serializer};
+
+/// A site of a tracepoint, in the kernel's code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PatchSite {
+    /// Its address.
+    #[serde(serialize_with = "as_hex")]
+    pub address: u64,
+    /// The function it is in; `None` where the kernel has no symbol.
+    pub location: Option<CodeLocation>,
+    /// The instruction there, of 2, 4 or 5 bytes; none if the site was freed.
+    #[serde(serialize_with = "as_hex_bytes")]
+    pub bytes: Vec<u8>,
+    /// What that instruction is.
+    pub state: PatchState,
+    /// Where it jumps to when it is patched.
+    #[serde(serialize_with = "as_hex")]
+    pub target: u64,
+    /// The function that place is in.
+    pub target_location: Option<CodeLocation>,
+}
+
+/// The instruction at a patch site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PatchState {
+    /// The no-op: the tracepoint is off here.
+    Nop,
+    /// The jump to the site's target: the tracepoint is on.
+    Jump,
+    /// It was in code that the kernel freed after it had started.
+    Freed,
+    /// Neither: it is being patched right now, or the machine's code is not known.
+    Other,
+}
+
+impl PatchState {
+    /// Returns the state in a word: `nop`, `jump`, `freed` or `other`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nop => "nop",
+            Self::Jump => "jump",
+            Self::Freed => "freed",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A place in the kernel's code: a function, and how far it is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
+pub struct CodeLocation {
+    /// The function's name, as the kernel's symbols have it.
+    pub function: String,
+    /// How far behind its start, in bytes.
+    pub offset: u64,
+    /// The function's size in bytes, with padding.
+    pub size: u64,
+    /// The module it is in; `None` of what is built in, `bpf` of programs.
+    pub module: Option<String>,
+}
+
+impl CodeLocation {
+    /// Reads what `%pS` prints: `name+0x1/0x20`, and ` [module]`.
+    pub(crate) fn parse(printed: &str) -> Option<Self> {
+        let (symbol, module) = match printed.split_once(' ') {
+            Some((symbol, module)) => {
+                let module = module.strip_prefix('[')?.strip_suffix(']')?;
+                (symbol, Some(module.to_owned()))
+            }
+            None => (printed, None),
+        };
+        let (function, place) = symbol.rsplit_once('+')?;
+        let (offset, size) = place.split_once('/')?;
+        let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+        Some(Self {
+            function: function.to_owned(),
+            offset: number(offset)?,
+            size: number(size)?,
+            module,
+        })
+    }
+}
+
+/// `netif_rx_internal+0x2d`, and ` [module]`.
+impl std::fmt::Display for CodeLocation {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}+{:#x}", self.function, self.offset)?;
+        match &self.module {
+            Some(module) => write!(out, " [{module}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whose instructions code consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InstructionSet {
+    X86,
+    Arm64,
+    /// Its bytes are shown, and not understood.
+    Unknown,
+}
+
+impl InstructionSet {
+    /// That of this machine.
+    pub(crate) const NATIVE: Self = match () {
+        () if cfg!(any(target_arch = "x86_64", target_arch = "x86")) => Self::X86,
+        () if cfg!(target_arch = "aarch64") => Self::Arm64,
+        () => Self::Unknown,
+    };
+
+    /// How many bytes a site has at most.
+    pub(crate) const LONGEST: usize = 5;
+
+    /// Returns how many of the bytes at a site are the instruction, and what it is.
+    pub(crate) fn read(self, code: &[u8], address: u64, target: u64) -> (usize, PatchState) {
+        let jump = |length: usize, distance: i64| {
+            let after = address.wrapping_add(length as u64);
+            match after.wrapping_add_signed(distance) == target {
+                true => (length, PatchState::Jump),
+                false => (length, PatchState::Other),
+            }
+        };
+        match (self, code) {
+            (Self::X86, [0x0f, 0x1f, 0x44, 0, 0, ..]) => (5, PatchState::Nop),
+            // Linux 5.14 makes sites of two bytes where the target is near.
+            (Self::X86, [0x66, 0x90, ..]) => (2, PatchState::Nop),
+            (Self::X86, [0xe9, distance @ ..]) => match distance.first_chunk() {
+                Some(distance) => jump(5, i32::from_le_bytes(*distance).into()),
+                None => (code.len(), PatchState::Other),
+            },
+            (Self::X86, [0xeb, distance, ..]) => jump(2, (*distance as i8).into()),
+            (Self::Arm64, [a, b, c, d, ..]) => match u32::from_le_bytes([*a, *b, *c, *d]) {
+                0xd503_201f => (4, PatchState::Nop),
+                // Counts instructions, from the jump itself.
+                word if word >> 26 == 0b000_101 => {
+                    let distance = i64::from((word << 6) as i32 >> 6) * 4;
+                    jump(4, distance - 4)
+                }
+                _ => (4, PatchState::Other),
+            },
+            _ => (code.len().min(Self::LONGEST), PatchState::Other),
+        }
+    }
+}
+
+/// How `struct jump_entry` is laid out: offsets in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JumpLayout {
+    pub(crate) size: usize,
+    pub(crate) target: u64,
+    pub(crate) key: u64,
+    /// Whether members are distances from themselves (`s32 code`), or addresses.
+    pub(crate) is_relative: bool,
+}
+
+/// An entry of a jump table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JumpEntry {
+    pub(crate) site: u64,
+    pub(crate) target: u64,
+    pub(crate) key: u64,
+    /// Whether the site is in code that is freed after initialization.
+    pub(crate) is_in_init: bool,
+}
+
+impl JumpLayout {
+    /// Reads a table that is at `start`, in this machine's byte order.
+    pub(crate) fn entries(self, table: &[u8], start: u64) -> impl Iterator<Item = JumpEntry> {
+        // Flags in the key's low bits: whether the branch is likely, and this.
+        const IS_IN_INIT: u64 = 2;
+        const FLAGS: u64 = 3;
+        let number = |bytes: Option<&[u8]>| -> u64 {
+            let bytes = bytes.and_then(|bytes| bytes.first_chunk());
+            u64::from_ne_bytes(bytes.copied().unwrap_or_default())
+        };
+        let distance = |bytes: Option<&[u8]>| -> i64 {
+            let bytes = bytes.and_then(|bytes| bytes.first_chunk());
+            i32::from_ne_bytes(bytes.copied().unwrap_or_default()).into()
+        };
+        let chunks = table.chunks_exact(self.size.max(1)).enumerate();
+        chunks.map(move |(index, entry)| {
+            let at = start.wrapping_add((index * self.size) as u64);
+            let (target, key) = (
+                entry.get(self.target as usize..),
+                entry.get(self.key as usize..),
+            );
+            let flagged = number(key);
+            let (site, target, key) = match self.is_relative {
+                true => (
+                    at.wrapping_add_signed(distance(Some(entry))),
+                    at.wrapping_add(self.target)
+                        .wrapping_add_signed(distance(target)),
+                    at.wrapping_add(self.key).wrapping_add(flagged & !FLAGS),
+                ),
+                false => (number(Some(entry)), number(target), flagged & !FLAGS),
+            };
+            JumpEntry {
+                site,
+                target,
+                key,
+                is_in_init: flagged & IS_IN_INIT != 0,
+            }
+        })
+    }
+}
+
+pub(super) fn as_hex<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    // As text: many readers of JSON keep 53 bits of a number.
+    serializer.collect_str(&format_args!("{address:#x}"))
+}
+
+fn as_hex_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    serializer.serialize_str(&text)
+}

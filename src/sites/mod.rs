@@ -1,0 +1,470 @@
+//! Where a tracepoint is in the kernel's code, whether it is patched, and who listens.
+//!
+//! A tracepoint costs nearly nothing while nobody listens: at each of its sites is a no-op of
+//! a few bytes. When the first callback is registered the kernel writes a jump over it, and
+//! the code behind calls everyone who listens. [`Kernel::sites`] reads all of this from the
+//! running kernel's memory, without debug symbols: nothing is attached, and nothing is
+//! written to the kernel.
+//!
+//! ```no_run
+//! use tracepoints::Kernel;
+//!
+//! let kernel = Kernel::live()?;
+//! let sites = kernel.sites(&["net:netif_rx".parse()?], &[])?;
+//! for event in sites.events() {
+//!     let tracepoint = event.tracepoint().ok_or("no tracepoint")?;
+//!     for site in tracepoint.sites.iter().flatten() {
+//!         println!("{:#x}: {}", site.address, site.state.as_str());
+//!     }
+//!     println!("{} listeners", event.listeners().len());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it works
+//!
+//! Programs of type `SYSCALL`, which a system call runs once (Linux 5.14), read memory in
+//! batches (`bpf::reader`). Offsets in structs are those of the kernel's BTF. The kernel
+//! goes on meanwhile: what is read is true of the moment it was read, and an event that is
+//! enabled or detached in between may be seen half way.
+//!
+//! - `tables`: all tracepoints, and the patch sites of each (`__jump_table`), of vmlinux and
+//!   of modules;
+//! - `events`: which tracepoint each event has;
+//! - `listener`: who is behind each callback;
+//! - `holders`: which processes hold perf events and links.
+//!
+//! # Rights
+//!
+//! It takes `CAP_BPF` and `CAP_PERFMON`. Without `CAP_SYSLOG` the kernel does not tell where
+//! its tables are: sites are then unknown, and so are tracepoints without events. Without
+//! `CAP_SYS_ADMIN` it does not list links, without `CAP_SYS_PTRACE` not the descriptors of other
+//! users' processes. [`Sites::unknown`] and [`EventSites::unknown`] say what could not be
+//! known.
+
+mod error;
+mod events;
+mod holders;
+mod jump;
+mod listener;
+mod memory;
+mod offsets;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use error::SitesError;
+pub use holders::{BpfProgramInfo, HoldingProcess};
+pub use jump::{CodeLocation, PatchSite, PatchState};
+pub use listener::{BpfAttachment, Listener};
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::kernel::Kernel;
+use crate::name::{EventName, SyscallSide};
+use events::{EventCall, EventCalls, EventOffsets};
+use holders::{HolderOffsets, Holders};
+use jump::{InstructionSet, JumpEntry};
+use listener::{CallbackOffsets, FileFlags, ListenerSearch, callbacks};
+use memory::SiteMemory;
+use offsets::KnownStructs;
+use tables::{FoundTracepoint, TableOffsets, Tables};
+
+/// The sites and listeners of some events.
+#[derive(Clone, Debug)]
+pub struct Sites {
+    events: Vec<EventSites>,
+    unknown: Vec<UnknownPart>,
+}
+
+/// The sites and listeners of one event, or of a tracepoint without any.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventSites {
+    event: Option<EventName>,
+    tracepoint: Option<PatchedTracepoint>,
+    listeners: Vec<Listener>,
+    unknown: Vec<UnknownPart>,
+}
+
+/// A tracepoint in the kernel's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PatchedTracepoint {
+    /// Its name. For events of system calls it is `sys_enter` or `sys_exit`, which all of
+    /// them share.
+    pub name: String,
+    /// The module that defines it; `None` if it is built in.
+    pub module: Option<String>,
+    /// How often its key is enabled: 1 while it has callbacks, however many.
+    pub enabled: i32,
+    /// Where the kernel tests its key, by address; `None` if this process may not see that.
+    pub sites: Option<Vec<PatchSite>>,
+    /// What the static call at the sites leads to: the only callback, or the function that
+    /// calls all of them. `None` on kernels without static calls.
+    pub static_call: Option<CodeLocation>,
+}
+
+/// Something that could not be known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum UnknownPart {
+    /// Where the tables of tracepoints and sites are.
+    Tables,
+    /// The tables of some modules.
+    Modules {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// What some processes hold.
+    Processes {
+        /// How many.
+        count: usize,
+    },
+    /// Which links there are.
+    Links,
+    /// Who holds some of the perf events on this event.
+    PerfEvents {
+        /// How many.
+        count: u32,
+    },
+    /// Which tracefs instances have the event on: it was made at run time (a kprobe, a
+    /// synthetic event, …) and has no tracepoint.
+    NotATracepoint,
+    /// The event: it was removed while the kernel was read.
+    Event,
+}
+
+impl fmt::Display for UnknownPart {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tables => out
+                .write_str("where the sites are: the kernel shows its symbols to CAP_SYSLOG alone"),
+            Self::Modules { names } => {
+                write!(out, "the tracepoints and sites of {}", names.join(", "))
+            }
+            Self::Processes { count } => write!(
+                out,
+                "what {count} processes hold: their descriptors take CAP_SYS_PTRACE to see"
+            ),
+            Self::Links => {
+                out.write_str("which links there are: the kernel lists them to CAP_SYS_ADMIN alone")
+            }
+            Self::PerfEvents { count } => {
+                write!(out, "who holds {count} of its perf events")
+            }
+            Self::NotATracepoint => out.write_str(
+                "which instances have it on: it was made at run time and has no tracepoint",
+            ),
+            Self::Event => out.write_str("all of it: the event is not there any more"),
+        }
+    }
+}
+
+impl Sites {
+    /// Returns the events asked for, in that order, then the tracepoints.
+    pub fn events(&self) -> &[EventSites] {
+        &self.events
+    }
+
+    /// Returns what could not be known of any event.
+    pub fn unknown(&self) -> &[UnknownPart] {
+        &self.unknown
+    }
+}
+
+impl EventSites {
+    /// Returns the event; `None` of a tracepoint that was asked for by its own name.
+    pub fn event(&self) -> Option<&EventName> {
+        self.event.as_ref()
+    }
+
+    /// Returns the tracepoint; `None` if the event has none.
+    pub fn tracepoint(&self) -> Option<&PatchedTracepoint> {
+        self.tracepoint.as_ref()
+    }
+
+    /// Returns who listens.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Returns what could not be known of this event.
+    pub fn unknown(&self) -> &[UnknownPart] {
+        &self.unknown
+    }
+}
+
+impl Kernel {
+    /// Reads where the tracepoints of these events are in the running kernel's code, whether
+    /// they are patched, and who listens to the events; and the same of `tracepoints`, by
+    /// their own names, which may be without events ([`bare_tracepoints`]).
+    ///
+    /// [`bare_tracepoints`]: Kernel::bare_tracepoints
+    ///
+    /// # Errors
+    ///
+    /// [`SitesError::NotLive`] for a captured kernel; [`SitesError::NotPermitted`] and
+    /// [`SitesError::LockedDown`]; [`SitesError::TooOld`] before Linux 5.14;
+    /// [`SitesError::Kernel`] without BTF; [`SitesError::NoTracepoint`] for a name in
+    /// `tracepoints` that is not one; [`SitesError::Btf`] and [`SitesError::Unreadable`] where
+    /// the kernel is not as known ones are.
+    pub fn sites(&self, events: &[EventName], tracepoints: &[&str]) -> Result<Sites, SitesError> {
+        if !self.is_live() {
+            return Err(SitesError::NotLive);
+        }
+        let Some(vmlinux) = self.vmlinux()? else {
+            // The same error as that of a list of BTF objects.
+            self.btf_objects()?;
+            return Err(SitesError::Unreadable { what: "BTF" });
+        };
+        let structs = KnownStructs::of(&vmlinux);
+        SiteReader::new(self, &structs, events)?.read(events, tracepoints)
+    }
+}
+
+/// All that is read once, for many events.
+struct SiteReader {
+    memory: SiteMemory,
+    event_offsets: EventOffsets,
+    callback_offsets: CallbackOffsets,
+    flags: FileFlags,
+    calls: EventCalls,
+    tables: Tables,
+    holders: Holders,
+}
+
+/// An event asked for, and what was found.
+struct Wanted<'a> {
+    event: Option<(&'a EventName, Option<&'a EventCall>)>,
+    tracepoint: Option<(u64, &'a FoundTracepoint)>,
+}
+
+impl SiteReader {
+    fn new(
+        kernel: &Kernel,
+        structs: &KnownStructs<'_>,
+        events: &[EventName],
+    ) -> Result<Self, SitesError> {
+        let event_offsets = EventOffsets::of(structs)?;
+        let table_offsets = TableOffsets::of(structs)?;
+        let holder_offsets = HolderOffsets::of(structs)?;
+        let memory = SiteMemory::new(structs)?;
+        let listed = match events {
+            [] => kernel.events()?.into_iter().collect(),
+            events => events.to_vec(),
+        };
+        let calls = EventCalls::read(&memory, &event_offsets, kernel, &listed)?;
+        let tables = Tables::read(&memory, &table_offsets, kernel, &calls.tracepoints())?;
+        let holders = Holders::read(&memory, holder_offsets, kernel)?;
+        Ok(Self {
+            callback_offsets: CallbackOffsets::of(structs)?,
+            flags: FileFlags {
+                filtered: structs.constant("EVENT_FILE_FL_FILTERED")?,
+                soft_disabled: structs.constant("EVENT_FILE_FL_SOFT_DISABLED")?,
+            },
+            memory,
+            event_offsets,
+            calls,
+            tables,
+            holders,
+        })
+    }
+
+    fn read(&self, events: &[EventName], tracepoints: &[&str]) -> Result<Sites, SitesError> {
+        let mut wanted = Vec::with_capacity(events.len() + tracepoints.len());
+        for event in events {
+            wanted.push(self.find(event));
+        }
+        for name in tracepoints {
+            let all = self.tables.tracepoints.iter();
+            let mut found: Vec<_> = all.filter(|(_, found)| found.name == *name).collect();
+            found.sort_by_key(|(at, _)| **at);
+            if found.is_empty() {
+                return Err(SitesError::NoTracepoint {
+                    name: name.escape_debug().to_string(),
+                });
+            }
+            wanted.extend(found.into_iter().map(|(at, found)| Wanted {
+                event: None,
+                tracepoint: Some((*at, found)),
+            }));
+        }
+        let patched = self.patched(&wanted)?;
+        let search = ListenerSearch {
+            memory: &self.memory,
+            offsets: &self.event_offsets,
+            holders: &self.holders,
+            flags: self.flags,
+        };
+        let mut found = Vec::with_capacity(wanted.len());
+        for one in &wanted {
+            let tracepoint = one.tracepoint.and_then(|(at, _)| patched.get(&at).cloned());
+            found.push(self.event(&search, one, tracepoint)?);
+        }
+        let mut unknown = Vec::new();
+        if !self.tables.are_sites_known {
+            unknown.push(UnknownPart::Tables);
+        }
+        if !self.tables.unread_modules.is_empty() {
+            unknown.push(UnknownPart::Modules {
+                names: self.tables.unread_modules.clone(),
+            });
+        }
+        if self.holders.hidden > 0 {
+            unknown.push(UnknownPart::Processes {
+                count: self.holders.hidden,
+            });
+        }
+        if !self.holders.are_links_known {
+            unknown.push(UnknownPart::Links);
+        }
+        Ok(Sites {
+            events: found,
+            unknown,
+        })
+    }
+
+    /// Finds an event's tracepoint.
+    fn find<'a>(&'a self, name: &'a EventName) -> Wanted<'a> {
+        let call = self.calls.named_so(name);
+        let tracepoint = call.and_then(|call| match (call.tracepoint, call.side) {
+            (Some(at), _) => Some((at, self.tables.tracepoints.get(&at)?)),
+            (None, Some(SyscallSide::Enter)) => self.tables.built_in("sys_enter"),
+            (None, Some(SyscallSide::Exit)) => self.tables.built_in("sys_exit"),
+            (None, None) => None,
+        });
+        Wanted {
+            event: Some((name, call)),
+            tracepoint,
+        }
+    }
+
+    /// Reads the sites of the tracepoints, each once.
+    fn patched(
+        &self,
+        wanted: &[Wanted<'_>],
+    ) -> Result<HashMap<u64, PatchedTracepoint>, SitesError> {
+        let mut tracepoints: Vec<(u64, &FoundTracepoint)> =
+            wanted.iter().filter_map(|one| one.tracepoint).collect();
+        tracepoints.sort_by_key(|(at, _)| *at);
+        tracepoints.dedup_by_key(|(at, _)| *at);
+        let entries = tracepoints.iter().flat_map(|(_, found)| &found.sites);
+        let entries: Vec<&JumpEntry> = entries.collect();
+        let addresses: Vec<u64> = entries.iter().map(|entry| entry.site).collect();
+        let targets = entries.iter().map(|entry| entry.target).collect();
+        let codes = self.memory.structs(&addresses, InstructionSet::LONGEST)?;
+        let calls = tracepoints.iter();
+        let calls = calls
+            .map(|(_, found)| found.static_call.unwrap_or(0))
+            .collect();
+        let [places, targets, calls] = self.locations([addresses, targets, calls])?;
+        let each = entries.into_iter().zip(codes).zip(places).zip(targets);
+        let mut each = each.map(|(((entry, code), place), target)| {
+            let code = code.as_ref();
+            let code = code.map(|code| code.bytes(0, InstructionSet::LONGEST));
+            patch_site(entry, code, place, target)
+        });
+        let patched: Vec<Vec<PatchSite>> = tracepoints
+            .iter()
+            .map(|(_, found)| {
+                let mut sites: Vec<PatchSite> = each.by_ref().take(found.sites.len()).collect();
+                sites.sort_by_key(|site| site.address);
+                sites
+            })
+            .collect();
+        let all = tracepoints.into_iter().zip(patched).zip(calls);
+        Ok(all
+            .map(|(((at, found), sites), static_call)| {
+                let tracepoint = PatchedTracepoint {
+                    name: found.name.clone(),
+                    module: found.module.clone(),
+                    enabled: found.enabled,
+                    sites: self.tables.are_sites_known.then_some(sites),
+                    static_call: static_call.filter(|_| found.static_call.is_some()),
+                };
+                (at, tracepoint)
+            })
+            .collect())
+    }
+
+    /// Returns where in the kernel's code these addresses are.
+    fn locations(
+        &self,
+        addresses: [Vec<u64>; 3],
+    ) -> Result<[Vec<Option<CodeLocation>>; 3], SitesError> {
+        let symbols = self.memory.symbols(&addresses.concat())?.into_iter();
+        let mut locations = symbols.map(|symbol| CodeLocation::parse(&symbol?));
+        Ok(addresses.map(|part| locations.by_ref().take(part.len()).collect()))
+    }
+
+    /// Finds who listens.
+    fn event(
+        &self,
+        search: &ListenerSearch<'_>,
+        wanted: &Wanted<'_>,
+        tracepoint: Option<PatchedTracepoint>,
+    ) -> Result<EventSites, SitesError> {
+        let (mut listeners, mut unknown) = (Vec::new(), Vec::new());
+        let call = match (wanted.event, wanted.tracepoint) {
+            (Some((_, call)), _) => call,
+            (None, Some((at, _))) => self.calls.of_tracepoint(at),
+            (None, None) => None,
+        };
+        let side = call.and_then(|call| call.side);
+        match wanted.tracepoint {
+            Some((at, found)) => {
+                let array = found.functions;
+                let callbacks = callbacks(&self.memory, &self.callback_offsets, array)?;
+                listeners = match (call, side) {
+                    (Some(call), Some(side)) => search.by_system_call(call, side, &callbacks)?,
+                    _ => search.by_callbacks(at, call, &callbacks)?,
+                };
+            }
+            None if call.is_some() => unknown.push(UnknownPart::NotATracepoint),
+            None => unknown.push(UnknownPart::Event),
+        }
+        if let Some(call) = call {
+            let (by_perf, unseen) = search.by_perf(call)?;
+            listeners.extend(by_perf);
+            if unseen > 0 {
+                unknown.push(UnknownPart::PerfEvents { count: unseen });
+            }
+        }
+        Ok(EventSites {
+            event: wanted.event.map(|(name, _)| name.clone()),
+            tracepoint,
+            listeners,
+            unknown,
+        })
+    }
+}
+
+/// A site, with the bytes at its address.
+fn patch_site(
+    entry: &JumpEntry,
+    code: Option<&[u8]>,
+    location: Option<CodeLocation>,
+    target_location: Option<CodeLocation>,
+) -> PatchSite {
+    let (length, state) = match code {
+        _ if entry.is_in_init => (0, PatchState::Freed),
+        Some(code) => InstructionSet::NATIVE.read(code, entry.site, entry.target),
+        None => (0, PatchState::Other),
+    };
+    PatchSite {
+        address: entry.site,
+        location: location.filter(|_| !entry.is_in_init),
+        bytes: code
+            .unwrap_or_default()
+            .get(..length)
+            .unwrap_or_default()
+            .to_vec(),
+        state,
+        target: entry.target,
+        target_location: target_location.filter(|_| !entry.is_in_init),
+    }
+}
