@@ -212,6 +212,13 @@ impl Kernel {
         Ok(self.page_layout()?.machine(byte_order))
     }
 
+    /// Returns the size in bytes of the kernel's `long`, if `events/header_page` tells.
+    pub(crate) fn long_size(&self) -> Option<u32> {
+        // The byte order does not matter.
+        let machine = self.page_layout().ok()?.machine(ByteOrder::NATIVE);
+        Some(machine.long_size())
+    }
+
     /// Returns the layout of its ring buffer's pages, from `events/header_page`.
     ///
     /// # Errors
@@ -356,9 +363,9 @@ impl Kernel {
         .find_map(|name| {
             let event = self.tracepoint(name).ok()?;
             let print = event.format().print().ok()?;
-            let constant = |name: &str| self.constant(name);
-            let flags = print.field_with_constants("gfp_flags", &constant).flags;
-            let flags = flags.into_iter();
+            let (constant, long_size) = (|name: &str| self.constant(name), || self.long_size());
+            let told = print.field_with_constants("gfp_flags", &constant, &long_size);
+            let flags = told.flags.into_iter();
             let flags: Option<GfpFlags> =
                 flags.map(|flag| Some((flag.value?, flag.name))).collect();
             flags.filter(|flags| !flags.is_empty())

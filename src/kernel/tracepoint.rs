@@ -92,7 +92,9 @@ impl Tracepoint {
     pub fn field_print(&self, field: &str) -> Result<FieldPrint, PrintFmtError> {
         let print = self.print.get_or_init(|| self.format.print().into());
         let print = Result::as_ref(print).map_err(PrintFmtError::clone)?;
-        Ok(print.field_with_constants(field, &|name| self.kernel.constant(name)))
+        let constants = |name: &str| self.kernel.constant(name);
+        let long_size = || self.kernel.long_size();
+        Ok(print.field_with_constants(field, &constants, &long_size))
     }
 
     /// Returns a renderer that prints records of the event as the kernel does, with

@@ -38,8 +38,8 @@ pub struct KernelSymbol<'a> {
     pub module: Option<&'a str>,
     /// How far the address is behind its start, in bytes.
     pub offset: u64,
-    /// To where the next symbol begins, in bytes; `None` of a module's last function,
-    /// since `kallsyms` does not say where the module's code ends.
+    /// To where the next symbol begins, in bytes; `None` of a module's last function, and
+    /// of data that may be the last: `kallsyms` does not say where they end.
     pub size: Option<u64>,
 }
 
@@ -142,12 +142,17 @@ impl Addresses {
         // The first of several at one address, as the kernel chooses.
         let first = self.symbols.partition_point(|it| start_of(it) < start);
         let symbol = &self.symbols[first];
+        let last = start | (PAGE - 1);
         let next = self.symbols.get(after);
         let next = next.filter(|next| next.module == symbol.module);
-        // Data of a module are not next to its code.
-        let next = next.filter(|next| symbol.module.is_none() || next.is_code == symbol.is_code);
+        // A module's code, data and what it initialises itself with are apart, each in
+        // pages of its own. Of code, kallsyms lists one part.
+        let next = next.filter(|next| {
+            let is_code = next.is_code && symbol.is_code;
+            symbol.module.is_none() || is_code || next.address <= last
+        });
         let size = next.map(|next| next.address - start);
-        let is_in_page = || symbol.module.is_some() && address <= start | (PAGE - 1);
+        let is_in_page = || symbol.module.is_some() && address <= last;
         (size.is_some() || is_in_page()).then(|| KernelSymbol {
             name: &symbol.name,
             module: symbol.module.map(|index| &*self.modules[index as usize]),
@@ -171,6 +176,7 @@ ffffffffc0000000 t first\t[one]
 ffffffffc0000f00 t last\t[one]
 ffffffffc0004000 r table\t[one]
 ffffffffc0004100 d more\t[one]
+ffffffffc0008000 d far\t[one]
 ffffffffc0009000 t other\t[two]
 ";
 
@@ -193,6 +199,7 @@ ffffffffc0009000 t other\t[two]
             (0xffff_ffff_c000_0fff, Some("last+0xff/? one")),
             (0xffff_ffff_c000_1000, None),
             (0xffff_ffff_c000_4001, Some("table+0x1/0x100 one")),
+            (0xffff_ffff_c000_4101, Some("more+0x1/? one")),
             (0xffff_ffff_c000_5000, None),
             (0xffff_ffff_c000_9000, Some("other+0x0/? two")),
             (u64::MAX, None),

@@ -2,10 +2,10 @@
 //! `vbin_printf()` (`lib/vsprintf.c`, `bstr_printf()`).
 
 use super::addresses::Addresses;
-use super::eval::CValue;
 use super::number::{self, PrintfSpec, WIDEST};
 use super::output::Output;
 use super::pointer::pointer;
+use crate::format::print::eval::CValue;
 use crate::format::print::{Conversion, Count, Length, Piece, pieces};
 use crate::machine::{Machine, until_nul};
 

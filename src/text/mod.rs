@@ -2,7 +2,6 @@
 
 mod addresses;
 mod binary_printf;
-mod eval;
 mod flags;
 mod ftrace;
 mod line;
@@ -25,24 +24,25 @@ pub use tasks::TaskNames;
 pub use version::{KernelVersion, KernelVersionError};
 
 use crate::format::Format;
+use crate::format::print::eval::{CValue, Compiler, Node, Printed, Scope};
 use crate::format::print::{Conversion, Count, Expression, Length, Piece, PrintFmtError, pieces};
 use crate::machine::{Machine, sign_extended, zero_extended};
 use crate::name::EventName;
 use crate::record::{Record, RecordError};
-use eval::{CValue, Compiler, Node, Printed, Scope};
 use ftrace::FtraceEvent;
 use number::{PrintfSpec, WIDEST, write};
 use output::Output;
 use probe_event::ProbeEventText;
 use scene::Scene;
 use synthetic::SyntheticText;
+use syscall::SyscallPrint;
 
 /// Prints one event's records as the kernel's `trace` file does: its print fmt,
 /// made ready once.
 ///
 /// What cannot be told from the record alone is printed in `<…>`: helpers only a
-/// driver can evaluate (`<nvme_trace_disk_name(…)>`), and data that are not where
-/// the record says. A `%p`, of which the kernel prints a hash, is the true address
+/// driver can evaluate (`<nvme_trace_disk_name(…)>`), numbers that an enumerator of
+/// unknown value may name (`<0x9>`), and data that are not where the record says. A `%p`, of which the kernel prints a hash, is the true address
 /// after `0x`; `%px` is without it. Functions and strings of the kernel are names if
 /// [`Addresses`] knows them.
 ///
@@ -74,7 +74,7 @@ pub struct Renderer {
 enum Style {
     PrintFmt(Vec<Step>),
     /// By code of the kernel's, whatever the print fmt says.
-    Syscall(SyscallStyle),
+    Syscall(SyscallStyle, SyscallPrint),
     Ftrace(FtraceEvent),
     Synthetic(SyntheticText),
     Probe(ProbeEventText),
@@ -119,20 +119,20 @@ impl Renderer {
         constants: &dyn Fn(&str) -> Option<i64>,
     ) -> Result<Self, PrintFmtError> {
         let compiler = Compiler {
-            format,
+            format: Some(format),
             machine,
             constants,
         };
         let style = if format.syscall_side(event).is_some() {
-            Style::Syscall(SyscallStyle::default())
+            Style::Syscall(SyscallStyle::default(), SyscallPrint::of(format))
         } else if let Some(own) = FtraceEvent::of(event, format) {
             Style::Ftrace(own)
         } else if let Some(synthetic) = SyntheticText::of(event, format) {
             Style::Synthetic(synthetic)
-        } else if let Some(probe) = ProbeEventText::of(event, &compiler)? {
+        } else if let Some(probe) = ProbeEventText::of(event, format, &compiler)? {
             Style::Probe(probe)
         } else {
-            Style::PrintFmt(steps(&compiler)?)
+            Style::PrintFmt(steps(format, &compiler)?)
         };
         Ok(Self {
             event: event.clone(),
@@ -153,7 +153,7 @@ impl Renderer {
     /// With system calls' arguments in this style.
     #[must_use]
     pub fn with_syscall_style(mut self, style: SyscallStyle) -> Self {
-        if let Style::Syscall(known) = &mut self.style {
+        if let Style::Syscall(known, _) = &mut self.style {
             *known = style;
         }
         self
@@ -188,11 +188,12 @@ impl Renderer {
     }
 
     pub(crate) fn is_syscall(&self) -> bool {
-        matches!(self.style, Style::Syscall(_))
+        matches!(self.style, Style::Syscall(..))
     }
 
     /// What of the print fmt cannot be evaluated, as it is written there: it is
-    /// printed in `<…>`.
+    /// printed in `<…>`. Of a table it is an entry (`{ REL, "REL" }`), whose value may be
+    /// any: then what the table names may be a number in `<…>`.
     pub fn unknown(&self) -> Vec<&str> {
         let mut unknown = Vec::new();
         let steps: Vec<&Step> = match &self.style {
@@ -306,7 +307,7 @@ impl Renderer {
 
     /// Whether `trace` has the event's name before the text.
     pub fn has_name(&self) -> bool {
-        !matches!(self.style, Style::Syscall(_) | Style::Ftrace(_))
+        !matches!(self.style, Style::Syscall(..) | Style::Ftrace(_))
     }
 
     /// Whether the record has all that is printed. What is cut would otherwise be
@@ -344,9 +345,9 @@ impl Renderer {
                 printer.steps(steps, out);
                 Ok(())
             }
-            Style::Syscall(style) => {
+            Style::Syscall(style, print) => {
                 if let Some(text) = SyscallText::new(&self.event, *record)? {
-                    text.with_style(*style).write(out);
+                    text.with_style(*style).write(print, out);
                 }
                 Ok(())
             }
@@ -357,8 +358,8 @@ impl Renderer {
     }
 }
 
-fn steps(compiler: &Compiler<'_>) -> Result<Vec<Step>, PrintFmtError> {
-    let print = compiler.format.print()?;
+fn steps(format: &Format, compiler: &Compiler<'_>) -> Result<Vec<Step>, PrintFmtError> {
+    let print = format.print()?;
     let pieces = pieces(&print.format().text());
     Ok(steps_of(compiler, pieces, print.arguments()))
 }
@@ -545,8 +546,10 @@ impl Printer<'_> {
                 let CValue::Integer { bits, .. } = value.evaluate(&self.scope) else {
                     return self.unknown(value.evaluate(&self.scope), out);
                 };
-                let names = names.iter();
-                let names = names.map(|(mask, name)| (long(*mask, *is_long), name.as_str()));
+                let names = names.entries().iter().map(|named| {
+                    let mask = named.value.map(|mask| long(mask, *is_long));
+                    (mask, named.name.as_str())
+                });
                 out.flags(long(bits, *is_long), delimiter, names);
             }
             Printed::Symbol {
@@ -558,11 +561,14 @@ impl Printer<'_> {
                     return self.unknown(value.evaluate(&self.scope), out);
                 };
                 let bits = long(bits, *is_long);
-                let name = names
-                    .iter()
-                    .find(|(value, _)| long(*value, *is_long) == bits);
-                match name {
-                    Some((_, name)) => out.push_str(name),
+                // The first that has the value, or may have it.
+                let named = names.entries().iter().find(|named| {
+                    let value = named.value.map(|value| long(value, *is_long));
+                    value.is_none_or(|value| value == bits)
+                });
+                match named {
+                    Some(named) if named.value.is_some() => out.push_str(&named.name),
+                    Some(_) => write(out, format_args!("<{bits:#x}>")),
                     None => write(out, format_args!("{bits:#x}")),
                 }
             }

@@ -40,18 +40,25 @@ impl Output {
     }
 
     /// Appends the names of the bits, and what has none as a number
-    /// (`trace_print_flags_seq()`).
+    /// (`trace_print_flags_seq()`). Where a flag that is not known may be among them, the
+    /// whole is a number in `<…>`.
     pub(super) fn flags<'n>(
         &mut self,
-        mut bits: u64,
+        value: u64,
         delimiter: &str,
-        names: impl IntoIterator<Item = (u64, &'n str)>,
+        names: impl IntoIterator<Item = (Option<u64>, &'n str)>,
     ) {
+        let (start, mut bits) = (self.len(), value);
         let mut separator = "";
         for (flag, name) in names {
             if bits == 0 {
                 break;
             }
+            let Some(flag) = flag else {
+                self.0.truncate(start);
+                let _ = fmt::Write::write_fmt(self, format_args!("<{value:#x}>"));
+                return;
+            };
             if bits & flag == flag {
                 self.push_str(separator);
                 self.push_str(name);

@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 
 use super::addresses::Addresses;
-use super::eval::CValue;
 use super::number::{self, PrintfSpec, write};
 use super::output::Output;
+use crate::format::print::eval::CValue;
 use crate::machine::{ByteOrder, Machine};
 
 /// Prints a pointer as its extension says. Data have to be in the record; where

@@ -4,10 +4,10 @@
 
 use std::fmt::Write;
 
-use super::eval::Compiler;
 use super::output::Output;
 use super::scene::Scene;
 use super::{Printer, Step, steps_of};
+use crate::format::print::eval::Compiler;
 use crate::format::print::{Expression, Piece, PrintFmtError, number_value, pieces};
 use crate::format::{Field, Format, LOCATION, Location};
 use crate::machine::until_nul;
@@ -58,12 +58,13 @@ impl ProbeEventText {
     /// `None` if the event is not a probe's.
     pub(super) fn of(
         name: &EventName,
+        format: &Format,
         compiler: &Compiler<'_>,
     ) -> Result<Option<Self>, PrintFmtError> {
-        let Some((head, head_text, skipped)) = head(name, compiler.format) else {
+        let Some((head, head_text, skipped)) = head(name, format) else {
             return Ok(None);
         };
-        let print = compiler.format.print()?;
+        let print = format.print()?;
         let text = print.format().text();
         let Some(rest) = text.strip_prefix(head_text) else {
             return Ok(None);
@@ -71,7 +72,7 @@ impl ProbeEventText {
         let arguments = print.arguments().get(skipped..).unwrap_or_default();
         Ok(Some(Self {
             head,
-            parts: parts(compiler, rest, arguments),
+            parts: parts(format, compiler, rest, arguments),
         }))
     }
 
@@ -206,7 +207,12 @@ fn head(name: &EventName, format: &Format) -> Option<(Head, &'static str, usize)
 }
 
 /// Divides what follows the head where strings are that may not have been read.
-fn parts(compiler: &Compiler<'_>, text: &str, arguments: &[Expression]) -> Vec<ProbePart> {
+fn parts(
+    format: &Format,
+    compiler: &Compiler<'_>,
+    text: &str,
+    arguments: &[Expression],
+) -> Vec<ProbePart> {
     let mut parts = Vec::new();
     let mut arguments = arguments.iter();
     // What is not yet made ready, and its arguments.
@@ -218,7 +224,7 @@ fn parts(compiler: &Compiler<'_>, text: &str, arguments: &[Expression]) -> Vec<P
             continue;
         };
         let argument = arguments.next();
-        let location = argument.and_then(|argument| location(compiler.format, argument));
+        let location = argument.and_then(|argument| location(format, argument));
         let is_quoted = matches!(pending.last(), Some(Piece::Text(text)) if text.ends_with('"'))
             && matches!(pieces.peek(), Some(Piece::Text(text)) if text.starts_with('"'));
         match location.filter(|_| conversion.specifier == 's' && is_quoted) {

@@ -139,7 +139,9 @@ impl SyntheticText {
             out.push_str(" (");
             match &self.gfp_flags {
                 Some(names) => {
-                    let names = names.iter().map(|(flag, name)| (*flag, name.as_str()));
+                    let names = names
+                        .iter()
+                        .map(|(flag, name)| (Some(*flag), name.as_str()));
                     out.flags(value, "|", names);
                 }
                 None => out.push_str("<names of flags>"),

@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use super::output::Output;
 use super::version::KernelVersion;
-use crate::format::{Field, FieldKind};
+use crate::format::print::{Expression, NamedValue};
+use crate::format::{Field, FieldKind, Format};
 use crate::machine::until_nul;
 use crate::name::{EventName, SyscallSide};
 use crate::record::{Record, RecordError};
@@ -54,6 +55,38 @@ impl SyscallStyle {
                 }
             })
         })
+    }
+}
+
+/// What the print fmt of a system call tells of its arguments.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SyscallPrint {
+    /// The names of bits of the argument `flags`.
+    flags: Vec<NamedValue>,
+    /// The fields that are bytes which an argument points at, not a string.
+    buffers: Vec<String>,
+}
+
+impl SyscallPrint {
+    pub(super) fn of(format: &Format) -> Self {
+        let Ok(print) = format.print() else {
+            return Self::default();
+        };
+        let mut buffers = Vec::new();
+        for argument in print.arguments() {
+            argument.visit(&mut |expression| {
+                if let Expression::Call(function, arguments) = expression
+                    && function == "__print_dynamic_array"
+                    && let Some(Expression::Name(field)) = arguments.first()
+                {
+                    buffers.push(field.clone());
+                }
+            });
+        }
+        Self {
+            flags: print.field("flags").flags,
+            buffers,
+        }
     }
 }
 
@@ -129,22 +162,20 @@ impl<'a> SyscallText<'a> {
         Some((field, self.record.data(field).ok()?))
     }
 
-    /// Whether it is a buffer, not a string: the print fmt prints it as one.
-    fn is_buffer(&self, pointee: &Field) -> bool {
-        let print_fmt = self.record.format().print_fmt();
-        let mut calls = print_fmt.split("__print_dynamic_array(").skip(1);
-        calls.any(|call| {
-            let rest = call.strip_prefix(pointee.name());
-            rest.is_some_and(|rest| rest.starts_with(','))
-        })
-    }
-
     /// `sys_enter_openat_print()`, of kernels that read the file's name.
-    fn write_openat(&self, out: &mut Output) {
+    fn write_openat(&self, print: &SyscallPrint, out: &mut Output) {
         /// `O_TMPFILE` without `O_DIRECTORY`; other on Alpha, PA-RISC and SPARC.
         const TMPFILE: u64 = 0o20_000_000;
-        let flags = || flags_of_print_fmt(self.record.format().print_fmt());
-        let bits_of = |name: &str| flags().find(|flag| flag.1 == name).map_or(0, |flag| flag.0);
+        let flags = || {
+            print
+                .flags
+                .iter()
+                .map(|flag| (flag.value, flag.name.as_str()))
+        };
+        let bits_of = |name: &str| {
+            let flag = flags().find(|flag| flag.1 == name);
+            flag.and_then(|flag| flag.0).unwrap_or(0)
+        };
         for (index, (argument, value)) in self.arguments().enumerate() {
             out.push_str(if index > 0 { ", " } else { "" });
             let name = argument.name();
@@ -157,7 +188,7 @@ impl<'a> SyscallText<'a> {
                         (_, 0) => out.push_str("O_RDONLY|"),
                         _ => {}
                     }
-                    let all = [(tmpfile, "O_TMPFILE")].into_iter().chain(flags());
+                    let all = [(Some(tmpfile), "O_TMPFILE")].into_iter().chain(flags());
                     out.flags(u64::from(value as u32), "|", all);
                     // The mode matters only where a file is made.
                     if value & (bits_of("O_CREAT") | tmpfile) == 0 {
@@ -177,7 +208,7 @@ impl<'a> SyscallText<'a> {
         }
     }
 
-    fn write_arguments(&self, out: &mut Output) {
+    fn write_arguments(&self, print: &SyscallPrint, out: &mut Output) {
         for (index, (argument, value)) in self.arguments().enumerate() {
             out.push_str(if index > 0 { ", " } else { "" });
             let name = argument.name();
@@ -189,7 +220,7 @@ impl<'a> SyscallText<'a> {
             let Some((field, bytes)) = self.pointee(argument) else {
                 continue;
             };
-            if !self.is_buffer(field) {
+            if !print.buffers.iter().any(|buffer| buffer == field.name()) {
                 write_quoted(bytes, out);
                 continue;
             }
@@ -201,7 +232,8 @@ impl<'a> SyscallText<'a> {
         }
     }
 
-    pub(super) fn write(&self, out: &mut Output) {
+    /// Appends the text; `print` is what the print fmt of the record's format tells.
+    pub(super) fn write(&self, print: &SyscallPrint, out: &mut Output) {
         let _ = write!(out, "sys_{}", self.call);
         if self.side == SyscallSide::Exit {
             let returned = self.arguments().next().map_or(0, |(_, value)| value);
@@ -212,8 +244,8 @@ impl<'a> SyscallText<'a> {
         let fields = self.record.format().fields();
         let reads_names = fields.iter().any(|field| field.name() == "__filename_val");
         match self.call {
-            "openat" if reads_names => self.write_openat(out),
-            _ => self.write_arguments(out),
+            "openat" if reads_names => self.write_openat(print, out),
+            _ => self.write_arguments(print, out),
         }
         out.push(')');
     }
@@ -246,24 +278,14 @@ fn write_buffer(bytes: &[u8], is_cut: bool, out: &mut Output) {
 impl fmt::Display for SyscallText<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Output::default();
-        self.write(&mut text);
+        self.write(&SyscallPrint::of(self.record.format()), &mut text);
         out.write_str(&String::from_utf8_lossy(&text.into_bytes()))
     }
-}
-
-/// `{ 0x40, "O_CREAT" }` and the like of a print fmt.
-fn flags_of_print_fmt(print_fmt: &str) -> impl Iterator<Item = (u64, &str)> + Clone {
-    print_fmt.split("{ 0x").skip(1).filter_map(|entry| {
-        let (bits, rest) = entry.split_once(", \"")?;
-        let (name, _) = rest.split_once('"')?;
-        Some((u64::from_str_radix(bits, 16).ok()?, name))
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Format;
     use crate::machine::{ByteOrder, Machine};
 
     const MACHINE: Machine = Machine::new(ByteOrder::Little, true);
@@ -342,7 +364,7 @@ mod tests {
                 &pointee("__filename_val", 40),
             ]
             .concat(),
-            "\"%s\", __print_flags(REC->flags, \"|\", { 0x1, \"O_WRONLY\" }, \
+            "\"%s\", REC->flags ? __print_flags(REC->flags, \"|\", { 0x1, \"O_WRONLY\" }, \
             { 0x40, \"O_CREAT\" }, { 0x10000, \"O_DIRECTORY\" }) : \"O_RDONLY\"",
         );
         for (flags, expected) in [

@@ -9,6 +9,7 @@ mod audit;
 mod btf_rs;
 mod concurrent_change;
 mod emit;
+mod expressions;
 mod failures;
 mod format_files;
 mod generated_kernels;

@@ -78,6 +78,7 @@ fn unknown(root: &Path) -> String {
             let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
             match text.split_at(end.unwrap_or(text.len())) {
                 ("", _) if text.starts_with("({") => "a statement expression".to_owned(),
+                ("", _) if text.starts_with('{') => "an entry of a table".to_owned(),
                 ("", rest) => rest.to_owned(),
                 (name, rest) if rest.starts_with('(') => format!("{name}()"),
                 (name, _) => name.to_owned(),

@@ -42,6 +42,16 @@ pub(crate) enum Length {
     LongLong,
 }
 
+impl Piece {
+    /// Returns the number of arguments that it takes.
+    pub(super) fn arguments(&self) -> usize {
+        match self {
+            Self::Text(_) => 0,
+            Self::Conversion(conversion) => conversion.stars() + 1,
+        }
+    }
+}
+
 impl Conversion {
     pub(super) fn stars(&self) -> usize {
         let is_argument = |count: Option<Count>| usize::from(count == Some(Count::Argument));

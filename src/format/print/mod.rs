@@ -2,6 +2,7 @@
 //! prints.
 
 mod conversion;
+pub(crate) mod eval;
 mod parse;
 mod tables;
 
@@ -170,6 +171,8 @@ pub enum Expression {
     Call(String, Vec<Expression>),
     /// `{ a, b }`: an entry of a table.
     List(Vec<Expression>),
+    /// `.member = value`, in a compound literal.
+    Designated(String, Box<Expression>),
     /// A statement expression, `({ … })`, as written.
     Opaque(String),
 }
@@ -281,6 +284,11 @@ impl BinaryOperator {
 impl PrintFmt {
     /// Reads what stands after `print fmt: ` in a format file.
     ///
+    /// The kernel writes the format string of `TRACE_EVENT()` between quotes as it is,
+    /// quotes in it too: `"name="%s"", REC->name`. Where that is no C, the string ends
+    /// at the one quote behind which there are as many arguments as it takes. A string in
+    /// place of `TP_printk()` stands there without quotes, and ends with a newline.
+    ///
     /// # Errors
     ///
     /// [`PrintFmtError`], with the place. A helper only a driver can evaluate is
@@ -293,7 +301,10 @@ impl PrintFmt {
         {
             return Ok(print);
         }
-        parse::print_fmt(text)
+        match parse::print_fmt(text) {
+            Err(error @ PrintFmtError::Syntax { .. }) => parse::unstringified(text).ok_or(error),
+            parsed => parsed,
+        }
     }
 
     /// The format string.
@@ -362,6 +373,7 @@ impl fmt::Display for Expression {
                 let sign = if *is_pointer { "->" } else { "." };
                 write!(out, "{whole}{sign}{member}")
             }
+            Self::Designated(member, value) => write!(out, ".{member} = {value}"),
             Self::Sizeof(operand) => write!(out, "sizeof({operand})"),
             Self::Call(function, arguments) => {
                 write!(out, "{function}(")?;
@@ -521,13 +533,13 @@ mod tests {
         ] {
             let text = format!("\"\", {}", bomb.repeat(20_000));
             let error = PrintFmt::parse(&text).expect_err("a bomb");
-            assert_eq!(error, PrintFmtError::TooDeep { limit: 96 }, "{bomb}");
+            assert_eq!(error, PrintFmtError::TooDeep { limit: 400 }, "{bomb}");
         }
         for link in ["[0]", ".b", "->b", "+1", "||b", "*b"] {
             let chain = format!("\"\", a{}", link.repeat(500_000));
             assert_eq!(
                 PrintFmt::parse(&chain),
-                Err(PrintFmtError::TooDeep { limit: 96 })
+                Err(PrintFmtError::TooDeep { limit: 400 })
             );
         }
     }
@@ -543,12 +555,12 @@ mod tests {
             }
             PrintFmt::parse(&format!("\"%d\", {text}"))
         };
-        let deepest = nested(24, 2).expect("96 deep");
+        let deepest = nested(100, 2).expect("400 deep");
         assert_eq!(deepest.field("a").names().count(), 0);
         assert_eq!(deepest.clone(), deepest);
-        for (brackets, links) in [(25, 2), (7, 8), (30, 12), (2, 90)] {
+        for (brackets, links) in [(101, 2), (26, 8), (30, 12), (2, 390)] {
             let error = nested(brackets, links).expect_err("deeper");
-            assert_eq!(error, PrintFmtError::TooDeep { limit: 96 });
+            assert_eq!(error, PrintFmtError::TooDeep { limit: 400 });
         }
     }
 

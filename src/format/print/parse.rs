@@ -9,10 +9,15 @@ use nom::multi::{fold_many1, many0_count};
 use nom::sequence::{delimited, preceded};
 use nom::{Finish, IResult, Parser};
 
+use super::conversion::{Piece, pieces};
 use super::{BinaryOperator, Expression, Literal, PrintFmt, PrintFmtError, UnaryOperator};
 
-/// How deep expressions may nest.
-const DEPTH: usize = 96;
+/// How deep expressions may nest. The kernel's `ilog2()` is 63 conditionals, one inside of
+/// the other, which take 4 levels each where they stand in brackets.
+const DEPTH: usize = 400;
+
+/// How many quotes are tried as the end of a format string with quotes inside.
+const BARE_QUOTES: usize = 64;
 
 /// Words, asterisks and brackets of a type's name.
 const TYPE_PARTS: usize = 32;
@@ -27,6 +32,50 @@ pub(super) fn print_fmt(text: &str) -> Result<PrintFmt, PrintFmtError> {
             ..
         }) => Err(PrintFmtError::TooDeep { limit: DEPTH }),
         Err(error) => Err(error_at(text, error.input)),
+    }
+}
+
+/// Reads a print fmt whose format string is as the compiler had it, nothing escaped, by
+/// quotes inside of it, of which exactly one has to be a possible end. Without any quote it
+/// is a string that stands in place of `TP_printk()`
+/// (`drivers/input/keyboard/applespi_trace.h`): the kernel then adds no newline.
+pub(super) fn unstringified(text: &str) -> Option<PrintFmt> {
+    if !text.contains('"') {
+        let format = text.strip_suffix('\n')?;
+        let takes_none = pieces(format).iter().all(|piece| piece.arguments() == 0);
+        return takes_none.then(|| PrintFmt {
+            format: as_it_is(format),
+            arguments: Vec::new(),
+        });
+    }
+    let inside = text.trim_start().strip_prefix('"')?;
+    let ends = inside.match_indices('"').filter(|(end, _)| {
+        let rest = inside[end + 1..].trim_start();
+        rest.is_empty() || rest.starts_with(',')
+    });
+    let mut found = None;
+    for (end, _) in ends.take(BARE_QUOTES) {
+        let mut rest = (arguments(DEPTH), multispace0);
+        let Ok(("", (arguments, _))) = rest.parse(&inside[end + 1..]).finish() else {
+            continue;
+        };
+        let format = &inside[..end];
+        let taken = pieces(format).iter().map(Piece::arguments).sum::<usize>();
+        if taken != arguments.len() {
+            continue;
+        }
+        let format = as_it_is(format);
+        if found.replace(PrintFmt { format, arguments }).is_some() {
+            return None;
+        }
+    }
+    found
+}
+
+/// A literal of this text, nothing of which is an escape.
+fn as_it_is(text: &str) -> Literal {
+    Literal {
+        parts: vec![text.replace('\\', "\\\\").replace('"', "\\\"")],
     }
 }
 
@@ -271,7 +320,10 @@ fn list(input: &str, depth: usize) -> IResult<&str, Tree> {
             let height = highest(&items);
             return Tree::over(height, rest, Expression::List(expressions(items)));
         }
-        let (rest, item) = argument(input, depth)?;
+        let (rest, item) = match opt(token(".")).parse(input)? {
+            (rest, Some(_)) => designated(rest, depth)?,
+            (rest, None) => argument(rest, depth)?,
+        };
         items.push(item);
         let (rest, _) = opt(token(",")).parse(rest)?;
         if rest.len() == input.len() {
@@ -281,9 +333,61 @@ fn list(input: &str, depth: usize) -> IResult<&str, Tree> {
     }
 }
 
+/// What follows the dot of `.member = value`.
+fn designated(input: &str, depth: usize) -> IResult<&str, Tree> {
+    let (rest, member) = word(input)?;
+    let (rest, _) = token("=")(rest)?;
+    let (rest, value) = argument(rest, depth)?;
+    let whole = Expression::Designated(member.to_owned(), Box::new(value.expression));
+    Tree::over(value.height, rest, whole)
+}
+
+/// `({ static const struct trace_print_flags_u64 symbols[] = { … };
+/// trace_print_symbols_seq_u64(p, REC->x, symbols, …); })`: what 32-bit kernels have in
+/// place of `__print_symbolic_u64(REC->x, …)`, and likewise of `__print_flags_u64()`,
+/// macros that were expanded before the text was made of the arguments.
+fn expanded_helper(input: &str, depth: usize) -> IResult<&str, Tree> {
+    const TABLE: &str = "({ static const struct trace_print_flags_u64 ";
+    let depth = deeper(input, depth)?;
+    let (rest, table) = preceded(tag(TABLE), word).parse(input)?;
+    let (rest, _) = (tag("[]"), token("=")).parse(rest)?;
+    let (rest, entries) = list(rest, depth)?;
+    let (rest, _) = token(";")(rest)?;
+    let (rest, _) = multispace0(rest)?;
+    let (rest, function) = word(rest)?;
+    let (rest, _) = token("(")(rest)?;
+    let (rest, mut arguments) = call_arguments(rest, depth)?;
+    let (rest, _) = (token(";"), token("}"), token(")")).parse(rest)?;
+    let is_table = |tree: &Tree| tree.expression == Expression::Name(table.to_owned());
+    let (helper, before) = match function {
+        "trace_print_symbols_seq_u64" => ("__print_symbolic_u64", 1),
+        "trace_print_flags_seq_u64" => ("__print_flags_u64", 2),
+        _ => return Err(nom::Err::Error(Error::new(input, ErrorKind::Tag))),
+    };
+    if !arguments.get(before + 1).is_some_and(is_table) {
+        return Err(nom::Err::Error(Error::new(input, ErrorKind::Verify)));
+    }
+    let height = highest(&arguments).max(entries.height);
+    // The first is the output, the others say how long the table is.
+    let mut arguments = expressions(arguments.drain(1..=before).collect());
+    if before == 2 {
+        // `__print_flags_u64()` takes the value first.
+        arguments.swap(0, 1);
+    }
+    let Expression::List(entries) = entries.expression else {
+        return Err(nom::Err::Error(Error::new(input, ErrorKind::Verify)));
+    };
+    arguments.extend(entries);
+    Tree::over(height, rest, Expression::Call(helper.to_owned(), arguments))
+}
+
 fn primary(input: &str, depth: usize) -> IResult<&str, Tree> {
     let (input, _) = multispace0(input)?;
     if input.starts_with("({") {
+        match expanded_helper(input, depth) {
+            Err(nom::Err::Error(_)) => {}
+            helper => return helper,
+        }
         let leaf = |text: &str| Tree::leaf(Expression::Opaque(text.to_owned()));
         return map(opaque, leaf).parse(input);
     }
@@ -410,6 +514,10 @@ fn type_name(input: &str) -> IResult<&str, &str> {
             rest = after;
         } else if let Some(after) = trimmed.strip_prefix("[]").filter(|_| words > 0) {
             rest = after;
+        } else if matches!(input[..input.len() - rest.len()].trim(), "struct" | "union")
+            && trimmed.starts_with('{')
+        {
+            (rest, _) = opaque(trimmed)?;
         } else {
             break;
         }

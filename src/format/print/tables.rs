@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::conversion::{Conversion, Piece, pieces};
+use super::eval::Compiler;
 use super::{Expression, PrintFmt};
+use crate::machine::{ByteOrder, Machine};
 
 /// What a print fmt tells of a field's values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,15 +59,18 @@ impl FieldPrint {
 impl PrintFmt {
     /// What the print fmt tells of the field of this name.
     /// [`Tracepoint::field_print`](crate::Tracepoint::field_print) knows the values
-    /// of enumerators, too.
+    /// of enumerators, too, and the size of a `long`: a value that depends on it is
+    /// `None` here.
     pub fn field(&self, name: &str) -> FieldPrint {
-        self.field_with_constants(name, &|_| None)
+        self.field_with_constants(name, &|_| None, &|| None)
     }
 
+    /// `long_size` is asked only where a value depends on the size of a `long`.
     pub(crate) fn field_with_constants(
         &self,
         name: &str,
         constants: &dyn Fn(&str) -> Option<i64>,
+        long_size: &dyn Fn() -> Option<u32>,
     ) -> FieldPrint {
         let mut print = FieldPrint::default();
         for argument in &self.arguments {
@@ -73,21 +78,15 @@ impl PrintFmt {
                 let Expression::Call(function, arguments) = expression else {
                     return;
                 };
-                let names_field = |subject: Option<&Expression>| {
-                    subject.is_some_and(|subject| subject.masked_field() == Some(name))
+                let (names, entries) = match function.as_str() {
+                    "__print_flags" | "__print_flags_u64" => (&mut print.flags, 2),
+                    "__print_symbolic" | "__print_symbolic_u64" => (&mut print.symbols, 1),
+                    _ => return,
                 };
-                match function.as_str() {
-                    "__print_flags" | "__print_flags_u64"
-                        if print.flags.is_empty() && names_field(arguments.first()) =>
-                    {
-                        print.flags = table(arguments.get(2..).unwrap_or_default(), constants);
-                    }
-                    "__print_symbolic" | "__print_symbolic_u64"
-                        if print.symbols.is_empty() && names_field(arguments.first()) =>
-                    {
-                        print.symbols = table(arguments.get(1..).unwrap_or_default(), constants);
-                    }
-                    _ => {}
+                let subject = arguments.first().and_then(Expression::masked_field);
+                if names.is_empty() && subject == Some(name) {
+                    let entries = arguments.get(entries..).unwrap_or_default();
+                    *names = table(entries, constants, long_size);
                 }
             });
         }
@@ -137,32 +136,48 @@ impl PrintFmt {
     }
 }
 
-fn table(entries: &[Expression], constants: &dyn Fn(&str) -> Option<i64>) -> Vec<NamedValue> {
-    let named = |entry: &Expression| {
-        let Expression::List(items) = entry else {
-            return None;
+/// Returns the names of a table.
+fn table(
+    entries: &[Expression],
+    constants: &dyn Fn(&str) -> Option<i64>,
+    long_size: &dyn Fn() -> Option<u32>,
+) -> Vec<NamedValue> {
+    // The values do not depend on the byte order.
+    let of = |is_64_bit: bool| {
+        let compiler = Compiler {
+            format: None,
+            machine: Machine::new(ByteOrder::NATIVE, is_64_bit),
+            constants,
         };
-        let [value, Expression::String(name)] = &items[..] else {
-            return None;
-        };
-        let (value, name) = (value.constant(constants), name.text());
-        // An unknown value without a name says nothing.
-        (value.is_some() || !name.is_empty()).then_some(NamedValue { value, name })
+        let table = compiler.table(entries).unwrap_or_default();
+        table.into_entries()
     };
-    // What stands in braces around all entries are they.
-    match entries {
-        [Expression::List(items)] if matches!(items.first(), Some(Expression::List(_))) => {
-            items.iter().filter_map(named).collect()
+    let (mut long, short) = (of(true), of(false));
+    if long != short {
+        match long_size() {
+            Some(8) => {}
+            Some(_) => long = short,
+            None => {
+                for (entry, other) in long.iter_mut().zip(&short) {
+                    entry.value = entry.value.filter(|value| other.value == Some(*value));
+                }
+            }
         }
-        entries => entries.iter().filter_map(named).collect(),
     }
+    // An unknown value without a name says nothing.
+    long.retain(|entry| entry.value.is_some() || !entry.name.is_empty());
+    long
 }
 
 impl Expression {
-    fn visit<'e>(&'e self, act: &mut impl FnMut(&'e Expression)) {
+    /// Calls `act` with the expression and all in it, from the outside in.
+    pub(crate) fn visit<'e>(&'e self, act: &mut impl FnMut(&'e Expression)) {
         act(self);
         match self {
-            Self::Unary(_, one) | Self::Cast(_, one) | Self::Sizeof(one) => one.visit(act),
+            Self::Unary(_, one)
+            | Self::Cast(_, one)
+            | Self::Sizeof(one)
+            | Self::Designated(_, one) => one.visit(act),
             Self::Member { whole, .. } => whole.visit(act),
             Self::Binary(_, left, right) | Self::Index(left, right) => {
                 left.visit(act);
@@ -205,52 +220,6 @@ impl Expression {
             _ => None,
         }
     }
-
-    /// The value of an expression of numbers and known names alone.
-    fn constant(&self, constants: &dyn Fn(&str) -> Option<i64>) -> Option<u64> {
-        use super::{BinaryOperator as B, UnaryOperator as U};
-        Some(match self {
-            Self::Number(text) => super::number_value(text)?.0,
-            Self::Character(text) => super::character_value(text)?.into(),
-            Self::Name(name) => constants(name)? as u64,
-            Self::Cast(name, operand) => {
-                let value = operand.constant(constants)?;
-                match name.split_whitespace().last() {
-                    Some("u8" | "__u8") => value & 0xff,
-                    Some("u16" | "__u16" | "short") => value & 0xffff,
-                    Some("u32" | "__u32" | "int") => value & 0xffff_ffff,
-                    _ => value,
-                }
-            }
-            Self::Unary(operator, operand) => {
-                let value = operand.constant(constants)?;
-                match operator {
-                    U::Not => u64::from(value == 0),
-                    U::Complement => !value,
-                    U::Minus => value.wrapping_neg(),
-                    U::Plus => value,
-                    U::Dereference | U::Address => return None,
-                }
-            }
-            Self::Binary(operator, left, right) => {
-                let (left, right) = (left.constant(constants)?, right.constant(constants)?);
-                match operator {
-                    B::Or => left | right,
-                    B::Xor => left ^ right,
-                    B::And => left & right,
-                    B::ShiftLeft => left.checked_shl(u32::try_from(right).ok()?)?,
-                    B::ShiftRight => left.checked_shr(u32::try_from(right).ok()?)?,
-                    B::Add => left.wrapping_add(right),
-                    B::Subtract => left.wrapping_sub(right),
-                    B::Multiply => left.wrapping_mul(right),
-                    B::Divide => left.checked_div(right)?,
-                    B::Remainder => left.checked_rem(right)?,
-                    _ => return None,
-                }
-            }
-            _ => return None,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -277,7 +246,7 @@ mod tests {
         )
         .expect("a print fmt");
         let constants = |name: &str| (name == "A").then_some(3);
-        let field = |name| print.field_with_constants(name, &constants);
+        let field = |name| print.field_with_constants(name, &constants, &|| None);
         let named = |value, name: &str| NamedValue {
             value,
             name: name.to_owned(),

@@ -329,9 +329,9 @@ fn lines_are_the_kernels() {
 /// must be the kernel's.
 const LEAST: [(&str, usize, usize); 3] = [
     // No BTF, and so no values of enumerators.
-    ("7.2.13-armhf-lpae/ring", 9780, 994),
-    ("7.2.13-armhf-lpae/ring2", 9940, 84),
-    ("7.2.13-armhf-lpae/ring5", 6090, 215),
+    ("7.2.13-armhf-lpae/ring", 9780, 0),
+    ("7.2.13-armhf-lpae/ring2", 9940, 0),
+    ("7.2.13-armhf-lpae/ring5", 6090, 0),
 ];
 
 #[test]
