@@ -5,6 +5,7 @@
 mod attach;
 mod audit;
 mod by_btf;
+mod capture;
 mod decode;
 mod format;
 mod generate;
@@ -41,6 +42,7 @@ enum Subcommands {
     Attach(Box<attach::Arguments>),
     Decode(decode::Arguments),
     Audit(audit::Arguments),
+    Capture(capture::Arguments),
     Completions(generate::CompletionsArguments),
     #[command(hide = true)]
     Man(generate::ManArguments),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Subcommands::Attach(arguments) => attach::main(&arguments),
         Subcommands::Decode(arguments) => decode::main(&arguments),
         Subcommands::Audit(arguments) => audit::main(&arguments),
+        Subcommands::Capture(arguments) => capture::main(&arguments),
         Subcommands::Completions(arguments) => generate::completions(&arguments),
         Subcommands::Man(arguments) => generate::man(&arguments),
     }

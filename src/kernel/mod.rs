@@ -8,6 +8,8 @@ mod by_btf;
 mod enumerators;
 mod events_by_id;
 mod homes;
+#[cfg(feature = "image")]
+mod image;
 mod sweep;
 mod tracepoint;
 
@@ -82,6 +84,11 @@ struct Inner {
     btf: BtfDir,
     proc: Dir,
     is_live: bool,
+    /// Whether it was read from its image, and never booted.
+    is_image: bool,
+    /// Of an image: why parts of it cannot be read.
+    #[cfg(feature = "image")]
+    unreadable: Vec<String>,
     /// Enumerators, read when first needed.
     constants: OnceLock<Option<Enumerators>>,
     module_constants: OnceLock<Option<Enumerators>>,
@@ -133,7 +140,12 @@ impl Kernel {
     /// [`Error::File`] if it may not be looked into or its `tracing` is a link.
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
         let root = root.as_ref();
-        Ok(Self::new(Tracefs::at(root)?, Dir::captured(root)))
+        match Tracefs::at(root) {
+            Ok(tracefs) => Ok(Self::new(tracefs, Dir::captured(root))),
+            #[cfg(feature = "image")]
+            Err(error @ Error::NotAKernel { .. }) => Self::of_package(root)?.ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     fn new(tracefs: Tracefs, root: Dir) -> Self {
@@ -145,6 +157,9 @@ impl Kernel {
                 false => root.sub("proc"),
             },
             is_live: root.is_live(),
+            is_image: root.tree().is_some(),
+            #[cfg(feature = "image")]
+            unreadable: Vec::new(),
             constants: OnceLock::new(),
             module_constants: OnceLock::new(),
             named_types: OnceLock::new(),
@@ -777,7 +792,8 @@ impl Kernel {
 
     /// Returns the event's class in the running kernel's memory.
     #[cfg(all(feature = "probe", target_os = "linux"))]
-    fn class_in_memory(&self, name: &EventName, id: u32) -> Option<String> {
+    fn class_in_memory(&self, name: &EventName, id: Option<u32>) -> Option<String> {
+        let id = id?;
         if !self.inner.is_live {
             return None;
         }
@@ -790,7 +806,7 @@ impl Kernel {
     }
 
     #[cfg(not(all(feature = "probe", target_os = "linux")))]
-    fn class_in_memory(&self, _: &EventName, _: u32) -> Option<String> {
+    fn class_in_memory(&self, _: &EventName, _: Option<u32>) -> Option<String> {
         None
     }
 
@@ -866,7 +882,7 @@ mod tests {
             if said.is_none() && agreed == 0 {
                 return eprintln!("SKIPPED {TEST}: this kernel's memory cannot be read");
             }
-            let wrong_id = kernel.class_in_memory(name, tracepoint.id() + 1);
+            let wrong_id = kernel.class_in_memory(name, tracepoint.id().map(|id| id + 1));
             assert_eq!(wrong_id, None, "{name}");
             assert_eq!(said.as_deref(), Some(class), "{name}");
             agreed += 1;
