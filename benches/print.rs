@@ -59,7 +59,7 @@ fn measure(root: &Path, name: &str) {
     let layout = kernel.page_layout().expect("a layout");
     let events = kernel.events_by_id().expect("events");
     let addresses = kernel.addresses().expect("addresses");
-    let mut renderers: HashMap<u32, Renderer> = HashMap::new();
+    let mut renderers: HashMap<Option<u32>, Renderer> = HashMap::new();
     let files: Vec<Vec<u8>> = ["cpu0.raw", "cpu1.raw"]
         .iter()
         .map(|file| fs::read(root.join("ring").join(file)).expect("pages"))

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::btf::BtfError;
 use crate::format::FormatError;
 use crate::format::print::PrintFmtError;
+#[cfg(feature = "image")]
+use crate::image::ImageError;
 use crate::name::{EventName, NameError};
 use crate::record::ring::PageLayoutError;
 
@@ -27,6 +29,16 @@ pub enum Error {
         event: Option<EventName>,
         /// The reason.
         source: FileError,
+    },
+    /// A file of a kernel that is not running (its image, a module, a package) cannot be
+    /// read.
+    #[cfg(feature = "image")]
+    #[error("cannot read the kernel in {}", shown(.path))]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ImageError,
     },
     /// A directory given as a captured kernel has no `tracing/` with events.
     #[error(
@@ -200,14 +212,14 @@ pub enum Error {
         second: EventName,
     },
     /// An event's format file has another id than its `id` file.
-    #[error("{} has the ID {found}, but the id file has {id}: was a module loaded meanwhile?", shown(.path))]
+    #[error("{} has {}, but the id file has {id}: was a module loaded meanwhile?", shown(.path), shown_id(.found))]
     OtherEventId {
         /// The format file.
         path: PathBuf,
         /// The id in the `id` file.
         id: u16,
-        /// The id in the format file.
-        found: u32,
+        /// The id in the format file, if there is one.
+        found: Option<u32>,
     },
 }
 
@@ -313,6 +325,13 @@ pub(crate) fn shown(path: &Path) -> String {
     match text.contains(char::is_control) {
         true => text.chars().map(escaped).collect(),
         false => text.into_owned(),
+    }
+}
+
+fn shown_id(id: &Option<u32>) -> String {
+    match id {
+        Some(id) => format!("the ID {id}"),
+        None => "no ID".to_owned(),
     }
 }
 

@@ -56,6 +56,8 @@ pub mod format;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "image")]
+pub mod image;
 pub mod kernel;
 pub mod layout;
 #[cfg(all(test, feature = "probe", target_os = "linux"))]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tracepoints::kernel::BtfKernel;
 use tracepoints::{Error, FileError, Kernel};
 
-use crate::output::{Failure, with_causes};
+use crate::output::{Failure, say, with_causes};
 
 /// Packed by build.rs.
 const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.tar.deflate"));
@@ -20,8 +20,9 @@ const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.tar.deflate")
 /// Which kernel to look at.
 #[derive(Args)]
 pub(crate) struct KernelChoice {
-    /// Use a captured kernel, laid out like /sys/kernel, instead of the running one
-    #[arg(long, short, value_name = "DIR")]
+    /// Use a captured kernel, laid out like /sys/kernel, instead of the running one; or
+    /// one never booted: a package (.deb), an unpacked one, vmlinuz, vmlinux
+    #[arg(long, short, value_name = "PATH")]
     pub(crate) root: Option<PathBuf>,
     /// Use the captured kernel that comes with the command: no root, no tracefs
     #[arg(long, conflicts_with = "root")]
@@ -38,7 +39,15 @@ impl KernelChoice {
         };
         let (kernel, identity) = match (&dir, &self.root) {
             (Some(dir), _) => (Kernel::at(dir.path())?, Identity::demo(dir.path())),
-            (None, Some(root)) => (Kernel::at(root)?, Identity::captured(root)),
+            (None, Some(root)) => {
+                let kernel = Kernel::at(root)?;
+                let identity = match kernel.is_image() {
+                    true => Identity::of_image(root, &kernel),
+                    false => Identity::captured(root),
+                };
+                say_unreadable(&kernel);
+                (kernel, identity)
+            }
             (None, None) => (Kernel::live().map_err(live_failure)?, Identity::live()),
         };
         Ok(Chosen {
@@ -55,6 +64,18 @@ impl KernelChoice {
         }
         let error = Kernel::live().err()?;
         is_out_of_reach(&error).then(BtfKernel::live)
+    }
+}
+
+/// Says which parts of an image cannot be read.
+pub(crate) fn say_unreadable(kernel: &Kernel) {
+    /// More are counted.
+    const SAID: usize = 5;
+    for reason in kernel.unreadable().iter().take(SAID) {
+        say!("{reason}");
+    }
+    if let Some(more @ 1..) = kernel.unreadable().len().checked_sub(SAID) {
+        say!("and {more} more that cannot be read");
     }
 }
 
@@ -164,6 +185,21 @@ impl Identity {
         Self {
             release: version.get(2).or(uname.get(2)).cloned(),
             architecture,
+            source: root.display().to_string(),
+        }
+    }
+
+    /// An image tells its release in the text of `/proc/version`.
+    fn of_image(root: &Path, kernel: &Kernel) -> Self {
+        let mut files = kernel.image_files();
+        let version = files.find(|(path, _)| *path == "proc/version");
+        let version = version.map(|(_, text)| String::from_utf8_lossy(text));
+        let release = version
+            .as_deref()
+            .and_then(|text| text.split_whitespace().nth(2));
+        Self {
+            release: release.map(str::to_owned),
+            architecture: None,
             source: root.display().to_string(),
         }
     }

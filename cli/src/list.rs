@@ -51,7 +51,8 @@ struct Row<'a> {
     event: &'a EventName,
     category: &'a str,
     name: &'a str,
-    id: u32,
+    /// None: the kernel was not booted.
+    id: Option<u32>,
     section: String,
     context: Context,
 }

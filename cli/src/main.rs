@@ -5,6 +5,7 @@
 mod attach;
 mod audit;
 mod by_btf;
+mod capture;
 mod decode;
 mod format;
 mod generate;
@@ -45,6 +46,7 @@ enum Subcommands {
     Audit(audit::Arguments),
     #[cfg(target_os = "linux")]
     Sites(sites::Arguments),
+    Capture(capture::Arguments),
     Completions(generate::CompletionsArguments),
     #[command(hide = true)]
     Man(generate::ManArguments),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Subcommands::Audit(arguments) => audit::main(&arguments),
         #[cfg(target_os = "linux")]
         Subcommands::Sites(arguments) => sites::main(&arguments),
+        Subcommands::Capture(arguments) => capture::main(&arguments),
         Subcommands::Completions(arguments) => generate::completions(&arguments),
         Subcommands::Man(arguments) => generate::man(&arguments),
     }

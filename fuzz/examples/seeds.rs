@@ -78,7 +78,7 @@ fn of_kernel(seeds: &mut Seeds, name: &str, machine: u8) -> Result<()> {
             let size = u8::try_from(field.size()).unwrap_or(u8::MAX);
             seeds.add("declaration", &[&[size], declaration.as_bytes()])?;
         }
-        let id = u16::try_from(format.id())?;
+        let id = u16::try_from(format.id().ok_or("no id")?)?;
         // A true record of it, or any.
         let record = records.remove(&id).unwrap_or_else(|| {
             let length = format.layout().size().max(8);

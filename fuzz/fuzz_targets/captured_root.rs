@@ -203,7 +203,7 @@ fn decode(kernel: &Kernel, pages: &[u8]) {
         for entry in page.entries().take(256).flatten() {
             match events.record(entry.bytes()) {
                 Ok((name, record)) => {
-                    assert_eq!(Some(record.format().id()), entry.event_id().map(u32::from));
+                    assert_eq!(record.format().id(), entry.event_id().map(u32::from));
                     record_laws(&record);
                     if let Ok(renderer) = kernel.renderer(name, record.format(), machine) {
                         renderer.render(&record, &addresses, &mut String::new());

@@ -33,7 +33,7 @@ static EVENTS: LazyLock<Events> = LazyLock::new(|| {
             let renderer = kernel.renderer(&name, &format, machine(bits));
             renderer.expect("a fixture's print fmt")
         });
-        let id = u16::try_from(format.id()).expect("an id");
+        let id = u16::try_from(format.id().expect("an id")).expect("an id");
         events.insert(id, (name, format, renderers));
     }
     events

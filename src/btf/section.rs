@@ -232,7 +232,7 @@ impl Section {
     }
 
     /// Returns the checked bytes.
-    #[cfg(any(test, feature = "btf-rs"))]
+    #[cfg(any(test, feature = "btf-rs", feature = "image"))]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

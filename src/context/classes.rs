@@ -1,8 +1,8 @@
 //! The file `tracing/classes` of a captured kernel: the class of each event, recorded
 //! while the kernel could still be asked.
 //!
-//! Each line has four words, separated by tabs: `category:event`, the event's id, the
-//! class, and its source (`btf_ids`, `memory`, `kcore`, `image`). Captures are untrusted
+//! Each line has four words, separated by tabs: `category:event`, the event's id (`-` of
+//! an image's events, which have none), the class, and its source (`btf_ids`, `memory`, `kcore`, `image`). Captures are untrusted
 //! input, and the file may be of another boot: a line counts only if the id is the
 //! event's, and the class is one that fits.
 
@@ -43,12 +43,16 @@ impl fmt::Display for CapturedFrom {
     }
 }
 
+/// Stands for the id of an event of an image.
+const NO_ID: &str = "-";
+
 /// A line of `tracing/classes`. [`Display`](fmt::Display) writes it without the newline;
 /// [`FromStr`] reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClassLine {
     pub(crate) event: EventName,
-    pub(crate) id: u32,
+    /// `None` if the capture is of an image, whose events have no ids.
+    pub(crate) id: Option<u32>,
     pub(crate) class: String,
     pub(crate) from: CapturedFrom,
 }
@@ -61,7 +65,10 @@ impl fmt::Display for ClassLine {
             class,
             from,
         } = self;
-        write!(out, "{event}\t{id}\t{class}\t{from}")
+        match id {
+            Some(id) => write!(out, "{event}\t{id}\t{class}\t{from}"),
+            None => write!(out, "{event}\t{NO_ID}\t{class}\t{from}"),
+        }
     }
 }
 
@@ -78,7 +85,10 @@ impl FromStr for ClassLine {
             .find(|known| known.to_string() == from);
         Ok(Self {
             event: event.parse().map_err(drop)?,
-            id: id.parse().map_err(drop)?,
+            id: match id {
+                NO_ID => None,
+                id => Some(id.parse().map_err(drop)?),
+            },
             class: class.to_owned(),
             from: from.ok_or(())?,
         })
@@ -113,7 +123,11 @@ impl CapturedClasses {
     }
 
     /// Returns the class of the event with this name and id.
-    pub(crate) fn class_of(&self, event: &EventName, id: u32) -> Option<(String, CapturedFrom)> {
+    pub(crate) fn class_of(
+        &self,
+        event: &EventName,
+        id: Option<u32>,
+    ) -> Option<(String, CapturedFrom)> {
         let line = self.by_event.get(event)?.as_ref()?;
         (line.id == id).then(|| (line.class.clone(), line.from))
     }
@@ -125,10 +139,13 @@ mod tests {
 
     #[test]
     fn a_line_is_read_as_it_is_written() {
-        for from in CapturedFrom::ALL {
+        let ids = CapturedFrom::ALL
+            .into_iter()
+            .zip([Some(317), None].into_iter().cycle());
+        for (from, id) in ids {
             let line = ClassLine {
                 event: "sched:sched_process_exit".parse().expect("a name"),
-                id: 317,
+                id,
                 class: "sched_process_template".to_owned(),
                 from,
             };
@@ -151,7 +168,8 @@ mod tests {
              a:nine\t9\tc\tkcore\n\
              a:nine\t9\tc\timage\n",
         );
-        let class_of = |event: &str, id| classes.class_of(&event.parse().expect("a name"), id);
+        let class_of =
+            |event: &str, id: u32| classes.class_of(&event.parse().expect("a name"), Some(id));
         let class = |from| Some(("c".to_owned(), from));
         assert_eq!(class_of("a:one", 1), class(CapturedFrom::Memory));
         assert_eq!(class_of("a:one", 2), None);

@@ -48,6 +48,10 @@ pub enum KernelSource {
     /// In the file `tracing/classes` of a captured kernel, recorded at the time of
     /// capture.
     Capture(CapturedFrom),
+    /// In the kernel's image or a module's file, where the event's `struct
+    /// trace_event_call` points to its class: of a kernel that was read without booting
+    /// it (feature `image`).
+    Image,
 }
 
 /// A reason to assume a class, short of a proof.
@@ -178,6 +182,7 @@ impl fmt::Display for KernelSource {
         match self {
             Self::BtfIds => out.write_str("the kernel's own btf_ids file"),
             Self::Memory => out.write_str("the kernel's memory"),
+            Self::Image => out.write_str("the kernel's image"),
             Self::Capture(from) => write!(out, "the capture's classes file, from {from},"),
         }
     }

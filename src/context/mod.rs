@@ -13,6 +13,8 @@ mod undecided;
 
 pub(crate) use classes::CapturedClasses;
 pub use classes::CapturedFrom;
+#[cfg(feature = "image")]
+pub(crate) use classes::ClassLine;
 pub use evidence::{Evidence, FormatReason, Inference, KernelSource, SyscallVariant};
 pub use raw::{RawArgument, RawTracepoint};
 pub(crate) use resolve::{Homes, fits, is_probe_event, resolve, resolve_alone};

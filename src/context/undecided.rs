@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::resolve::{Homes, MAX_CANDIDATES, agrees, resolve_alone};
 use super::rules::{self, Proof, Rule, Witness};
-use super::{CapturedFrom, Context, Evidence, Inference, KernelSource};
+use super::{Context, Evidence, Inference, KernelSource};
 use crate::btf::{Class, Object, TypeId};
 use crate::format::Format;
 use crate::name::EventName;
@@ -23,9 +23,9 @@ pub(crate) trait KernelSays {
     /// Returns the class's name in the running kernel's memory.
     fn class_in_memory(&self) -> Option<String>;
 
-    /// Returns the class's name in a capture's `classes` file, and the source it has
-    /// there.
-    fn captured_class(&self) -> Option<(String, CapturedFrom)>;
+    /// Returns the class's name in a capture's `classes` file or in the kernel's image, and
+    /// its source.
+    fn recorded_class(&self) -> Option<(String, KernelSource)>;
 
     /// Whether every event that the object defines, and whose class is proven, is in the
     /// header run of its class.
@@ -48,7 +48,7 @@ impl KernelSays for Silence {
         None
     }
 
-    fn captured_class(&self) -> Option<(String, CapturedFrom)> {
+    fn recorded_class(&self) -> Option<(String, KernelSource)> {
         None
     }
 
@@ -219,11 +219,8 @@ impl Undecided {
         {
             return Some((said, KernelSource::Memory));
         }
-        let (name, from) = kernel_says.captured_class()?;
-        Some((
-            find(&|class| class.name() == name)?,
-            KernelSource::Capture(from),
-        ))
+        let (name, source) = kernel_says.recorded_class()?;
+        Some((find(&|class| class.name() == name)?, source))
     }
 
     /// Infers a class by R, then by U.

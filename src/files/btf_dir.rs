@@ -81,6 +81,15 @@ impl FileState {
         }
     }
 
+    /// A file in memory, which nobody changes.
+    fn in_memory(bytes: &[u8]) -> Self {
+        Self {
+            inode: 0,
+            size: bytes.len() as u64,
+            modified: None,
+        }
+    }
+
     /// Whether it is the same file; a module that is loaded later under the same name has
     /// another.
     fn is_of_the_file_of(&self, other: &Self) -> bool {
@@ -208,6 +217,9 @@ impl BtfDir {
 
     /// Whether the module that this object describes is still loaded.
     pub(crate) fn is_loaded(&self, object: &Object, modules: &Modules) -> bool {
+        if self.dir.tree().is_some() {
+            return true;
+        }
         let file = self.path.join(object.name()).symlink_metadata();
         let mut listed = modules.list.iter();
         let listed = listed.find(|module| module.name == object.name());
@@ -321,6 +333,19 @@ impl BtfDir {
 
     /// The modules' names and files, sorted.
     fn list(&self) -> Result<Vec<(String, FileState)>, Error> {
+        // Module names have no other characters, which would also be unsafe to print.
+        let is_name = |name: &str| {
+            name != "vmlinux"
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        };
+        if let Some(files) = self.dir.in_tree() {
+            let files = files.filter(|(name, _)| is_name(name));
+            return Ok(files
+                .map(|(name, bytes)| (name.to_owned(), FileState::in_memory(bytes)))
+                .collect());
+        }
         self.dir.is_there()?;
         let entries = match self.path.read_dir() {
             Ok(entries) => entries,
@@ -330,14 +355,8 @@ impl BtfDir {
         let mut files = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| Error::file(&self.path, error))?;
-            // Module names have no other characters, which would also be unsafe to print.
-            let is_name = |name: &String| {
-                name != "vmlinux"
-                    && name
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
-            };
-            let Some(name) = entry.file_name().into_string().ok().filter(is_name) else {
+            let name = entry.file_name().into_string().ok();
+            let Some(name) = name.filter(|name| is_name(name)) else {
                 continue;
             };
             match entry.metadata() {

@@ -5,17 +5,24 @@ mod listing;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod loaded;
 mod mount;
+#[cfg(feature = "image")]
+mod package;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod processes;
 mod read;
 mod tracefs;
+mod tree;
 
 pub(crate) use btf_dir::{BtfDir, Modules};
 pub(crate) use listing::Listing;
 pub use listing::{Events, RejectedName};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use loaded::{LoadedModule, loaded_modules};
+#[cfg(feature = "image")]
+pub(crate) use package::Package;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use processes::{HeldFiles, HoldingProcesses};
 pub(crate) use read::{Dir, Reader};
 pub(crate) use tracefs::Tracefs;
+#[cfg(feature = "image")]
+pub(crate) use tree::FileTree;

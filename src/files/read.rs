@@ -6,12 +6,14 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::str::{self, Utf8Error};
+use std::sync::Arc;
 
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
 use rustix::io::Errno;
 
+use super::tree::FileTree;
 use crate::btf::Bytes;
 use crate::error::{Error, FileError};
 
@@ -28,6 +30,9 @@ pub(crate) struct Dir {
     /// The directory's path below `root`; empty for `root` itself.
     below: PathBuf,
     are_links_followed: bool,
+    /// The files, if they are in memory and not below `root`, which is then the file or
+    /// directory that they were made from.
+    tree: Option<Arc<FileTree>>,
 }
 
 impl Dir {
@@ -37,6 +42,46 @@ impl Dir {
             root: root.into(),
             below: PathBuf::new(),
             are_links_followed: true,
+            tree: None,
+        }
+    }
+
+    /// Returns the root of a kernel in memory. Its paths are shown below `root`.
+    #[cfg(feature = "image")]
+    pub(crate) fn in_memory(root: impl Into<PathBuf>, tree: Arc<FileTree>) -> Self {
+        Self {
+            tree: Some(tree),
+            ..Self::captured(root)
+        }
+    }
+
+    /// The files in memory; `None` of directories.
+    pub(crate) fn tree(&self) -> Option<&FileTree> {
+        self.tree.as_deref()
+    }
+
+    /// Returns the files of a tree in memory that are below this directory, by their
+    /// paths below it.
+    pub(crate) fn in_tree(&self) -> Option<impl Iterator<Item = (&str, &[u8])>> {
+        Some(self.tree()?.below(&self.below_text()))
+    }
+
+    fn below_text(&self) -> String {
+        self.below.to_string_lossy().into_owned()
+    }
+
+    /// A file in memory.
+    fn file_in_tree(&self, file: &str) -> Option<Option<&[u8]>> {
+        let tree = self.tree()?;
+        let path = self.below.join(file);
+        Some(path.to_str().and_then(|path| tree.file(path)))
+    }
+
+    /// Whether there is a file of this name, of whatever type.
+    pub(crate) fn has(&self, file: &str) -> bool {
+        match self.file_in_tree(file) {
+            Some(found) => found.is_some(),
+            None => self.path().join(file).symlink_metadata().is_ok(),
         }
     }
 
@@ -67,6 +112,9 @@ impl Dir {
 
     /// Whether the directory exists, without a link on the way that is not followed.
     pub(crate) fn is_there(&self) -> Result<bool, Error> {
+        if let Some(mut files) = self.in_tree() {
+            return Ok(files.next().is_some());
+        }
         let found = match self.are_links_followed {
             true => self.path().metadata().map(drop),
             false => captured::check(&self.root, &self.below.join("x")),
@@ -84,6 +132,14 @@ impl Dir {
     /// a wrong one. Anything but a regular file (a pipe nobody writes to, an endless
     /// device) is an error, and is not waited for.
     pub(crate) fn bytes(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(found) = self.file_in_tree(file) {
+            return match found {
+                Some(bytes) if bytes.len() as u64 > limit => {
+                    Err(too_large(self.path().join(file), limit))
+                }
+                found => Ok(found.map(<[u8]>::to_vec)),
+            };
+        }
         let read = || {
             let file = self.open(file)?;
             let metadata = file.metadata()?;
@@ -120,6 +176,10 @@ impl Dir {
     /// Returns the file's first bytes, at most `length`, or `None` if there is no such
     /// file.
     pub(crate) fn start(&self, file: &str, length: u64) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(found) = self.file_in_tree(file) {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            return Ok(found.map(|bytes| bytes[..bytes.len().min(length)].to_vec()));
+        }
         let read = || {
             let file = self.open(file)?;
             if !file.metadata()?.is_file() {
@@ -190,6 +250,15 @@ impl Reader {
         }
         let relative = &*self.relative;
         let path = || self.dir.dir.path().join(relative);
+        if let Some(found) = self.dir.dir.file_in_tree(relative) {
+            return match found {
+                Some(bytes) if bytes.len() as u64 > limit => Err(too_large(path(), limit)),
+                Some(bytes) => str::from_utf8(bytes)
+                    .map(Some)
+                    .map_err(|error| not_text(path(), &error)),
+                None => Ok(None),
+            };
+        }
         let mut read = || {
             let mut file = self.dir.open(relative)?;
             if !self.dir.is_tracefs && !file.metadata()?.is_file() {
@@ -252,6 +321,13 @@ const TRACEFS_MAGIC: u64 = 0x7472_6163;
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
 impl OpenDir {
     fn new(dir: Dir) -> Self {
+        if dir.tree().is_some() {
+            return Self {
+                dir,
+                is_tracefs: false,
+                fd: None,
+            };
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = match dir.are_links_followed {
             true => rustix::fs::open(dir.path(), flags, Mode::empty()),

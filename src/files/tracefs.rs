@@ -71,6 +71,12 @@ impl Tracefs {
         })
     }
 
+    /// Returns the tracefs of a root in memory, which may have no events.
+    #[cfg(feature = "image")]
+    pub(crate) fn in_memory(root: &Dir) -> Self {
+        Self::new(root.sub("tracing"), root.path().join("btf/vmlinux"))
+    }
+
     /// Returns the tracefs of a root laid out like `/sys/kernel`.
     pub(crate) fn at(kernel_root: &Path) -> Result<Self, Error> {
         let dir = Dir::captured(kernel_root).sub("tracing");
@@ -136,6 +142,14 @@ impl Tracefs {
         let events = dir.path();
         dir.is_there()?;
         let mut found = Events::default();
+        if let Some(files) = dir.in_tree() {
+            for (path, _) in files {
+                if let [category, event, "format"] = *path.split('/').collect::<Vec<_>>() {
+                    found.add_directory(category, event);
+                }
+            }
+            return Ok(found);
+        }
         for entry in WalkDir::new(&events)
             .min_depth(2)
             .max_depth(2)
@@ -170,7 +184,8 @@ impl Tracefs {
 
     /// Whether the event has a format file, of whatever type.
     pub(crate) fn has_format(&self, name: &EventName) -> bool {
-        self.format_path(name).symlink_metadata().is_ok()
+        let events = self.dir.sub("events");
+        events.has(&format!("{}/{}/format", name.category(), name.event()))
     }
 
     pub(crate) fn format_path(&self, name: &EventName) -> PathBuf {
@@ -243,7 +258,7 @@ impl Tracefs {
         let id = self.text(name, "id", ID_LIMIT)?;
         match id.and_then(|id| id.trim_end().parse().ok()) {
             Some(id) => Ok(Some(id)),
-            None => Ok(self.format(name)?.map(|format| format.id())),
+            None => Ok(self.format(name)?.and_then(|format| format.id())),
         }
     }
 

@@ -73,7 +73,8 @@ pub struct Format {
     text: Arc<str>,
     /// Its place in `text`; so is `print_fmt`.
     name: Range<usize>,
-    id: u32,
+    /// `None` in a format from a kernel's image.
+    id: Option<u32>,
     /// The common ones first.
     fields: Vec<Field>,
     common_count: usize,
@@ -153,8 +154,9 @@ impl Format {
     /// `common_type`.
     ///
     /// Ids are assigned at boot and when modules load. They differ from boot to boot, and
-    /// are used again.
-    pub fn id(&self) -> u32 {
+    /// are used again. `None` in a format from a kernel's image, which has no ids: such a
+    /// file has no line `ID: `, and is otherwise the same.
+    pub fn id(&self) -> Option<u32> {
         self.id
     }
 
@@ -224,7 +226,11 @@ impl Format {
 
 impl fmt::Display for Format {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "name: {}\nID: {}\nformat:\n", self.name(), self.id)?;
+        writeln!(out, "name: {}", self.name())?;
+        if let Some(id) = self.id {
+            writeln!(out, "ID: {id}")?;
+        }
+        writeln!(out, "format:")?;
         for field in self.common_fields() {
             writeln!(out, "{field}")?;
         }

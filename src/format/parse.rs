@@ -30,7 +30,11 @@ pub(super) fn format(text: &str) -> Result<Format, FormatError> {
     check_controls(text)?;
     let name = lines.take("`name: ` and the event's name", name_line)?;
     let name = NAME.len()..NAME.len() + name.len();
-    let id = lines.take("`ID: ` and a number", id_line)?;
+    // A format from a kernel's image has no id.
+    let id = match lines.rest.starts_with(FORMAT_LINE) {
+        true => None,
+        false => Some(lines.take("`ID: ` and a number", id_line)?),
+    };
     lines.take("`format:`", tag("format:"))?;
     // Most events have some ten.
     let mut fields = Vec::with_capacity(16);
@@ -110,6 +114,7 @@ pub(super) fn check_controls(text: &str) -> Result<(), FormatError> {
 const PAGE_FIELD: &str = "\tfield: ";
 const PAGE_FIELD_LINE: &str = "`\\tfield: TYPE NAME;\\toffset:N;\\tsize:N;\\tsigned:0 or 1;`";
 const NAME: &str = "name: ";
+const FORMAT_LINE: &str = "format:\n";
 const FIELD: &str = "\tfield:";
 const PRINT_FMT: &str = "print fmt: ";
 pub(super) const PRINT_FMT_LINES: &str = "`print fmt: ` and text up to the last newline";

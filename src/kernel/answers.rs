@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Kernel;
 use crate::btf::{Object, TypeId};
-use crate::context::{self, CapturedClasses, CapturedFrom, Homes, KernelSays, Witness};
+use crate::context::{
+    self, CapturedClasses, CapturedFrom, Homes, KernelSays, KernelSource, Witness,
+};
 use crate::error::Error;
 use crate::files::{Listing, Modules};
 use crate::format::Format;
@@ -50,8 +52,8 @@ impl HeaderRunVerdicts {
 pub(super) struct Answers<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) name: &'a EventName,
-    /// The event's id.
-    pub(super) id: u32,
+    /// The event's id; `None` in an image.
+    pub(super) id: Option<u32>,
     pub(super) listing: &'a Arc<Listing>,
     /// The modules of a sweep; `None` for those loaded now.
     pub(super) modules: Option<&'a Modules>,
@@ -139,13 +141,18 @@ impl KernelSays for Answers<'_> {
         self.kernel.class_in_memory(self.name, self.id)
     }
 
-    fn captured_class(&self) -> Option<(String, CapturedFrom)> {
+    fn recorded_class(&self) -> Option<(String, KernelSource)> {
         // So does a `classes` file.
         let classes = self.kernel.inner.classes.get_or_init(|| {
             let text = self.kernel.inner.tracefs.classes().ok().flatten();
             CapturedClasses::parse(&text.unwrap_or_default())
         });
-        classes.class_of(self.name, self.id)
+        let (class, from) = classes.class_of(self.name, self.id)?;
+        let source = match (from, self.kernel.inner.is_image) {
+            (CapturedFrom::Image, true) => KernelSource::Image,
+            (from, _) => KernelSource::Capture(from),
+        };
+        Some((class, source))
     }
 
     fn obeys_header_runs(&self, object: &Arc<Object>) -> bool {

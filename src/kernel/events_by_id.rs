@@ -122,7 +122,7 @@ impl EventsById {
         }
         let path = self.kernel.inner.tracefs.format_path(name);
         match self.kernel.format(name)? {
-            Some(format) if format.id() == u32::from(id) => {
+            Some(format) if format.id() == Some(u32::from(id)) => {
                 Ok((name, event.format.get_or_init(|| format)))
             }
             Some(format) => Err(Error::OtherEventId {

@@ -8,6 +8,8 @@ mod by_btf;
 mod enumerators;
 mod events_by_id;
 mod homes;
+#[cfg(feature = "image")]
+mod image;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod running;
 mod sweep;
@@ -86,6 +88,11 @@ struct Inner {
     btf: BtfDir,
     proc: Dir,
     is_live: bool,
+    /// Whether it was read from its image, and never booted.
+    is_image: bool,
+    /// Of an image: why parts of it cannot be read.
+    #[cfg(feature = "image")]
+    unreadable: Vec<String>,
     /// Enumerators, read when first needed.
     constants: OnceLock<Option<Enumerators>>,
     module_constants: OnceLock<Option<Enumerators>>,
@@ -137,7 +144,12 @@ impl Kernel {
     /// [`Error::File`] if it may not be looked into or its `tracing` is a link.
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
         let root = root.as_ref();
-        Ok(Self::new(Tracefs::at(root)?, Dir::captured(root)))
+        match Tracefs::at(root) {
+            Ok(tracefs) => Ok(Self::new(tracefs, Dir::captured(root))),
+            #[cfg(feature = "image")]
+            Err(error @ Error::NotAKernel { .. }) => Self::of_package(root)?.ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     fn new(tracefs: Tracefs, root: Dir) -> Self {
@@ -149,6 +161,9 @@ impl Kernel {
                 false => root.sub("proc"),
             },
             is_live: root.is_live(),
+            is_image: root.tree().is_some(),
+            #[cfg(feature = "image")]
+            unreadable: Vec::new(),
             constants: OnceLock::new(),
             module_constants: OnceLock::new(),
             named_types: OnceLock::new(),
@@ -786,7 +801,8 @@ impl Kernel {
 
     /// Returns the event's class in the running kernel's memory.
     #[cfg(all(feature = "probe", target_os = "linux"))]
-    fn class_in_memory(&self, name: &EventName, id: u32) -> Option<String> {
+    fn class_in_memory(&self, name: &EventName, id: Option<u32>) -> Option<String> {
+        let id = id?;
         if !self.inner.is_live {
             return None;
         }
@@ -799,7 +815,7 @@ impl Kernel {
     }
 
     #[cfg(not(all(feature = "probe", target_os = "linux")))]
-    fn class_in_memory(&self, _: &EventName, _: u32) -> Option<String> {
+    fn class_in_memory(&self, _: &EventName, _: Option<u32>) -> Option<String> {
         None
     }
 
@@ -878,7 +894,7 @@ mod tests {
             if said.is_none() && agreed == 0 {
                 return eprintln!("SKIPPED {TEST}: this kernel's memory cannot be read");
             }
-            let wrong_id = kernel.class_in_memory(name, tracepoint.id() + 1);
+            let wrong_id = kernel.class_in_memory(name, tracepoint.id().map(|id| id + 1));
             assert_eq!(wrong_id, None, "{name}");
             assert_eq!(said.as_deref(), Some(class), "{name}");
             agreed += 1;

@@ -55,8 +55,9 @@ impl Tracepoint {
         &self.name
     }
 
-    /// Returns the event's id on this kernel since it booted: see [`Format::id`].
-    pub fn id(&self) -> u32 {
+    /// Returns the event's id on this kernel since it booted, `None` of a kernel that was
+    /// not booted: see [`Format::id`].
+    pub fn id(&self) -> Option<u32> {
         self.format.id()
     }
 

@@ -45,7 +45,11 @@ impl Attachments {
             event: name.clone(),
             kind: UnattachableKind::Refused,
         };
-        let event = sys::open_event(tracepoint.id(), first_cpu()).map_err(|error| {
+        // Only an event of an image has no id, and it is not this kernel's.
+        let id = tracepoint.id().ok_or_else(|| ProbeError::NotLive {
+            event: name.clone(),
+        })?;
+        let event = sys::open_event(id, first_cpu()).map_err(|error| {
             match error.raw_os_error() {
                 // No event has the id any more, or this one takes no programs.
                 Some(libc::EINVAL | libc::ENODEV) => {

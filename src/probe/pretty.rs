@@ -135,7 +135,7 @@ fn as_recorded(record: &ProbeRecord, format: &Format) -> Option<Vec<u8>> {
     put(
         &mut bytes,
         format.field("common_type")?,
-        u64::from(format.id()),
+        u64::from(format.id()?),
     )?;
     put(
         &mut bytes,

@@ -280,7 +280,8 @@ fn array_of_events(
         let call = memory.follow(&file, offsets.file_call)?;
         let id = call[0].map(|call| call.wrapping_add(offsets.call_id));
         let id = memory.structs(&Vec::from_iter(id), 4)?.into_iter().next();
-        if id.flatten().map(|id| id.int(0) as u32) != Some(event.id()) {
+        let id = id.flatten().map(|id| id.int(0) as u32);
+        if id.is_none() || id != event.id() {
             continue;
         }
         if let Some(array) = memory.follow(&file, offsets.file_array)?[0] {

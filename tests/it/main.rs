@@ -14,6 +14,8 @@ mod failures;
 mod format_files;
 mod generated_kernels;
 mod ground_truth;
+#[cfg(feature = "image")]
+mod image;
 mod layout;
 mod names;
 mod newer_btf;

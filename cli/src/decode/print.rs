@@ -81,7 +81,8 @@ impl<'a> Printer<'a> {
         if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
             return Ok(());
         }
-        let id = record.format().id();
+        // It was found by its id, which it has.
+        let id = record.format().id().unwrap_or_default();
         if !self.renderers.contains_key(&id) {
             let renderer = self
                 .kernel

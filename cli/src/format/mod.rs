@@ -57,7 +57,8 @@ struct Description<'a> {
     event: &'a EventName,
     category: &'a str,
     name: &'a str,
-    id: u32,
+    /// None: the kernel was not booted.
+    id: Option<u32>,
     section: Option<String>,
     sections: Vec<String>,
     context: Context,

@@ -13,7 +13,9 @@ pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Resul
     let bold = anstyle::Style::new().bold();
     let style = output::evidence_style(context.evidence());
     writeln!(out, "{bold}{}{bold:#}", description.event)?;
-    writeln!(out, "  id        {}", description.id)?;
+    if let Some(id) = description.id {
+        writeln!(out, "  id        {id}")?;
+    }
     writeln!(out, "  home      {}", context.home().unwrap_or("-"))?;
     if description.sections.is_empty() {
         writeln!(

@@ -137,7 +137,7 @@ fn a_kernel_without_btf_needs_its_byte_order() {
     page[..8].copy_from_slice(&1_234_567_890u64.to_le_bytes());
     page[8] = 36;
     page[12..16].copy_from_slice(&8u32.to_le_bytes());
-    page[16..18].copy_from_slice(&(exit.id() as u16).to_le_bytes());
+    page[16..18].copy_from_slice(&(exit.id().expect("an id") as u16).to_le_bytes());
     page[20] = 7;
     page[24..27].copy_from_slice(b"cat");
     page[40] = 9;

@@ -68,6 +68,7 @@ fn man_pages() {
         [
             "tracepoints-attach.1",
             "tracepoints-audit.1",
+            "tracepoints-capture.1",
             "tracepoints-completions.1",
             "tracepoints-decode.1",
             "tracepoints-format.1",

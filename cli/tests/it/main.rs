@@ -16,6 +16,7 @@ mod attach;
 mod audit;
 mod decode;
 mod generated;
+mod images;
 mod list_format;
 #[cfg(target_os = "linux")]
 mod live;

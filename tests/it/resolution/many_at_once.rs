@@ -7,7 +7,10 @@ use crate::support::capture::{COMMON, Capture};
 use tracepoints::{Error, EventName, Kernel};
 
 /// The answer for an event: the context in JSON, and what JSON leaves out.
-fn said(context: &tracepoints::Context, id: u32) -> (String, Option<u32>, String, u32) {
+fn said(
+    context: &tracepoints::Context,
+    id: Option<u32>,
+) -> (String, Option<u32>, String, Option<u32>) {
     let json = serde_json::to_string(context).expect("JSON");
     let evidence = format!("{:?}", context.evidence());
     (json, context.type_id(), evidence, id)

@@ -37,7 +37,8 @@ fn records_without_a_page() {
     let id = kernel
         .tracepoint("sched:sched_process_exit")
         .expect("an event")
-        .id();
+        .id()
+        .expect("an id");
     let mut raw = vec![0; 36];
     raw[..2].copy_from_slice(&(id as u16).to_be_bytes());
     raw[4..8].copy_from_slice(&77u32.to_be_bytes());
@@ -109,7 +110,7 @@ fn ids_and_pages_of_captures_that_lie() {
         of(&capture, 9),
         Err(Error::OtherEventId {
             id: 9,
-            found: 7,
+            found: Some(7),
             ..
         })
     ));

@@ -132,7 +132,7 @@ fn licences_and_sources_are_those_allowed() {
         .filter_map(|(name, rest)| Some((name, rest.split('"').next()?)))
         .collect();
     let of: Vec<&str> = exceptions.iter().map(|(name, _)| *name).collect();
-    assert_eq!(of, ["blazesym", "btf-rs", "btf-rs-derive"]);
+    assert_eq!(of, ["blazesym", "libbz2-rs-sys", "btf-rs", "btf-rs-derive"]);
     let metadata = metadata(&["--all-features"]);
     let (all, _) = built(&metadata);
     assert!(!all.contains("blazesym"), "it is the command's");

@@ -34,7 +34,7 @@ fn make(format: &Format, machine: Machine) -> Made {
     };
     put(
         common("common_type"),
-        &number(machine, format.id().into(), 2),
+        &number(machine, format.id().expect("an id").into(), 2),
     );
     put(common("common_pid"), &number(machine, 77, 4));
     let mut tail = end.expect("fields");

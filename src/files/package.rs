@@ -1,0 +1,488 @@
+//! The files of a kernel that is not running: a package, unpacked or not, or one file.
+//!
+//! A package has the kernel's image in `boot/` or beside its modules, and modules in
+//! `lib/modules/<release>/`. Packages are untrusted input: links are not followed, and
+//! all is read with limits.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use walkdir::WalkDir;
+
+use super::read::{Dir, is_missing};
+use crate::error::{Error, FileError, with_causes};
+use crate::image::{ImageError, MAX_UNPACKED, ModuleImage, stream};
+
+/// In bytes: a kernel or a module as it is stored.
+const FILE_LIMIT: u64 = MAX_UNPACKED;
+/// More files than any package has: 6,000.
+const MAX_FILES: usize = 1 << 18;
+/// In bytes, an archive's files. Those of a package have 300 MB to 2 GB.
+const ARCHIVE_LIMIT: u64 = 16 << 30;
+/// How deep modules lie below `lib/modules/<release>`.
+const MAX_DEPTH: usize = 24;
+
+/// A kernel's image and its modules.
+#[derive(Debug, Default)]
+pub(crate) struct Package {
+    /// Each image and where it was found; one, unless it is a package of several kernels.
+    kernels: Vec<(PathBuf, Vec<u8>)>,
+    /// Sorted by their paths.
+    pub(crate) modules: Vec<ModuleFile>,
+    /// Why files cannot be read, one text each.
+    pub(crate) unreadable: Vec<String>,
+}
+
+/// A module's file.
+#[derive(Debug)]
+pub(crate) struct ModuleFile {
+    pub(crate) path: PathBuf,
+    pub(crate) image: ModuleImage,
+}
+
+impl ModuleFile {
+    /// The module's name: its own, or else that of its file, as `modprobe` has it.
+    pub(crate) fn name(&self) -> String {
+        if let Some(name) = self.image.name() {
+            return name.to_owned();
+        }
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let stem = file.split('.').next().unwrap_or_default();
+        stem.replace('-', "_")
+    }
+}
+
+/// What a file of a package is, by its path below the package's root.
+enum PackagePart {
+    Kernel,
+    Module,
+}
+
+impl PackagePart {
+    fn of(path: &Path) -> Option<Self> {
+        let parts: Vec<&str> = path
+            .iter()
+            .map(|part| part.to_str())
+            .collect::<Option<_>>()?;
+        let below_usr = match parts.as_slice() {
+            ["usr", rest @ ..] => rest,
+            parts => parts,
+        };
+        let is_image = |name: &str| {
+            ["vmlinuz", "vmlinux", "Image", "kernel"]
+                .iter()
+                .any(|known| {
+                    name.strip_prefix(known)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
+                })
+        };
+        match below_usr {
+            ["boot", name] if is_image(name) => Some(Self::Kernel),
+            [name] if is_image(name) => Some(Self::Kernel),
+            ["lib", "modules", _, name] if is_image(name) => Some(Self::Kernel),
+            ["lib", "modules", _, .., name] if is_module(name) => Some(Self::Module),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a file's name is that of a module.
+fn is_module(name: &str) -> bool {
+    let name = [".xz", ".zst", ".gz"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end))
+        .unwrap_or(name);
+    name.ends_with(".ko")
+}
+
+impl Package {
+    /// Reads a package, an unpacked one, a kernel's image, or a module that lies where
+    /// packages have it. `None` if a directory is none of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] and [`Error::Image`]. A module that cannot be read is not an error
+    /// of its package.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, Error> {
+        let metadata = path.metadata().map_err(|error| Error::file(path, error))?;
+        let package = match metadata.is_dir() {
+            true => Self::of_directory(path)?,
+            false => Self::of_file(path)?,
+        };
+        Ok(Some(package).filter(|package| !package.is_empty()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kernels.is_empty() && self.modules.is_empty()
+    }
+
+    /// Takes the kernel's image.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::NoKernel`] and [`ImageError::SeveralKernels`].
+    pub(crate) fn take_kernel(&mut self, root: &Path) -> Result<(PathBuf, Vec<u8>), Error> {
+        let failed = |source| Error::Image {
+            path: root.to_owned(),
+            source,
+        };
+        match self.kernels.len() {
+            0 => Err(failed(ImageError::NoKernel)),
+            1 => Ok(self.kernels.remove(0)),
+            _ => Err(failed(ImageError::SeveralKernels {
+                files: self
+                    .kernels
+                    .iter()
+                    .map(|(path, _)| path.to_string_lossy().escape_debug().to_string())
+                    .collect(),
+            })),
+        }
+    }
+
+    fn of_file(path: &Path) -> Result<Self, Error> {
+        let (directory, name) = (
+            path.parent(),
+            path.file_name().and_then(|name| name.to_str()),
+        );
+        let (Some(directory), Some(name)) = (directory, name) else {
+            return Err(Error::file(path, FileError::NotAFile));
+        };
+        if is_module(name) {
+            return Self::of_module(path);
+        }
+        // Links in the path that the user named are the user's.
+        let mut file = open_file(path)?;
+        let mut start = [0; 8];
+        let length = read_start(&mut file, &mut start).map_err(|error| Error::file(path, error))?;
+        if start[..length] == *b"!<arch>\n" {
+            return Self::of_deb(path, file);
+        }
+        let directory = match directory.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => directory,
+        };
+        let bytes = Dir::live(directory).bytes(name, FILE_LIMIT)?;
+        Ok(Self {
+            kernels: vec![(path.to_owned(), bytes.unwrap_or_default())],
+            ..Self::default()
+        })
+    }
+
+    /// Reads a module and the kernel of the package it lies in.
+    fn of_module(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Image {
+            path: path.to_owned(),
+            source,
+        };
+        // `ROOT/lib/modules/RELEASE/…`
+        let mut ancestors = path.ancestors();
+        let release = ancestors.find(|ancestor| {
+            let mut above = ancestor.iter().rev().skip(1);
+            above.next().is_some_and(|part| part == "modules")
+                && above.next().is_some_and(|part| part == "lib")
+        });
+        let root = release.and_then(|release| release.ancestors().nth(3));
+        let (Some(root), Some(release)) = (root, release) else {
+            return Err(failed(ImageError::ModuleAlone));
+        };
+        let root = match root.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => root,
+        };
+        let below = match root.ends_with("usr") {
+            true => root.parent().unwrap_or(root),
+            false => root,
+        };
+        let mut package = Self::default();
+        package.add_kernels(below, release.file_name().and_then(|name| name.to_str()))?;
+        if package.kernels.is_empty() {
+            return Err(failed(ImageError::ModuleAlone));
+        }
+        let inside = path.strip_prefix(root).unwrap_or(path).to_owned();
+        let image = read_module(&Dir::captured(root), &inside)?;
+        package.modules.push(ModuleFile {
+            path: inside,
+            image,
+        });
+        Ok(package)
+    }
+
+    /// Adds the images of an unpacked package; those of one release, if it is given.
+    fn add_kernels(&mut self, root: &Path, release: Option<&str>) -> Result<(), Error> {
+        let dir = Dir::captured(root);
+        let places = ["", "boot", "usr/lib/modules", "lib/modules"];
+        for place in places {
+            let walk = WalkDir::new(root.join(place))
+                .min_depth(1)
+                .max_depth(if place.ends_with("modules") { 2 } else { 1 })
+                .sort_by_file_name();
+            for entry in walk {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(error) if error.io_error().is_some_and(is_missing) => continue,
+                    Err(error) => return Err(walk_error(root, error)),
+                };
+                let Ok(inside) = entry.path().strip_prefix(root) else {
+                    continue;
+                };
+                let is_kernel = matches!(PackagePart::of(inside), Some(PackagePart::Kernel));
+                if !is_kernel || !entry.file_type().is_file() {
+                    continue;
+                }
+                let name = inside.to_string_lossy();
+                if release.is_some_and(|release| !name.contains(release)) {
+                    continue;
+                }
+                if let Some(bytes) = dir.bytes(&name, FILE_LIMIT)? {
+                    // Some packages have the image twice.
+                    let is_new = self.kernels.iter().all(|(_, known)| *known != bytes);
+                    if is_new {
+                        self.kernels.push((inside.to_owned(), bytes));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn of_directory(root: &Path) -> Result<Self, Error> {
+        let mut package = Self::default();
+        package.add_kernels(root, None)?;
+        let mut files = Vec::new();
+        for place in ["usr/lib/modules", "lib/modules"] {
+            let walk = WalkDir::new(root.join(place))
+                .max_depth(MAX_DEPTH)
+                .sort_by_file_name();
+            for entry in walk.into_iter().take(MAX_FILES) {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(error) if error.io_error().is_some_and(is_missing) => continue,
+                    Err(error) => return Err(walk_error(root, error)),
+                };
+                let Ok(inside) = entry.path().strip_prefix(root) else {
+                    continue;
+                };
+                let is_module = matches!(PackagePart::of(inside), Some(PackagePart::Module));
+                if is_module && entry.file_type().is_file() {
+                    files.push(inside.to_owned());
+                }
+            }
+        }
+        if !package.kernels.is_empty() {
+            package.add_modules(&Dir::captured(root), files);
+        }
+        Ok(package)
+    }
+
+    /// Reads modules, with two threads: most of the time is spent decompressing them.
+    fn add_modules(&mut self, dir: &Dir, mut files: Vec<PathBuf>) {
+        files.reverse();
+        let waiting = Mutex::new(files);
+        let next = || {
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.pop()
+        };
+        let work = || {
+            let mut read = Self::default();
+            while let Some(path) = next() {
+                let image = read_module(dir, &path);
+                read.add_module(path, image);
+            }
+            read
+        };
+        let (own, other) = thread::scope(|scope| {
+            let helper = thread::Builder::new().spawn_scoped(scope, work);
+            let own = work();
+            // If the system cannot start a thread, this one has done all the work.
+            let other = helper.ok().map(|helper| match helper.join() {
+                Ok(other) => other,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            (own, other)
+        });
+        for part in [Some(own), other].into_iter().flatten() {
+            self.modules.extend(part.modules);
+            self.unreadable.extend(part.unreadable);
+        }
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.modules.sort_by(|a, b| a.path.cmp(&b.path));
+        self.unreadable.sort();
+    }
+
+    fn add_module(&mut self, path: PathBuf, image: Result<ModuleImage, Error>) {
+        match image {
+            Ok(image) => self.modules.push(ModuleFile { path, image }),
+            Err(error) => self.unreadable.push(with_causes(&error)),
+        }
+    }
+
+    /// Reads a Debian package: an archive of `ar`, with the files in `data.tar.*`.
+    fn of_deb(path: &Path, mut file: File) -> Result<Self, Error> {
+        let failed = |error| Error::file(path, error);
+        let data = find_data(&mut file).map_err(failed)?;
+        let length = data.ok_or_else(|| Error::Image {
+            path: path.to_owned(),
+            source: ImageError::NoKernel,
+        })?;
+        let mut data = file.take(length);
+        let mut start = [0; 8];
+        let count = read_start(&mut data, &mut start).map_err(failed)?;
+        let whole = io::Cursor::new(start[..count].to_vec()).chain(data);
+        match stream(
+            &start[..count],
+            io::BufReader::with_capacity(1 << 16, whole),
+        ) {
+            Some(reader) => Self::of_tar(path, reader.map_err(failed)?),
+            None => Err(Error::Image {
+                path: path.to_owned(),
+                source: ImageError::Unknown,
+            }),
+        }
+    }
+
+    /// Reads the files of a tar archive, whose modules another thread reads meanwhile.
+    fn of_tar(path: &Path, reader: impl Read) -> Result<Self, Error> {
+        /// How many modules may wait.
+        const WAITING: usize = 8;
+        let (sender, receiver) = mpsc::sync_channel::<(PathBuf, Vec<u8>)>(WAITING);
+        let read = |(inside, bytes): (PathBuf, Vec<u8>), package: &mut Self| {
+            let image = ModuleImage::parse(bytes).map_err(|source| Error::Image {
+                path: path.join(&inside),
+                source,
+            });
+            package.add_module(inside, image);
+        };
+        thread::scope(|scope| {
+            let work = move || {
+                let mut package = Self::default();
+                for file in receiver {
+                    read(file, &mut package);
+                }
+                package
+            };
+            let helper = thread::Builder::new().spawn_scoped(scope, work);
+            let helper = helper.map_err(|error| Error::file(path, error))?;
+            let kernels = unpack_tar(path, reader, &sender);
+            drop(sender);
+            let mut package = match helper.join() {
+                Ok(package) => package,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            package.kernels = kernels?;
+            package.sort();
+            Ok(package)
+        })
+    }
+}
+
+/// Sends the modules of an archive, and returns its kernels.
+fn unpack_tar(
+    path: &Path,
+    reader: impl Read,
+    modules: &mpsc::SyncSender<(PathBuf, Vec<u8>)>,
+) -> Result<Vec<(PathBuf, Vec<u8>)>, Error> {
+    let failed = |error| Error::file(path, error);
+    let mut archive = tar::Archive::new(reader.take(ARCHIVE_LIMIT));
+    let mut kernels = Vec::new();
+    for entry in archive.entries().map_err(failed)?.take(MAX_FILES) {
+        let mut entry = entry.map_err(failed)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let inside = entry.path().map_err(failed)?;
+        let inside = inside.strip_prefix(".").unwrap_or(&inside).to_owned();
+        let Some(part) = PackagePart::of(&inside) else {
+            continue;
+        };
+        if entry.size() > FILE_LIMIT {
+            let limit = FILE_LIMIT;
+            return Err(Error::file(
+                path.join(inside),
+                FileError::TooLarge { limit },
+            ));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(failed)?;
+        match part {
+            PackagePart::Kernel => kernels.push((inside, bytes)),
+            // The other thread ends only if it panics, which is reported there.
+            PackagePart::Module => drop(modules.send((inside, bytes))),
+        }
+    }
+    Ok(kernels)
+}
+
+/// Finds `data.tar.*` in an archive of `ar`, and leaves the file there. Returns its length
+/// in bytes.
+fn find_data(file: &mut File) -> io::Result<Option<u64>> {
+    /// `struct ar_hdr` of `ar.h`.
+    const HEADER: usize = 60;
+    /// A Debian package has three members.
+    const MAX_MEMBERS: usize = 16;
+    let mut at = 8;
+    for _ in 0..MAX_MEMBERS {
+        file.seek(SeekFrom::Start(at))?;
+        let mut header = [0; HEADER];
+        if read_start(file, &mut header)? < HEADER {
+            return Ok(None);
+        }
+        let size = str::from_utf8(&header[48..58]).ok();
+        let size = size.and_then(|size| size.trim_end().parse::<u64>().ok());
+        let size = size.ok_or(io::ErrorKind::InvalidData)?;
+        if header.starts_with(b"data.tar") {
+            return Ok(Some(size));
+        }
+        // Members begin at even offsets.
+        at = (at + HEADER as u64)
+            .saturating_add(size)
+            .next_multiple_of(2);
+    }
+    Ok(None)
+}
+
+/// Reads up to the end of `start`, or of the file.
+fn read_start(file: &mut impl Read, start: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < start.len() {
+        match file.read(&mut start[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+fn read_module(dir: &Dir, inside: &Path) -> Result<ModuleImage, Error> {
+    let path = || dir.path().join(inside);
+    let bytes = dir.bytes(&inside.to_string_lossy(), FILE_LIMIT)?;
+    ModuleImage::parse(bytes.unwrap_or_default()).map_err(|source| Error::Image {
+        path: path(),
+        source,
+    })
+}
+
+/// Opens a regular file, and waits for no pipe.
+fn open_file(path: &Path) -> Result<File, Error> {
+    let metadata = path.metadata().map_err(|error| Error::file(path, error))?;
+    if !metadata.is_file() {
+        return Err(Error::file(path, FileError::NotAFile));
+    }
+    File::open(path).map_err(|error| Error::file(path, error))
+}
+
+fn walk_error(root: &Path, error: walkdir::Error) -> Error {
+    let path = error.path().unwrap_or(root).to_owned();
+    match error.into_io_error() {
+        Some(source) => Error::file(path, source),
+        None => Error::file(path, FileError::Link),
+    }
+}

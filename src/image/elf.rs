@@ -1,0 +1,248 @@
+//! ELF files: kernels (`vmlinux`), modules, and objects that carry BTF.
+
+use std::collections::HashMap;
+
+use object::{
+    Architecture, Object as _, ObjectKind, ObjectSection, ObjectSegment, ObjectSymbol,
+    RelocationKind, RelocationTarget, SectionFlags, SectionKind, SymbolIndex, SymbolSection,
+};
+
+use super::error::{ImageError, Reason};
+use super::memory::{ImageMemory, Region};
+use super::symbols::Symbols;
+use crate::machine::{ByteOrder, Machine};
+
+/// More sections than any module has: some 100.
+const MAX_SECTIONS: usize = 16384;
+/// More relocations than any module's data has: some 100,000.
+const MAX_RELOCATIONS: usize = 1 << 23;
+
+/// What ELF says of any file.
+pub(super) struct ElfFacts {
+    pub(super) machine: Machine,
+    pub(super) architecture: Architecture,
+    pub(super) is_module: bool,
+    /// Its section `.BTF`.
+    pub(super) btf: Option<Vec<u8>>,
+    /// Its section `.BTF.base`, of a module built apart from its kernel.
+    pub(super) btf_base: Option<Vec<u8>>,
+    /// Its section `.modinfo`: texts of the form `key=value`, with NULs between.
+    pub(super) modinfo: Vec<u8>,
+    pub(super) has_events: bool,
+}
+
+fn failed(error: object::read::Error) -> ImageError {
+    ImageError::Elf {
+        reason: Reason::of(&error),
+    }
+}
+
+fn machine_of(file: &object::File<'_>) -> Machine {
+    let byte_order = match file.is_little_endian() {
+        true => ByteOrder::Little,
+        false => ByteOrder::Big,
+    };
+    Machine::new(byte_order, file.is_64())
+}
+
+fn is_loaded(section: &object::Section<'_, '_>) -> bool {
+    match section.flags() {
+        SectionFlags::Elf { sh_flags } => sh_flags & u64::from(object::elf::SHF_ALLOC) != 0,
+        _ => false,
+    }
+}
+
+impl ElfFacts {
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, ImageError> {
+        let file = object::File::parse(bytes).map_err(failed)?;
+        let section = |name: &str| -> Result<Option<Vec<u8>>, ImageError> {
+            let section = file.section_by_name(name);
+            let data = section.map(|section| section.data().map(<[u8]>::to_vec));
+            data.transpose().map_err(failed)
+        };
+        Ok(Self {
+            machine: machine_of(&file),
+            architecture: file.architecture(),
+            is_module: file.kind() == ObjectKind::Relocatable,
+            btf: section(".BTF")?,
+            btf_base: section(".BTF.base")?,
+            modinfo: section(".modinfo")?.unwrap_or_default(),
+            has_events: file.section_by_name("_ftrace_events").is_some(),
+        })
+    }
+}
+
+/// A kernel's memory and the symbols of its ELF file, if it has any.
+pub(super) struct LinkedElf {
+    pub(super) memory: ImageMemory,
+    pub(super) symbols: Symbols,
+    /// The lowest address of its code: `_text`.
+    pub(super) text: Option<u64>,
+}
+
+/// Reads a kernel that its linker has laid out.
+pub(super) fn linked(bytes: Vec<u8>) -> Result<LinkedElf, ImageError> {
+    let file = object::File::parse(&*bytes).map_err(failed)?;
+    let machine = machine_of(&file);
+    let mut regions = Vec::new();
+    for segment in file.segments() {
+        let (offset, length) = segment.file_range();
+        let end = offset.checked_add(length);
+        let (Ok(start), Some(Ok(end))) = (usize::try_from(offset), end.map(usize::try_from)) else {
+            continue;
+        };
+        regions.push(Region {
+            start: segment.address(),
+            bytes: start..end,
+        });
+    }
+    let sections = file.sections().take(MAX_SECTIONS);
+    let code = sections.filter(|section| section.kind() == SectionKind::Text);
+    let text = code.map(|section| section.address()).min();
+    let symbols = file.symbols().filter(|symbol| symbol.is_definition());
+    let symbols = symbols.filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?)));
+    let symbols = Symbols::new(symbols);
+    let relocations: Vec<(u64, u64)> = relative_relocations(&file);
+    let mut memory = ImageMemory::new(machine, bytes, regions);
+    let size = machine.long_size() as usize;
+    for (place, value) in relocations {
+        // One that lies outside changes nothing that is read.
+        let _ = memory.put(place, value, size);
+    }
+    Ok(LinkedElf {
+        memory,
+        symbols,
+        text,
+    })
+}
+
+/// The pointers of a kernel that can be moved (arm64, s390, riscv): each place and its
+/// value.
+fn relative_relocations(file: &object::File<'_>) -> Vec<(u64, u64)> {
+    let relocations = file.dynamic_relocations().into_iter().flatten();
+    let relative = relocations.take(MAX_RELOCATIONS).filter(|(_, relocation)| {
+        relocation.target() == RelocationTarget::Absolute && !relocation.has_implicit_addend()
+    });
+    relative
+        .map(|(place, relocation)| (place, relocation.addend() as u64))
+        .collect()
+}
+
+/// A module's memory, as if it was loaded: its sections one after another, and pointers
+/// between them in place.
+pub(super) struct LinkedModule {
+    pub(super) memory: ImageMemory,
+    pub(super) symbols: Symbols,
+    /// Where its sections with these names are.
+    sections: HashMap<String, std::ops::Range<u64>>,
+}
+
+impl LinkedModule {
+    pub(super) fn section(&self, name: &str) -> std::ops::Range<u64> {
+        self.sections.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// Where the first section is put, and where what other objects define.
+const FIRST_ADDRESS: u64 = 0x1_0000;
+const FIRST_FOREIGN: u64 = 0x4000_0000;
+
+/// Links a module. Sections of code are not relocated: nothing in them is followed.
+pub(super) fn module(bytes: &[u8]) -> Result<LinkedModule, ImageError> {
+    let file = object::File::parse(bytes).map_err(failed)?;
+    let machine = machine_of(&file);
+    let mut data = Vec::new();
+    let mut regions = Vec::new();
+    let mut starts = HashMap::new();
+    let mut sections = HashMap::new();
+    let mut next = FIRST_ADDRESS;
+    for section in file.sections().take(MAX_SECTIONS) {
+        if !is_loaded(&section) {
+            continue;
+        }
+        let align = section.align().clamp(1, 4096);
+        next = next.next_multiple_of(align);
+        let content = section.data().map_err(failed)?;
+        let size = section.size().max(content.len() as u64);
+        let end = next.checked_add(size).filter(|end| *end < FIRST_FOREIGN);
+        let end = end.ok_or(ImageError::TooLarge {
+            limit: FIRST_FOREIGN,
+        })?;
+        regions.push(Region {
+            start: next,
+            bytes: data.len()..data.len() + content.len(),
+        });
+        data.extend_from_slice(content);
+        starts.insert(section.index(), next);
+        if let Ok(name) = section.name() {
+            // Some have parts of the same name; those that are read do not.
+            sections.entry(name.to_owned()).or_insert(next..end);
+        }
+        next = end;
+    }
+    let address = |index: SymbolIndex| -> Option<u64> {
+        let symbol = file.symbol_by_index(index).ok()?;
+        match symbol.section() {
+            SymbolSection::Section(section) => starts.get(&section)?.checked_add(symbol.address()),
+            SymbolSection::Undefined => FIRST_FOREIGN.checked_add(16 * index.0 as u64),
+            SymbolSection::Absolute => Some(symbol.address()),
+            _ => None,
+        }
+    };
+    let symbols = file.symbols().filter_map(|symbol| {
+        let name = symbol.name().ok().filter(|name| !name.is_empty())?;
+        Some((address(symbol.index())?, name))
+    });
+    let symbols = Symbols::new(symbols);
+    let mut memory = ImageMemory::new(machine, data, regions);
+    relocate(&file, &mut memory, &starts, &address);
+    Ok(LinkedModule {
+        memory,
+        symbols,
+        sections,
+    })
+}
+
+/// Puts pointers in place, absolute ones and those relative to their own place.
+fn relocate(
+    file: &object::File<'_>,
+    memory: &mut ImageMemory,
+    starts: &HashMap<object::SectionIndex, u64>,
+    address: &dyn Fn(SymbolIndex) -> Option<u64>,
+) {
+    let mut left = MAX_RELOCATIONS;
+    for section in file.sections().take(MAX_SECTIONS) {
+        let Some(start) = starts.get(&section.index()) else {
+            continue;
+        };
+        if section.kind() == SectionKind::Text {
+            continue;
+        }
+        for (offset, relocation) in section.relocations().take(left) {
+            left -= 1;
+            let RelocationTarget::Symbol(symbol) = relocation.target() else {
+                continue;
+            };
+            let size = match relocation.size() {
+                size @ (32 | 64) => usize::from(size / 8),
+                _ => continue,
+            };
+            let (Some(place), Some(target)) = (start.checked_add(offset), address(symbol)) else {
+                continue;
+            };
+            let mut value = target.wrapping_add(relocation.addend() as u64);
+            if relocation.has_implicit_addend() {
+                value = value.wrapping_add(memory.unsigned(place, size).unwrap_or(0));
+            }
+            match relocation.kind() {
+                RelocationKind::Absolute => {}
+                RelocationKind::Relative | RelocationKind::PltRelative => {
+                    value = value.wrapping_sub(place);
+                }
+                _ => continue,
+            }
+            // One that lies outside changes nothing that is read.
+            let _ = memory.put(place, value, size);
+        }
+    }
+}

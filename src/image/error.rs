@@ -1,0 +1,106 @@
+//! Why a kernel's files cannot be read.
+
+use crate::btf::BtfError;
+
+/// Bytes that are not a kernel image, a module or a BTF object, or that this crate cannot
+/// read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The first bytes are those of none of the files that are read.
+    #[error(
+        "not a kernel image, a module or a BTF object (bzImage, Image, zboot, ELF; compressed or not)"
+    )]
+    Unknown,
+    /// A compressed file that cannot be decompressed.
+    #[error("the {format} data cannot be decompressed")]
+    Compressed {
+        /// The compression: `gzip`, `xz`, `zstd`, `lz4`, `lzo`, `bzip2` or `lzma`.
+        format: &'static str,
+        /// The decompressor's reason.
+        #[source]
+        reason: Reason,
+    },
+    /// Compressed or archived data that is larger than any kernel's.
+    #[error("larger than {limit} bytes when decompressed")]
+    TooLarge {
+        /// The largest it may be, in bytes.
+        limit: u64,
+    },
+    /// Files inside files, deeper than any kernel's.
+    #[error("more than {limit} files inside each other")]
+    TooDeep {
+        /// How many there may be.
+        limit: u32,
+    },
+    /// A part of the file lies outside of it.
+    #[error("cut off: {part} ends beyond the file")]
+    CutOff {
+        /// The part.
+        part: &'static str,
+    },
+    /// An ELF file that the reader of ELF files refuses.
+    #[error("the ELF file cannot be read")]
+    Elf {
+        /// Its reason.
+        #[source]
+        reason: Reason,
+    },
+    /// The image has no table of symbols: it was built without `CONFIG_KALLSYMS`, or in a
+    /// form this crate does not know.
+    #[error("no symbols: neither an ELF symbol table nor kallsyms")]
+    NoSymbols,
+    /// A symbol that the kernel's linker makes is not among the image's.
+    #[error("no symbol {name} in the image: built without CONFIG_EVENT_TRACING?")]
+    NoSymbol {
+        /// The symbol.
+        name: &'static str,
+    },
+    /// The image has no BTF, which says how the kernel's structs are laid out.
+    #[error("no BTF in the image: the kernel was built without CONFIG_DEBUG_INFO_BTF")]
+    NoBtf,
+    /// The image's BTF is not sound.
+    #[error("the BTF in the image cannot be read")]
+    Btf(#[from] BtfError),
+    /// The kernel's structs are not those this crate knows. Before Linux 5.5, code and not
+    /// data says which fields an event has.
+    #[error("the image's BTF has no {what}: Linux 5.5 and later are read")]
+    Structs {
+        /// The struct and its member, or the enumerator.
+        what: String,
+    },
+    /// Where the image is in memory cannot be found out.
+    #[error("the image's address in memory cannot be found out")]
+    NoBase,
+    /// A package or directory has no kernel's image.
+    #[error(
+        "no kernel's image: neither boot/vmlinuz-* nor lib/modules/*/vmlinuz; distributions may have it in another package"
+    )]
+    NoKernel,
+    /// A package or directory has several kernels' images.
+    #[error("several kernels' images, of which one has to be named: {}", files.join(", "))]
+    SeveralKernels {
+        /// The files.
+        files: Vec<String>,
+    },
+    /// The module was built for another kernel, or there is no kernel beside it.
+    #[error("a module alone: its kernel's image is needed, which has the types it uses")]
+    ModuleAlone,
+    /// A table of the kernel's is not what a kernel has.
+    #[error("the image's {table} is not a kernel's")]
+    Table {
+        /// The table.
+        table: &'static str,
+    },
+}
+
+/// The reason of another crate, as text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Reason(pub(super) String);
+
+impl Reason {
+    pub(super) fn of(error: &dyn std::error::Error) -> Self {
+        Self(error.to_string())
+    }
+}

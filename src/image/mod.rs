@@ -1,0 +1,41 @@
+//! Kernels that are not running: their images and modules, as packages have them.
+//!
+//! A kernel's image holds all that tracefs would show, but for what is decided at boot:
+//! the tables of its events with their fields and print fmts, its BTF, and its own list
+//! of symbols. So do its modules, for their part.
+//!
+//! - `unpack` finds the kernel inside boot headers and compression;
+//! - `elf` and `raw` lay out its memory, with pointers in place; of a module, `elf` links
+//!   the sections as loading it would;
+//! - `kallsyms` finds the symbols in a kernel that was stripped;
+//! - `structs` asks the image's own BTF where the kernel's structs have their members, so
+//!   that no layout is known beforehand;
+//! - `events` walks `struct trace_event_call`, its class and its fields, `eval` replaces
+//!   enumerators as the kernel does at boot, `syscalls` makes the events of system calls,
+//!   and `format_text` writes what `events/*/*/format` would show.
+//!
+//! Ids of events and of BTF objects are given at boot: a format from an image has none.
+//! Images are untrusted input: all that is read is looked up in bounds, and the limits are
+//! in `docs/limits.md`. Nothing here does I/O.
+
+mod elf;
+mod error;
+mod eval;
+mod events;
+mod format_text;
+mod kallsyms;
+mod kernel;
+mod lzo;
+mod memory;
+mod module;
+mod raw;
+mod structs;
+mod symbols;
+mod syscalls;
+mod unpack;
+
+pub use error::{ImageError, Reason};
+pub(crate) use events::ImageEvents;
+pub(crate) use kernel::KernelImage;
+pub(crate) use module::ModuleImage;
+pub(crate) use unpack::{MAX_UNPACKED, stream};

@@ -1,0 +1,90 @@
+//! A module's file: `.ko`, compressed or not.
+
+use super::elf::{self, ElfFacts};
+use super::error::ImageError;
+use super::events::{self, EventSource, ImageEvents, Tables};
+use super::kernel::ModuleContext;
+use super::unpack::{Unpacked, unpack};
+
+/// A module, read as far as it can be without its kernel.
+#[derive(Debug)]
+pub(crate) struct ModuleImage {
+    name: Option<String>,
+    btf: Option<Vec<u8>>,
+    btf_base: Option<Vec<u8>>,
+    /// The whole file, if it has events.
+    elf: Option<Vec<u8>>,
+    is_64_bit: bool,
+}
+
+impl ModuleImage {
+    /// Reads a module's file.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError`]; [`ImageError::Unknown`] if it is another file.
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, ImageError> {
+        let Unpacked::Elf(bytes) = unpack(bytes)? else {
+            return Err(ImageError::Unknown);
+        };
+        let facts = ElfFacts::of(&bytes)?;
+        if !facts.is_module {
+            return Err(ImageError::Unknown);
+        }
+        Ok(Self {
+            name: name(&facts.modinfo),
+            btf: facts.btf,
+            btf_base: facts.btf_base,
+            elf: facts.has_events.then_some(bytes),
+            is_64_bit: facts.machine.long_size() == 8,
+        })
+    }
+
+    /// The module's name, as its BTF's file has it; `None` if the file does not say it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Its BTF, and that of the types it shares with its kernel, of a module built apart.
+    pub(crate) fn btf(&self) -> Option<(&[u8], Option<&[u8]>)> {
+        Some((self.btf.as_deref()?, self.btf_base.as_deref()))
+    }
+
+    /// Its events.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError`].
+    pub(crate) fn events(&self, context: &ModuleContext) -> Result<ImageEvents, ImageError> {
+        let Some(bytes) = &self.elf else {
+            return Ok(ImageEvents::default());
+        };
+        if self.is_64_bit != context.is_64_bit {
+            return Err(ImageError::ModuleAlone);
+        }
+        let linked = elf::module(bytes)?;
+        let tables = Tables {
+            events: linked.section("_ftrace_events"),
+            evals: linked.section("_ftrace_eval_map"),
+            raw_map: linked.section("__bpf_raw_tp_map"),
+        };
+        let source = EventSource {
+            memory: &linked.memory,
+            symbols: &linked.symbols,
+            structs: &context.structs,
+            updates: context.updates,
+            flags: None,
+            called: None,
+        };
+        events::read(source, &tables)
+    }
+}
+
+/// The module's name in `.modinfo`, if it is one.
+fn name(modinfo: &[u8]) -> Option<String> {
+    let mut texts = modinfo.split(|byte| *byte == 0);
+    let name = texts.find_map(|text| text.strip_prefix(b"name="))?;
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let name = Some(name).filter(|name| !name.is_empty() && name.iter().all(is_name));
+    Some(String::from_utf8_lossy(name?).into_owned())
+}

@@ -1,0 +1,258 @@
+//! What a file is, and the files inside it: boot headers and compression.
+//!
+//! A kernel is compressed, and wrapped in code that decompresses it at boot
+//! (`arch/x86/boot/header.S`, `drivers/firmware/efi/libstub/zboot-header.S`). What is
+//! inside is found by the headers that boot loaders read.
+
+use std::io::{self, Read};
+
+use super::error::{ImageError, Reason};
+
+/// In bytes, decompressed. Kernels have 30 to 100 MB, and modules with debugging
+/// information up to some 100 MB.
+pub(crate) const MAX_UNPACKED: u64 = 512 << 20;
+
+/// How many files may be inside each other: a bzImage in a `.gz` has three.
+const MAX_DEPTH: u32 = 5;
+
+/// The file inside.
+#[derive(Debug)]
+pub(super) enum Unpacked {
+    /// An ELF file: a kernel, a module, or an object with a section `.BTF`.
+    Elf(Vec<u8>),
+    /// The kernel's memory from its first byte on: arm64's and riscv's `Image`.
+    Raw(Vec<u8>),
+    /// A BTF object.
+    Btf(Vec<u8>),
+}
+
+/// How data is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compression {
+    Gzip,
+    Xz,
+    Zstd,
+    /// The format of `lz4 -l`, which the kernel uses.
+    Lz4,
+    Lzo,
+    Bzip2,
+    /// The format of `lzma`, before there was xz.
+    Lzma,
+}
+
+impl Compression {
+    /// By the first bytes, as `lib/decompress.c` has them.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        const MAGICS: [(&[u8], Compression); 7] = [
+            (&[0x1f, 0x8b], Compression::Gzip),
+            (b"\xfd7zXZ\0", Compression::Xz),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
+            (&[0x02, 0x21, 0x4c, 0x18], Compression::Lz4),
+            (b"\x89LZO", Compression::Lzo),
+            (b"BZh", Compression::Bzip2),
+            (&[0x5d, 0, 0], Compression::Lzma),
+        ];
+        let mut known = MAGICS.into_iter();
+        let (_, compression) = known.find(|(magic, _)| bytes.starts_with(magic))?;
+        Some(compression)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+            Self::Lzo => "lzo",
+            Self::Bzip2 => "bzip2",
+            Self::Lzma => "lzma",
+        }
+    }
+}
+
+/// Returns the innermost file.
+///
+/// # Errors
+///
+/// [`ImageError::Unknown`], [`ImageError::Compressed`], [`ImageError::CutOff`],
+/// [`ImageError::TooLarge`] and [`ImageError::TooDeep`].
+pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Unpacked, ImageError> {
+    for _ in 0..MAX_DEPTH {
+        if bytes.starts_with(b"\x7fELF") {
+            return Ok(Unpacked::Elf(bytes));
+        }
+        if is_raw(&bytes) {
+            return Ok(Unpacked::Raw(bytes));
+        }
+        if matches!(bytes.get(..3), Some([0x9f, 0xeb, 1] | [0xeb, 0x9f, 1])) {
+            return Ok(Unpacked::Btf(bytes));
+        }
+        bytes = match payload(&bytes)? {
+            Some(inside) => decompressed(inside)?.ok_or(ImageError::Unknown)?,
+            None => match decompressed(&bytes)? {
+                Some(inside) => inside,
+                None => btf_in_tar(&bytes).ok_or(ImageError::Unknown)?,
+            },
+        };
+    }
+    Err(ImageError::TooDeep { limit: MAX_DEPTH })
+}
+
+/// Returns what compressed bytes hold; `None` if they are not compressed.
+///
+/// # Errors
+///
+/// [`ImageError::Compressed`] and [`ImageError::TooLarge`].
+fn decompressed(bytes: &[u8]) -> Result<Option<Vec<u8>>, ImageError> {
+    let Some(compression) = Compression::of(bytes) else {
+        return Ok(None);
+    };
+    let mut out = Vec::new();
+    let read = read_all(compression, bytes, &mut out);
+    if out.len() as u64 > MAX_UNPACKED {
+        return Err(ImageError::TooLarge {
+            limit: MAX_UNPACKED,
+        });
+    }
+    match read {
+        Ok(()) => Ok(Some(out)),
+        Err(error) => Err(ImageError::Compressed {
+            format: compression.name(),
+            reason: Reason::of(&error),
+        }),
+    }
+}
+
+/// Appends what is decompressed, and at most one byte more than the limit.
+fn read_all(compression: Compression, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    let limit = MAX_UNPACKED + 1;
+    match compression {
+        Compression::Lz4 => lz4(bytes, out),
+        Compression::Lzo => super::lzo::decompress(bytes, out),
+        _ => reader(compression, bytes)?
+            .take(limit)
+            .read_to_end(out)
+            .map(drop),
+    }
+}
+
+/// Returns a reader of what compressed bytes hold; the formats without streams are read
+/// whole.
+fn reader<'a>(compression: Compression, input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    /// In bytes. A kernel's dictionary has 128 MB at most (`--lzma2=dict=128MiB`).
+    const MEMORY_KB: u32 = 256 << 10;
+    Ok(match compression {
+        Compression::Gzip => Box::new(flate2::read::GzDecoder::new(input)),
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new(input, true)),
+        Compression::Lzma => {
+            let reader = lzma_rust2::LzmaReader::new_mem_limit(input, MEMORY_KB, None);
+            Box::new(reader.map_err(io::Error::other)?)
+        }
+        Compression::Zstd => {
+            let reader = ruzstd::decoding::StreamingDecoder::new(input);
+            Box::new(reader.map_err(io::Error::other)?)
+        }
+        Compression::Bzip2 => Box::new(bzip2::read::BzDecoder::new(input)),
+        Compression::Lz4 | Compression::Lzo => {
+            return Err(io::Error::other("not a format with streams"));
+        }
+    })
+}
+
+/// Returns a reader of what a compressed stream holds, which begins with `start`; `None`
+/// if it is not compressed, or in a way that archives are not.
+pub(crate) fn stream<'a>(
+    start: &[u8],
+    input: impl Read + 'a,
+) -> Option<io::Result<Box<dyn Read + 'a>>> {
+    match Compression::of(start)? {
+        Compression::Lz4 | Compression::Lzo => None,
+        compression => Some(reader(compression, input)),
+    }
+}
+
+/// `lib/decompress_unlz4.c`: blocks of up to 8 MB, each with its length before it.
+fn lz4(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    const BLOCK: usize = 8 << 20;
+    let mut rest = bytes.get(4..).unwrap_or_default();
+    // x86 appends the kernel's length, which no block is as short as.
+    while rest.len() > 4 {
+        let length = u32::from_le_bytes(*rest.first_chunk().unwrap_or(&[0; 4])) as usize;
+        if length == 0 {
+            break;
+        }
+        let block = rest.get(4..).and_then(|rest| rest.get(..length));
+        let block = block.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let block = lz4_flex::block::decompress(block, BLOCK).map_err(io::Error::other)?;
+        out.extend_from_slice(&block);
+        if out.len() as u64 > MAX_UNPACKED {
+            break;
+        }
+        rest = &rest[4 + length..];
+    }
+    Ok(())
+}
+
+/// Whether the bytes are a kernel's memory with a header of arm64
+/// (`arch/arm64/kernel/head.S`) or riscv (`arch/riscv/include/asm/image.h`).
+fn is_raw(bytes: &[u8]) -> bool {
+    matches!(bytes.get(0x38..0x3c), Some(b"ARM\x64" | b"RSC\x05"))
+}
+
+/// Returns the compressed kernel inside a kernel that decompresses itself.
+fn payload(bytes: &[u8]) -> Result<Option<&[u8]>, ImageError> {
+    let word = |at: usize| {
+        let word = bytes.get(at..)?.first_chunk::<4>()?;
+        usize::try_from(u32::from_le_bytes(*word)).ok()
+    };
+    let cut_off = ImageError::CutOff {
+        part: "the compressed kernel",
+    };
+    // `Documentation/arch/x86/boot.rst`.
+    if bytes.get(0x202..0x206) == Some(b"HdrS") {
+        const SECTOR: usize = 512;
+        let setup = match bytes[0x1f1] {
+            0 => 4,
+            sectors => usize::from(sectors),
+        };
+        let start = word(0x248).and_then(|offset| offset.checked_add((setup + 1) * SECTOR));
+        let length = word(0x24c);
+        let (Some(start), Some(length)) = (start, length) else {
+            return Err(cut_off);
+        };
+        let inside = bytes.get(start..).and_then(|rest| rest.get(..length));
+        let inside = inside.ok_or(cut_off)?;
+        return Ok(Some(without_length(inside)));
+    }
+    // `drivers/firmware/efi/libstub/zboot-header.S`.
+    if bytes.starts_with(b"MZ") && bytes.get(4..8) == Some(b"zimg") {
+        let (Some(start), Some(length)) = (word(8), word(12)) else {
+            return Err(cut_off);
+        };
+        let inside = bytes.get(start..).and_then(|rest| rest.get(..length));
+        return inside.map(Some).ok_or(cut_off);
+    }
+    Ok(None)
+}
+
+/// Removes the length of the kernel that `scripts/Makefile.lib` (`size_append`) adds after
+/// all formats but gzip, which has it already.
+fn without_length(bytes: &[u8]) -> &[u8] {
+    match Compression::of(bytes) {
+        None | Some(Compression::Gzip) => bytes,
+        Some(_) => &bytes[..bytes.len().saturating_sub(4)],
+    }
+}
+
+/// Returns the BTF object that is alone in a tar archive, as BTFHub packs it.
+fn btf_in_tar(bytes: &[u8]) -> Option<Vec<u8>> {
+    const BLOCK: usize = 512;
+    if bytes.get(257..262) != Some(b"ustar") {
+        return None;
+    }
+    let size = str::from_utf8(bytes.get(124..136)?).ok()?;
+    let size = size.trim_matches(|c: char| c == '\0' || c == ' ');
+    let size = usize::from_str_radix(size, 8).ok()?;
+    let inside = bytes.get(BLOCK..)?.get(..size)?;
+    Some(inside.to_vec())
+}

@@ -1,0 +1,106 @@
+//! Images that are cut, damaged or made to take for ever: an answer or an error.
+
+use std::time::{Duration, Instant};
+
+use tracepoints::Kernel;
+
+use super::forms;
+use super::writer::{self, Tables};
+use crate::support::with_causes;
+
+/// Reads an image and all of its events.
+fn outcome(image: Vec<u8>) -> Result<usize, String> {
+    let kernel = Kernel::from_image(image, []).map_err(|error| with_causes(&error))?;
+    let names = kernel.event_directories().expect("names").into_iter();
+    let formats = names.map(|name| kernel.tracepoint(&name).expect("an event"));
+    let count = formats
+        .inspect(|event| assert_eq!(event.id(), None))
+        .count();
+    for reason in kernel.unreadable() {
+        assert!(!reason.contains(char::is_control), "{reason:?}");
+    }
+    Ok(count)
+}
+
+/// Cut anywhere, an image is an error or a kernel with fewer events.
+#[test]
+fn cut() {
+    let kernel = writer::kernel();
+    let whole = writer::vmlinux(&kernel, Tables::New);
+    let all = outcome(whole.clone()).expect("a kernel");
+    for length in (0..whole.len()).step_by(997) {
+        if let Ok(count) = outcome(whole[..length].to_vec()) {
+            assert!(count <= all);
+        }
+    }
+    let packed = writer::bz_image(&forms::gzip(&whole));
+    for length in (0..packed.len()).step_by(331) {
+        assert!(outcome(packed[..length].to_vec()).is_err(), "{length}");
+    }
+}
+
+/// Any byte may be another.
+#[test]
+fn damaged() {
+    let kernel = writer::kernel();
+    for image in [
+        writer::vmlinux(&kernel, Tables::OldButPercpu),
+        writer::image(&kernel, Tables::ToPlace),
+    ] {
+        for at in (0..image.len()).step_by(211) {
+            let mut image = image.clone();
+            image[at] ^= 0xff;
+            let _ = outcome(image);
+        }
+    }
+}
+
+/// Modules, too.
+#[test]
+fn damaged_modules() {
+    let kernel = writer::vmlinux(&writer::kernel(), Tables::New);
+    let module = writer::module("drum", "drum_beat", "drum_class");
+    let damaged = (0..module.len()).step_by(17).map(|at| {
+        let mut module = module.clone();
+        module[at] ^= 0x81;
+        module
+    });
+    let cut = (0..module.len())
+        .step_by(101)
+        .map(|at| module[..at].to_vec());
+    for module in damaged.chain(cut) {
+        let kernel = Kernel::from_image(kernel.clone(), [module]).expect("a kernel");
+        assert!(kernel.events().expect("events").len() <= 7);
+    }
+}
+
+/// Tables that lead back into themselves, or have no end.
+#[test]
+fn tables_without_an_end() {
+    let mut kernel = writer::kernel();
+    // All names are one long text that no NUL ends.
+    let start = kernel.bytes.len() as u64;
+    kernel.bytes.resize(kernel.bytes.len() + (2 << 20), b'x');
+    for (_, to) in &mut kernel.pointers {
+        if *to > 64 {
+            *to = start;
+        }
+    }
+    let began = Instant::now();
+    let _ = outcome(writer::vmlinux(&kernel, Tables::New));
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// Compressed data that becomes larger than any kernel.
+#[test]
+fn a_bomb() {
+    // A thousandth of its content, and again.
+    let zeros = forms::gzip(&vec![0; 64 << 20]);
+    let many: Vec<u8> = std::iter::repeat_n(zeros, 12).flatten().collect();
+    let error = outcome(many).expect_err("not a kernel");
+    // One member of many is read; bzip2 and gzip end there.
+    assert!(error.contains("not a kernel image"), "{error}");
+    let nested = (0..6).fold(b"\x7fEL".to_vec(), |inside, _| forms::gzip(&inside));
+    let error = outcome(nested).expect_err("not a kernel");
+    assert!(error.contains("inside each other"), "{error}");
+}
