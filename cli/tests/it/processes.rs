@@ -1,7 +1,7 @@
 //! How the command begins and ends, and the processes it starts.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -110,20 +110,29 @@ fn kill(signal: &str, pid: u32) {
 #[test]
 fn it_ends_with_the_process_it_looks_at() {
     let Some(_) = live() else { return };
-    let mut process = Command::new("sleep").arg("0.7").spawn().expect("it runs");
-    let begun = Instant::now();
-    let pid = process.id().to_string();
-    let output = tracepoints(&["attach", "sched:sched_process_exit", "--pid", &pid])
-        .output()
+    // It ends once its input does.
+    let mut process = Command::new("cat")
+        .stdin(Stdio::piped())
+        .spawn()
         .expect("it runs");
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    let pid = process.id().to_string();
+    let mut tracer = tracepoints(&["attach", "sched:sched_process_exit", "--pid", &pid])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut said = BufReader::new(tracer.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("a line");
+    assert!(line.contains("attached to 1 event"), "{line}");
+    drop(process.stdin.take());
+    let begun = Instant::now();
     process.wait().expect("an end");
-    assert!(
-        stdout(&output).contains("sched:sched_process_exit"),
-        "{}",
-        stderr(&output)
-    );
+    let output = tracer.wait_with_output().expect("an end");
+    assert!(output.status.success());
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let out = stdout(&output);
+    assert!(out.contains("sched:sched_process_exit"), "{out}");
 }
 
 /// `PATH` is looked through before, by the process that is not traced.
