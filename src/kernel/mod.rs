@@ -8,12 +8,14 @@ mod by_btf;
 mod enumerators;
 mod events_by_id;
 mod homes;
+mod offsets;
 mod sweep;
 mod tracepoint;
 
 pub use crate::files::{Events, RejectedName};
 pub use by_btf::{BtfKernel, BtfTracepoint};
 pub use events_by_id::EventsById;
+pub use offsets::{FieldOffsets, FieldPlace};
 pub use sweep::Contexts;
 pub use tracepoint::Tracepoint;
 
@@ -554,7 +556,6 @@ impl Kernel {
     }
 
     /// Every BTF object that can be read, vmlinux first; none on a kernel without BTF.
-    #[cfg(any(test, feature = "audit"))]
     pub(crate) fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {
         self.inner.btf.objects()
     }
