@@ -49,6 +49,83 @@ unshare --mount bash -euo pipefail -c '
     [ "$loaded" -ge 20 ]
 '
 
+# One object for several kernels, by libbpf: each program passes the verifier here.
+TRACEPOINTS_WRITE_ACCESSORS=$work/accessors.o TRACEPOINTS_WRITE_OFFSETS=$work/offsets.o \
+    cargo test --quiet --test it the_object_for_other_kernels >"$work/objects.log" ||
+    { cat "$work/objects.log"; exit 1; }
+unshare --mount bash -euo pipefail -c '
+    mount --make-rprivate /
+    mount -t bpf bpf /sys/fs/bpf
+    bpftool prog loadall "$work/accessors.o" /sys/fs/bpf/accessors type tracepoint
+    set -- /sys/fs/bpf/accessors/*
+    echo "$# programs for several kernels passed the verifier"
+    [ "$#" -ge 20 ]
+'
+
+# The recipes in Rust: structs made by build.rs and included, and constants, in both
+# editions and with both versions of aya-ebpf.
+root=$PWD
+for variant in 2021-0.1 2024-0.2; do
+    recipe=$work/recipe-$variant
+    mkdir -p "$recipe/src"
+    cat >"$recipe/Cargo.toml" <<TOML
+[package]
+name = "recipe"
+version = "0.0.0"
+edition = "${variant%-*}"
+
+[dependencies]
+aya-ebpf = "${variant#*-}"
+
+[build-dependencies]
+tracepoints = { path = "$root", default-features = false }
+
+[workspace]
+TOML
+    cat >"$recipe/build.rs" <<RUST
+use tracepoints::{Kernel, emit::{FieldConstants, RustModule}};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let kernel = Kernel::at("$root/tests/fixtures/6.18.15-x86_64")?;
+    let mut module = RustModule::new();
+    let mut constants = FieldConstants::new();
+    for event in ["sched:sched_process_exec", "sched:sched_process_exit", "ipi:ipi_send_cpumask"] {
+        let tracepoint = kernel.tracepoint(event)?;
+        module.add(&tracepoint)?;
+        for field in tracepoint.format().fields() {
+            constants.add(tracepoint.name(), field.name())?;
+        }
+    }
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("context.rs"), module.to_string())?;
+    std::fs::write(out.join("module.rs"), module.to_mod("context"))?;
+    std::fs::write(out.join("fields.rs"), constants.rust())?;
+    Ok(())
+}
+RUST
+    cat >"$recipe/src/lib.rs" <<'RUST'
+#![no_std]
+
+include!(concat!(env!("OUT_DIR"), "/context.rs"));
+include!(concat!(env!("OUT_DIR"), "/fields.rs"));
+pub mod apart {
+    include!(concat!(env!("OUT_DIR"), "/module.rs"));
+}
+
+/// # Safety
+///
+/// `ctx` is a program's context.
+pub unsafe fn pid(ctx: *const u8) -> Option<i64> {
+    let field = TracepointField::get(&tracepoint_fields.sched_process_exit_pid);
+    let _ = core::mem::offset_of!(trace_event_raw_sched_process_exec, pid);
+    unsafe { field.number(ctx) }
+}
+RUST
+    RUSTFLAGS="-D warnings" CARGO_TARGET_DIR=$work/recipes \
+        cargo check --quiet --manifest-path "$recipe/Cargo.toml"
+    echo "the recipes in Rust compile: edition ${variant%-*}, aya-ebpf ${variant#*-}"
+done
+
 cat > "$work/rust/Cargo.toml" <<'TOML'
 [package]
 name = "programs"

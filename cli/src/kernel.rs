@@ -29,6 +29,39 @@ pub(crate) struct KernelChoice {
     pub(crate) demo: bool,
 }
 
+/// Which kernel to look at, or which kernels to write one source for.
+#[derive(Args)]
+pub(crate) struct KernelChoices {
+    /// Use a captured kernel, laid out like /sys/kernel, instead of the running one; with
+    /// --emit core, several are served by one source
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) root: Vec<PathBuf>,
+    /// Use the captured kernel that comes with the command: no root, no tracefs
+    #[arg(long, conflicts_with = "root")]
+    pub(crate) demo: bool,
+}
+
+impl KernelChoices {
+    /// The only one.
+    pub(crate) fn only(&self) -> Result<KernelChoice, Failure> {
+        if self.root.len() > 1 {
+            return Err(Failure::Other(
+                "several --root are for --emit core: one source for all of them".to_owned(),
+            ));
+        }
+        Ok(KernelChoice {
+            root: self.root.first().cloned(),
+            demo: self.demo,
+        })
+    }
+
+    /// Opens all, each with the name that sources have for it.
+    pub(crate) fn all(&self) -> Result<Vec<(String, Kernel)>, Failure> {
+        let open = |root: &PathBuf| Ok((Identity::captured(root).label(), Kernel::at(root)?));
+        self.root.iter().map(open).collect()
+    }
+}
+
 impl KernelChoice {
     /// Opens it, and prepares it further.
     pub(crate) fn open(&self, prepare: impl FnOnce(Kernel) -> Kernel) -> Result<Chosen, Failure> {

@@ -643,7 +643,7 @@ fn has_narrow(layout: &Layout) -> bool {
 }
 
 /// Returns a name for a macro.
-fn macro_name(text: &str) -> String {
+pub(super) fn macro_name(text: &str) -> String {
     let plain = text.chars().map(|c| match c.is_ascii_alphanumeric() {
         true => c.to_ascii_uppercase(),
         false => '_',
@@ -699,7 +699,7 @@ impl Padding {
 }
 
 /// The integer type of this many bytes.
-fn integer(size: u32, signed: bool) -> &'static str {
+pub(super) fn integer(size: u32, signed: bool) -> &'static str {
     match (size, signed) {
         (1, false) => "unsigned char",
         (1, true) => "signed char",

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::kernel::Tracepoint;
 use crate::layout::ctype::CType;
 use crate::layout::{Layout, Slot};
-use crate::name::SyscallSide;
+use crate::name::{EventName, SyscallSide};
 
 const TABLE: &str = include_str!("history.tsv");
 
@@ -114,6 +114,12 @@ impl History {
 
     pub(super) fn rows(&self, tracepoint: &Tracepoint) -> &[HistoryRow] {
         let rows = self.events.get(&*key(tracepoint));
+        rows.map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the rows of an event of this name; none for a system call's.
+    pub(super) fn rows_of(&self, event: &EventName) -> &[HistoryRow] {
+        let rows = self.events.get(event.as_str());
         rows.map_or(&[], Vec::as_slice)
     }
 

@@ -5,6 +5,9 @@
 //! CO-RE it has the names that libbpf relocates. The assertions are generated
 //! from the layout, so that a compiler checks the text against it.
 //!
+//! [`CAccessors`] and [`FieldConstants`] are for more than one kernel: what a field is read
+//! by is decided when the program is loaded, by the loader's relocations or by constants.
+//!
 //! Relocation by names is not right where an event has another struct: [`History`] knows
 //! the changes between captured kernels, and the text for CO-RE says where it is wrong.
 //!
@@ -21,19 +24,23 @@
 //! A skeleton loads a field directly only if that is allowed: aligned to its size, and not
 //! after the record's last byte, where the kernel refuses to attach the program.
 
+mod accessors;
 mod c;
 mod c_options;
 mod constants;
 mod history;
 mod names;
+mod offsets;
 mod portability;
 mod rust;
 mod skeleton;
 
+pub use accessors::CAccessors;
 pub use c::CHeader;
 pub use c_options::{COptions, CSurroundings};
 pub use constants::{constants_c, constants_rust};
 pub use history::History;
+pub use offsets::FieldConstants;
 pub use portability::{Elsewhere, Portability, PortabilityRemark};
 pub use rust::RustModule;
 pub use skeleton::{skeleton_c, skeleton_rust};

@@ -58,8 +58,10 @@ fn location(name: &str, origin: &str) -> String {
 /// Where in the context a dynamic field's bytes are.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
+#[allow(dead_code)]
 pub struct {name}(pub u32);
 
+#[allow(dead_code)]
 impl {name} {{
     /// From {origin}, in bytes.
     pub const fn offset(self) -> usize {{
@@ -84,6 +86,20 @@ impl RustModule {
     /// Creates an empty module.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns the text as a module of this name, `pub mod name { … }`. The text alone has
+    /// items only, without attributes of the file it is in, so that it can be included
+    /// (`include!`).
+    pub fn to_mod(&self, name: &str) -> String {
+        let lines = self.to_string();
+        let lines = lines.lines().map(|line| match line {
+            "" => "\n".to_owned(),
+            line => format!("    {line}\n"),
+        });
+        let body: String = lines.collect();
+        let name = identifier(name);
+        format!("pub mod {name} {{\n{}}}\n", body.trim_start_matches('\n'))
     }
 
     /// Adds the context struct of a tracepoint, and the structs it contains.
@@ -120,7 +136,6 @@ impl RustModule {
 
 impl fmt::Display for RustModule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("#![allow(dead_code, non_camel_case_types, non_snake_case)]\n")?;
         if self.uses.data_loc {
             out.write_str(&location("DataLoc", "the start of the context"))?;
         }
@@ -216,7 +231,11 @@ impl Draft<'_> {
         if let Some(remark) = remark {
             text += &format!("/// {remark}.\n");
         }
-        text += &format!("#[repr(C)]\n#[derive(Clone, Copy)]\npub {keyword} {name} {{\n");
+        text += &format!(
+            "#[repr(C)]\n#[derive(Clone, Copy)]\n\
+             #[allow(dead_code, non_camel_case_types, non_snake_case)]\n\
+             pub {keyword} {name} {{\n"
+        );
         for MemberLine {
             comment, name, ty, ..
         } in &fields

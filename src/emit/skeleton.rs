@@ -154,14 +154,8 @@ pub fn skeleton_rust(tracepoint: &Tracepoint) -> Result<String, Error> {
     text += "    Ok(())\n}\n";
     let panic = "\n#[cfg(not(test))]\n#[panic_handler]\nfn panic(_info: &core::panic::PanicInfo) -> ! {\n    loop {}\n}\n";
     text += panic;
-    text += "\n#[allow(dead_code, non_camel_case_types, non_snake_case)]\nmod context {\n";
-    for line in module.to_string().lines().skip(1) {
-        text += &match line {
-            "" => "\n".to_owned(),
-            line => format!("    {line}\n"),
-        };
-    }
-    text += "}\n";
+    text += "\n";
+    text += module.to_mod("context").trim_start_matches("pub ");
     Ok(text)
 }
 

@@ -10,6 +10,7 @@ mod events_by_id;
 mod homes;
 #[cfg(feature = "image")]
 mod image;
+mod offsets;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod running;
 mod sweep;
@@ -20,6 +21,7 @@ pub(crate) use crate::files::HeldFiles;
 pub use crate::files::{Events, RejectedName};
 pub use by_btf::{BtfKernel, BtfTracepoint};
 pub use events_by_id::EventsById;
+pub use offsets::{FieldOffsets, FieldPlace};
 pub use sweep::Contexts;
 pub use tracepoint::Tracepoint;
 
@@ -578,7 +580,6 @@ impl Kernel {
     }
 
     /// Every BTF object that can be read, vmlinux first; none on a kernel without BTF.
-    #[cfg(any(test, feature = "audit"))]
     pub(crate) fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {
         self.inner.btf.objects()
     }

@@ -21,13 +21,20 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$root"/{bin,dev,etc,lib/modules,proc,sys,tmp,report}
 
-# The programs, as cargo says where they are, and the libraries they load.
-executable() {
-    cargo "$@" --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+# The programs, as cargo says where they are, and the libraries they load. Cargo builds
+# others with them: two packages have tests of the same name.
+executable() { # MANIFEST KIND CARGO'S_ARGUMENTS…
+    local manifest=$PWD/$1 kind=$2 found
+    shift 2
+    found=$(cargo "$@" --message-format=json | grep -F "\"manifest_path\":\"$manifest\"" |
+        grep -F "\"kind\":[\"$kind\"]" |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    [ -x "$found" ] || { echo "cargo does not say where the $kind of $manifest is" >&2; return 1; }
+    echo "$found"
 }
-tests=$(executable test --no-run -p tracepoints --test it)
-tracepoints=$(executable build -p tracepoints-cli)
-command_tests=$(executable test --no-run -p tracepoints-cli --test it)
+tests=$(executable Cargo.toml test test --no-run -p tracepoints --test it)
+tracepoints=$(executable cli/Cargo.toml bin build -p tracepoints-cli)
+command_tests=$(executable cli/Cargo.toml test test --no-run -p tracepoints-cli --test it)
 install_program() {
     cp "$1" "$root/bin/$2"
     # Without what only a debugger reads it is a fifth as large.
@@ -46,9 +53,14 @@ for program in rm setpriv sh; do
 done
 cp "$busybox" "$root/bin/busybox"
 cp tests/vm/init "$root/init"
-# A test compares with a captured kernel, where the checkout has it.
+# Tests compare with captured kernels, where the checkout has them.
 mkdir -p "$root$PWD/tests/fixtures"
-cp -r tests/fixtures/6.18.15-x86_64 "$root$PWD/tests/fixtures/"
+for fixture in 6.1.192-rt-x86_64 6.18.15-x86_64 7.3.4-x86_64; do
+    cp -r "tests/fixtures/$fixture" "$root$PWD/tests/fixtures/"
+done
+# Programs in C are compiled here, once for all kernels: guests have no clang.
+TRACEPOINTS_WRITE_ACCESSORS=$root/etc/accessors.o TRACEPOINTS_WRITE_OFFSETS=$root/etc/offsets.o \
+    "$tests" --quiet the_object_for_other_kernels >/dev/null
 
 # A module and those it needs, in the order they are loaded in.
 add_module() {
@@ -67,7 +79,10 @@ for module in $disk_modules "$@"; do add_module "$module"; done
 # Which tests, and how: arguments and environment as here; or something else.
 if [ -n "${VM_COMMAND:-}" ]; then printf '%s\n' "$VM_COMMAND" >"$root/etc/command"; fi
 {
-    echo "arguments='${VM_TESTS:-probe:: sites:: ground_truth::running_kernel::}'"
+    echo "arguments='${VM_TESTS:-probe:: sites:: ground_truth::running_kernel:: emit::accessors::running:: set_at_start}'"
+    if [ -e "$root/etc/accessors.o" ]; then
+        echo "export TRACEPOINTS_ACCESSORS=/etc/accessors.o TRACEPOINTS_OFFSETS=/etc/offsets.o"
+    fi
     for name in TRACEPOINTS_ALL_EVENTS RUST_BACKTRACE; do
         if [ -n "${!name:-}" ]; then echo "export $name='${!name}'"; fi
     done

@@ -4,12 +4,16 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use tracepoints::emit::{self, CHeader, COptions, CSurroundings, RustModule};
+use tracepoints::emit::{
+    self, CAccessors, CHeader, COptions, CSurroundings, FieldConstants, RustModule,
+};
 use tracepoints::kernel::Events;
+use tracepoints::{Error, EventName};
 
 use super::Arguments;
 use crate::kernel::Chosen;
-use crate::output::{Failure, JsonRows, say};
+use crate::output::{Failure, JsonRows, say, step_over, with_causes};
+use crate::select::select;
 
 /// What `--emit` emits.
 #[derive(Clone, Copy, ValueEnum)]
@@ -17,8 +21,12 @@ pub(super) enum Emit {
     /// The context structs in C, with all they need, and assertions
     C,
     /// The same for CO-RE: libbpf relocates it by names; where that is known to be wrong
-    /// is said
+    /// is said. With several --root: an accessor for each field, right on all of them
     Core,
+    /// Constants in C for where each field is, which the loader sets
+    Offsets,
+    /// The same in Rust, for aya
+    OffsetsRust,
     /// The context structs in Rust, with assertions
     Rust,
     /// A program in C for libbpf
@@ -63,6 +71,7 @@ pub(super) fn write(
         .of_kernel(&chosen.identity.label())
         .guarded_by(&guard(arguments));
     let mut module = RustModule::new();
+    let mut fields = FieldConstants::new();
     let mut constants = String::new();
     let mut json = JsonRows::of(&chosen.identity)?;
     for name in names {
@@ -75,6 +84,11 @@ pub(super) fn write(
             Emit::Rust => {
                 module.add(&tracepoint)?;
                 constants += &emit::constants_rust(&tracepoint).unwrap_or_default();
+            }
+            Emit::Offsets | Emit::OffsetsRust => {
+                for field in tracepoint.format().fields() {
+                    fields.add(name, field.name())?;
+                }
             }
             Emit::SkelC => write!(out, "{}", emit::skeleton_c(&tracepoint)?)?,
             Emit::SkelRust => write!(out, "{}", emit::skeleton_rust(&tracepoint)?)?,
@@ -90,6 +104,8 @@ pub(super) fn write(
     match what {
         Emit::C | Emit::Core => write!(out, "{header}")?,
         Emit::Rust => write!(out, "{module}")?,
+        Emit::Offsets => write!(out, "{}", fields.c())?,
+        Emit::OffsetsRust => write!(out, "{}", fields.rust())?,
         _ => {}
     }
     if !constants.is_empty() {
@@ -101,6 +117,55 @@ pub(super) fn write(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Accessors that are right on all the kernels chosen.
+pub(super) fn write_for_all(
+    arguments: &Arguments,
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    if arguments.beside.is_some() {
+        return Err(Failure::Other(
+            "--beside is for one kernel: source for several goes with any headers".to_owned(),
+        ));
+    }
+    let kernels = arguments.kernel.all()?;
+    let mut names: Vec<EventName> = Vec::new();
+    for pattern in &arguments.patterns {
+        let mut found = false;
+        let mut missing = None;
+        for (_, kernel) in &kernels {
+            match select(kernel, std::slice::from_ref(pattern)) {
+                Ok(events) => {
+                    found = true;
+                    names.extend(events.iter().cloned());
+                }
+                Err(failure) => missing = Some(failure),
+            }
+        }
+        if let (false, Some(failure)) = (found, missing) {
+            return Err(failure);
+        }
+    }
+    names.sort();
+    names.dedup();
+    let mut code = ExitCode::SUCCESS;
+    let mut accessors = CAccessors::new(kernels).guarded_by(&guard(arguments));
+    for name in &names {
+        match accessors.add(name) {
+            Ok(()) => {}
+            Err(error @ (Error::NoStruct { .. } | Error::Conflict { .. })) => {
+                code = ExitCode::FAILURE;
+                say!("{}", with_causes(&error));
+            }
+            Err(error) => step_over(error, &mut code)?,
+        }
+    }
+    write!(out, "{accessors}")?;
+    for line in accessors.notes() {
+        say!("note: {line}");
+    }
+    Ok(code)
 }
 
 /// The name of the header's include guard, which headers of other events do not have.

@@ -17,7 +17,7 @@ use tracepoints::{
 };
 
 use crate::by_btf;
-use crate::kernel::KernelChoice;
+use crate::kernel::KernelChoices;
 use crate::output::{self, Failure, JsonRows, say};
 use crate::select::select;
 
@@ -26,7 +26,7 @@ use crate::select::select;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    kernel: KernelChoice,
+    kernel: KernelChoices,
     /// Print one JSON object a line
     #[arg(long, short)]
     json: bool,
@@ -48,6 +48,7 @@ const EXAMPLES: &str = "\
 Examples:
   tracepoints format sched:sched_switch
   tracepoints format --demo --emit c sched:sched_process_exec
+  tracepoints format --root kernels/6.1 --root kernels/6.18 --emit core 'sched:*'
   tracepoints format --raw sched_switch
   tracepoints show --json 'block:*' | jq '.fields[].name'";
 
@@ -136,12 +137,16 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    if arguments.kernel.root.len() > 1 && matches!(arguments.emit, Some(emit::Emit::Core)) {
+        return emit::write_for_all(arguments, out);
+    }
+    let choice = arguments.kernel.only()?;
     if arguments.raw
-        && let Some(kernel) = arguments.kernel.btf_alone()
+        && let Some(kernel) = choice.btf_alone()
     {
         return by_btf::format(&kernel, &arguments.patterns, arguments.json, out);
     }
-    let chosen = arguments.kernel.open(|kernel| kernel)?;
+    let chosen = choice.open(|kernel| kernel)?;
     let kernel = chosen.kernel;
     let mut json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
     if arguments.raw {

@@ -94,6 +94,51 @@ fn emitted_core_warns() {
     );
 }
 
+/// One source for several kernels, and what is to be known of it.
+#[test]
+fn emitted_for_several_kernels() {
+    let roots = ["6.1.192-rt-x86_64", "6.18.15-x86_64", "7.3.4-x86_64"];
+    let roots = roots.map(|root| format!("tests/fixtures/{root}"));
+    let emit = |what: &str, patterns: &[&str]| {
+        let mut command = tracepoints(&["format", "--emit", what]);
+        command.current_dir(support::repository());
+        for root in &roots {
+            command.arg("--root").arg(root);
+        }
+        command.args(patterns).output().expect("it runs")
+    };
+    let output = emit("core", &["sched:sched_process_exit", "block:block_rq_*"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let heads = stdout(&output).lines();
+    let heads = heads.filter(|line| line.starts_with("static") || line.starts_with("#"));
+    let heads: Vec<&str> = heads.collect();
+    insta::assert_snapshot!(format!("{}\nstderr: {}", heads.join("\n"), stderr(&output)));
+
+    for (what, pattern, expected) in [
+        ("core", "sched:no_such", "sched:no_such"),
+        (
+            "c",
+            "sched:sched_switch",
+            "several --root are for --emit core",
+        ),
+    ] {
+        let refused = emit(what, &[pattern]);
+        assert!(!refused.status.success());
+        assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
+    }
+    let root = support::fixture("6.18.15-x86_64");
+    for (what, expected) in [
+        ("offsets", "struct tracepoint_field sched_switch_prev_pid;"),
+        (
+            "offsets-rust",
+            "pub sched_switch_prev_pid: TracepointField,",
+        ),
+    ] {
+        let output = run("format", &root, &["--emit", what, "sched:sched_switch"]);
+        assert!(stdout(&output).contains(expected), "{}", stdout(&output));
+    }
+}
+
 #[test]
 fn list_as_json_is_one_object_a_line() {
     let root = support::fixture("6.18.15-x86_64");
