@@ -529,17 +529,24 @@ mod tests {
             }
         }
         for bomb in [
-            "(", "-", "f(", "a?", "a?:", "a?b:", "(u8)", "f({", "(u8){", "a[", "sizeof ",
+            "(", "-", "f(", "a?", "a?b:(-", "(u8)", "f({", "(u8){", "a[", "sizeof ",
         ] {
             let text = format!("\"\", {}", bomb.repeat(20_000));
             let error = PrintFmt::parse(&text).expect_err("a bomb");
-            assert_eq!(error, PrintFmtError::TooDeep { limit: 400 }, "{bomb}");
+            assert_eq!(error, PrintFmtError::TooDeep { limit: 96 }, "{bomb}");
         }
+        for bomb in ["a?:", "a?b:"] {
+            let text = format!("\"\", {}", bomb.repeat(20_000));
+            let error = PrintFmt::parse(&text).expect_err("a bomb");
+            assert_eq!(error, PrintFmtError::TooDeep { limit: 200 }, "{bomb}");
+        }
+        let bracketed = format!("\"\", {}a{}", "a?b:(".repeat(20_000), ")".repeat(20_000));
+        assert!(PrintFmt::parse(&bracketed).is_err());
         for link in ["[0]", ".b", "->b", "+1", "||b", "*b"] {
             let chain = format!("\"\", a{}", link.repeat(500_000));
             assert_eq!(
                 PrintFmt::parse(&chain),
-                Err(PrintFmtError::TooDeep { limit: 400 })
+                Err(PrintFmtError::TooDeep { limit: 200 })
             );
         }
     }
@@ -555,12 +562,12 @@ mod tests {
             }
             PrintFmt::parse(&format!("\"%d\", {text}"))
         };
-        let deepest = nested(100, 2).expect("400 deep");
+        let deepest = nested(28, 3).expect("168 high, 84 deep");
         assert_eq!(deepest.field("a").names().count(), 0);
         assert_eq!(deepest.clone(), deepest);
-        for (brackets, links) in [(101, 2), (26, 8), (30, 12), (2, 390)] {
+        for (brackets, links, limit) in [(33, 2, 96), (26, 4, 200), (30, 12, 200), (2, 90, 200)] {
             let error = nested(brackets, links).expect_err("deeper");
-            assert_eq!(error, PrintFmtError::TooDeep { limit: 400 });
+            assert_eq!(error, PrintFmtError::TooDeep { limit });
         }
     }
 

@@ -12,9 +12,12 @@ use nom::{Finish, IResult, Parser};
 use super::conversion::{Piece, pieces};
 use super::{BinaryOperator, Expression, Literal, PrintFmt, PrintFmtError, UnaryOperator};
 
-/// How deep expressions may nest. The kernel's `ilog2()` is 63 conditionals, one inside of
-/// the other, which take 4 levels each where they stand in brackets.
-const DEPTH: usize = 400;
+/// How deep expressions may nest. Conditionals in the last part of others do not count:
+/// the kernel's `ilog2()` is 63 of them.
+const DEPTH: usize = 96;
+
+/// How high a tree may be, whose nodes are evaluated, written and dropped recursively.
+const HEIGHT: usize = 200;
 
 /// How many quotes are tried as the end of a format string with quotes inside.
 const BARE_QUOTES: usize = 64;
@@ -31,6 +34,10 @@ pub(super) fn print_fmt(text: &str) -> Result<PrintFmt, PrintFmtError> {
             code: ErrorKind::TooLarge,
             ..
         }) => Err(PrintFmtError::TooDeep { limit: DEPTH }),
+        Err(Error {
+            code: ErrorKind::Count,
+            ..
+        }) => Err(PrintFmtError::TooDeep { limit: HEIGHT }),
         Err(error) => Err(error_at(text, error.input)),
     }
 }
@@ -138,11 +145,15 @@ impl Tree {
     /// What is made of others, the highest of which is so high.
     fn over(height: usize, input: &str, expression: Expression) -> IResult<&str, Self> {
         let height = height + 1;
-        match height <= DEPTH {
+        match height <= HEIGHT {
             true => Ok((input, Self { expression, height })),
-            false => Err(nom::Err::Failure(Error::new(input, ErrorKind::TooLarge))),
+            false => Err(too_high(input)),
         }
     }
+}
+
+fn too_high(input: &str) -> nom::Err<Error<&str>> {
+    nom::Err::Failure(Error::new(input, ErrorKind::Count))
 }
 
 fn highest(trees: &[Tree]) -> usize {
@@ -158,32 +169,93 @@ fn deeper(input: &str, depth: usize) -> Result<usize, nom::Err<Error<&str>>> {
     deeper.ok_or_else(|| nom::Err::Failure(Error::new(input, ErrorKind::TooLarge)))
 }
 
-fn expression(input: &str, depth: usize) -> IResult<&str, Tree> {
+/// A conditional that lacks its last part.
+struct Pending {
+    condition: Tree,
+    then: Option<Tree>,
+    /// How many brackets were opened before its condition, and end behind its last part.
+    brackets: usize,
+}
+
+/// An operand, or conditionals, each in the last part of the one before: they are read in
+/// a loop, since there may be as many as a number has bits.
+fn expression(mut input: &str, depth: usize) -> IResult<&str, Tree> {
     let depth = deeper(input, depth)?;
-    let (input, condition) = binary(input, depth, 0)?;
-    let (input, question) = opt(token("?")).parse(input)?;
-    if question.is_none() {
-        return Ok((input, condition));
-    }
-    // GNU C: `a ?: b` is `a ? a : b`.
-    let (input, colon) = opt(token(":")).parse(input)?;
-    let (input, then) = match colon {
-        Some(_) => (input, None),
-        None => {
-            let (input, then) = expression(input, depth)?;
-            let (input, _) = token(":")(input)?;
-            (input, Some(then))
+    let mut pending: Vec<Pending> = Vec::new();
+    let mut whole = loop {
+        let mut brackets = 0;
+        while !pending.is_empty()
+            && let Some(inside) = bracketed_conditional(input)
+        {
+            brackets += 1;
+            input = inside;
         }
+        let (rest, condition) = binary(input, depth, 0)?;
+        let (rest, question) = opt(token("?")).parse(rest)?;
+        if question.is_none() {
+            if brackets > 0 {
+                return Err(nom::Err::Error(Error::new(rest, ErrorKind::Char)));
+            }
+            input = rest;
+            break condition;
+        }
+        if pending.len() == HEIGHT {
+            return Err(too_high(input));
+        }
+        // GNU C: `a ?: b` is `a ? a : b`.
+        let (rest, colon) = opt(token(":")).parse(rest)?;
+        let (rest, then) = match colon {
+            Some(_) => (rest, None),
+            None => {
+                let (rest, then) = expression(rest, depth)?;
+                let (rest, _) = token(":")(rest)?;
+                (rest, Some(then))
+            }
+        };
+        pending.push(Pending {
+            condition,
+            then,
+            brackets,
+        });
+        input = rest;
     };
-    let (input, otherwise) = expression(input, depth)?;
-    let then_height = then.as_ref().map_or(0, |then| then.height);
-    let height = condition.height.max(then_height).max(otherwise.height);
-    let conditional = Expression::Conditional {
-        condition: Box::new(condition.expression),
-        then: then.map(|then| Box::new(then.expression)),
-        otherwise: Box::new(otherwise.expression),
-    };
-    Tree::over(height, input, conditional)
+    while let Some(last) = pending.pop() {
+        let then_height = last.then.as_ref().map_or(0, |then| then.height);
+        let height = last.condition.height.max(then_height).max(whole.height);
+        let conditional = Expression::Conditional {
+            condition: Box::new(last.condition.expression),
+            then: last.then.map(|then| Box::new(then.expression)),
+            otherwise: Box::new(whole.expression),
+        };
+        (input, whole) = Tree::over(height, input, conditional)?;
+        for _ in 0..last.brackets {
+            (input, _) = token(")")(input)?;
+        }
+    }
+    Ok((input, whole))
+}
+
+/// What follows a bracket that has a conditional inside, if the expression ends with it.
+fn bracketed_conditional(input: &str) -> Option<&str> {
+    let inside = input.trim_start().strip_prefix('(')?;
+    let (mut rest, mut open, mut is_conditional) = (inside, 1_usize, false);
+    while open > 0 {
+        let first = rest.chars().next()?;
+        rest = match first {
+            '"' => string(rest).ok()?.0,
+            '\'' => character(rest).ok()?.0,
+            _ => &rest[first.len_utf8()..],
+        };
+        match first {
+            '(' | '{' | '[' => open += 1,
+            ')' | '}' | ']' => open -= 1,
+            '?' if open == 1 => is_conditional = true,
+            _ => {}
+        }
+    }
+    let follows = rest.trim_start();
+    let is_end = follows.is_empty() || follows.starts_with([')', ',', ':', '}', ']']);
+    (is_conditional && is_end).then_some(inside)
 }
 
 /// Operators that bind at least as tightly as `level`.
