@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::SitesError;
 use super::memory::{SiteMemory, StructBytes};
-use super::offsets::{KnownStructs, MemberPlace};
+use super::offsets::{KnownStructs, StructMember};
 use crate::bpf::sys;
 use crate::kernel::{HeldFiles, Kernel};
 
@@ -56,7 +56,7 @@ pub(super) struct HolderOffsets {
     program_aux: u64,
     program_tag: u64,
     aux_id: u64,
-    aux_name: MemberPlace,
+    aux_name: StructMember,
     link_id: u64,
     link_type: u64,
     link_program: u64,
@@ -371,7 +371,7 @@ impl Holders {
                 let tag = program.as_ref()?.bytes(offsets.program_tag, 8);
                 Some(BpfProgramInfo {
                     id: id?.int(0) as u32,
-                    name: name?.text(MemberPlace {
+                    name: name?.text(StructMember {
                         at: 0,
                         ..offsets.aux_name
                     }),

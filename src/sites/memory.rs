@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::SitesError;
-use super::offsets::{KnownStructs, MemberPlace};
+use super::offsets::{KnownStructs, StructMember};
 use crate::bpf;
 use crate::bpf::reader::MemoryReader;
 
@@ -37,7 +37,7 @@ impl StructBytes {
     }
 
     /// Returns the text in an array of `char`.
-    pub(super) fn text(&self, place: MemberPlace) -> String {
+    pub(super) fn text(&self, place: StructMember) -> String {
         let bytes = self.bytes(place.at, place.size);
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(text).into_owned()

@@ -68,10 +68,10 @@ use crate::name::{EventName, SyscallSide};
 use events::{EventCall, EventCalls, EventOffsets};
 use holders::{HolderOffsets, Holders};
 use jump::{InstructionSet, JumpEntry};
-use listener::{CallbackOffsets, FileFlags, ListenerSearch, callbacks};
+use listener::{CallbackOffsets, ListenerSearch, SwitchFlags, callbacks};
 use memory::SiteMemory;
 use offsets::KnownStructs;
-use tables::{FoundTracepoint, TableOffsets, Tables};
+use tables::{FoundTracepoint, SiteTables, TableOffsets};
 
 /// The sites and listeners of some events.
 #[derive(Clone, Debug)]
@@ -231,9 +231,9 @@ struct SiteReader {
     memory: SiteMemory,
     event_offsets: EventOffsets,
     callback_offsets: CallbackOffsets,
-    flags: FileFlags,
+    flags: SwitchFlags,
     calls: EventCalls,
-    tables: Tables,
+    tables: SiteTables,
     holders: Holders,
 }
 
@@ -258,11 +258,11 @@ impl SiteReader {
             events => events.to_vec(),
         };
         let calls = EventCalls::read(&memory, &event_offsets, kernel, &listed)?;
-        let tables = Tables::read(&memory, &table_offsets, kernel, &calls.tracepoints())?;
+        let tables = SiteTables::read(&memory, &table_offsets, kernel, &calls.tracepoints())?;
         let holders = Holders::read(&memory, holder_offsets, kernel)?;
         Ok(Self {
             callback_offsets: CallbackOffsets::of(structs)?,
-            flags: FileFlags {
+            flags: SwitchFlags {
                 filtered: structs.constant("EVENT_FILE_FL_FILTERED")?,
                 soft_disabled: structs.constant("EVENT_FILE_FL_SOFT_DISABLED")?,
             },

@@ -7,7 +7,7 @@ use crate::btf::{Kind, Object, Section, TypeId};
 
 /// Offset and size of a member, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MemberPlace {
+pub(super) struct StructMember {
     pub(super) at: u64,
     pub(super) size: usize,
 }
@@ -114,9 +114,9 @@ impl<'a> KnownStructs<'a> {
 
     /// Returns the place of a member, which may be in a nested anonymous struct, or after
     /// a dot in a named one; `None` if this kernel has no such struct or member.
-    pub(super) fn optional(&self, of: &str, path: &str) -> Option<MemberPlace> {
+    pub(super) fn optional(&self, of: &str, path: &str) -> Option<StructMember> {
         let mut id = self.find(of)?;
-        let mut place = MemberPlace { at: 0, size: 0 };
+        let mut place = StructMember { at: 0, size: 0 };
         for name in path.split('.') {
             let (offset, type_id) = self.section.member(id, name.as_bytes())?;
             place.at += u64::from(offset);
@@ -127,7 +127,7 @@ impl<'a> KnownStructs<'a> {
     }
 
     /// The same, of a member that every kernel read here has.
-    pub(super) fn place(&self, of: &str, path: &str) -> Result<MemberPlace, SitesError> {
+    pub(super) fn place(&self, of: &str, path: &str) -> Result<StructMember, SitesError> {
         let missing = || SitesError::Btf {
             member: format!("{of}.{path}"),
         };

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use super::SitesError;
 use super::jump::{JumpEntry, JumpLayout};
 use super::memory::{SiteMemory, StructBytes};
-use super::offsets::{KnownStructs, MemberPlace};
+use super::offsets::{KnownStructs, StructMember};
 use crate::kernel::Kernel;
 
 /// Offsets in bytes.
@@ -35,7 +35,7 @@ pub(super) struct TableOffsets {
 struct ModuleOffsets {
     node_private: u64,
     object_module: u64,
-    name: MemberPlace,
+    name: StructMember,
     tracepoints: u64,
     tracepoint_count: u64,
     entries: u64,
@@ -109,7 +109,7 @@ pub(super) struct FoundTracepoint {
 type MemoryRange = (u64, usize);
 
 /// All tracepoints, by address.
-pub(super) struct Tables {
+pub(super) struct SiteTables {
     pub(super) tracepoints: HashMap<u64, FoundTracepoint>,
     /// Whether their sites were found.
     pub(super) are_sites_known: bool,
@@ -124,7 +124,7 @@ struct ObjectTables {
     entries: MemoryRange,
 }
 
-impl Tables {
+impl SiteTables {
     /// Reads all. Without the right to see symbols, only the tracepoints at `known`, whose
     /// sites are then not known.
     pub(super) fn read(
@@ -308,7 +308,7 @@ fn modules(
     let (mut found, mut unread) = (Vec::new(), Vec::new());
     for (index, module) in loaded.iter().enumerate() {
         let name = names[index].as_ref().map(|bytes| {
-            bytes.text(MemberPlace {
+            bytes.text(StructMember {
                 at: 0,
                 size: of.name.size,
             })
