@@ -146,12 +146,12 @@ pub(super) struct ListenerSearch<'a> {
     pub(super) memory: &'a SiteMemory,
     pub(super) offsets: &'a EventOffsets,
     pub(super) holders: &'a Holders,
-    pub(super) flags: FileFlags,
+    pub(super) flags: EventFileFlags,
 }
 
 /// Bits of `trace_event_file.flags`, by the kernel's enumerators.
 #[derive(Clone, Copy)]
-pub(super) struct FileFlags {
+pub(super) struct EventFileFlags {
     pub(super) filtered: u64,
     pub(super) soft_disabled: u64,
 }

@@ -68,7 +68,7 @@ use crate::name::{EventName, SyscallSide};
 use events::{EventCall, EventCalls, EventOffsets};
 use holders::{HolderOffsets, Holders};
 use jump::{InstructionSet, JumpEntry};
-use listener::{CallbackOffsets, FileFlags, ListenerSearch, callbacks};
+use listener::{CallbackOffsets, EventFileFlags, ListenerSearch, callbacks};
 use memory::SiteMemory;
 use offsets::KnownStructs;
 use tables::{FoundTracepoint, TableOffsets, Tables};
@@ -231,7 +231,7 @@ struct SiteReader {
     memory: SiteMemory,
     event_offsets: EventOffsets,
     callback_offsets: CallbackOffsets,
-    flags: FileFlags,
+    flags: EventFileFlags,
     calls: EventCalls,
     tables: Tables,
     holders: Holders,
@@ -262,7 +262,7 @@ impl SiteReader {
         let holders = Holders::read(&memory, holder_offsets, kernel)?;
         Ok(Self {
             callback_offsets: CallbackOffsets::of(structs)?,
-            flags: FileFlags {
+            flags: EventFileFlags {
                 filtered: structs.constant("EVENT_FILE_FL_FILTERED")?,
                 soft_disabled: structs.constant("EVENT_FILE_FL_SOFT_DISABLED")?,
             },
