@@ -89,7 +89,8 @@ impl FieldConstants {
     }
 
     /// Returns the constants in C, with functions that read a field by one of them. It
-    /// includes libbpf's `bpf_helpers.h`.
+    /// includes libbpf's `bpf_helpers.h`, which needs the types of `vmlinux.h`, or of
+    /// `linux/bpf.h`, included before it.
     pub fn c(&self) -> String {
         let mut members = String::new();
         for (event, field) in &self.fields {

@@ -9,7 +9,7 @@ use super::format_text::{self, ImageField};
 use super::memory::{ImageMemory, pointers};
 use super::structs::Structs;
 use super::symbols::Symbols;
-use super::syscalls::{FileFlags, Syscall};
+use super::syscalls::{OpenFlags, Syscall};
 use crate::format::Format;
 use crate::name::EventName;
 
@@ -52,7 +52,7 @@ pub(super) struct EventSource<'a> {
     pub(super) symbols: &'a Symbols,
     pub(super) structs: &'a Structs,
     pub(super) updates: FieldUpdates,
-    pub(super) flags: Option<&'a FileFlags>,
+    pub(super) flags: Option<&'a OpenFlags>,
     /// The functions of system calls; `None` if they are not known.
     pub(super) called: Option<&'a HashSet<&'a str>>,
 }

@@ -15,7 +15,7 @@ use super::memory::ImageMemory;
 use super::raw;
 use super::structs::Structs;
 use super::symbols::Symbols;
-use super::syscalls::{self, FileFlags};
+use super::syscalls::{self, OpenFlags};
 use super::unpack::{Unpacked, unpack};
 use crate::btf::{self, Object};
 
@@ -35,7 +35,7 @@ struct WholeImage {
     symbols: Symbols,
     pub(super) structs: Arc<Structs>,
     updates: FieldUpdates,
-    flags: Option<FileFlags>,
+    flags: Option<OpenFlags>,
 }
 
 /// What reading modules takes of their kernel.
@@ -57,8 +57,8 @@ impl KernelImage {
             Unpacked::Btf(btf) => Ok(Self { btf, whole: None }),
             Unpacked::Raw(bytes) => {
                 let flags = match bytes.get(0x38..0x3c) {
-                    Some(b"ARM\x64") => FileFlags::ARM,
-                    _ => FileFlags::GENERIC,
+                    Some(b"ARM\x64") => OpenFlags::ARM,
+                    _ => OpenFlags::GENERIC,
                 };
                 let raw::RawKernel { memory, symbols } = raw::kernel(bytes)?;
                 Self::whole(memory, symbols, None, Some(flags))
@@ -77,12 +77,12 @@ impl KernelImage {
             };
         }
         let flags = match facts.architecture {
-            Architecture::Aarch64 | Architecture::Arm => Some(FileFlags::ARM),
+            Architecture::Aarch64 | Architecture::Arm => Some(OpenFlags::ARM),
             Architecture::X86_64
             | Architecture::I386
             | Architecture::S390x
             | Architecture::Riscv64
-            | Architecture::LoongArch64 => Some(FileFlags::GENERIC),
+            | Architecture::LoongArch64 => Some(OpenFlags::GENERIC),
             _ => None,
         };
         let linked = elf::linked(bytes)?;
@@ -109,7 +109,7 @@ impl KernelImage {
         memory: ImageMemory,
         symbols: Symbols,
         btf: Option<Vec<u8>>,
-        flags: Option<FileFlags>,
+        flags: Option<OpenFlags>,
     ) -> Result<Self, ImageError> {
         let btf = match btf {
             Some(btf) => btf,

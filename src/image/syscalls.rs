@@ -99,7 +99,7 @@ impl<'a> Syscall<'a> {
         &self,
         memory: &ImageMemory,
         places: &SyscallPlaces,
-        flags: Option<&FileFlags>,
+        flags: Option<&OpenFlags>,
     ) -> Option<String> {
         if places.has_pointees && self.name == "sys_openat" {
             return Some(openat_print_fmt(flags?));
@@ -203,14 +203,14 @@ impl Pointees {
 
 /// The flags of `open()` that differ between machines.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FileFlags {
+pub(super) struct OpenFlags {
     direct: u32,
     large_file: u32,
     directory: u32,
     no_follow: u32,
 }
 
-impl FileFlags {
+impl OpenFlags {
     /// `include/uapi/asm-generic/fcntl.h`: x86, s390, riscv, loongarch.
     pub(super) const GENERIC: Self = Self {
         direct: 0x4000,
@@ -228,7 +228,7 @@ impl FileFlags {
 }
 
 /// `sys_enter_openat_print_fmt()`.
-fn openat_print_fmt(flags: &FileFlags) -> String {
+fn openat_print_fmt(flags: &OpenFlags) -> String {
     let names = [
         (0x1, "O_WRONLY"),
         (0x2, "O_RDWR"),

@@ -38,8 +38,8 @@ use write::{Gives, Writer};
 /// is not, the accessor returns 0 or `-ENOENT`. Text of a process, the argument of a
 /// system call, is copied by `<event>_<field>_str`.
 ///
-/// The text needs libbpf 1.0's `bpf_helpers.h` and `bpf_core_read.h`, which it includes,
-/// and clang. It goes with `vmlinux.h` and without.
+/// The text needs clang, and libbpf 1.0's `bpf_helpers.h` and `bpf_core_read.h`, which it
+/// includes. They need the types of `vmlinux.h`, or of `linux/bpf.h`, included before it.
 ///
 /// ```
 /// use tracepoints::Kernel;

@@ -67,7 +67,7 @@ fn system_headers() {
 }
 
 /// The kernel's types in C, as `bpftool` writes them.
-fn vmlinux_h(btf: &Path, to: &Path) {
+pub(super) fn vmlinux_h(btf: &Path, to: &Path) {
     let mut bpftool = Command::new("bpftool");
     bpftool.args(["btf", "dump", "file"]).arg(btf);
     let output = bpftool.args(["format", "c"]).output().expect("bpftool");

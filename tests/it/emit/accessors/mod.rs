@@ -12,8 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::surroundings::vmlinux_h;
 use crate::support;
-use crate::support::compilers::libbpf;
+use crate::support::compilers::{has, libbpf};
 use tracepoints::emit::CAccessors;
 use tracepoints::{EventName, Kernel};
 
@@ -157,8 +158,13 @@ const TYPES: &str = "#include <linux/bpf.h>\n#include <linux/types.h>\n";
 fn compile(header: &str, code: &str, target: &str, dir: &Path) -> Option<Vec<u8>> {
     let include = libbpf()?;
     let (source, object) = (dir.join("accessors.bpf.c"), dir.join("accessors.bpf.o"));
+    // The kernel's own types, where a test has put them there.
+    let types = match dir.join("vmlinux.h").exists() {
+        true => "#include \"vmlinux.h\"\n",
+        false => TYPES,
+    };
     fs::write(dir.join("accessors.h"), header).expect("a file");
-    fs::write(&source, format!("{TYPES}{code}")).expect("a file");
+    fs::write(&source, format!("{types}{code}")).expect("a file");
     let output = Command::new("clang")
         .args([
             "-O2", "-g", "-Wall", "-Werror", "-target", target, &include, "-c",
@@ -188,6 +194,31 @@ fn text_and_notes() {
     }
     let notes = accessors.notes().join("\n");
     insta::assert_snapshot!(format!("{accessors}\n== notes\n{notes}"));
+}
+
+/// In one unit with `vmlinux.h`, which defines the same structs.
+#[test]
+fn beside_vmlinux_h() {
+    let btf = Path::new("/sys/kernel/btf/vmlinux");
+    if fs::File::open(btf).is_err() || !has("bpftool") {
+        return support::skip("there is no bpftool, or the kernel has no BTF");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    vmlinux_h(btf, &dir.path().join("vmlinux.h"));
+    let events: Vec<EventName> = [
+        "sched:sched_process_exit",
+        "syscalls:sys_enter_unlinkat",
+        "timer:hrtimer_start",
+    ]
+    .map(|event| event.parse().expect("a name"))
+    .into();
+    let mut accessors = accessors_of(&roots());
+    for event in &events {
+        accessors.add(event).expect("accessors");
+    }
+    let text = accessors.to_string();
+    let object = compile(&text, &programs(&text, &events, true), "bpf", dir.path());
+    assert!(object.is_none_or(|object| !object.is_empty()));
 }
 
 /// One kernel alone is served rightly or refused, whatever its event became elsewhere.
