@@ -23,7 +23,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-known=(available_events format declaration print_fmt print_eval btf split_btf ring_page filter captured_root bpf_object)
+known=(available_events format declaration print_fmt print_eval btf split_btf ring_page filter captured_root bpf_object
+    image image_kallsyms image_module image_tables)
 [ ${#targets[@]} -gt 0 ] || targets=("${known[@]}")
 for target in "${targets[@]}"; do
     [ -f "$here/fuzz_targets/$target.rs" ] || { echo "no target $target: ${known[*]}" >&2; exit 2; }
@@ -36,6 +37,7 @@ longest() {
         print_fmt) echo 8192 ;;
         btf | split_btf | bpf_object) echo 65536 ;;
         captured_root) echo 32768 ;;
+        image | image_kallsyms) echo 262144 ;;
         *) echo 16384 ;;
     esac
 }

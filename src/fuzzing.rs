@@ -9,11 +9,17 @@ use crate::context::{self, Context, FormatReason, Homes, Silence};
 use crate::files::Events;
 use crate::format::Format;
 use crate::layout::Layout;
+use crate::machine::Machine;
 use crate::name::EventName;
 
 /// Reads the text of `available_events`.
 pub fn available_events(text: &str) -> Events {
     Events::parse(text)
+}
+
+/// Finds a kernel's own symbols: the numbers of names and of places.
+pub fn kallsyms(bytes: &[u8], machine: Machine) -> Option<(usize, usize)> {
+    crate::image::kallsyms_count(bytes, machine)
 }
 
 /// One BTF object.

@@ -37,9 +37,23 @@ fn main() -> Result<()> {
     filters(&mut seeds)?;
     objects(&mut seeds)?;
     captured_roots(&mut seeds)?;
+    images(&mut seeds)?;
     for (target, count) in &seeds.counts {
         println!("{target}: {count} seeds");
     }
+    Ok(())
+}
+
+/// Writes the seeds of images and what is in them.
+fn images(seeds: &mut Seeds) -> Result<()> {
+    for image in tracepoints_fuzz::images::images() {
+        seeds.add("image_kallsyms", &[&[0], &image])?;
+        seeds.add("image", &[&image])?;
+    }
+    seeds.add("image_module", &[&tracepoints_fuzz::images::module()])?;
+    // No change, and some of the first table.
+    seeds.add("image_tables", &[&[0; 4]])?;
+    seeds.add("image_tables", &[&[0x40, 1, 0, 0xff, 0x80, 2, 0, 1]])?;
     Ok(())
 }
 

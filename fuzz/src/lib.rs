@@ -1,8 +1,10 @@
 //! What the fuzz targets share: how inputs are divided, the fixtures' events, and
 //! the laws that hold of whatever was read.
 
+pub mod images;
 #[cfg(fuzzing)]
 pub mod object;
+mod support;
 
 use std::fs;
 use std::path::PathBuf;

@@ -36,7 +36,7 @@ pub(crate) struct ImageEvents {
 
 /// Where an object's tables are.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tables {
+pub(super) struct TableRanges {
     /// Pointers to `struct trace_event_call`.
     pub(super) events: Range<u64>,
     /// Pointers to `struct trace_eval_map`.
@@ -71,7 +71,10 @@ fn is_function(ty: u64, memory: &ImageMemory) -> bool {
 }
 
 /// Reads all events.
-pub(super) fn read(source: EventSource<'_>, tables: &Tables) -> Result<ImageEvents, ImageError> {
+pub(super) fn read(
+    source: EventSource<'_>,
+    tables: &TableRanges,
+) -> Result<ImageEvents, ImageError> {
     let EventSource {
         memory, structs, ..
     } = source;
@@ -190,7 +193,7 @@ impl<'a> CallReader<'a> {
         }))
     }
 
-    fn place(&self, place: super::structs::MemberPlace) -> Option<u64> {
+    fn place(&self, place: super::structs::MemberBits) -> Option<u64> {
         place.read(self.source.memory, self.address)
     }
 

@@ -9,7 +9,7 @@ use object::Architecture;
 use super::elf::{self, ElfFacts};
 use super::error::ImageError;
 use super::eval::FieldUpdates;
-use super::events::{self, EventSource, ImageEvents, Tables};
+use super::events::{self, EventSource, ImageEvents, TableRanges};
 use super::kallsyms::Kallsyms;
 use super::memory::ImageMemory;
 use super::raw;
@@ -204,7 +204,7 @@ impl WholeImage {
         let events = self.between("__start_ftrace_events", "__stop_ftrace_events");
         let evals = self.between("__start_ftrace_eval_maps", "__stop_ftrace_eval_maps");
         let raw_map = self.between("__start__bpf_raw_tp", "__stop__bpf_raw_tp");
-        let tables = Tables {
+        let tables = TableRanges {
             events: events.ok_or(ImageError::NoSymbol {
                 name: "__start_ftrace_events",
             })?,

@@ -34,6 +34,16 @@ mod symbols;
 mod syscalls;
 mod unpack;
 
+/// The numbers of names and of places that are found, for the fuzzer.
+#[cfg(fuzzing)]
+pub(crate) fn kallsyms_count(
+    bytes: &[u8],
+    machine: crate::machine::Machine,
+) -> Option<(usize, usize)> {
+    let found = kallsyms::Kallsyms::find(bytes, machine)?;
+    Some((found.names.len(), found.places.len()))
+}
+
 pub use error::{ImageError, Reason};
 pub(crate) use events::ImageEvents;
 pub(crate) use kernel::KernelImage;

@@ -2,7 +2,7 @@
 
 use super::elf::{self, ElfFacts};
 use super::error::ImageError;
-use super::events::{self, EventSource, ImageEvents, Tables};
+use super::events::{self, EventSource, ImageEvents, TableRanges};
 use super::kernel::ModuleContext;
 use super::unpack::{Unpacked, unpack};
 
@@ -63,7 +63,7 @@ impl ModuleImage {
             return Err(ImageError::ModuleAlone);
         }
         let linked = elf::module(bytes)?;
-        let tables = Tables {
+        let tables = TableRanges {
             events: linked.section("_ftrace_events"),
             evals: linked.section("_ftrace_eval_map"),
             raw_map: linked.section("__bpf_raw_tp_map"),

@@ -8,14 +8,14 @@ use crate::btf::{Kind, Section, TypeId};
 
 /// Where a member is in its struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MemberPlace {
+pub(super) struct MemberBits {
     /// In bits.
     offset: u32,
     /// In bits.
     size: u32,
 }
 
-impl MemberPlace {
+impl MemberBits {
     /// Reads the member of the struct at this address.
     pub(super) fn read(self, memory: &ImageMemory, address: u64) -> Option<u64> {
         let first = self.offset / 8;
@@ -56,26 +56,26 @@ pub(super) struct Structs {
     pub(super) common: Vec<CommonField>,
     /// `sizeof(struct trace_entry)`.
     pub(super) entry_size: u32,
-    pub(super) call_class: MemberPlace,
+    pub(super) call_class: MemberBits,
     /// Of events without a tracepoint.
-    pub(super) call_name: MemberPlace,
-    pub(super) call_tracepoint: MemberPlace,
-    pub(super) call_print_fmt: MemberPlace,
-    pub(super) call_flags: MemberPlace,
-    pub(super) call_data: MemberPlace,
-    pub(super) class_system: MemberPlace,
-    pub(super) class_fields: MemberPlace,
-    pub(super) class_probe: MemberPlace,
-    pub(super) class_register: MemberPlace,
+    pub(super) call_name: MemberBits,
+    pub(super) call_tracepoint: MemberBits,
+    pub(super) call_print_fmt: MemberBits,
+    pub(super) call_flags: MemberBits,
+    pub(super) call_data: MemberBits,
+    pub(super) class_system: MemberBits,
+    pub(super) class_fields: MemberBits,
+    pub(super) class_probe: MemberBits,
+    pub(super) class_register: MemberBits,
     pub(super) field_stride: u64,
-    pub(super) field_type: MemberPlace,
-    pub(super) field_name: MemberPlace,
-    pub(super) field_size: MemberPlace,
-    pub(super) field_align: MemberPlace,
-    pub(super) field_is_signed: MemberPlace,
+    pub(super) field_type: MemberBits,
+    pub(super) field_name: MemberBits,
+    pub(super) field_size: MemberBits,
+    pub(super) field_align: MemberBits,
+    pub(super) field_is_signed: MemberBits,
     /// Where it is, it is printed as an array's length (6.1.192 has it, 5.10.223 does not).
-    pub(super) field_length: Option<MemberPlace>,
-    pub(super) tracepoint_name: MemberPlace,
+    pub(super) field_length: Option<MemberBits>,
+    pub(super) tracepoint_name: MemberBits,
     /// `None` without any enumerator that is replaced.
     pub(super) eval: Option<EvalPlaces>,
     /// `None` without `CONFIG_FTRACE_SYSCALLS`.
@@ -91,19 +91,19 @@ pub(super) struct Structs {
 /// `struct trace_eval_map`.
 #[derive(Debug)]
 pub(super) struct EvalPlaces {
-    pub(super) system: MemberPlace,
-    pub(super) name: MemberPlace,
-    pub(super) value: MemberPlace,
+    pub(super) system: MemberBits,
+    pub(super) name: MemberBits,
+    pub(super) value: MemberBits,
 }
 
 /// `struct syscall_metadata`, and `struct syscall_trace_enter`.
 #[derive(Debug)]
 pub(super) struct SyscallPlaces {
-    pub(super) name: MemberPlace,
-    pub(super) argument_count: MemberPlace,
-    pub(super) types: MemberPlace,
-    pub(super) arguments: MemberPlace,
-    pub(super) enter_event: MemberPlace,
+    pub(super) name: MemberBits,
+    pub(super) argument_count: MemberBits,
+    pub(super) types: MemberBits,
+    pub(super) arguments: MemberBits,
+    pub(super) enter_event: MemberBits,
     /// Whether what pointers lead to is recorded (Linux 6.19).
     pub(super) has_pointees: bool,
     /// The offset of the first argument in a record.
@@ -113,8 +113,8 @@ pub(super) struct SyscallPlaces {
 /// `struct bpf_raw_event_map`.
 #[derive(Debug)]
 pub(super) struct RawMapPlaces {
-    pub(super) tracepoint: MemberPlace,
-    pub(super) function: MemberPlace,
+    pub(super) tracepoint: MemberBits,
+    pub(super) function: MemberBits,
     pub(super) stride: u64,
 }
 
@@ -300,7 +300,7 @@ impl<'a> KnownTypes<'a> {
 
     /// Returns a member's place, which all structs of this name that have the member must
     /// agree on.
-    fn member(&self, name: &'static str, member: &'static str) -> Result<MemberPlace, ImageError> {
+    fn member(&self, name: &'static str, member: &'static str) -> Result<MemberBits, ImageError> {
         let ids = self.structs.get(name).into_iter().flatten();
         let mut places = ids.filter_map(|id| self.place(*id, member.as_bytes(), 0, 4));
         let first = places.next();
@@ -311,7 +311,7 @@ impl<'a> KnownTypes<'a> {
     }
 
     /// The place of a member, which may be in a nested anonymous struct or union.
-    fn place(&self, id: TypeId, name: &[u8], outer: u32, depth: u32) -> Option<MemberPlace> {
+    fn place(&self, id: TypeId, name: &[u8], outer: u32, depth: u32) -> Option<MemberBits> {
         let ty = self.section.type_by_id(id)?;
         let mut members = ty.members();
         if let Some(member) = members.find(|member| member.name() == name) {
@@ -319,7 +319,7 @@ impl<'a> KnownTypes<'a> {
                 0 => self.section.size_of(member.type_id)?.checked_mul(8)?,
                 bits => bits,
             };
-            return Some(MemberPlace {
+            return Some(MemberBits {
                 offset: outer.checked_add(member.bit_offset)?,
                 size,
             });

@@ -6,6 +6,8 @@
 
 use std::io::{self, Read};
 
+use ruzstd::decoding::StreamingDecoder;
+
 use super::error::{ImageError, Reason};
 
 /// In bytes, decompressed. Kernels have 30 to 100 MB, and modules with debugging
@@ -139,17 +141,18 @@ fn read_all(compression: Compression, bytes: &[u8], out: &mut Vec<u8>) -> io::Re
 /// Returns a reader of what compressed bytes hold; the formats without streams are read
 /// whole.
 fn reader<'a>(compression: Compression, input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    /// In bytes. A kernel's dictionary has 128 MB at most (`--lzma2=dict=128MiB`).
-    const MEMORY_KB: u32 = 256 << 10;
+    // Kernels have 128 MB at most: `xz --lzma2=dict=128MiB`, `zstd --ultra -22`.
+    const DICTIONARY: u64 = 128 << 20;
+    const MEMORY_KB: u32 = 2 * (DICTIONARY >> 10) as u32;
     Ok(match compression {
         Compression::Gzip => Box::new(flate2::read::GzDecoder::new(input)),
-        Compression::Xz => Box::new(lzma_rust2::XzReader::new(input, true)),
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, MEMORY_KB)),
         Compression::Lzma => {
             let reader = lzma_rust2::LzmaReader::new_mem_limit(input, MEMORY_KB, None);
             Box::new(reader.map_err(io::Error::other)?)
         }
         Compression::Zstd => {
-            let reader = ruzstd::decoding::StreamingDecoder::new(input);
+            let reader = StreamingDecoder::new_with_max_window_size(input, DICTIONARY);
             Box::new(reader.map_err(io::Error::other)?)
         }
         Compression::Bzip2 => Box::new(bzip2::read::BzDecoder::new(input)),

@@ -137,13 +137,20 @@ impl Kernel {
     /// `tracing/available_events`, `tracing/events/<category>/<event>/format`
     /// and, if the kernel had BTF, `btf/vmlinux` and `btf/<module>`. A capture may also say
     /// which class an event has, where BTF leaves several: `tracing/classes`, a line
-    /// `<category>:<event>`, id, class and one of `btf_ids`, `memory`, `kcore`, `image`,
-    /// with tabs between.
+    /// `<category>:<event>`, id (`-` of an image's events), class and one of `btf_ids`,
+    /// `memory`, `kcore`, `image`, with tabs between.
+    ///
+    /// With the feature `image`, `root` may also be a kernel that was never booted: a
+    /// Debian package, a directory into which one was unpacked (`boot/vmlinuz-*`,
+    /// `lib/modules/*`), a kernel's image in any wrapping (`vmlinuz`, `vmlinux`, `Image`), a
+    /// module that lies in such a directory, or a BTF object. All that is read at once, and
+    /// what cannot be is among `Kernel::unreadable`.
     ///
     /// # Errors
     ///
     /// [`Error::NotAKernel`] if `root` has no events,
-    /// [`Error::File`] if it may not be looked into or its `tracing` is a link.
+    /// [`Error::File`] if it may not be looked into or its `tracing` is a link;
+    /// `Error::Image` if an image cannot be read.
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
         let root = root.as_ref();
         match Tracefs::at(root) {
