@@ -65,6 +65,8 @@ mod live_test;
 mod machine;
 pub mod name;
 #[cfg(all(feature = "probe", target_os = "linux"))]
+mod patch;
+#[cfg(all(feature = "probe", target_os = "linux"))]
 pub mod probe;
 pub mod record;
 #[cfg(all(feature = "probe", target_os = "linux"))]

@@ -1,5 +1,5 @@
-//! Shows where tracepoints are in the running kernel's code, whether they are patched, and
-//! who listens.
+//! Shows where tracepoints are in a kernel's code; in the running one's, whether they are
+//! patched, and who listens.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,15 +12,17 @@ use tracepoints::sites::{
 };
 use tracepoints::{EventPattern, Kernel};
 
-use crate::kernel::{Identity, live_failure};
+use crate::kernel::KernelChoice;
 use crate::output::{self, Failure, JsonRows, Screen, note, plural, with_causes};
 use crate::select::select;
 
-/// Show where tracepoints are in the running kernel's code, whether they are on, and who
-/// listens
+/// Show where tracepoints are in a kernel's code; of the running one, whether they are on
+/// and who listens
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    kernel: KernelChoice,
     /// Show only those somebody listens to
     #[arg(long, short)]
     listened: bool,
@@ -36,6 +38,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tracepoints sites net:netif_rx
+  tracepoints sites --root /boot/vmlinuz net:netif_rx
   tracepoints sites --listened
   tracepoints sites --json --listened | jq -r '.event, .listeners[]'";
 
@@ -44,15 +47,16 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn show(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let kernel = Kernel::live().map_err(live_failure)?;
-    let (events, bare) = chosen(&kernel, &arguments.patterns)?;
+    let chosen = arguments.kernel.open(|kernel| kernel)?;
+    let kernel = chosen.kernel;
+    let (events, bare) = named(kernel, &arguments.patterns)?;
     let bare: Vec<&str> = bare.iter().map(String::as_str).collect();
     let sites = kernel.sites(events.names(), &bare)?;
     let shown = sites.events().iter();
     let shown: Vec<&EventSites> = shown
         .filter(|event| !arguments.listened || !event.listeners().is_empty())
         .collect();
-    if let Some(mut json) = JsonRows::where_wanted(arguments.json, &Identity::live())? {
+    if let Some(mut json) = JsonRows::where_wanted(arguments.json, &chosen.identity)? {
         for event in &shown {
             json.write(event, out)?;
         }
@@ -74,7 +78,7 @@ fn show(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
 }
 
 /// The events the patterns match, and the tracepoints without an event.
-fn chosen(kernel: &Kernel, patterns: &[EventPattern]) -> Result<(Events, Vec<String>), Failure> {
+fn named(kernel: &Kernel, patterns: &[EventPattern]) -> Result<(Events, Vec<String>), Failure> {
     let mut bare: Vec<String> = kernel
         .bare_tracepoints()?
         .iter()

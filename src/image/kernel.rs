@@ -13,6 +13,8 @@ use super::events::{self, EventSource, ImageEvents, TableRanges};
 use super::kallsyms::Kallsyms;
 use super::memory::ImageMemory;
 use super::raw;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use super::sites::ImageTracepoint;
 use super::structs::Structs;
 use super::symbols::Symbols;
 use super::syscalls::{self, OpenFlags};
@@ -30,12 +32,15 @@ pub(crate) struct KernelImage {
 
 /// The image's memory, and what is needed to read it.
 #[derive(Debug)]
-struct WholeImage {
-    memory: ImageMemory,
-    symbols: Symbols,
+pub(super) struct WholeImage {
+    pub(super) memory: ImageMemory,
+    pub(super) symbols: Symbols,
     pub(super) structs: Arc<Structs>,
     updates: FieldUpdates,
     flags: Option<OpenFlags>,
+    /// The machine that its code is for, where the image says it.
+    #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
+    pub(super) architecture: Option<Architecture>,
 }
 
 /// What reading modules takes of their kernel.
@@ -56,12 +61,12 @@ impl KernelImage {
         match unpack(bytes)? {
             Unpacked::Btf(btf) => Ok(Self { btf, whole: None }),
             Unpacked::Raw(bytes) => {
-                let flags = match bytes.get(0x38..0x3c) {
-                    Some(b"ARM\x64") => OpenFlags::ARM,
-                    _ => OpenFlags::GENERIC,
+                let (flags, architecture) = match bytes.get(0x38..0x3c) {
+                    Some(b"ARM\x64") => (OpenFlags::ARM, Some(Architecture::Aarch64)),
+                    _ => (OpenFlags::GENERIC, None),
                 };
                 let raw::RawKernel { memory, symbols } = raw::kernel(bytes)?;
-                Self::whole(memory, symbols, None, Some(flags))
+                Self::whole(memory, symbols, None, Some(flags), architecture)
             }
             Unpacked::Elf(bytes) => Self::of_elf(bytes),
         }
@@ -102,7 +107,13 @@ impl KernelImage {
                 },
             }
         }
-        Self::whole(linked.memory, symbols, facts.btf, flags)
+        Self::whole(
+            linked.memory,
+            symbols,
+            facts.btf,
+            flags,
+            Some(facts.architecture),
+        )
     }
 
     fn whole(
@@ -110,6 +121,7 @@ impl KernelImage {
         symbols: Symbols,
         btf: Option<Vec<u8>>,
         flags: Option<OpenFlags>,
+        architecture: Option<Architecture>,
     ) -> Result<Self, ImageError> {
         let btf = match btf {
             Some(btf) => btf,
@@ -133,6 +145,7 @@ impl KernelImage {
                 structs: Arc::new(structs),
                 updates,
                 flags,
+                architecture,
             }),
         })
     }
@@ -155,6 +168,19 @@ impl KernelImage {
     /// The line of `/proc/version`; `None` of BTF alone.
     pub(crate) fn version(&self) -> Option<&str> {
         self.whole.as_ref()?.version()
+    }
+
+    /// Its tracepoints with their sites; `None` if it does not tell where the tables are.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Table`].
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn tracepoints(&self) -> Result<Option<Vec<ImageTracepoint>>, ImageError> {
+        match &self.whole {
+            Some(whole) => whole.tracepoints(),
+            None => Ok(None),
+        }
     }
 
     /// Its events; none of BTF alone.
@@ -196,7 +222,7 @@ impl WholeImage {
     }
 
     /// What lies between two symbols that the linker makes.
-    fn between(&self, start: &str, end: &str) -> Option<Range<u64>> {
+    pub(super) fn between(&self, start: &str, end: &str) -> Option<Range<u64>> {
         Some(self.symbols.address_of(start)?..self.symbols.address_of(end)?)
     }
 

@@ -29,6 +29,8 @@ mod lzo;
 mod memory;
 mod module;
 mod raw;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod sites;
 mod structs;
 mod symbols;
 mod syscalls;
@@ -48,4 +50,6 @@ pub use error::{ImageError, Reason};
 pub(crate) use events::ImageEvents;
 pub(crate) use kernel::KernelImage;
 pub(crate) use module::ModuleImage;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use sites::ImageTracepoint;
 pub(crate) use unpack::{MAX_UNPACKED, stream};

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use super::error::ImageError;
 use super::memory::ImageMemory;
 use crate::btf::{Kind, Section, TypeId};
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use crate::patch::JumpLayout;
 
 /// Where a member is in its struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,8 @@ pub(super) struct Structs {
     /// `None` without BPF.
     pub(super) raw_map: Option<RawMapPlaces>,
     /// `TRACE_EVENT_FL_TRACEPOINT`.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(super) sites: Option<SitePlaces>,
     pub(super) has_tracepoint: u64,
     /// `TRACE_EVENT_FL_IGNORE_ENABLE`.
     pub(super) is_unlisted: u64,
@@ -149,8 +153,44 @@ impl Structs {
             eval: EvalPlaces::of(&found).ok(),
             syscall: SyscallPlaces::of(&found).ok(),
             raw_map: RawMapPlaces::of(&found).ok(),
+            #[cfg(all(feature = "probe", target_os = "linux"))]
+            sites: SitePlaces::of(&found),
             has_tracepoint: found.enumerator("TRACE_EVENT_FL_TRACEPOINT")?,
             is_unlisted: found.enumerator("TRACE_EVENT_FL_IGNORE_ENABLE")?,
+        })
+    }
+}
+
+/// What leads to a tracepoint's sites.
+#[cfg(all(feature = "probe", target_os = "linux"))]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SitePlaces {
+    /// Where the key is in `struct tracepoint`, in bytes.
+    pub(super) key: u64,
+    pub(super) layout: JumpLayout,
+    /// Of the table of tracepoints: 4 bytes are a distance, 8 an address.
+    pub(super) pointer_size: usize,
+}
+
+#[cfg(all(feature = "probe", target_os = "linux"))]
+impl SitePlaces {
+    fn of(found: &KnownTypes<'_>) -> Option<Self> {
+        let entry = |member| found.member("jump_entry", member).ok();
+        let module = found.id("module")?;
+        let (_, pointers) = found.section.member(module, b"tracepoints_ptrs")?;
+        let (_, pointer) = found.section.resolve(pointers)?;
+        let pointer_size = found.section.size_of(pointer.target()?)? as usize;
+        let code = entry("code")?;
+        Some(Self {
+            key: u64::from(found.member("tracepoint", "key").ok()?.offset / 8),
+            layout: JumpLayout {
+                size: found.size("jump_entry").ok()? as usize,
+                target: u64::from(entry("target")?.offset / 8),
+                key: u64::from(entry("key")?.offset / 8),
+                // Addresses are as long as the key.
+                is_relative: code.size < entry("key")?.size,
+            },
+            pointer_size: Some(pointer_size).filter(|size| matches!(size, 4 | 8))?,
         })
     }
 }
@@ -241,7 +281,9 @@ struct KnownTypes<'a> {
     enumerators: HashMap<&'static str, u64>,
 }
 
-const STRUCTS: [&str; 9] = [
+const STRUCTS: [&str; 11] = [
+    "jump_entry",
+    "module",
     "trace_entry",
     "trace_event_call",
     "trace_event_class",

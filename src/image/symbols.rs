@@ -85,6 +85,14 @@ impl Symbols {
         (self.name(first) == name).then_some(first.address)
     }
 
+    /// The last symbol that is not after an address: its own address, and its first name.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(super) fn before(&self, address: u64) -> Option<(u64, &str)> {
+        let after = self.all.partition_point(|symbol| symbol.address <= address);
+        let start = self.all.get(after.checked_sub(1)?)?.address;
+        Some((start, self.at(start).next()?))
+    }
+
     /// The first address after this one that has a name.
     pub(super) fn next_after(&self, address: u64) -> Option<u64> {
         let after = self.all.partition_point(|symbol| symbol.address <= address);

@@ -10,6 +10,8 @@ use crate::btf::Btf;
 use crate::context::{CapturedFrom, ClassLine};
 use crate::error::{Error, with_causes};
 use crate::files::{Dir, FileTree, Package, Tracefs};
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use crate::image::ImageTracepoint;
 use crate::image::{ImageError, ImageEvents, KernelImage, ModuleImage};
 use crate::name::EventName;
 
@@ -93,6 +95,14 @@ impl Kernel {
         let mut kernel = Self::new(Tracefs::in_memory(&dir), dir);
         if let Some(inner) = Arc::get_mut(&mut kernel.inner) {
             inner.unreadable = unreadable;
+            #[cfg(all(feature = "probe", target_os = "linux"))]
+            match image.tracepoints() {
+                Ok(tracepoints) => inner.tracepoints = tracepoints,
+                Err(error) => {
+                    let reason = with_causes(&error);
+                    inner.unreadable.push(format!("its patch sites: {reason}"));
+                }
+            }
         }
         Ok(kernel)
     }
@@ -111,6 +121,12 @@ impl Kernel {
     pub fn image_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let files = self.inner.proc.tree().map(|tree| tree.below(""));
         files.into_iter().flatten()
+    }
+
+    /// Returns the tracepoints of an image, where their sites are known.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn image_tracepoints(&self) -> Option<&[ImageTracepoint]> {
+        self.inner.tracepoints.as_deref()
     }
 
     /// Returns why modules and events of an [image](Self::is_image) cannot be read, one

@@ -42,6 +42,8 @@ use crate::error::Error;
 use crate::files::{BtfDir, Dir, Listing, Modules, Reader, Tracefs};
 use crate::format::Format;
 use crate::format::print::PrintFmtError;
+#[cfg(all(feature = "image", feature = "probe", target_os = "linux"))]
+use crate::image::ImageTracepoint;
 use crate::machine::{ByteOrder, Machine};
 use crate::name::{EventName, EventPattern, near};
 use crate::record::ring::PageLayout;
@@ -95,6 +97,9 @@ struct Inner {
     /// Of an image: why parts of it cannot be read.
     #[cfg(feature = "image")]
     unreadable: Vec<String>,
+    /// Of an image: its tracepoints, where their sites are known.
+    #[cfg(all(feature = "image", feature = "probe", target_os = "linux"))]
+    tracepoints: Option<Vec<ImageTracepoint>>,
     /// Enumerators, read when first needed.
     constants: OnceLock<Option<Enumerators>>,
     module_constants: OnceLock<Option<Enumerators>>,
@@ -173,6 +178,8 @@ impl Kernel {
             is_image: root.tree().is_some(),
             #[cfg(feature = "image")]
             unreadable: Vec::new(),
+            #[cfg(all(feature = "image", feature = "probe", target_os = "linux"))]
+            tracepoints: None,
             constants: OnceLock::new(),
             module_constants: OnceLock::new(),
             named_types: OnceLock::new(),

@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use super::SitesError;
-use super::jump::CodeLocation;
 use super::memory::{SiteMemory, StructBytes};
 use super::offsets::KnownStructs;
 use crate::kernel::Kernel;
 use crate::name::{EventName, SyscallSide};
+use crate::patch::CodeLocation;
 
 /// Offsets in `struct trace_event_call` and what it points to, in bytes.
 pub(super) struct EventOffsets {

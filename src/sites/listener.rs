@@ -21,10 +21,10 @@ use serde::Serialize;
 use super::SitesError;
 use super::events::{EventCall, EventOffsets};
 use super::holders::{BpfProgramInfo, Holders, HoldingProcess};
-use super::jump::CodeLocation;
 use super::memory::SiteMemory;
 use super::offsets::KnownStructs;
 use crate::name::SyscallSide;
+use crate::patch::CodeLocation;
 
 /// Who listens to an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -21,6 +21,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Of a kernel that was read from its image (feature `image`), the sites of what is built in are
+//! known, with the addresses it was linked for; all are off there.
+//!
 //! # How it works
 //!
 //! Programs of type `SYSCALL`, which a system call runs once (Linux 5.14), read memory in
@@ -45,17 +48,18 @@
 mod error;
 mod events;
 mod holders;
-mod jump;
 mod listener;
 mod memory;
+#[cfg(feature = "image")]
+mod of_image;
 mod offsets;
 mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use crate::patch::{CodeLocation, PatchSite, PatchState};
 pub use error::SitesError;
 pub use holders::{BpfProgramInfo, HoldingProcess};
-pub use jump::{CodeLocation, PatchSite, PatchState};
 pub use listener::{BpfAttachment, Listener};
 
 use std::collections::HashMap;
@@ -65,9 +69,9 @@ use serde::Serialize;
 
 use crate::kernel::Kernel;
 use crate::name::{EventName, SyscallSide};
+use crate::patch::{InstructionSet, JumpEntry};
 use events::{EventCall, EventCalls, EventOffsets};
 use holders::{HolderOffsets, Holders};
-use jump::{InstructionSet, JumpEntry};
 use listener::{CallbackOffsets, ListenerSearch, SwitchFlags, callbacks};
 use memory::SiteMemory;
 use offsets::KnownStructs;
@@ -207,12 +211,16 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`SitesError::NotLive`] for a captured kernel; [`SitesError::NotPermitted`] and
+    /// [`SitesError::NotLive`] for a captured kernel that is not an image; [`SitesError::NotPermitted`] and
     /// [`SitesError::LockedDown`]; [`SitesError::TooOld`] before Linux 5.14;
     /// [`SitesError::Kernel`] without BTF; [`SitesError::NoTracepoint`] for a name in
     /// `tracepoints` that is not one; [`SitesError::Btf`] and [`SitesError::Unreadable`] where
     /// the kernel is not as known ones are.
     pub fn sites(&self, events: &[EventName], tracepoints: &[&str]) -> Result<Sites, SitesError> {
+        #[cfg(feature = "image")]
+        if self.is_image() {
+            return of_image::read(self, events, tracepoints);
+        }
         if !self.is_live() {
             return Err(SitesError::NotLive);
         }
@@ -366,7 +374,7 @@ impl SiteReader {
         let mut each = each.map(|(((entry, code), place), target)| {
             let code = code.as_ref();
             let code = code.map(|code| code.bytes(0, InstructionSet::LONGEST));
-            patch_site(entry, code, place, target)
+            PatchSite::new(InstructionSet::NATIVE, entry, code, place, target)
         });
         let patched: Vec<Vec<PatchSite>> = tracepoints
             .iter()
@@ -440,31 +448,5 @@ impl SiteReader {
             listeners,
             unknown,
         })
-    }
-}
-
-/// A site, with the bytes at its address.
-fn patch_site(
-    entry: &JumpEntry,
-    code: Option<&[u8]>,
-    location: Option<CodeLocation>,
-    target_location: Option<CodeLocation>,
-) -> PatchSite {
-    let (length, state) = match code {
-        _ if entry.is_in_init => (0, PatchState::Freed),
-        Some(code) => InstructionSet::NATIVE.read(code, entry.site, entry.target),
-        None => (0, PatchState::Other),
-    };
-    PatchSite {
-        address: entry.site,
-        location: location.filter(|_| !entry.is_in_init),
-        bytes: code
-            .unwrap_or_default()
-            .get(..length)
-            .unwrap_or_default()
-            .to_vec(),
-        state,
-        target: entry.target,
-        target_location: target_location.filter(|_| !entry.is_in_init),
     }
 }

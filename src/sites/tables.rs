@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 
 use super::SitesError;
-use super::jump::{JumpEntry, JumpLayout};
 use super::memory::{SiteMemory, StructBytes};
 use super::offsets::{KnownStructs, StructMember};
 use crate::kernel::Kernel;
+use crate::machine::Machine;
+use crate::patch::{JumpEntry, JumpLayout};
 
 /// Offsets in bytes.
 pub(super) struct TableOffsets {
@@ -218,6 +219,7 @@ impl SiteTables {
         offsets: &TableOffsets,
         objects: &[ObjectTables],
     ) -> Result<(), SitesError> {
+        let machine = Machine::NATIVE;
         let keys = self.tracepoints.keys();
         let by_key: HashMap<u64, u64> = keys
             .map(|at| (at.wrapping_add(offsets.tracepoint_key), *at))
@@ -228,7 +230,7 @@ impl SiteTables {
                 what: "the table of patch sites",
             };
             let table = memory.range(start, length)?.ok_or(unreadable)?;
-            for entry in offsets.jump.entries(&table, start) {
+            for entry in offsets.jump.entries(&table, start, machine) {
                 let tracepoint = by_key.get(&entry.key);
                 let tracepoint = tracepoint.and_then(|at| self.tracepoints.get_mut(at));
                 if let Some(tracepoint) = tracepoint {

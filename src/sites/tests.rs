@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::CodeLocation;
-use super::jump::{InstructionSet, JumpEntry, JumpLayout, PatchState};
+use crate::machine::Machine;
+use crate::patch::{CodeLocation, InstructionSet, JumpEntry, JumpLayout, PatchState};
 
 #[test]
 fn instructions_of_sites() {
@@ -82,9 +82,17 @@ fn entries_relative_to_themselves() {
             is_in_init: flags == 2,
         },
     );
-    assert_eq!(layout.entries(&table, start).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        layout
+            .entries(&table, start, Machine::NATIVE)
+            .collect::<Vec<_>>(),
+        expected
+    );
     // Of one that is cut there is nothing.
-    assert_eq!(layout.entries(&table[..47], start).count(), 2);
+    assert_eq!(
+        layout.entries(&table[..47], start, Machine::NATIVE).count(),
+        2
+    );
 }
 
 #[test]
@@ -99,7 +107,7 @@ fn entries_that_are_addresses() {
         .iter()
         .flat_map(|word| word.to_ne_bytes())
         .collect();
-    let entries: Vec<_> = layout.entries(&table, 0x5000).collect();
+    let entries: Vec<_> = layout.entries(&table, 0x5000, Machine::NATIVE).collect();
     let expected = JumpEntry {
         site: 0x1000,
         target: 0x1040,
@@ -147,7 +155,7 @@ proptest! {
     #[test]
     fn any_table(table in prop::collection::vec(any::<u8>(), 0..80), start: u64, size in 0usize..40) {
         let layout = JumpLayout { size, target: 4, key: 8, is_relative: size % 2 == 0 };
-        let count = layout.entries(&table, start).count();
+        let count = layout.entries(&table, start, Machine::NATIVE).count();
         prop_assert_eq!(count, table.len() / size.max(1));
     }
 }

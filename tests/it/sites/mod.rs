@@ -2,6 +2,8 @@
 //! its own process (`support::live`). They listen only to events that nothing else here does.
 
 mod flips;
+#[cfg(feature = "image")]
+mod images;
 mod listeners;
 mod modules;
 

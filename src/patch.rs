@@ -7,6 +7,8 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::machine::Machine;
+
 /// A site of a tracepoint, in the kernel's code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -175,35 +177,31 @@ pub(crate) struct JumpEntry {
 }
 
 impl JumpLayout {
-    /// Reads a table that is at `start`, in this machine's byte order.
-    pub(crate) fn entries(self, table: &[u8], start: u64) -> impl Iterator<Item = JumpEntry> {
+    /// Reads a table that is at `start`.
+    pub(crate) fn entries(
+        self,
+        table: &[u8],
+        start: u64,
+        machine: Machine,
+    ) -> impl Iterator<Item = JumpEntry> {
         // Flags in the key's low bits: whether the branch is likely, and this.
         const IS_IN_INIT: u64 = 2;
         const FLAGS: u64 = 3;
-        let number = |bytes: Option<&[u8]>| -> u64 {
-            let bytes = bytes.and_then(|bytes| bytes.first_chunk());
-            u64::from_ne_bytes(bytes.copied().unwrap_or_default())
-        };
-        let distance = |bytes: Option<&[u8]>| -> i64 {
-            let bytes = bytes.and_then(|bytes| bytes.first_chunk());
-            i32::from_ne_bytes(bytes.copied().unwrap_or_default()).into()
-        };
+        let long = machine.long_size() as usize;
         let chunks = table.chunks_exact(self.size.max(1)).enumerate();
         chunks.map(move |(index, entry)| {
             let at = start.wrapping_add((index * self.size) as u64);
-            let (target, key) = (
-                entry.get(self.target as usize..),
-                entry.get(self.key as usize..),
-            );
-            let flagged = number(key);
+            let distance = |offset: u64| machine.signed(member(entry, offset, 4));
+            let word = |offset: u64| machine.unsigned(member(entry, offset, long));
+            let flagged = word(self.key);
             let (site, target, key) = match self.is_relative {
                 true => (
-                    at.wrapping_add_signed(distance(Some(entry))),
+                    at.wrapping_add_signed(distance(0)),
                     at.wrapping_add(self.target)
-                        .wrapping_add_signed(distance(target)),
+                        .wrapping_add_signed(distance(self.target)),
                     at.wrapping_add(self.key).wrapping_add(flagged & !FLAGS),
                 ),
-                false => (number(Some(entry)), number(target), flagged & !FLAGS),
+                false => (word(0), word(self.target), flagged & !FLAGS),
             };
             JumpEntry {
                 site,
@@ -215,7 +213,39 @@ impl JumpLayout {
     }
 }
 
-pub(super) fn as_hex<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+/// The bytes of a member, as far as the entry has them.
+fn member(entry: &[u8], at: u64, size: usize) -> &[u8] {
+    let bytes = entry.get(at as usize..).unwrap_or_default();
+    &bytes[..bytes.len().min(size)]
+}
+
+impl PatchSite {
+    /// A site, with the bytes at its address.
+    pub(crate) fn new(
+        set: InstructionSet,
+        entry: &JumpEntry,
+        code: Option<&[u8]>,
+        location: Option<CodeLocation>,
+        target_location: Option<CodeLocation>,
+    ) -> Self {
+        let (length, state) = match code {
+            _ if entry.is_in_init => (0, PatchState::Freed),
+            Some(code) => set.read(code, entry.site, entry.target),
+            None => (0, PatchState::Other),
+        };
+        let code = code.unwrap_or_default();
+        Self {
+            address: entry.site,
+            location: location.filter(|_| !entry.is_in_init),
+            bytes: code.get(..length).unwrap_or_default().to_vec(),
+            state,
+            target: entry.target,
+            target_location: target_location.filter(|_| !entry.is_in_init),
+        }
+    }
+}
+
+fn as_hex<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     // As text: many readers of JSON keep 53 bits of a number.
     serializer.collect_str(&format_args!("{address:#x}"))
 }
