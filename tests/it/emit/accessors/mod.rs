@@ -37,6 +37,7 @@ fn roots() -> Vec<PathBuf> {
 #[derive(Clone, Debug)]
 struct Function {
     name: String,
+    #[cfg(all(feature = "probe", target_os = "linux"))]
     field: String,
     is_number: bool,
 }
@@ -59,6 +60,7 @@ fn functions(text: &str, event: &EventName) -> Vec<Function> {
             let field = name.strip_prefix(&prefix)?;
             (!field.starts_with("has_")).then(|| Function {
                 name: name.to_owned(),
+                #[cfg(all(feature = "probe", target_os = "linux"))]
                 field: field.to_owned(),
                 is_number: parameters == "const void *ctx)",
             })
