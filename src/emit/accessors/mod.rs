@@ -22,6 +22,7 @@ use std::fmt::{self, Write as _};
 use super::c::{comment, macro_name};
 use super::history::History;
 use super::names::identifier;
+use super::portability::Elsewhere;
 use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::name::EventName;
@@ -101,7 +102,8 @@ impl CAccessors {
     /// # Errors
     ///
     /// [`Error::NoSuchEvent`] if none of the kernels has the event; [`Error::NoStruct`] if
-    /// none that has it has BTF that describes it; [`Error::Conflict`] if accessors of
+    /// none that has it has BTF that describes it, or if on one of them loaders find
+    /// another struct of the same name; [`Error::Conflict`] if accessors of
     /// another event have the same name; and those of [`Kernel::tracepoint`] and
     /// [`Tracepoint::context`](crate::Tracepoint::context).
     pub fn add(&mut self, event: &EventName) -> Result<(), Error> {
@@ -213,6 +215,18 @@ impl CAccessors {
                 });
                 continue;
             };
+            // No order of conditions helps: the name is that of another struct there.
+            let portability = History::known().portability(&tracepoint)?;
+            let mut remarks = portability.remarks().iter();
+            if remarks.any(|remark| matches!(remark.elsewhere(), Elsewhere::Shadowed { .. })) {
+                return Err(Error::NoStruct {
+                    name: event.clone(),
+                    reason: format!(
+                        "on {label} its struct is a module's, and loaders take the one of \
+                         the same name in vmlinux"
+                    ),
+                });
+            }
             if !site.candidates.is_empty() {
                 notes.push(format!(
                     "{event}: on {label} one of {}, which have one layout there; taken is {}",

@@ -14,6 +14,8 @@ use std::process::Command;
 
 use super::surroundings::vmlinux_h;
 use crate::support;
+use crate::support::btf::{BtfWriter, TraceEntry};
+use crate::support::capture::{COMMON, Capture};
 use crate::support::compilers::{has, libbpf};
 use tracepoints::emit::CAccessors;
 use tracepoints::{EventName, Kernel};
@@ -233,6 +235,52 @@ fn of_one_kernel() {
     assert!(
         text.contains("if (bpf_core_type_exists(struct trace_event_raw_sched_process_exit___own))"),
         "{text}"
+    );
+}
+
+/// A module's struct whose name vmlinux has for another: loaders take that one.
+#[test]
+fn a_struct_that_loaders_do_not_find() {
+    let mut btf = BtfWriter::new(false);
+    btf.int("long int", 8, true);
+    let TraceEntry { id: entry, int, .. } = btf.trace_entry(8);
+    let char = btf.int("char", 1, false);
+    let data = btf.array(char, 0);
+    let void_pointer = btf.pointer(0);
+    let members = |at_8, at_12| {
+        [
+            ("ent", entry, 0),
+            (at_8, int, 8),
+            (at_12, int, 12),
+            ("__data", data, 16),
+        ]
+    };
+    let of_vmlinux = members("b", "a");
+    btf.event_class("shared", 16, &of_vmlinux, &[void_pointer, int]);
+    btf.event("elsewhere", &[void_pointer, int]);
+    let mut module = BtfWriter::split(&btf);
+    let of_module = members("a", "b");
+    module.event_class("shared", 16, &of_module, &[void_pointer, int]);
+    module.event("event", &[void_pointer, int]);
+    let mut capture = Capture::new();
+    capture.event("x:event", COMMON, &[("int a", 8, 4), ("int b", 12, 4)]);
+    capture.btf("vmlinux", &btf.bytes());
+    capture.btf("some_module", &module.bytes());
+    let kernel = capture.kernel();
+    let event: EventName = "x:event".parse().expect("a name");
+    let context = kernel.tracepoint(&event).expect("an event").context();
+    let context = context.expect("a context");
+    assert_eq!(
+        (context.struct_name(), context.home()),
+        (Some("trace_event_raw_shared"), Some("some_module")),
+        "{}",
+        context.evidence()
+    );
+    let mut accessors = CAccessors::new([("a kernel", kernel)]);
+    let error = accessors.add(&event).expect_err("it would be misread");
+    assert!(
+        error.to_string().contains("the same name in vmlinux"),
+        "{error}"
     );
 }
 
