@@ -89,7 +89,7 @@ fn named(kernel: &Kernel, patterns: &[EventPattern]) -> Result<(Events, Vec<Stri
     }
     bare.retain(|name| patterns.iter().any(|pattern| pattern.matches_bare(name)));
     let listed = kernel.events()?;
-    // What matches a tracepoint without an event need not match one with.
+    // A pattern may match only tracepoints without an event.
     let is_of_events = |pattern: &&EventPattern| {
         !bare.iter().any(|name| pattern.matches_bare(name))
             || listed.names().iter().any(|name| pattern.matches(name))

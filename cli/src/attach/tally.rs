@@ -22,10 +22,11 @@ pub(super) struct Tally<'a> {
 /// Which of the tables of one run is printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repetition {
-    /// There is no other.
+    /// The only table of the run.
     Only,
-    /// Another follows.
+    /// One that another table follows.
     Next,
+    /// The last of several tables.
     Last,
 }
 

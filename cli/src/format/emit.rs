@@ -15,7 +15,7 @@ use crate::kernel::Chosen;
 use crate::output::{Failure, JsonRows, say, step_over, with_causes};
 use crate::select::select;
 
-/// What `--emit` emits.
+/// The kinds of source that `--emit` writes.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Emit {
     /// The context structs in C, with all they need, and assertions

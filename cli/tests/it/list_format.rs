@@ -72,7 +72,7 @@ fn format_as_json() {
     insta::assert_snapshot!(pretty);
 }
 
-/// What is emitted for CO-RE from a kernel, and is wrong on another, is said.
+/// Source for CO-RE that is wrong on another kernel comes with a warning.
 #[test]
 fn emitted_core_warns() {
     let root = support::fixture("6.12.107-s390x");
