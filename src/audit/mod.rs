@@ -37,6 +37,7 @@ mod helpers;
 mod instruction;
 mod interpret;
 mod judge;
+mod jumps;
 mod memory;
 mod on_kernel;
 mod own_struct;

@@ -2,6 +2,8 @@
 //!
 //! Encodings follow `Documentation/bpf/standardization/instruction-set.rst` of the Linux
 //! kernel. Only instructions that kernels have had since 5.8 are used.
+//!
+//! In one file because it is a list: each instruction's method, its bytes and its text.
 
 use std::fmt;
 

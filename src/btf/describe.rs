@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use super::Argument;
 use super::error::BtfError;
-use super::index::MAX_PARAMETERS;
 use super::kind::Kind;
+use super::prototype::MAX_PARAMETERS;
 use super::section::{MAX_CHAIN, Section, TypeId};
 use super::types::Type;
 use crate::layout::ctype::{CType, RecordKeyword};

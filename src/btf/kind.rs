@@ -5,6 +5,10 @@
 //! a layout section, which gives the length of each kind's types, so that a reader can
 //! step over types of kinds it does not know.
 
+use std::sync::Arc;
+
+use super::error::BtfError;
+
 /// A type's kind: `BTF_KIND_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -165,5 +169,26 @@ impl Kinds {
     }
 }
 
+/// Returns the kinds that an object's layout section describes; `None` if that is empty.
+#[cold]
+pub(super) fn kinds_of_layout(
+    section: &[u8],
+    known: &Kinds,
+) -> Result<Option<Arc<Kinds>>, BtfError> {
+    if section.is_empty() {
+        return Ok(None);
+    }
+    if !section.len().is_multiple_of(LAYOUT) {
+        return Err(BtfError::LayoutLength {
+            length: section.len(),
+        });
+    }
+    let mut kinds = known.clone();
+    match kinds.add_layout(section) {
+        Ok(()) => Ok(Some(Arc::new(kinds))),
+        Err(kind) => Err(BtfError::KindLength { kind: kind as u32 }),
+    }
+}
+
 /// Bytes for each kind in a layout section: `struct btf_layout`.
-pub(super) const LAYOUT: usize = 4;
+const LAYOUT: usize = 4;

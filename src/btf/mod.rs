@@ -16,6 +16,7 @@ mod error;
 mod index;
 mod kind;
 mod memory;
+mod prototype;
 mod relocate;
 mod section;
 mod types;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::bytes::Bytes;
 use super::error::BtfError;
-use super::kind::{Info, KNOWN_KINDS, Kind, Kinds, LAYOUT};
+use super::kind::{Info, KNOWN_KINDS, Kind, Kinds, kinds_of_layout};
 use super::types::Type;
 use crate::machine::ByteOrder;
 
@@ -458,24 +458,6 @@ fn are_plain(strings: &[u8]) -> bool {
         }
     }
     true
-}
-
-/// Returns the kinds that an object's layout section describes; `None` if that is empty.
-#[cold]
-fn kinds_of_layout(section: &[u8], known: &Kinds) -> Result<Option<Arc<Kinds>>, BtfError> {
-    if section.is_empty() {
-        return Ok(None);
-    }
-    if !section.len().is_multiple_of(LAYOUT) {
-        return Err(BtfError::LayoutLength {
-            length: section.len(),
-        });
-    }
-    let mut kinds = known.clone();
-    match kinds.add_layout(section) {
-        Ok(()) => Ok(Some(Arc::new(kinds))),
-        Err(kind) => Err(BtfError::KindLength { kind: kind as u32 }),
-    }
 }
 
 /// Returns the byte order of an object, by the magic number it begins with.

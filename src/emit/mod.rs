@@ -26,6 +26,7 @@
 
 mod accessors;
 mod c;
+mod c_definitions;
 mod c_options;
 mod constants;
 mod history;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use super::read::{self, Dir};
+use super::dir::{Dir, is_missing};
 use crate::btf::{self, Object};
 use crate::error::{Error, FileError, with_causes};
 use crate::machine::ByteOrder;
@@ -349,7 +349,7 @@ impl BtfDir {
         self.dir.is_there()?;
         let entries = match self.path.read_dir() {
             Ok(entries) => entries,
-            Err(error) if read::is_missing(&error) => return Ok(Vec::new()),
+            Err(error) if is_missing(&error) => return Ok(Vec::new()),
             Err(error) => return Err(Error::file(&self.path, error)),
         };
         let mut files = Vec::new();
@@ -362,7 +362,7 @@ impl BtfDir {
             match entry.metadata() {
                 Ok(file) => files.push((name, FileState::of(&file))),
                 // It was unloaded just now.
-                Err(error) if read::is_missing(&error) => {}
+                Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(Error::file(entry.path(), error)),
             }
         }

@@ -1,6 +1,8 @@
 //! All file access: tracefs and BTF, of the running kernel or of a captured one.
 
 mod btf_dir;
+mod captured;
+mod dir;
 mod listing;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod loaded;
@@ -9,11 +11,12 @@ mod mount;
 mod package;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod processes;
-mod read;
+mod reader;
 mod tracefs;
 mod tree;
 
 pub(crate) use btf_dir::{BtfDir, Modules};
+pub(crate) use dir::Dir;
 pub(crate) use listing::Listing;
 pub use listing::{Events, RejectedName};
 #[cfg(all(feature = "probe", target_os = "linux"))]
@@ -22,7 +25,7 @@ pub(crate) use loaded::{LoadedModule, loaded_modules};
 pub(crate) use package::Package;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use processes::{HeldFiles, HoldingProcesses};
-pub(crate) use read::{Dir, Reader};
+pub(crate) use reader::Reader;
 pub(crate) use tracefs::Tracefs;
 #[cfg(feature = "image")]
 pub(crate) use tree::FileTree;

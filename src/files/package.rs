@@ -13,7 +13,7 @@ use std::thread;
 
 use walkdir::WalkDir;
 
-use super::read::{Dir, is_missing};
+use super::dir::{Dir, is_missing};
 use crate::error::{Error, FileError, with_causes};
 use crate::image::{ImageError, MAX_UNPACKED, ModuleImage, stream};
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
+use super::dir::{Dir, is_missing};
 use super::listing::Events;
 use super::mount::Mount;
-use super::read::{self, Dir, Reader};
+use super::reader::Reader;
 use crate::error::{Error, FileError};
 use crate::format::Format;
 use crate::name::EventName;
@@ -87,7 +88,7 @@ impl Tracefs {
                     return Ok(Self::new(dir, kernel_root.join("btf/vmlinux")));
                 }
                 Ok(_) => {}
-                Err(error) if read::is_missing(&error) => {}
+                Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(Error::file(root, error)),
             }
         }
@@ -161,7 +162,7 @@ impl Tracefs {
                     let path = error.path().unwrap_or(&events).to_owned();
                     match error.into_io_error() {
                         // A module unloaded during the walk.
-                        Some(source) if read::is_missing(&source) && path != events => continue,
+                        Some(source) if is_missing(&source) && path != events => continue,
                         Some(source) => return Err(Error::file(path, source)),
                         // A loop of links; none occurs, because links are not followed.
                         None => continue,

@@ -2,15 +2,20 @@
 //! them in a probe's program, and userspace on a record.
 
 mod bind;
+mod bound;
+mod error;
 mod matches;
 mod parse;
+
+pub use bound::BoundFilter;
+pub(crate) use bound::{BoundNode, FieldsTest, IntegerSubject, IntegerTest, Subject, TextTest};
+pub use error::FilterError;
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::format::Format;
 use crate::format::print::{FieldPrint, PrintFmt};
-use crate::format::{Field, Format};
-use crate::record::{Record, RecordError};
 use bind::Binder;
 
 /// The longest string a field can be compared with, in bytes.
@@ -69,130 +74,6 @@ pub struct Task {
     pub comm: [u8; 16],
     /// The CPU it runs on.
     pub cpu: u32,
-}
-
-/// Why a text is not a filter, a filter does not fit an event, or a record lacks a field
-/// that the filter needs.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FilterError {
-    /// The text is not in the language of filters.
-    #[error("bad filter {filter:?}: not understood from column {column}, {rest:?}")]
-    Syntax {
-        /// The whole text.
-        filter: String,
-        /// The first character that is not understood, counted from 1.
-        column: usize,
-        /// The text from there on.
-        rest: String,
-    },
-    /// A single `=`, which is not a comparison.
-    #[error("bad filter {filter:?}: = in column {column} compares nothing, use ==")]
-    SingleEqual {
-        /// The whole text.
-        filter: String,
-        /// Its place, in characters counted from 1.
-        column: usize,
-    },
-    /// The text is longer than a filter may be.
-    #[error("the filter is longer than {limit} bytes")]
-    TooLong {
-        /// The longest allowed length, in bytes.
-        limit: usize,
-    },
-    /// Brackets are nested too deeply.
-    #[error("the filter's brackets nest deeper than {limit}")]
-    TooDeep {
-        /// The deepest allowed nesting.
-        limit: usize,
-    },
-    /// The event has no field of this name.
-    #[error("{event} has no field {field}; it has {}, and the task has pid, tid, comm, cpu, uid, gid and cgroup", listed(.fields))]
-    NoField {
-        /// The event's name, without its category.
-        event: String,
-        /// The name.
-        field: String,
-        /// The fields it has.
-        fields: Vec<String>,
-    },
-    /// A field's type does not allow the comparison.
-    #[error("{field} is {is}, and cannot be compared with {with}")]
-    Incomparable {
-        /// The field.
-        field: String,
-        /// The kind of field.
-        is: &'static str,
-        /// What it would be compared with.
-        with: &'static str,
-    },
-    /// A number that the field can never have.
-    #[error("{field} is {bits} bits, {}, and cannot be {number}", if *.signed { "signed" } else { "unsigned" })]
-    OutOfRange {
-        /// The field.
-        field: String,
-        /// Its size in bits.
-        bits: u32,
-        /// Whether it is signed.
-        signed: bool,
-        /// The number.
-        number: i128,
-    },
-    /// A word that is neither a field nor the name of a value of the field.
-    #[error("{field} has no value called {name}; {}", known(.names))]
-    NoConstant {
-        /// The field.
-        field: String,
-        /// The word.
-        name: String,
-        /// The names that its values have.
-        names: Vec<String>,
-    },
-    /// The field has fewer elements, or is not an array.
-    #[error("{field} has no element {index}")]
-    NoElement {
-        /// The field.
-        field: String,
-        /// The index of the element, from 0.
-        index: u32,
-    },
-    /// A string is too long to be compared.
-    #[error("{field} can be compared with at most {limit} bytes")]
-    LongText {
-        /// The field.
-        field: String,
-        /// The longest string, in bytes.
-        limit: usize,
-    },
-    /// The bytes that a pointer points to are not in the record.
-    #[error("what {field} points at is not in the record")]
-    NotRecorded {
-        /// The field.
-        field: String,
-    },
-    /// A property of the task that only a program in the kernel can read.
-    #[error("{word} is not known of the task of a record")]
-    UnknownOfTask {
-        /// `uid`, `gid` or `cgroup`.
-        word: &'static str,
-    },
-    /// The record is too short.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-fn known(names: &[String]) -> String {
-    match names {
-        [] => "its values have no names".to_owned(),
-        names => format!("it has {}", names.join(", ")),
-    }
-}
-
-fn listed(fields: &[String]) -> String {
-    match fields {
-        [] => "none of its own".to_owned(),
-        fields => fields.join(", "),
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -332,100 +213,6 @@ impl fmt::Display for Filter {
     }
 }
 
-/// A [`Filter`] for one event: see [`Filter::bind`].
-#[derive(Clone, Debug)]
-pub struct BoundFilter<'f> {
-    root: BoundNode<'f>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum BoundNode<'f> {
-    And(Vec<BoundNode<'f>>),
-    Or(Vec<BoundNode<'f>>),
-    Not(Box<BoundNode<'f>>),
-    Integer(IntegerTest<'f>),
-    Fields(FieldsTest<'f>),
-    Text(TextTest<'f>),
-}
-
-/// The left side of a comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subject<'f> {
-    Field(&'f Field),
-    /// An element of a field, at an offset inside it, with its size in bytes.
-    Element {
-        field: &'f Field,
-        offset: u32,
-        size: u32,
-    },
-    Pid,
-    Tid,
-    Comm,
-    Cpu,
-    Uid,
-    Gid,
-    Cgroup,
-}
-
-/// An integer: its place, size and sign.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct IntegerSubject<'f> {
-    pub(crate) subject: Subject<'f>,
-    /// Bytes and sign of the value.
-    pub(crate) size: u32,
-    pub(crate) signed: bool,
-}
-
-/// A comparison of two fields.
-#[derive(Clone, Debug)]
-pub(crate) struct FieldsTest<'f> {
-    pub(crate) left: IntegerSubject<'f>,
-    pub(crate) right: IntegerSubject<'f>,
-    pub(crate) comparison: Comparison,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct IntegerTest<'f> {
-    pub(crate) value: IntegerSubject<'f>,
-    pub(crate) mask: Option<u64>,
-    pub(crate) comparison: Comparison,
-    /// The number as 64 bits: unsigned with a mask, otherwise with the value's sign.
-    pub(crate) number: u64,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct TextTest<'f> {
-    pub(crate) subject: Subject<'f>,
-    pub(crate) equal: bool,
-    /// Whether the string is a prefix.
-    pub(crate) is_prefix: bool,
-    pub(crate) text: Vec<u8>,
-}
-
-impl BoundFilter<'_> {
-    #[cfg(all(feature = "probe", target_os = "linux"))]
-    pub(crate) fn root(&self) -> &BoundNode<'_> {
-        &self.root
-    }
-
-    /// Whether the filter depends on the field.
-    #[cfg(all(feature = "probe", target_os = "linux"))]
-    pub(crate) fn asks_for(&self, field: &Field) -> bool {
-        self.root.asks_for(field)
-    }
-
-    /// Whether the condition holds for a record of the event and the task that
-    /// hit it.
-    ///
-    /// # Errors
-    ///
-    /// [`FilterError::NotRecorded`] if it needs a string that a system call's argument
-    /// points to, and [`FilterError::Record`] if the record is too short.
-    pub fn matches(&self, record: &Record<'_>, task: &Task) -> Result<bool, FilterError> {
-        self.root.matches(record, task)
-    }
-}
-
 /// Writes the name as in a filter: `ret`, `task.pid`, `args[0]`.
 impl fmt::Display for Name {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -440,6 +227,7 @@ impl fmt::Display for Name {
 mod tests {
     use super::*;
     use crate::machine::{ByteOrder, Machine};
+    use crate::record::Record;
 
     const FORMAT: &str = "\
 name: sys_enter_x

@@ -14,17 +14,18 @@ mod field;
 mod location;
 mod parse;
 pub mod print;
+mod token;
 mod tolerant;
 
 pub(crate) use argument::ArgumentType;
 #[cfg(test)]
 pub(crate) use argument::known_argument_type;
 pub use declaration::{Declaration, DeclarationError};
-pub(crate) use declaration::{Token, is_address_space, is_identifier};
 pub use field::{Field, FieldKind};
 pub(crate) use location::{LOCATION, Location};
 pub use parse::FormatError;
 pub(crate) use parse::page_header;
+pub(crate) use token::{Token, is_address_space, is_identifier};
 pub use tolerant::{Repair, RepairKind};
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! A kernel, live or captured: where everything starts.
 //!
-//! Reading events, their classes and BTF is in this one file, because all of it shares the
-//! caches of one `Inner`.
+//! In one file because reading events, their classes and BTF shares the caches of one
+//! `Inner`.
 
 mod answers;
 mod arguments;

@@ -2,8 +2,7 @@
 //! their print fmts: `kernel/trace/trace_output.c`, and those of tracers
 //! (`trace_mmiotrace.c`, `trace_branch.c`, `trace_functions_graph.c`).
 //!
-//! It is a list, a method for each of the kernel's functions, and so longer than other
-//! files.
+//! In one file because it is a list: a method for each of the kernel's functions.
 
 use std::fmt::Write;
 

@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use super::output::Output;
+use super::printer::{Printer, Step, steps_of};
 use super::scene::Scene;
-use super::{Printer, Step, steps_of};
 use crate::format::print::eval::Compiler;
 use crate::format::print::{Expression, Piece, PrintFmtError, number_value, pieces};
 use crate::format::{Field, Format, LOCATION, Location};

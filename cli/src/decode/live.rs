@@ -50,16 +50,7 @@ pub(crate) fn trace(
             .map_err(|error| Failure::Other(format!("signal {signal}: {error}")))?;
     }
     let instance = Instance::make(kernel.tracefs())?;
-    let legend = instance.read("trace")?;
-    let mut style = match FlagColumns::of_legend(&legend) {
-        Some(columns) => TraceStyle::new(columns),
-        None => kernel.trace_style()?,
-    };
-    if let Some(version) = kernel.version()? {
-        style = style.with_version(version);
-    }
-    let clock = TraceClock::of_file(&instance.read("trace_clock")?);
-    let style = style.with_clock(clock.unwrap_or_default());
+    let style = style_of(&kernel, &instance)?;
     let layout = PageLayout::parse(&instance.read("events/header_page")?);
     let layout = layout.map_err(|error| Failure::Other(with_causes(&error)))?;
     let mut buffers = instance.buffers(layout)?;
@@ -127,6 +118,20 @@ pub(crate) fn trace(
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Returns how the instance's `trace` would print lines.
+fn style_of(kernel: &Kernel, instance: &Instance) -> Result<TraceStyle, Failure> {
+    let legend = instance.read("trace")?;
+    let mut style = match FlagColumns::of_legend(&legend) {
+        Some(columns) => TraceStyle::new(columns),
+        None => kernel.trace_style()?,
+    };
+    if let Some(version) = kernel.version()? {
+        style = style.with_version(version);
+    }
+    let clock = TraceClock::of_file(&instance.read("trace_clock")?);
+    Ok(style.with_clock(clock.unwrap_or_default()))
 }
 
 fn saved_names(tracefs: &Path) -> TaskNames {

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::classes::{Choice, Classes};
 use super::sites::{FieldShape, How, MemberType, Site};
-use crate::emit::c::{comment, integer};
+use crate::emit::c::comment;
+use crate::emit::c_definitions::integer;
 
 /// A struct with the members that are read, under a name that libbpf takes for the
 /// kernel's: it ignores three underscores and what follows.

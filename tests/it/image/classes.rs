@@ -4,12 +4,13 @@ use tracepoints::Evidence;
 use tracepoints::context::KernelSource;
 
 use super::read;
-use super::writer::{self, Tables};
+use super::wrappings::{self, Tables};
+use super::writer;
 
 /// The pointer in the image decides between two classes that BTF cannot tell apart.
 #[test]
 fn classes_are_proven_by_pointers() {
-    let kernel = read(writer::vmlinux(&writer::kernel(), Tables::New));
+    let kernel = read(wrappings::vmlinux(&writer::kernel(), Tables::New));
     for (event, class) in [("shapes:first", "shape_b"), ("shapes:second", "shape_a")] {
         let context = kernel.tracepoint(event).expect("an event").context();
         let context = context.expect("a context");
@@ -33,7 +34,7 @@ fn a_contradiction_is_no_class() {
         .find(|(name, _)| name == "__bpf_trace_shape_b")
         .expect("a symbol");
     function.0 = "__bpf_trace_shape_a".to_owned();
-    let kernel = read(writer::vmlinux(&kernel, Tables::New));
+    let kernel = read(wrappings::vmlinux(&kernel, Tables::New));
     let context = kernel
         .tracepoint("shapes:first")
         .expect("an event")

@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 
-use super::writer::{self, Tables};
+use super::wrappings::{self, Tables};
+use super::writer;
 use super::{read, told};
 
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -67,7 +68,7 @@ fn lzop(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn every_form_of_kallsyms() {
     let kernel = writer::kernel();
-    let expected = told(&read(writer::vmlinux(&kernel, Tables::New)));
+    let expected = told(&read(wrappings::vmlinux(&kernel, Tables::New)));
     for tables in [
         Tables::Absolute,
         Tables::Old,
@@ -77,8 +78,8 @@ fn every_form_of_kallsyms() {
         Tables::ToPlace,
     ] {
         for (form, image) in [
-            ("ELF", writer::vmlinux(&kernel, tables)),
-            ("Image", writer::image(&kernel, tables)),
+            ("ELF", wrappings::vmlinux(&kernel, tables)),
+            ("Image", wrappings::image(&kernel, tables)),
         ] {
             assert_eq!(told(&read(image)), expected, "{form}, {tables:?}");
         }
@@ -89,16 +90,16 @@ fn every_form_of_kallsyms() {
 #[test]
 fn pointers_in_a_table() {
     let kernel = writer::kernel();
-    let expected = told(&read(writer::image(&kernel, Tables::New)));
-    let image = writer::image_with_relocations(&kernel);
+    let expected = told(&read(wrappings::image(&kernel, Tables::New)));
+    let image = wrappings::image_with_relocations(&kernel);
     assert_eq!(told(&read(image)), expected);
 }
 
 #[test]
 fn every_compression_in_every_wrapping() {
     let kernel = writer::kernel();
-    let vmlinux = writer::vmlinux(&kernel, Tables::OldButPercpu);
-    let image = writer::image(&kernel, Tables::New);
+    let vmlinux = wrappings::vmlinux(&kernel, Tables::OldButPercpu);
+    let image = wrappings::image(&kernel, Tables::New);
     let expected = told(&read(vmlinux.clone()));
     type Compress = fn(&[u8]) -> Vec<u8>;
     let all: [(&str, Compress); 7] = [
@@ -118,8 +119,8 @@ fn every_compression_in_every_wrapping() {
         }
         let compressed = compress(&image);
         for (form, bytes) in [
-            ("bzImage", writer::bz_image(&payload)),
-            ("zboot", writer::zboot(&compressed)),
+            ("bzImage", wrappings::bz_image(&payload)),
+            ("zboot", wrappings::zboot(&compressed)),
             ("compressed", compressed),
         ] {
             assert_eq!(told(&read(bytes)), expected, "{name}, {form}");

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tracepoints::Kernel;
 
 use super::forms;
-use super::writer::{self, Tables};
+use super::wrappings::{self, Tables};
+use super::writer;
 use crate::support::with_causes;
 
 /// Reads an image and all of its events.
@@ -26,14 +27,14 @@ fn outcome(image: Vec<u8>) -> Result<usize, String> {
 #[test]
 fn cut() {
     let kernel = writer::kernel();
-    let whole = writer::vmlinux(&kernel, Tables::New);
+    let whole = wrappings::vmlinux(&kernel, Tables::New);
     let all = outcome(whole.clone()).expect("a kernel");
     for length in (0..whole.len()).step_by(997) {
         if let Ok(count) = outcome(whole[..length].to_vec()) {
             assert!(count <= all);
         }
     }
-    let packed = writer::bz_image(&forms::gzip(&whole));
+    let packed = wrappings::bz_image(&forms::gzip(&whole));
     for length in (0..packed.len()).step_by(331) {
         assert!(outcome(packed[..length].to_vec()).is_err(), "{length}");
     }
@@ -44,8 +45,8 @@ fn cut() {
 fn damaged() {
     let kernel = writer::kernel();
     for image in [
-        writer::vmlinux(&kernel, Tables::OldButPercpu),
-        writer::image(&kernel, Tables::ToPlace),
+        wrappings::vmlinux(&kernel, Tables::OldButPercpu),
+        wrappings::image(&kernel, Tables::ToPlace),
     ] {
         for at in (0..image.len()).step_by(211) {
             let mut image = image.clone();
@@ -58,7 +59,7 @@ fn damaged() {
 /// Modules, too.
 #[test]
 fn damaged_modules() {
-    let kernel = writer::vmlinux(&writer::kernel(), Tables::New);
+    let kernel = wrappings::vmlinux(&writer::kernel(), Tables::New);
     let module = writer::module("drum", "drum_beat", "drum_class");
     let damaged = (0..module.len()).step_by(17).map(|at| {
         let mut module = module.clone();
@@ -87,7 +88,7 @@ fn tables_without_an_end() {
         }
     }
     let began = Instant::now();
-    let _ = outcome(writer::vmlinux(&kernel, Tables::New));
+    let _ = outcome(wrappings::vmlinux(&kernel, Tables::New));
     assert!(began.elapsed() < Duration::from_secs(20));
 }
 

@@ -4,13 +4,14 @@ mod classes;
 mod forms;
 mod hostile;
 mod twins;
+mod wrappings;
 mod writer;
 
 use std::fs;
 
 use tracepoints::{Error, EventName, Kernel};
 
-use writer::Tables;
+use wrappings::Tables;
 
 /// The kernel of [`writer::kernel`], from an image.
 fn read(image: Vec<u8>) -> Kernel {
@@ -41,13 +42,13 @@ fn told(kernel: &Kernel) -> String {
 
 #[test]
 fn events_are_what_tracefs_would_show() {
-    let kernel = read(writer::vmlinux(&writer::kernel(), Tables::OldButPercpu));
+    let kernel = read(wrappings::vmlinux(&writer::kernel(), Tables::OldButPercpu));
     insta::assert_snapshot!(told(&kernel));
 }
 
 #[test]
 fn the_version_is_in_the_image() {
-    let kernel = read(writer::image(&writer::kernel(), Tables::New));
+    let kernel = read(wrappings::image(&writer::kernel(), Tables::New));
     let version = kernel.version().expect("no file").expect("a version");
     assert_eq!(version.to_string(), "6.12.34");
 }
@@ -58,7 +59,7 @@ fn a_module_is_linked_to_its_kernel() {
         writer::module("drum", "drum_beat", "drum_class"),
         b"not a module".to_vec(),
     ];
-    let image = writer::vmlinux(&writer::kernel(), Tables::New);
+    let image = wrappings::vmlinux(&writer::kernel(), Tables::New);
     let kernel = Kernel::from_image(image, modules).expect("a kernel");
     assert_eq!(
         kernel.unreadable(),
@@ -95,8 +96,8 @@ fn an_unpacked_package_is_a_root() {
     };
     assert!(!is_package());
     fs::create_dir(root.join("boot")).expect("a directory");
-    let image = writer::vmlinux(&writer::kernel(), Tables::New);
-    let image = writer::bz_image(&forms::gzip(&image));
+    let image = wrappings::vmlinux(&writer::kernel(), Tables::New);
+    let image = wrappings::bz_image(&forms::gzip(&image));
     fs::write(root.join("boot/vmlinuz-6.12.34-test"), &image).expect("a file");
     let module = writer::module("drum", "drum_beat", "drum_class");
     fs::write(modules.join("drum.ko"), &module).expect("a file");
@@ -139,7 +140,7 @@ fn an_unpacked_package_is_a_root() {
 #[test]
 fn a_debian_package_is_a_root() {
     let dir = tempfile::tempdir().expect("a directory");
-    let image = writer::image(&writer::kernel(), Tables::New);
+    let image = wrappings::image(&writer::kernel(), Tables::New);
     let module = writer::module("drum", "drum_beat", "drum_class");
     let mut data = tar::Builder::new(Vec::new());
     for (path, bytes) in [

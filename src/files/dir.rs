@@ -1,18 +1,15 @@
-//! Reads whole files, up to a limit.
+//! Directories: whole files of them, up to a limit, and links that are not followed.
 
 use std::fs::File;
 use std::io::{self, Read};
-#[cfg(all(target_os = "linux", feature = "fast-files"))]
-use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::str::{self, Utf8Error};
 use std::sync::Arc;
 
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-#[cfg(all(target_os = "linux", feature = "fast-files"))]
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
+use super::captured::{self, Refused};
 use super::tree::FileTree;
 use crate::btf::Bytes;
 use crate::error::{Error, FileError};
@@ -26,10 +23,10 @@ use crate::error::{Error, FileError};
 pub(crate) struct Dir {
     /// The path that the user named. Links in that path itself are the user's, and are
     /// followed.
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// The directory's path below `root`; empty for `root` itself.
-    below: PathBuf,
-    are_links_followed: bool,
+    pub(super) below: PathBuf,
+    pub(super) are_links_followed: bool,
     /// The files, if they are in memory and not below `root`, which is then the file or
     /// directory that they were made from.
     tree: Option<Arc<FileTree>>,
@@ -71,7 +68,7 @@ impl Dir {
     }
 
     /// A file in memory.
-    fn file_in_tree(&self, file: &str) -> Option<Option<&[u8]>> {
+    pub(super) fn file_in_tree(&self, file: &str) -> Option<Option<&[u8]>> {
         let tree = self.tree()?;
         let path = self.below.join(file);
         Some(path.to_str().and_then(|path| tree.file(path)))
@@ -198,7 +195,7 @@ impl Dir {
         text.map_err(|error| not_text(self.path().join(file), &error.utf8_error()))
     }
 
-    fn open(&self, file: &str) -> io::Result<File> {
+    pub(super) fn open(&self, file: &str) -> io::Result<File> {
         match self.are_links_followed {
             true => open(&self.path().join(file)),
             false => captured::open(&self.root, &self.below.join(file)),
@@ -207,173 +204,15 @@ impl Dir {
 }
 
 /// All format files seen fit, but for one in a hundred.
-const BUFFER: usize = 1 << 16;
-
-/// The buffer that a [`Reader`] begins with: it is zeroed, which for a reader of one file
-/// is more work than the rest if it is as large as [`BUFFER`]. Most format files fit.
-const FIRST_BUFFER: usize = 1 << 13;
-
-/// Reads small files of one directory, one after another, into one buffer and without
-/// resolving the directory's path each time.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    dir: OpenDir,
-    relative: String,
-    buffer: Vec<u8>,
-}
-
-impl Reader {
-    pub(crate) fn new(dir: Dir) -> Self {
-        Self {
-            dir: OpenDir::new(dir),
-            relative: String::new(),
-            buffer: vec![0; FIRST_BUFFER],
-        }
-    }
-
-    /// Returns the text of a file, whose path below the directory is given in parts, or
-    /// `None` if there is no such file.
-    ///
-    /// Files on tracefs are regular and are not checked. Their end is found by a read
-    /// that returns nothing, or by `is_whole`: whether a text, up to where one read
-    /// ended, must be complete.
-    pub(crate) fn text(
-        &mut self,
-        relative: [&str; 3],
-        limit: u64,
-        is_whole: impl Fn(&str) -> bool,
-    ) -> Result<Option<&str>, Error> {
-        self.relative.clear();
-        for (index, part) in relative.into_iter().enumerate() {
-            self.relative += if index > 0 { "/" } else { "" };
-            self.relative += part;
-        }
-        let relative = &*self.relative;
-        let path = || self.dir.dir.path().join(relative);
-        if let Some(found) = self.dir.dir.file_in_tree(relative) {
-            return match found {
-                Some(bytes) if bytes.len() as u64 > limit => Err(too_large(path(), limit)),
-                Some(bytes) => str::from_utf8(bytes)
-                    .map(Some)
-                    .map_err(|error| not_text(path(), &error)),
-                None => Ok(None),
-            };
-        }
-        let mut read = || {
-            let mut file = self.dir.open(relative)?;
-            if !self.dir.is_tracefs && !file.metadata()?.is_file() {
-                return Ok(None);
-            }
-            let mut length = 0;
-            while length as u64 <= limit {
-                if length == self.buffer.len() {
-                    self.buffer.resize((2 * length).max(BUFFER), 0);
-                }
-                let count = match file.read(&mut self.buffer[length..]) {
-                    Ok(0) => break,
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Err(error),
-                };
-                length += count;
-                // If the buffer is full there may be more.
-                if self.dir.is_tracefs
-                    && length < self.buffer.len()
-                    && str::from_utf8(&self.buffer[..length]).is_ok_and(&is_whole)
-                {
-                    break;
-                }
-            }
-            Ok(Some(length))
-        };
-        let result = read();
-        let Some(length) = outcome(result, path)? else {
-            return Ok(None);
-        };
-        if length as u64 > limit {
-            return Err(too_large(path(), limit));
-        }
-        match str::from_utf8(&self.buffer[..length]) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) => Err(not_text(path(), &error)),
-        }
-    }
-}
-
-/// A directory that is open, where the system can open files relative to one.
-#[derive(Debug)]
-struct OpenDir {
-    dir: Dir,
-    is_tracefs: bool,
-    #[cfg(all(target_os = "linux", feature = "fast-files"))]
-    fd: Option<OwnedFd>,
-}
+pub(super) const BUFFER: usize = 1 << 16;
 
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
-const FLAGS: OFlags = OFlags::NONBLOCK
+pub(super) const FLAGS: OFlags = OFlags::NONBLOCK
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Of `include/uapi/linux/magic.h`.
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
-const TRACEFS_MAGIC: u64 = 0x7472_6163;
-
-#[cfg(all(target_os = "linux", feature = "fast-files"))]
-impl OpenDir {
-    fn new(dir: Dir) -> Self {
-        if dir.tree().is_some() {
-            return Self {
-                dir,
-                is_tracefs: false,
-                fd: None,
-            };
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = match dir.are_links_followed {
-            true => rustix::fs::open(dir.path(), flags, Mode::empty()),
-            false => captured::open_directory(&dir.root, &dir.below),
-        };
-        // An error will be reported when a file is opened.
-        let fd = fd.ok();
-        let filesystem = fd.as_ref().and_then(|fd| rustix::fs::fstatfs(fd).ok());
-        Self {
-            dir,
-            is_tracefs: filesystem
-                .is_some_and(|filesystem| filesystem.f_type as u64 == TRACEFS_MAGIC),
-            fd,
-        }
-    }
-
-    fn open(&self, relative: &str) -> io::Result<File> {
-        match &self.fd {
-            Some(fd) if self.dir.are_links_followed => {
-                Ok(rustix::fs::openat(fd, relative, FLAGS, Mode::empty())?.into())
-            }
-            Some(fd) => {
-                captured::check_is_no_device(fd, relative.as_ref())?;
-                Ok(captured::open_in(fd, relative, FLAGS)?.into())
-            }
-            None => self.dir.open(relative),
-        }
-    }
-}
-
-#[cfg(not(all(target_os = "linux", feature = "fast-files")))]
-impl OpenDir {
-    fn new(dir: Dir) -> Self {
-        Self {
-            dir,
-            is_tracefs: false,
-        }
-    }
-
-    fn open(&self, relative: &str) -> io::Result<File> {
-        self.dir.open(relative)
-    }
-}
-
-#[cfg(all(target_os = "linux", feature = "fast-files"))]
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
     File::options()
@@ -383,7 +222,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(not(all(target_os = "linux", feature = "fast-files")))]
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     // Without flags that refuse links and do not wait for pipes, the file is examined
     // first. Someone who changes the capture in between can still put one there.
     let found = path.symlink_metadata()?.file_type();
@@ -394,98 +233,8 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Opens files of a captured kernel without following links: neither the file nor a
-/// directory between it and the capture's root may be a link, or lead out of the capture.
-mod captured {
-    use super::*;
-
-    #[cfg(all(target_os = "linux", feature = "fast-files"))]
-    pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(root, flags, Mode::empty())?;
-        check_is_no_device(&fd, relative)?;
-        match open_in(&fd, relative, FLAGS) {
-            // Linux before 5.6, or a sandbox that does not know the newer call.
-            Err(Errno::NOSYS | Errno::PERM) => open_checked(root, relative),
-            opened => Ok(opened?.into()),
-        }
-    }
-
-    #[cfg(not(all(target_os = "linux", feature = "fast-files")))]
-    pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
-        open_checked(root, relative)
-    }
-
-    /// Opening a device may already have an effect. Only root could replace the file by
-    /// one after this check.
-    #[cfg(all(target_os = "linux", feature = "fast-files"))]
-    pub(super) fn check_is_no_device(fd: &OwnedFd, relative: &Path) -> io::Result<()> {
-        let Ok(found) = rustix::fs::statat(fd, relative, AtFlags::SYMLINK_NOFOLLOW) else {
-            // An error will be reported when it is opened.
-            return Ok(());
-        };
-        match FileType::from_raw_mode(found.st_mode) {
-            FileType::CharacterDevice | FileType::BlockDevice => {
-                Err(io::Error::other(Refused::NotAFile))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    #[cfg(all(target_os = "linux", feature = "fast-files"))]
-    pub(super) fn open_directory(root: &Path, relative: &Path) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(root, flags, Mode::empty())?;
-        open_in(&fd, relative, flags)
-    }
-
-    #[cfg(all(target_os = "linux", feature = "fast-files"))]
-    pub(super) fn open_in(
-        fd: &OwnedFd,
-        relative: impl AsRef<Path>,
-        flags: OFlags,
-    ) -> rustix::io::Result<OwnedFd> {
-        use rustix::fs::{ResolveFlags, openat2};
-
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        openat2(fd, relative.as_ref(), flags, Mode::empty(), resolve)
-    }
-
-    /// Opens without the system's help: someone who changes the capture meanwhile can
-    /// still put a link in the way.
-    pub(super) fn open_checked(root: &Path, relative: &Path) -> io::Result<File> {
-        check(root, relative)?;
-        super::open(&root.join(relative))
-    }
-
-    /// Checks that no directory on the way is a link.
-    pub(super) fn check(root: &Path, relative: &Path) -> io::Result<()> {
-        let mut way = root.to_owned();
-        for part in relative.parent().into_iter().flat_map(Path::components) {
-            if !matches!(part, Component::Normal(_)) {
-                return Err(io::Error::other(Refused::Link));
-            }
-            way.push(part);
-            if way.symlink_metadata()?.is_symlink() {
-                return Err(io::Error::other(Refused::Link));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Why a file is not opened, found by examining it first.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-enum Refused {
-    #[error("a link")]
-    Link,
-    #[error("no file")]
-    NotAFile,
-}
-
 /// Converts the result of reading; `Ok(None)` stands for something other than a file.
-fn outcome<T>(
+pub(super) fn outcome<T>(
     result: io::Result<Option<T>>,
     path: impl FnOnce() -> PathBuf,
 ) -> Result<Option<T>, Error> {
@@ -505,11 +254,11 @@ fn failed(path: PathBuf, error: io::Error) -> Error {
     }
 }
 
-fn too_large(path: PathBuf, limit: u64) -> Error {
+pub(super) fn too_large(path: PathBuf, limit: u64) -> Error {
     Error::file(path, FileError::TooLarge { limit })
 }
 
-fn not_text(path: PathBuf, error: &Utf8Error) -> Error {
+pub(super) fn not_text(path: PathBuf, error: &Utf8Error) -> Error {
     let offset = error.valid_up_to();
     Error::file(path, FileError::NotText { offset })
 }
