@@ -217,7 +217,7 @@ impl<'f> Compiler<'f> {
             Expression::Type(name) | Expression::Name(name) if is_empty_struct(name) => 0,
             Expression::Type(name) | Expression::Name(name) => match self.cast(name)? {
                 Cast::Integer { size, .. } => size.into(),
-                Cast::Bool => 1,
+                Cast::Bool | Cast::Char => 1,
                 Cast::Pointer { .. } => long,
             },
             Expression::Index(array, _) => match &**array {
@@ -244,6 +244,9 @@ impl<'f> Compiler<'f> {
             )
         };
         let words: Vec<&str> = words.split_whitespace().filter(is_qualifier).collect();
+        if words == ["char"] && !name.contains('*') {
+            return Some(Cast::Char);
+        }
         let known = match words[..] {
             // All the enums of print fmts are their names' numbers, which int holds.
             ["enum", _] => Some((4, false)),
@@ -360,6 +363,7 @@ impl Node {
                 (*size, *signed)
             }
             Self::Cast(Cast::Bool, _) => (1, false),
+            Self::Cast(Cast::Char, _) => (1, true),
             Self::Swap(size, _) => (*size, false),
             Self::Index(array, _) => array.element_type()?,
             _ => return None,

@@ -108,6 +108,9 @@ pub(crate) enum Cast {
         signed: bool,
     },
     Bool,
+    /// `char`, whose sign the compiler's options say: signed on x86-64 and unsigned on
+    /// arm64 and s390x up to Linux 6.1, unsigned everywhere from 6.2 (`-funsigned-char`).
+    Char,
     /// A pointer of `size` bytes to elements of this size; 0 if it is not known.
     Pointer {
         size: u8,
@@ -334,6 +337,11 @@ impl Cast {
             (Self::Integer { size, signed }, CValue::Integer { bits, .. }) => {
                 integer(bits, size, signed)
             }
+            // The values that both signs have in common.
+            (Self::Char, CValue::Integer { bits, .. }) => match bits & 0xff {
+                bits @ 0..=0x7f => integer(bits, 1, true),
+                _ => CValue::Unknown("a char above 127: its sign is not known"),
+            },
             (Self::Bool, value) => match value.is_true() {
                 Some(truth) => integer(truth.into(), 1, false),
                 None => value,
