@@ -51,31 +51,30 @@ fn matching(kernel: &BtfKernel, patterns: &[EventPattern]) -> Result<Vec<BtfTrac
     Ok(tracepoints)
 }
 
+/// What `list` prints of each tracepoint.
+pub(crate) enum Rows {
+    Names,
+    Text,
+    Json,
+}
+
 pub(crate) fn list(
     kernel: &BtfKernel,
     patterns: &[EventPattern],
-    json: bool,
+    rows: Rows,
     out: &mut dyn Write,
 ) -> Result<ExitCode, Failure> {
     let tracepoints = matching(kernel, patterns)?;
-    if json {
-        write_json(&tracepoints, out)?;
-    } else {
-        let names = tracepoints.iter().map(|one| one.raw().name().len());
-        let name = names.max().unwrap_or(0);
-        let structs = tracepoints.iter().filter_map(BtfTracepoint::struct_name);
-        let width = structs.map(str::len).max().unwrap_or(0);
-        for one in &tracepoints {
-            let (shown, evidence) = match one.struct_name() {
-                Some(shown) => (shown, EVIDENCE),
-                None => ("-", "raw"),
-            };
-            writeln!(
-                out,
-                "{:name$}  {shown:width$}  {evidence}",
-                one.raw().name()
-            )?;
+    match rows {
+        Rows::Names => {
+            for one in &tracepoints {
+                writeln!(out, "{}", one.raw().name())?;
+            }
+            out.flush()?;
+            return Ok(ExitCode::SUCCESS);
         }
+        Rows::Json => write_json(&tracepoints, out)?,
+        Rows::Text => write_text(&tracepoints, out)?,
     }
     out.flush()?;
     let named = tracepoints
@@ -88,6 +87,25 @@ pub(crate) fn list(
         plural(tracepoints.len() as u64, "tracepoint", "s")
     );
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_text(tracepoints: &[BtfTracepoint], out: &mut dyn Write) -> std::io::Result<()> {
+    let names = tracepoints.iter().map(|one| one.raw().name().len());
+    let name = names.max().unwrap_or(0);
+    let structs = tracepoints.iter().filter_map(BtfTracepoint::struct_name);
+    let width = structs.map(str::len).max().unwrap_or(0);
+    for one in tracepoints {
+        let (shown, evidence) = match one.struct_name() {
+            Some(shown) => (shown, EVIDENCE),
+            None => ("-", "raw"),
+        };
+        writeln!(
+            out,
+            "{:name$}  {shown:width$}  {evidence}",
+            one.raw().name()
+        )?;
+    }
+    Ok(())
 }
 
 pub(crate) fn format(

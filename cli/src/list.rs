@@ -11,7 +11,7 @@ use tracepoints::context::RawTracepoint;
 use tracepoints::kernel::Events;
 use tracepoints::{Context, EventName, EventPattern, Evidence, Tracepoint};
 
-use crate::by_btf;
+use crate::by_btf::{self, Rows};
 use crate::kernel::KernelChoice;
 use crate::output::{self, Failure, JsonRows, note, plural, say};
 use crate::select::select;
@@ -25,8 +25,8 @@ pub(crate) struct Arguments {
     /// Print one JSON object a line
     #[arg(long, short)]
     json: bool,
-    /// Print the names alone: reads one file, and no BTF
-    #[arg(long, short, conflicts_with_all = ["json", "class", "raw"])]
+    /// Print the names alone: reads one file, and BTF only for --raw
+    #[arg(long, short, conflicts_with_all = ["json", "class"])]
     names: bool,
     /// List only events of this class, or possibly of it; or with this context struct
     #[arg(long, short, value_name = "CLASS")]
@@ -120,7 +120,12 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
     if arguments.raw
         && let Some(kernel) = arguments.kernel.btf_alone()
     {
-        return by_btf::list(&kernel, &arguments.patterns, arguments.json, out);
+        let rows = match (arguments.names, arguments.json) {
+            (true, _) => Rows::Names,
+            (_, true) => Rows::Json,
+            _ => Rows::Text,
+        };
+        return by_btf::list(&kernel, &arguments.patterns, rows, out);
     }
     let chosen = arguments.kernel.open(|kernel| kernel)?;
     let kernel = chosen.kernel;
@@ -155,6 +160,9 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
         for name in &events {
             out.write_all(name.as_str().as_bytes())?;
             out.write_all(b"\n")?;
+        }
+        for row in &bare {
+            writeln!(out, "{}", row.name)?;
         }
         out.flush()?;
         return Ok(ExitCode::SUCCESS);

@@ -33,6 +33,8 @@ fn a_tracepoint_without_an_event() {
     );
     assert_eq!(list(&["--raw", "*_tp"]).0, "lonely_tp  -  raw\n");
     assert_eq!(list(&["--raw", "x:*"]).0, "x:listed  -  format\n");
+    assert_eq!(list(&["--raw", "--names"]).0, "x:listed\nlonely_tp\n");
+    assert_eq!(list(&["--raw", "--names", "*_tp"]).0, "lonely_tp\n");
     let (row, _) = list(&["--raw", "--json", "lonely*"]);
     let row: serde_json::Value = serde_json::from_str(&row).expect("JSON");
     assert_eq!(row["section"], "raw_tp/lonely_tp");

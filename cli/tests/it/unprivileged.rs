@@ -93,6 +93,10 @@ fn by_btf_alone() {
     assert!(said.starts_with(
         "2 tracepoints: 2 btf, named by BTF alone, not checked against a format file"
     ));
+    let Some((_, out, _)) = as_nobody(&["list", "--raw", "--names", "sched_switch"]) else {
+        return;
+    };
+    assert_eq!(out, "sched_switch\n");
     let Some((status, out, _)) = as_nobody(&["format", "--raw", "sched:sched_switch"]) else {
         return;
     };
