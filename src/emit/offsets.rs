@@ -20,9 +20,13 @@ const SYMBOL: &str = "tracepoint_fields";
 /// [`FieldPlace`](crate::kernel::FieldPlace) of 8 bytes, a member `<event>_<field>`.
 /// Before it is set, every field is absent.
 ///
-/// libbpf:
+/// libbpf, in a loader that includes the text in C (`fields.h`) before the skeleton, which
+/// uses its struct:
 ///
 /// ```c
+/// #include "fields.h"
+/// #include "program.skel.h"
+///
 /// struct program *skel = program__open();
 /// memcpy((void *)&skel->rodata->tracepoint_fields, bytes, sizeof(skel->rodata->tracepoint_fields));
 /// program__load(skel);
@@ -88,9 +92,11 @@ impl FieldConstants {
         kernel.offsets(&fields)
     }
 
-    /// Returns the constants in C, with functions that read a field by one of them. It
-    /// includes libbpf's `bpf_helpers.h`, which needs the types of `vmlinux.h`, or of
-    /// `linux/bpf.h`, included before it.
+    /// Returns the constants in C, with functions that read a field by one of them.
+    ///
+    /// For a program (`-target bpf`) it includes libbpf's `bpf_helpers.h`, which needs the
+    /// types of `vmlinux.h`, or of `linux/bpf.h`, included before it. For a loader it
+    /// defines `struct tracepoint_field` alone, and needs nothing.
     pub fn c(&self) -> String {
         let mut members = String::new();
         for (event, field) in &self.fields {
@@ -101,7 +107,8 @@ impl FieldConstants {
             );
         }
         format!(
-            "{C_HEAD}\nconst volatile struct {{\n{members}}} {SYMBOL} SEC(\".rodata\") = {{}};\n"
+            "{C_HEAD}\nconst volatile struct {{\n{members}}} {SYMBOL} SEC(\".rodata\") = {{}};\n\
+             #endif\n#endif\n"
         )
     }
 

@@ -6,6 +6,8 @@ mod audited;
 mod offsets;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod running;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod skeleton;
 
 use std::fmt::Write as _;
 use std::fs;

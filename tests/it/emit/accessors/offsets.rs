@@ -85,7 +85,7 @@ int on_sys_enter_unlinkat(void *ctx)
 }
 "#;
 
-fn constants() -> FieldConstants {
+pub(super) fn constants() -> FieldConstants {
     let mut constants = FieldConstants::new();
     for (event, field) in FIELDS {
         let event = event.parse().expect("a name");
@@ -94,7 +94,7 @@ fn constants() -> FieldConstants {
     constants
 }
 
-fn object() -> Option<Vec<u8>> {
+pub(super) fn object() -> Option<Vec<u8>> {
     if let Some(path) = std::env::var_os("TRACEPOINTS_OFFSETS") {
         return Some(fs::read(path).expect("the object"));
     }
