@@ -1,6 +1,7 @@
 //! What a CO-RE relocation names: the way from a type to a field in it, in the object's own
 //! types and in a kernel's.
 
+use super::core_match::{MAX_MATCHED, TypeMatch};
 use super::core_types::{
     KernelType, MAX_COMPARED, are_fields_compatible, are_types_compatible, essential, is_composite,
 };
@@ -131,8 +132,20 @@ impl<'a> CoreSpec<'a> {
         };
         if !kind.is_field() && !kind.is_enumerator() {
             let local = (self.section, self.root);
-            let mut left = MAX_COMPARED;
-            let is_alike = are_types_compatible(local, (section, candidate.id), &mut left)?;
+            let is_alike = match kind {
+                CoreKind::TypeMatches => {
+                    let mut both = TypeMatch {
+                        local: self.section,
+                        target: section,
+                        left: MAX_MATCHED,
+                    };
+                    both.matches(self.root, candidate.id)?
+                }
+                _ => {
+                    let mut left = MAX_COMPARED;
+                    are_types_compatible(local, (section, candidate.id), &mut left)?
+                }
+            };
             return Some(is_alike.then_some(found));
         }
         if kind.is_enumerator() {

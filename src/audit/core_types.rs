@@ -181,6 +181,11 @@ pub(super) fn are_types_compatible(
     left: &mut u32,
 ) -> Option<bool> {
     *left = left.checked_sub(1)?;
+    match (local.0.is_void(local.1), target.0.is_void(target.1)) {
+        (true, true) => return Some(true),
+        (false, false) => {}
+        _ => return Some(false),
+    }
     let (_, a) = local.0.resolve(local.1)?;
     let (_, b) = target.0.resolve(target.1)?;
     if !are_kinds_compatible(a.kind, b.kind) {

@@ -28,6 +28,7 @@
 //! [`Unknown`](Verdict::Unknown): nothing is guessed.
 
 mod calls;
+mod core_match;
 mod core_spec;
 mod core_types;
 mod elf;

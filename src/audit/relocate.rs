@@ -222,9 +222,6 @@ pub(super) fn relocate(
             "it relocates an anonymous type".to_owned(),
         ));
     }
-    if kind == CoreKind::TypeMatches {
-        return Ok(Relocated::Unknown);
-    }
     let candidates = kernel.candidates(name, root.kind)?;
     let found_none = candidates.is_empty();
     let mut result: Option<(Result<RelocatedValue, ()>, u64)> = None;
@@ -303,7 +300,7 @@ fn target_value(
             }
         }
         CoreKind::TypeIdTarget => plain(u64::from(candidate.id)),
-        CoreKind::TypeExists | CoreKind::EnumeratorExists => plain(1),
+        CoreKind::TypeExists | CoreKind::TypeMatches | CoreKind::EnumeratorExists => plain(1),
         CoreKind::TypeSize => match target.section.size_of(candidate.id) {
             Some(size) => plain(u64::from(size)),
             None => return Err(Missing::Fatal("a type has no size".to_owned())),

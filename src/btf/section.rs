@@ -389,6 +389,22 @@ impl Section {
         None
     }
 
+    /// Whether the id is that of `void`, behind any typedefs and qualifiers.
+    #[cfg(feature = "audit")]
+    pub(crate) fn is_void(&self, id: TypeId) -> bool {
+        let mut id = id;
+        for _ in 0..MAX_CHAIN {
+            if id == 0 {
+                return true;
+            }
+            match self.type_by_id(id) {
+                Some(alias) if alias.is_alias() => id = alias.target().unwrap_or(id),
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// Returns the offset in bytes and the type of a struct's member, which may be in a
     /// nested anonymous struct or union.
     #[cfg(all(feature = "probe", target_os = "linux"))]
