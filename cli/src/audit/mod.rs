@@ -1,6 +1,8 @@
 //! Holds compiled eBPF objects against kernels: a matrix of programs and kernels, and
 //! each read that is not right.
 
+mod mend;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -70,6 +72,7 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let objects = objects(arguments)?;
     let mut all = Vec::new();
+    let mut opened = Vec::new();
     let kernels: Vec<Option<&Path>> = match arguments.kernels.is_empty() {
         true => vec![None],
         false => arguments.kernels.iter().map(|dir| Some(&**dir)).collect(),
@@ -79,6 +82,7 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
             Some(root) => (Kernel::at(root)?, root.display().to_string()),
             None => (Kernel::live()?, "running".to_owned()),
         };
+        opened.push((name.clone(), kernel.clone()));
         let kernel = AuditedKernel::new(&kernel);
         for named in &objects {
             all.push(Audited {
@@ -99,6 +103,7 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     } else {
         write_matrix(&all, out)?;
         write_findings(&all, out)?;
+        mend::write(&all, &opened, out)?;
     }
     out.flush()?;
     let faults = rows(&all).filter(|row| row.audit.verdict().is_fault());
