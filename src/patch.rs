@@ -13,7 +13,8 @@ use crate::machine::Machine;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PatchSite {
-    /// Its address.
+    /// Its address. In a module's file, which has none before it is loaded, the offset in
+    /// bytes in its section.
     #[serde(serialize_with = "as_hex")]
     pub address: u64,
     /// The function it is in; `None` where the kernel has no symbol.
@@ -23,7 +24,7 @@ pub struct PatchSite {
     pub bytes: Vec<u8>,
     /// What that instruction is.
     pub state: PatchState,
-    /// Where it jumps to when it is patched.
+    /// Where it jumps to when it is patched: an address as that of the site.
     #[serde(serialize_with = "as_hex")]
     pub target: u64,
     /// The function that place is in.

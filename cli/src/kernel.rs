@@ -21,7 +21,7 @@ const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.tar.deflate")
 #[derive(Args)]
 pub(crate) struct KernelChoice {
     /// Use a captured kernel, laid out like /sys/kernel, instead of the running one; or
-    /// one never booted: a package (.deb), an unpacked one, vmlinuz, vmlinux
+    /// one never booted: a package (.deb, .rpm), an unpacked one, vmlinuz, vmlinux
     #[arg(long, short, value_name = "PATH")]
     pub(crate) root: Option<PathBuf>,
     /// Use the captured kernel that comes with the command: no root, no tracefs

@@ -1,5 +1,7 @@
 //! All file access: tracefs and BTF, of the running kernel or of a captured one.
 
+#[cfg(feature = "image")]
+mod archive;
 mod btf_dir;
 mod captured;
 mod dir;

@@ -1,11 +1,12 @@
-//! The files of a kernel that is not running: a package, unpacked or not, or one file.
+//! The files of a kernel that is not running: a package (Debian's or RPM's), unpacked or not,
+//! or one file.
 //!
 //! A package has the kernel's image in `boot/` or beside its modules, and modules in
 //! `lib/modules/<release>/`. Packages are untrusted input: links are not followed, and
 //! all is read with limits.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
@@ -13,16 +14,11 @@ use std::thread;
 
 use walkdir::WalkDir;
 
+use super::archive::{self, AR_MAGIC, ArchiveVisitor, FILE_LIMIT, MAX_FILES, RPM_MAGIC};
 use super::dir::{Dir, is_missing};
 use crate::error::{Error, FileError, with_causes};
-use crate::image::{ImageError, MAX_UNPACKED, ModuleImage, stream};
+use crate::image::{ImageError, ModuleImage};
 
-/// In bytes: a kernel or a module as it is stored.
-const FILE_LIMIT: u64 = MAX_UNPACKED;
-/// More files than any package has: 6,000.
-const MAX_FILES: usize = 1 << 18;
-/// In bytes, an archive's files. Those of a package have 300 MB to 2 GB.
-const ARCHIVE_LIMIT: u64 = 16 << 30;
 /// How deep modules lie below `lib/modules/<release>`.
 const MAX_DEPTH: usize = 24;
 
@@ -157,9 +153,14 @@ impl Package {
         // Links in the path that the user named are the user's.
         let mut file = open_file(path)?;
         let mut start = [0; 8];
-        let length = read_start(&mut file, &mut start).map_err(|error| Error::file(path, error))?;
-        if start[..length] == *b"!<arch>\n" {
+        let length = archive::read_start(&mut file, &mut start);
+        let length = length.map_err(|error| Error::file(path, error))?;
+        let start = &start[..length];
+        if start == AR_MAGIC {
             return Self::of_deb(path, file);
+        }
+        if start.starts_with(RPM_MAGIC) {
+            return Self::of_rpm(path, file);
         }
         let directory = match directory.as_os_str().is_empty() {
             true => Path::new("."),
@@ -325,30 +326,27 @@ impl Package {
 
     /// Reads a Debian package: an archive of `ar`, with the files in `data.tar.*`.
     fn of_deb(path: &Path, mut file: File) -> Result<Self, Error> {
-        let failed = |error| Error::file(path, error);
-        let data = find_data(&mut file).map_err(failed)?;
+        let data = archive::find_deb_data(&mut file).map_err(|error| Error::file(path, error))?;
         let length = data.ok_or_else(|| Error::Image {
             path: path.to_owned(),
             source: ImageError::NoKernel,
         })?;
-        let mut data = file.take(length);
-        let mut start = [0; 8];
-        let count = read_start(&mut data, &mut start).map_err(failed)?;
-        let whole = io::Cursor::new(start[..count].to_vec()).chain(data);
-        match stream(
-            &start[..count],
-            io::BufReader::with_capacity(1 << 16, whole),
-        ) {
-            Some(reader) => Self::of_tar(path, reader.map_err(failed)?),
-            None => Err(Error::Image {
-                path: path.to_owned(),
-                source: ImageError::Unknown,
-            }),
-        }
+        let reader = archive::decompressed(path, file.take(length))?;
+        Self::of_archive(path, |files| archive::tar_files(path, reader, files))
     }
 
-    /// Reads the files of a tar archive, whose modules another thread reads meanwhile.
-    fn of_tar(path: &Path, reader: impl Read) -> Result<Self, Error> {
+    /// Reads an RPM package: an archive of `cpio` behind headers.
+    fn of_rpm(path: &Path, mut file: File) -> Result<Self, Error> {
+        archive::find_rpm_payload(&mut file).map_err(|error| Error::file(path, error))?;
+        let reader = archive::decompressed(path, file)?;
+        Self::of_archive(path, |files| archive::cpio_files(path, reader, files))
+    }
+
+    /// Reads the files of an archive, whose modules another thread reads meanwhile.
+    fn of_archive(
+        path: &Path,
+        visit: impl FnOnce(&mut PackageFiles) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         /// How many modules may wait.
         const WAITING: usize = 8;
         let (sender, receiver) = mpsc::sync_channel::<(PathBuf, Vec<u8>)>(WAITING);
@@ -369,96 +367,46 @@ impl Package {
             };
             let helper = thread::Builder::new().spawn_scoped(scope, work);
             let helper = helper.map_err(|error| Error::file(path, error))?;
-            let kernels = unpack_tar(path, reader, &sender);
-            drop(sender);
+            let mut files = PackageFiles {
+                kernels: Vec::new(),
+                modules: sender,
+            };
+            let visited = visit(&mut files);
+            let kernels = files.kernels;
+            drop(files.modules);
             let mut package = match helper.join() {
                 Ok(package) => package,
                 Err(panic) => std::panic::resume_unwind(panic),
             };
-            package.kernels = kernels?;
+            visited?;
+            package.kernels = kernels;
             package.sort();
             Ok(package)
         })
     }
 }
 
-/// Sends the modules of an archive, and returns its kernels.
-fn unpack_tar(
-    path: &Path,
-    reader: impl Read,
-    modules: &mpsc::SyncSender<(PathBuf, Vec<u8>)>,
-) -> Result<Vec<(PathBuf, Vec<u8>)>, Error> {
-    let failed = |error| Error::file(path, error);
-    let mut archive = tar::Archive::new(reader.take(ARCHIVE_LIMIT));
-    let mut kernels = Vec::new();
-    for entry in archive.entries().map_err(failed)?.take(MAX_FILES) {
-        let mut entry = entry.map_err(failed)?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let inside = entry.path().map_err(failed)?;
-        let inside = inside.strip_prefix(".").unwrap_or(&inside).to_owned();
-        let Some(part) = PackagePart::of(&inside) else {
-            continue;
-        };
-        if entry.size() > FILE_LIMIT {
-            let limit = FILE_LIMIT;
-            return Err(Error::file(
-                path.join(inside),
-                FileError::TooLarge { limit },
-            ));
-        }
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(failed)?;
-        match part {
-            PackagePart::Kernel => kernels.push((inside, bytes)),
+/// Sorts the files of an archive into kernels and modules.
+struct PackageFiles {
+    kernels: Vec<(PathBuf, Vec<u8>)>,
+    modules: mpsc::SyncSender<(PathBuf, Vec<u8>)>,
+}
+
+impl ArchiveVisitor for PackageFiles {
+    fn wants(&self, path: &Path) -> bool {
+        PackagePart::of(path).is_some()
+    }
+
+    fn take(&mut self, path: PathBuf, bytes: Vec<u8>) {
+        match PackagePart::of(&path) {
+            // Some packages have the image twice.
+            Some(PackagePart::Kernel) if self.kernels.iter().any(|(_, known)| *known == bytes) => {}
+            Some(PackagePart::Kernel) => self.kernels.push((path, bytes)),
             // The other thread ends only if it panics, which is reported there.
-            PackagePart::Module => drop(modules.send((inside, bytes))),
+            Some(PackagePart::Module) => drop(self.modules.send((path, bytes))),
+            None => {}
         }
     }
-    Ok(kernels)
-}
-
-/// Finds `data.tar.*` in an archive of `ar`, and leaves the file there. Returns its length
-/// in bytes.
-fn find_data(file: &mut File) -> io::Result<Option<u64>> {
-    /// `struct ar_hdr` of `ar.h`.
-    const HEADER: usize = 60;
-    /// A Debian package has three members.
-    const MAX_MEMBERS: usize = 16;
-    let mut at = 8;
-    for _ in 0..MAX_MEMBERS {
-        file.seek(SeekFrom::Start(at))?;
-        let mut header = [0; HEADER];
-        if read_start(file, &mut header)? < HEADER {
-            return Ok(None);
-        }
-        let size = str::from_utf8(&header[48..58]).ok();
-        let size = size.and_then(|size| size.trim_end().parse::<u64>().ok());
-        let size = size.ok_or(io::ErrorKind::InvalidData)?;
-        if header.starts_with(b"data.tar") {
-            return Ok(Some(size));
-        }
-        // Members begin at even offsets.
-        at = (at + HEADER as u64)
-            .saturating_add(size)
-            .next_multiple_of(2);
-    }
-    Ok(None)
-}
-
-/// Reads up to the end of `start`, or of the file.
-fn read_start(file: &mut impl Read, start: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < start.len() {
-        match file.read(&mut start[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 fn read_module(dir: &Dir, inside: &Path) -> Result<ModuleImage, Error> {

@@ -1,10 +1,11 @@
 //! ELF files: kernels (`vmlinux`), modules, and objects that carry BTF.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use object::{
     Architecture, Object as _, ObjectKind, ObjectSection, ObjectSegment, ObjectSymbol,
-    RelocationKind, RelocationTarget, SectionFlags, SectionKind, SymbolIndex, SymbolSection,
+    RelocationFlags, RelocationKind, RelocationTarget, SectionFlags, SectionKind, SymbolIndex,
+    SymbolSection,
 };
 
 use super::error::{ImageError, Reason};
@@ -29,7 +30,12 @@ pub(super) struct ElfFacts {
     /// Its section `.modinfo`: texts of the form `key=value`, with NULs between.
     pub(super) modinfo: Vec<u8>,
     pub(super) has_events: bool,
+    /// Whether it defines or uses a tracepoint.
+    pub(super) has_tracepoints: bool,
 }
+
+/// What the symbols of tracepoints begin with.
+pub(super) const TRACEPOINT: &str = "__tracepoint_";
 
 fn failed(error: object::read::Error) -> ImageError {
     ImageError::Elf {
@@ -68,6 +74,10 @@ impl ElfFacts {
             btf_base: section(".BTF.base")?,
             modinfo: section(".modinfo")?.unwrap_or_default(),
             has_events: file.section_by_name("_ftrace_events").is_some(),
+            has_tracepoints: file.symbols().any(|symbol| {
+                let name = symbol.name_bytes().unwrap_or_default();
+                name.starts_with(TRACEPOINT.as_bytes())
+            }),
         })
     }
 }
@@ -130,22 +140,45 @@ fn relative_relocations(file: &object::File<'_>) -> Vec<(u64, u64)> {
 
 /// A module's memory, as if it was loaded: its sections one after another, and pointers
 /// between them in place.
-pub(super) struct LinkedModule {
+pub(crate) struct LinkedModule {
     pub(super) memory: ImageMemory,
     pub(super) symbols: Symbols,
     /// Where its sections with these names are.
     sections: HashMap<String, std::ops::Range<u64>>,
+    /// Where all sections begin, sorted.
+    starts: Vec<u64>,
+    /// Where those begin in which not all pointers are in place.
+    unlinked: HashSet<u64>,
 }
 
 impl LinkedModule {
     pub(super) fn section(&self, name: &str) -> std::ops::Range<u64> {
         self.sections.get(name).cloned().unwrap_or_default()
     }
+
+    /// Whether all pointers in a section are in place.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(super) fn is_linked(&self, name: &str) -> bool {
+        !self.unlinked.contains(&self.section(name).start)
+    }
+
+    /// How far an address is behind the start of its section, which is its address in the
+    /// file.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(super) fn in_section(&self, address: u64) -> u64 {
+        let after = self.starts.partition_point(|start| *start <= address);
+        match after.checked_sub(1) {
+            Some(section) => address - self.starts[section],
+            None => address,
+        }
+    }
 }
 
 /// Where the first section is put, and where what other objects define.
 const FIRST_ADDRESS: u64 = 0x1_0000;
 const FIRST_FOREIGN: u64 = 0x4000_0000;
+/// How far those are from each other: no less than what is read of one.
+const FOREIGN_SIZE: u64 = 256;
 
 /// Links a module. Sections of code are not relocated: nothing in them is followed.
 pub(super) fn module(bytes: &[u8]) -> Result<LinkedModule, ImageError> {
@@ -184,32 +217,64 @@ pub(super) fn module(bytes: &[u8]) -> Result<LinkedModule, ImageError> {
         let symbol = file.symbol_by_index(index).ok()?;
         match symbol.section() {
             SymbolSection::Section(section) => starts.get(&section)?.checked_add(symbol.address()),
-            SymbolSection::Undefined => FIRST_FOREIGN.checked_add(16 * index.0 as u64),
+            SymbolSection::Undefined => (index.0 as u64)
+                .checked_mul(FOREIGN_SIZE)?
+                .checked_add(FIRST_FOREIGN),
             SymbolSection::Absolute => Some(symbol.address()),
             _ => None,
         }
     };
     let symbols = file.symbols().filter_map(|symbol| {
+        // `$x` and `.L1` mark places in code and are not its functions
+        // (`is_mapping_symbol()` in `include/linux/module_symbol.h`).
         let name = symbol.name().ok().filter(|name| !name.is_empty())?;
+        let name = Some(name).filter(|name| !name.starts_with(['$', '.']))?;
         Some((address(symbol.index())?, name))
     });
     let symbols = Symbols::new(symbols);
     let mut memory = ImageMemory::new(machine, data, regions);
-    relocate(&file, &mut memory, &starts, &address);
+    let unlinked = relocate(&file, &mut memory, &starts, &address);
+    let mut starts: Vec<u64> = starts.into_values().collect();
+    starts.sort_unstable();
     Ok(LinkedModule {
         memory,
         symbols,
         sections,
+        starts,
+        unlinked,
     })
 }
 
-/// Puts pointers in place, absolute ones and those relative to their own place.
+/// Whether a relocation makes a pointer relative to its own place, and its size in bytes;
+/// `None` if it makes something else.
+fn pointer_kind(file: &object::File<'_>, relocation: &object::Relocation) -> Option<(bool, usize)> {
+    // The crate does not know this one, of the keys in jump tables.
+    let pc64 = RelocationFlags::Elf {
+        r_type: object::elf::R_X86_64_PC64,
+    };
+    if file.architecture() == Architecture::X86_64 && relocation.flags() == pc64 {
+        return Some((true, 8));
+    }
+    let size = match relocation.size() {
+        size @ (32 | 64) => usize::from(size / 8),
+        _ => return None,
+    };
+    match relocation.kind() {
+        RelocationKind::Absolute => Some((false, size)),
+        RelocationKind::Relative | RelocationKind::PltRelative => Some((true, size)),
+        _ => None,
+    }
+}
+
+/// Puts pointers in place, absolute ones and those relative to their own place. Returns the
+/// addresses of sections in which not all could be.
 fn relocate(
     file: &object::File<'_>,
     memory: &mut ImageMemory,
     starts: &HashMap<object::SectionIndex, u64>,
     address: &dyn Fn(SymbolIndex) -> Option<u64>,
-) {
+) -> HashSet<u64> {
+    let mut unlinked = HashSet::new();
     let mut left = MAX_RELOCATIONS;
     for section in file.sections().take(MAX_SECTIONS) {
         let Some(start) = starts.get(&section.index()) else {
@@ -220,12 +285,12 @@ fn relocate(
         }
         for (offset, relocation) in section.relocations().take(left) {
             left -= 1;
-            let RelocationTarget::Symbol(symbol) = relocation.target() else {
+            let kind = pointer_kind(file, &relocation);
+            let (RelocationTarget::Symbol(symbol), Some((is_relative, size))) =
+                (relocation.target(), kind)
+            else {
+                unlinked.insert(*start);
                 continue;
-            };
-            let size = match relocation.size() {
-                size @ (32 | 64) => usize::from(size / 8),
-                _ => continue,
             };
             let (Some(place), Some(target)) = (start.checked_add(offset), address(symbol)) else {
                 continue;
@@ -234,15 +299,12 @@ fn relocate(
             if relocation.has_implicit_addend() {
                 value = value.wrapping_add(memory.unsigned(place, size).unwrap_or(0));
             }
-            match relocation.kind() {
-                RelocationKind::Absolute => {}
-                RelocationKind::Relative | RelocationKind::PltRelative => {
-                    value = value.wrapping_sub(place);
-                }
-                _ => continue,
+            if is_relative {
+                value = value.wrapping_sub(place);
             }
             // One that lies outside changes nothing that is read.
             let _ = memory.put(place, value, size);
         }
     }
+    unlinked
 }

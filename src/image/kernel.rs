@@ -49,6 +49,9 @@ pub(crate) struct ModuleContext {
     pub(super) structs: Arc<Structs>,
     pub(super) updates: FieldUpdates,
     pub(super) is_64_bit: bool,
+    /// The machine that code is for, where the image says it.
+    #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
+    pub(super) architecture: Option<Architecture>,
 }
 
 impl KernelImage {
@@ -162,6 +165,7 @@ impl KernelImage {
             structs: Arc::clone(&whole.structs),
             updates: whole.updates,
             is_64_bit: whole.memory.machine().long_size() == 8,
+            architecture: whole.architecture,
         })
     }
 

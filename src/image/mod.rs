@@ -48,8 +48,8 @@ pub(crate) fn kallsyms_count(
 
 pub use error::{ImageError, Reason};
 pub(crate) use events::ImageEvents;
-pub(crate) use kernel::KernelImage;
+pub(crate) use kernel::{KernelImage, ModuleContext};
 pub(crate) use module::ModuleImage;
 #[cfg(all(feature = "probe", target_os = "linux"))]
-pub(crate) use sites::ImageTracepoint;
+pub(crate) use sites::{ImageTracepoint, ModuleSites};
 pub(crate) use unpack::{MAX_UNPACKED, stream};

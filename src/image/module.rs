@@ -1,9 +1,11 @@
 //! A module's file: `.ko`, compressed or not.
 
-use super::elf::{self, ElfFacts};
+use super::elf::{self, ElfFacts, LinkedModule};
 use super::error::ImageError;
 use super::events::{self, EventSource, ImageEvents, TableRanges};
 use super::kernel::ModuleContext;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use super::sites::{self, ModuleSites};
 use super::unpack::{Unpacked, unpack};
 
 /// A module, read as far as it can be without its kernel.
@@ -12,7 +14,7 @@ pub(crate) struct ModuleImage {
     name: Option<String>,
     btf: Option<Vec<u8>>,
     btf_base: Option<Vec<u8>>,
-    /// The whole file, if it has events.
+    /// The whole file, if it has events or patch sites of tracepoints.
     elf: Option<Vec<u8>>,
     is_64_bit: bool,
 }
@@ -31,11 +33,14 @@ impl ModuleImage {
         if !facts.is_module {
             return Err(ImageError::Unknown);
         }
+        // Patch sites are told with probes alone.
+        let has_sites = cfg!(all(feature = "probe", target_os = "linux")) && facts.has_tracepoints;
+        let is_needed = facts.has_events || has_sites;
         Ok(Self {
             name: name(&facts.modinfo),
             btf: facts.btf,
             btf_base: facts.btf_base,
-            elf: facts.has_events.then_some(bytes),
+            elf: is_needed.then_some(bytes),
             is_64_bit: facts.machine.long_size() == 8,
         })
     }
@@ -50,33 +55,57 @@ impl ModuleImage {
         Some((self.btf.as_deref()?, self.btf_base.as_deref()))
     }
 
+    /// Lays it out as loading it would; `None` if it has neither events nor sites.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError`].
+    pub(crate) fn link(&self, context: &ModuleContext) -> Result<Option<LinkedModule>, ImageError> {
+        let Some(bytes) = &self.elf else {
+            return Ok(None);
+        };
+        if self.is_64_bit != context.is_64_bit {
+            return Err(ImageError::ModuleAlone);
+        }
+        elf::module(bytes).map(Some)
+    }
+}
+
+impl LinkedModule {
     /// Its events.
     ///
     /// # Errors
     ///
     /// [`ImageError`].
     pub(crate) fn events(&self, context: &ModuleContext) -> Result<ImageEvents, ImageError> {
-        let Some(bytes) = &self.elf else {
-            return Ok(ImageEvents::default());
-        };
-        if self.is_64_bit != context.is_64_bit {
-            return Err(ImageError::ModuleAlone);
-        }
-        let linked = elf::module(bytes)?;
         let tables = TableRanges {
-            events: linked.section("_ftrace_events"),
-            evals: linked.section("_ftrace_eval_map"),
-            raw_map: linked.section("__bpf_raw_tp_map"),
+            events: self.section("_ftrace_events"),
+            evals: self.section("_ftrace_eval_map"),
+            raw_map: self.section("__bpf_raw_tp_map"),
         };
         let source = EventSource {
-            memory: &linked.memory,
-            symbols: &linked.symbols,
+            memory: &self.memory,
+            symbols: &self.symbols,
             structs: &context.structs,
             updates: context.updates,
             flags: None,
             called: None,
         };
         events::read(source, &tables)
+    }
+
+    /// Its tracepoints, and its patch sites; `None` if what is in the tables is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Table`].
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn sites(
+        &self,
+        name: &str,
+        context: &ModuleContext,
+    ) -> Result<Option<ModuleSites>, ImageError> {
+        sites::of_module(self, name, context)
     }
 }
 

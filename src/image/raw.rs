@@ -115,11 +115,13 @@ fn base(bytes: &[u8], kallsyms: &Kallsyms, relocations: &[(u64, u64)]) -> Result
         .collect();
     // With RELA, the table's bytes are 0, and the relocations have the addresses.
     let by_place: HashMap<u64, u64> = relocations.iter().copied().collect();
+    // A 0 is not a pointer: an event at a multiple of 64 KB would make it look like one.
     let pointer = |at: u64, base: u64| {
         let in_place = usize::try_from(at).ok().and_then(|at| bytes.get(at..));
         let in_place = in_place.and_then(|rest| rest.first_chunk::<8>());
         let in_place = in_place.map(|word| u64::from_le_bytes(*word));
-        by_place.get(&base.wrapping_add(at)).copied().or(in_place)
+        let pointer = by_place.get(&base.wrapping_add(at)).copied().or(in_place);
+        pointer.filter(|pointer| *pointer != 0)
     };
     let is_base = |base: u64| {
         let mut places = (start..end).step_by(8).take(64);

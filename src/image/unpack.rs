@@ -162,15 +162,16 @@ fn reader<'a>(compression: Compression, input: impl Read + 'a) -> io::Result<Box
     })
 }
 
-/// Returns a reader of what a compressed stream holds, which begins with `start`; `None`
-/// if it is not compressed, or in a way that archives are not.
-pub(crate) fn stream<'a>(
-    start: &[u8],
-    input: impl Read + 'a,
-) -> Option<io::Result<Box<dyn Read + 'a>>> {
-    match Compression::of(start)? {
-        Compression::Lz4 | Compression::Lzo => None,
-        compression => Some(reader(compression, input)),
+/// Returns a reader of what a stream holds, which begins with `start`: decompressed, if it
+/// is compressed.
+///
+/// # Errors
+///
+/// One of the decompressor, or if the stream is compressed by lz4 or lzo.
+pub(crate) fn stream<'a>(start: &[u8], input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    match Compression::of(start) {
+        Some(compression) => reader(compression, input),
+        None => Ok(Box::new(input)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Kernels that are read from their images, without booting them.
 
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::Path;
@@ -10,9 +12,9 @@ use crate::btf::Btf;
 use crate::context::{CapturedFrom, ClassLine};
 use crate::error::{Error, with_causes};
 use crate::files::{Dir, FileTree, Package, Tracefs};
+use crate::image::{ImageError, ImageEvents, KernelImage, ModuleContext, ModuleImage};
 #[cfg(all(feature = "probe", target_os = "linux"))]
-use crate::image::ImageTracepoint;
-use crate::image::{ImageError, ImageEvents, KernelImage, ModuleImage};
+use crate::image::{ImageTracepoint, ModuleSites};
 use crate::name::EventName;
 
 /// The files of a root, and what is left out of it.
@@ -23,6 +25,9 @@ struct Root {
     classes: String,
     events: HashSet<EventName>,
     unreadable: Vec<String>,
+    /// The tracepoints of modules, and the modules' sites of others' tracepoints.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    sites: Vec<ModuleSites>,
 }
 
 impl Kernel {
@@ -91,13 +96,18 @@ impl Kernel {
         files.add_kernel(&image).map_err(failed)?;
         files.add_modules(&image, modules).map_err(failed)?;
         let unreadable = std::mem::take(&mut files.unreadable);
+        #[cfg(all(feature = "probe", target_os = "linux"))]
+        let sites = std::mem::take(&mut files.sites);
         let dir = Dir::in_memory(root, Arc::new(files.finish()));
         let mut kernel = Self::new(Tracefs::in_memory(&dir), dir);
         if let Some(inner) = Arc::get_mut(&mut kernel.inner) {
             inner.unreadable = unreadable;
             #[cfg(all(feature = "probe", target_os = "linux"))]
             match image.tracepoints() {
-                Ok(tracepoints) => inner.tracepoints = tracepoints,
+                Ok(tracepoints) => {
+                    inner.tracepoints =
+                        tracepoints.map(|known| with_modules(known, sites, &mut inner.unreadable));
+                }
                 Err(error) => {
                     let reason = with_causes(&error);
                     inner.unreadable.push(format!("its patch sites: {reason}"));
@@ -182,13 +192,27 @@ impl Root {
                     continue;
                 }
             }
-            match module.events(&context) {
-                Ok(events) => self.add_events(&name, events),
-                Err(error) => self
-                    .unreadable
-                    .push(format!("{name}: {}", with_causes(&error))),
+            if let Err(error) = self.add_linked(&name, &module, &context) {
+                self.unreadable
+                    .push(format!("{name}: {}", with_causes(&error)));
             }
         }
+        Ok(())
+    }
+
+    /// Adds a module's events and sites.
+    fn add_linked(
+        &mut self,
+        name: &str,
+        module: &ModuleImage,
+        context: &ModuleContext,
+    ) -> Result<(), ImageError> {
+        let Some(linked) = module.link(context)? else {
+            return Ok(());
+        };
+        self.add_events(name, linked.events(context)?);
+        #[cfg(all(feature = "probe", target_os = "linux"))]
+        self.sites.extend(linked.sites(name, context)?);
         Ok(())
     }
 
@@ -233,4 +257,42 @@ impl Root {
             .add("tracing/classes".to_owned(), self.classes.into_bytes());
         self.tree
     }
+}
+
+/// Adds the tracepoints of modules, and the sites that modules have of others' tracepoints.
+#[cfg(all(feature = "probe", target_os = "linux"))]
+fn with_modules(
+    mut known: Vec<ImageTracepoint>,
+    modules: Vec<ModuleSites>,
+    unreadable: &mut Vec<String>,
+) -> Vec<ImageTracepoint> {
+    let mut foreign = Vec::new();
+    for module in modules {
+        known.extend(module.own);
+        foreign.extend(module.foreign);
+    }
+    // Exported symbols have one name each; other tracepoints of that name are used by their
+    // own modules alone.
+    let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+    for (index, tracepoint) in known.iter().enumerate() {
+        by_name
+            .entry(tracepoint.name.clone())
+            .or_default()
+            .push(index);
+    }
+    for (name, sites) in foreign {
+        match by_name.get(&name).map(Vec::as_slice) {
+            Some([only]) => known[*only].sites.extend(sites),
+            Some(several) => unreadable.push(format!(
+                "{} patch sites of {name}, which is one of {} tracepoints",
+                sites.len(),
+                several.len()
+            )),
+            None => unreadable.push(format!(
+                "{} patch sites of {name}, whose module is not in the package",
+                sites.len()
+            )),
+        }
+    }
+    known
 }

@@ -143,7 +143,7 @@ impl Kernel {
     /// `memory`, `kcore`, `image`, with tabs between.
     ///
     /// With the feature `image`, `root` may also be a kernel that was never booted: a
-    /// Debian package, a directory into which one was unpacked (`boot/vmlinuz-*`,
+    /// package (`.deb`, `.rpm`), a directory into which one was unpacked (`boot/vmlinuz-*`,
     /// `lib/modules/*`), a kernel's image in any wrapping (`vmlinuz`, `vmlinux`, `Image`), a
     /// module that lies in such a directory, or a BTF object. All that is read at once, and
     /// what cannot be is among `Kernel::unreadable`.

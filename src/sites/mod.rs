@@ -21,8 +21,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Of a kernel that was read from its image (feature `image`), the sites of what is built in are
-//! known, with the addresses it was linked for; all are off there.
+//! Of a kernel that was read from its image (feature `image`), the sites have the addresses it
+//! was linked for, and those in its modules their offsets in the modules' sections; all are off
+//! there.
 //!
 //! # How it works
 //!
@@ -104,7 +105,8 @@ pub struct PatchedTracepoint {
     pub module: Option<String>,
     /// How often its key is enabled: 1 while it has callbacks, however many.
     pub enabled: i32,
-    /// Where the kernel tests its key, by address; `None` if this process may not see that.
+    /// Where the kernel tests its key, by address, in images those in modules last; `None` if
+    /// this process may not see that.
     pub sites: Option<Vec<PatchSite>>,
     /// What the static call at the sites leads to: the only callback, or the function that
     /// calls all of them. `None` on kernels without static calls.

@@ -1,4 +1,5 @@
-//! The sites of a kernel that was read from its image, where all tracepoints are off.
+//! The sites of a kernel that was read from its image and those in its modules, where all
+//! tracepoints are off.
 
 use std::collections::HashMap;
 
@@ -7,16 +8,20 @@ use crate::image::ImageTracepoint;
 use crate::kernel::Kernel;
 use crate::name::{EventName, SyscallSide};
 
-/// Reads the sites of these events, and of tracepoints by their own names. Those of modules
-/// are not known: a module has its addresses when it is loaded.
+/// Reads the sites of these events, and of tracepoints by their own names. Those of a module
+/// are known if its file is in the package.
 pub(super) fn read(
     kernel: &Kernel,
     events: &[EventName],
     tracepoints: &[&str],
 ) -> Result<Sites, SitesError> {
     let known = kernel.image_tracepoints();
-    let all = known.unwrap_or_default().iter();
-    let by_name: HashMap<&str, &ImageTracepoint> = all.map(|one| (&*one.name, one)).collect();
+    let all = known.unwrap_or_default();
+    let by_place: HashMap<(Option<&str>, &str), &ImageTracepoint> = all
+        .iter()
+        .map(|one| ((one.module.as_deref(), &*one.name), one))
+        .collect();
+    let built_in = |name: &str| by_place.get(&(None, name)).copied();
     let mut found = Vec::with_capacity(events.len() + tracepoints.len());
     for (name, context) in std::iter::zip(events, kernel.contexts(events)?) {
         let home = match &context {
@@ -24,10 +29,15 @@ pub(super) fn read(
             Err(_) => None,
         };
         let tracepoint = match (SyscallSide::and_call(name), home) {
-            (Some((SyscallSide::Enter, _)), _) => by_name.get("sys_enter"),
-            (Some((SyscallSide::Exit, _)), _) => by_name.get("sys_exit"),
-            (None, Some("vmlinux")) => by_name.get(name.event()),
-            (None, _) => None,
+            (Some((SyscallSide::Enter, _)), _) => built_in("sys_enter"),
+            (Some((SyscallSide::Exit, _)), _) => built_in("sys_exit"),
+            (None, Some("vmlinux")) => built_in(name.event()),
+            (None, Some(module)) => by_place.get(&(Some(module), name.event())).copied(),
+            // A module without BTF.
+            (None, None) => match &*named(all, name.event()) {
+                [only] => Some(*only),
+                _ => None,
+            },
         };
         let unknown = match (tracepoint, home) {
             (Some(_), _) => Vec::new(),
@@ -38,21 +48,24 @@ pub(super) fn read(
         };
         found.push(EventSites {
             event: Some(name.clone()),
-            tracepoint: tracepoint.map(|tracepoint| off(tracepoint)),
+            tracepoint: tracepoint.map(off),
             listeners: Vec::new(),
             unknown,
         });
     }
     for name in tracepoints {
-        let tracepoint = by_name.get(name).ok_or_else(|| SitesError::NoTracepoint {
-            name: name.escape_debug().to_string(),
-        })?;
-        found.push(EventSites {
+        let named = named(all, name);
+        if named.is_empty() {
+            return Err(SitesError::NoTracepoint {
+                name: name.escape_debug().to_string(),
+            });
+        }
+        found.extend(named.into_iter().map(|tracepoint| EventSites {
             event: None,
             tracepoint: Some(off(tracepoint)),
             listeners: Vec::new(),
             unknown: Vec::new(),
-        });
+        }));
     }
     Ok(Sites {
         events: found,
@@ -66,9 +79,13 @@ pub(super) fn read(
 fn off(tracepoint: &ImageTracepoint) -> PatchedTracepoint {
     PatchedTracepoint {
         name: tracepoint.name.clone(),
-        module: None,
+        module: tracepoint.module.clone(),
         enabled: 0,
         sites: Some(tracepoint.sites.clone()),
         static_call: None,
     }
+}
+
+fn named<'a>(all: &'a [ImageTracepoint], name: &str) -> Vec<&'a ImageTracepoint> {
+    all.iter().filter(|one| one.name == name).collect()
 }

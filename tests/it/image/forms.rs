@@ -27,7 +27,7 @@ fn lzma(bytes: &[u8]) -> Vec<u8> {
     out.finish().expect("memory")
 }
 
-fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
     let level = ruzstd::encoding::CompressionLevel::Fastest;
     ruzstd::encoding::compress_to_vec(bytes, level)
 }
@@ -40,7 +40,7 @@ fn bzip2(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// `lz4 -l`.
-fn lz4(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn lz4(bytes: &[u8]) -> Vec<u8> {
     let mut out = vec![0x02, 0x21, 0x4c, 0x18];
     for block in bytes.chunks(8 << 20) {
         let block = lz4_flex::block::compress(block);
@@ -90,6 +90,19 @@ fn every_form_of_kallsyms() {
 #[test]
 fn pointers_in_a_table() {
     let kernel = writer::kernel();
+    let expected = told(&read(wrappings::image(&kernel, Tables::New)));
+    let image = wrappings::image_with_relocations(&kernel);
+    assert_eq!(told(&read(image)), expected);
+}
+
+/// The zeros in their places are not taken for pointers where an event is at a multiple of
+/// 64 KB, to which kernels are aligned.
+#[test]
+fn pointers_in_a_table_and_an_event_at_a_round_place() {
+    let mut kernel = writer::kernel();
+    let at = kernel.align(1 << 16);
+    kernel.bytes.resize(kernel.bytes.len() + 64, 0);
+    kernel.symbol("event_at_a_round_place", at);
     let expected = told(&read(wrappings::image(&kernel, Tables::New)));
     let image = wrappings::image_with_relocations(&kernel);
     assert_eq!(told(&read(image)), expected);

@@ -105,3 +105,46 @@ fn a_bomb() {
     let error = outcome(nested).expect_err("not a kernel");
     assert!(error.contains("inside each other"), "{error}");
 }
+
+/// Every format with a limit of its own is cut off at the limit, and not at a multiple of
+/// it.
+#[test]
+fn bombs_near_the_limit() {
+    const LIMIT: usize = 512 << 20;
+    const MIB: usize = 1 << 20;
+    // Blocks of one byte and how often it is repeated (RFC 8878), 128 KiB each.
+    let zstd = |size: usize| {
+        let block = 128 << 10;
+        let count = size / block;
+        // A window of 512 KiB, and no checksum.
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 9 << 3];
+        for index in 1..=count {
+            let is_last = u32::from(index == count);
+            let header = is_last | 1 << 1 | (block as u32) << 3;
+            frame.extend(&header.to_le_bytes()[..3]);
+            frame.push(b'x');
+        }
+        frame
+    };
+    // The same block of 8 MiB again and again.
+    let zeros = forms::lz4(&vec![0; 8 * MIB]);
+    let lz4 = |size: usize| {
+        let blocks = std::iter::repeat_n(&zeros[4..], size / (8 * MIB));
+        [&zeros[..4], &blocks.flatten().copied().collect::<Vec<u8>>()].concat()
+    };
+    let too_large = "larger than 536870912 bytes";
+    let not_a_kernel = "not a kernel image";
+    for (bomb, expected) in [
+        (zstd(LIMIT), not_a_kernel),
+        (zstd(LIMIT + MIB), too_large),
+        (zstd(4 * LIMIT), too_large),
+        (lz4(LIMIT), not_a_kernel),
+        (lz4(LIMIT + 8 * MIB), too_large),
+    ] {
+        assert!(bomb.len() < 3 * MIB);
+        let began = Instant::now();
+        let error = outcome(bomb).expect_err("not a kernel");
+        assert!(error.contains(expected), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(60));
+    }
+}

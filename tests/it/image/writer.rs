@@ -204,7 +204,8 @@ pub(crate) fn types() -> BtfWriter {
         FIELD as u32,
         &[("type", text, 8), ("", inner, 16)],
     );
-    btf.structure("tracepoint", 32, &[("name", text, 16)]);
+    let key = ("key", int, 24);
+    btf.structure("tracepoint", 32, &[("name", text, 16), key]);
     btf.structure(
         "trace_eval_map",
         24,
@@ -247,15 +248,23 @@ pub(crate) fn types() -> BtfWriter {
             ("TRACE_EVENT_FL_TRACEPOINT", 0x20),
         ],
     );
-    // Two classes that BTF alone cannot tell apart.
+    let members = [("code", int, 0), ("target", int, 4), ("key", long, 8)];
+    btf.structure("jump_entry", 16, &members);
+    let pointers = btf.pointer(text);
+    btf.structure("module", 8, &[("tracepoints_ptrs", pointers, 0)]);
+    two_classes(&mut btf, entry.id, int, long);
+    btf
+}
+
+/// Two classes that BTF alone cannot tell apart.
+fn two_classes(btf: &mut BtfWriter, entry: u32, int: u32, long: u32) {
     for class in ["shape_a", "shape_b"] {
-        let members = [("ent", entry.id, 0), ("x", int, 8)];
+        let members = [("ent", entry, 0), ("x", int, 8)];
         btf.event_class(class, 12, &members, &[long]);
     }
     for event in ["first", "second"] {
         btf.event(event, &[long]);
     }
-    btf
 }
 
 /// A kernel with five events and a system call.

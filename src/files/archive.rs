@@ -1,0 +1,210 @@
+//! The files of archives, one after another and without unpacking them to disk: tar, and
+//! the packages of Debian (tar inside ar) and of RPM (cpio behind headers).
+//!
+//! Archives are untrusted input: what a link or a device would be is left out, and all is
+//! read with limits.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, FileError};
+use crate::image::{MAX_UNPACKED, stream};
+
+/// In bytes: one file.
+pub(super) const FILE_LIMIT: u64 = MAX_UNPACKED;
+/// In bytes, an archive's files. Those of a package have 300 MB to 2 GB.
+const ARCHIVE_LIMIT: u64 = 16 << 30;
+/// More files than any package has: 6,000.
+pub(super) const MAX_FILES: usize = 1 << 18;
+
+/// What takes the files of an archive.
+pub(super) trait ArchiveVisitor {
+    /// Whether a file of this path is wanted.
+    fn wants(&self, path: &Path) -> bool;
+
+    /// Takes a file that is wanted.
+    fn take(&mut self, path: PathBuf, bytes: Vec<u8>);
+}
+
+/// Returns a reader of what a stream holds, decompressed if it is compressed.
+///
+/// # Errors
+///
+/// [`Error::File`].
+pub(super) fn decompressed<'a>(
+    path: &Path,
+    mut input: impl Read + 'a,
+) -> Result<Box<dyn Read + 'a>, Error> {
+    let failed = |error| Error::file(path, error);
+    let mut start = [0; 8];
+    let count = read_start(&mut input, &mut start).map_err(failed)?;
+    let start = start[..count].to_vec();
+    let whole = BufReader::with_capacity(1 << 16, Cursor::new(start.clone()).chain(input));
+    stream(&start, whole).map_err(failed)
+}
+
+/// Reads a tar archive.
+pub(super) fn tar_files(
+    path: &Path,
+    reader: impl Read,
+    visitor: &mut impl ArchiveVisitor,
+) -> Result<(), Error> {
+    let failed = |error| Error::file(path, error);
+    let mut archive = tar::Archive::new(reader.take(ARCHIVE_LIMIT));
+    for entry in archive.entries().map_err(failed)?.take(MAX_FILES) {
+        let mut entry = entry.map_err(failed)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let inside = entry.path().map_err(failed)?;
+        let inside = inside.strip_prefix(".").unwrap_or(&inside).to_owned();
+        if !visitor.wants(&inside) {
+            continue;
+        }
+        let size = entry.size();
+        let bytes = file_bytes(path, &inside, size, &mut entry)?;
+        visitor.take(inside, bytes);
+    }
+    Ok(())
+}
+
+/// Reads an archive of cpio as RPM packages have it: the format `newc`.
+pub(super) fn cpio_files(
+    path: &Path,
+    reader: impl Read,
+    visitor: &mut impl ArchiveVisitor,
+) -> Result<(), Error> {
+    /// In bytes: `struct cpio_newc_header`.
+    const HEADER: usize = 110;
+    /// In bytes, with the NUL at the end: `PATH_MAX`.
+    const MAX_NAME: u32 = 4096;
+    const REGULAR: u32 = 0o100_000;
+    const TYPE: u32 = 0o170_000;
+    let failed = |error: io::Error| Error::file(path, error);
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut input = reader.take(ARCHIVE_LIMIT);
+    for _ in 0..MAX_FILES {
+        let mut header = [0; HEADER];
+        input.read_exact(&mut header).map_err(failed)?;
+        // The crate takes memory for a name of any length.
+        let length = str::from_utf8(&header[94..102]).ok();
+        let length = length.and_then(|text| u32::from_str_radix(text, 16).ok());
+        if length.is_none_or(|length| length > MAX_NAME) {
+            return Err(failed(invalid()));
+        }
+        let whole = Cursor::new(header).chain(&mut input);
+        let mut entry = cpio::newc::Reader::new(whole).map_err(failed)?;
+        if entry.entry().is_trailer() {
+            break;
+        }
+        let inside = Path::new(entry.entry().name());
+        let inside = inside.strip_prefix(".").unwrap_or(inside);
+        let inside = inside.strip_prefix("/").unwrap_or(inside).to_owned();
+        let is_file = entry.entry().mode() & TYPE == REGULAR;
+        if is_file && visitor.wants(&inside) {
+            let size = u64::from(entry.entry().file_size());
+            let bytes = file_bytes(path, &inside, size, &mut entry)?;
+            visitor.take(inside, bytes);
+        }
+        entry.finish().map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn file_bytes(
+    path: &Path,
+    inside: &Path,
+    size: u64,
+    entry: &mut impl Read,
+) -> Result<Vec<u8>, Error> {
+    let failed = |error: io::Error| Error::file(path, error);
+    let limit = FILE_LIMIT;
+    if size > limit {
+        return Err(Error::file(
+            path.join(inside),
+            FileError::TooLarge { limit },
+        ));
+    }
+    let mut bytes = Vec::new();
+    let read = entry.read_to_end(&mut bytes);
+    read.map_err(failed)?;
+    if bytes.len() as u64 != size {
+        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(bytes)
+}
+
+/// What the archive of a Debian package begins with.
+pub(super) const AR_MAGIC: &[u8; 8] = b"!<arch>\n";
+/// What an RPM package begins with: `struct rpmlead`.
+pub(super) const RPM_MAGIC: &[u8; 4] = &[0xed, 0xab, 0xee, 0xdb];
+
+/// Finds `data.tar.*` in a Debian package, and leaves the file there. Returns its length in
+/// bytes.
+pub(super) fn find_deb_data(file: &mut File) -> io::Result<Option<u64>> {
+    /// `struct ar_hdr` of `ar.h`.
+    const HEADER: usize = 60;
+    /// A Debian package has three members.
+    const MAX_MEMBERS: usize = 16;
+    let mut at = AR_MAGIC.len() as u64;
+    for _ in 0..MAX_MEMBERS {
+        file.seek(SeekFrom::Start(at))?;
+        let mut header = [0; HEADER];
+        if read_start(file, &mut header)? < HEADER {
+            return Ok(None);
+        }
+        let size = str::from_utf8(&header[48..58]).ok();
+        let size = size.and_then(|size| size.trim_end().parse::<u64>().ok());
+        let size = size.ok_or(io::ErrorKind::InvalidData)?;
+        if header.starts_with(b"data.tar") {
+            return Ok(Some(size));
+        }
+        // Members begin at even offsets.
+        at = (at + HEADER as u64)
+            .saturating_add(size)
+            .next_multiple_of(2);
+    }
+    Ok(None)
+}
+
+/// Finds the compressed archive in an RPM package, behind its lead and two headers
+/// (`lib/header.c` and `lib/package.c` of rpm), and leaves the file there.
+pub(super) fn find_rpm_payload(file: &mut File) -> io::Result<()> {
+    const LEAD: u64 = 96;
+    const MAGIC: &[u8] = &[0x8e, 0xad, 0xe8, 0x01];
+    /// In bytes: an entry of a header's index.
+    const ENTRY: u64 = 16;
+    let mut at = LEAD;
+    for is_signature in [true, false] {
+        file.seek(SeekFrom::Start(at))?;
+        let mut start = [0; 16];
+        file.read_exact(&mut start)?;
+        let word = |at: usize| -> u64 {
+            let word = start[at..].first_chunk::<4>();
+            word.map_or(0, |word| u32::from_be_bytes(*word).into())
+        };
+        if !start.starts_with(MAGIC) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        at += start.len() as u64 + ENTRY * word(8) + word(12);
+        if is_signature {
+            at = at.next_multiple_of(8);
+        }
+    }
+    file.seek(SeekFrom::Start(at)).map(drop)
+}
+
+/// Reads up to the end of `start`, or of the file.
+pub(super) fn read_start(file: &mut impl Read, start: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < start.len() {
+        match file.read(&mut start[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
