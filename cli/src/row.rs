@@ -27,6 +27,9 @@ pub(crate) struct EventRow<'a> {
     /// The fields that the kernel could not read, and the error's number.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) unreadable: BTreeMap<&'a str, i32>,
+    /// The names of the values that are an enum's.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) names: BTreeMap<&'a str, &'a str>,
     /// What the CPU was doing, as letters of the kernel's `trace` file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) flags: Option<String>,

@@ -136,6 +136,7 @@ const JMP: u8 = 0x05;
 const ALU64: u8 = 0x07;
 const IMM: u8 = 0x00;
 const MEM: u8 = 0x60;
+const ATOMIC: u8 = 0xc0;
 const DOUBLE_WORD: u8 = 0x18;
 const REGISTER: u8 = 0x08;
 const CALL: u8 = 0x80;
@@ -328,6 +329,12 @@ impl Assembler {
         self.emit(STX | MEM | size.bits(), base as u8, src as u8, offset, 0);
     }
 
+    /// `*(u64 *)(base + offset) += src`, in one step that nothing comes between.
+    pub(crate) fn add_atomically(&mut self, base: Reg, offset: i16, src: Reg) {
+        let opcode = STX | ATOMIC | Size::B8.bits();
+        self.emit(opcode, base as u8, src as u8, offset, 0);
+    }
+
     pub(crate) fn store_imm(&mut self, size: Size, base: Reg, offset: i16, imm: i32) {
         self.emit(ST | MEM | size.bits(), base as u8, 0, offset, imm);
     }
@@ -428,6 +435,9 @@ impl fmt::Display for Line<'_> {
         match one.opcode & 0x07 {
             LDX => write!(out, "r{dst} = {}", memory(src)),
             ST => write!(out, "{} = {}", memory(dst), one.imm),
+            STX if one.opcode & 0xe0 == ATOMIC => {
+                write!(out, "lock {} += r{src}", memory(dst))
+            }
             STX => write!(out, "{} = r{src}", memory(dst)),
             ALU64 => {
                 let known = Alu::ALL

@@ -9,15 +9,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya_obj::generated::{
     PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr,
-    bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type, perf_event_attr,
+    bpf_btf_info, bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type, perf_event_attr,
 };
 
 use super::asm::Program;
+use crate::machine::until_nul;
 
 /// The type of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProgramType {
     Tracepoint,
+    /// A program of a tracepoint itself, which gets its arguments as numbers (Linux 4.17).
+    RawTracepoint,
+    /// The same with the arguments' types (Linux 5.5).
+    TpBtf {
+        /// The typedef `btf_trace_<tracepoint>`.
+        typedef: u32,
+        /// The descriptor of the module's BTF that has it (Linux 5.11); `None` for vmlinux's.
+        module: Option<c_int>,
+    },
     /// A program that a system call runs once (Linux 5.14).
     Syscall,
 }
@@ -42,10 +52,17 @@ pub(crate) fn load_program(
     let load = unsafe { &mut attr.__bindgen_anon_3 };
     load.prog_type = match kind {
         ProgramType::Tracepoint => bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32,
+        ProgramType::RawTracepoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32,
+        ProgramType::TpBtf { .. } => bpf_prog_type::BPF_PROG_TYPE_TRACING as u32,
         ProgramType::Syscall => bpf_prog_type::BPF_PROG_TYPE_SYSCALL as u32,
     };
     if kind == ProgramType::Syscall {
         load.prog_flags = SLEEPABLE;
+    }
+    if let ProgramType::TpBtf { typedef, module } = kind {
+        load.expected_attach_type = bpf_attach_type::BPF_TRACE_RAW_TP as u32;
+        load.attach_btf_id = typedef;
+        load.__bindgen_anon_1.attach_btf_obj_fd = module.unwrap_or(0) as u32;
     }
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = (instructions.len() / 8) as u32;
@@ -202,6 +219,58 @@ pub(crate) fn link(
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// Attaches a program to a tracepoint: it runs until what is returned is closed. A program of
+/// [`ProgramType::TpBtf`] knows its tracepoint, and takes no name.
+pub(crate) fn open_raw_tracepoint(
+    program: BorrowedFd<'_>,
+    name: Option<&CStr>,
+) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
+    attr.raw_tracepoint.name = name.map_or(0, |name| name.as_ptr() as u64);
+    // SAFETY: the name ends with a NUL and outlives the call, which only reads it.
+    let descriptor = unsafe { bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us, and no one else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Opens the BTF object of a module, as it is loaded; `None` if there is none of this name
+/// (Linux 5.11, `CAP_SYS_ADMIN`).
+pub(crate) fn open_module_btf(module: &str) -> io::Result<Option<OwnedFd>> {
+    let mut id = 0;
+    while let Some(next) = next_id(bpf_cmd::BPF_BTF_GET_NEXT_ID, id)? {
+        id = next;
+        let descriptor = match open_by_id(bpf_cmd::BPF_BTF_GET_FD_BY_ID, id) {
+            Ok(descriptor) => descriptor,
+            // It went in between.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+            Err(error) => return Err(error),
+        };
+        if is_kernel_btf(descriptor.as_fd(), module)? {
+            return Ok(Some(descriptor));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a BTF object is the kernel's, of this name.
+fn is_kernel_btf(object: BorrowedFd<'_>, wanted: &str) -> io::Result<bool> {
+    /// `MODULE_NAME_LEN` on machines of 64 bits, and more.
+    const NAME: usize = 64;
+    let mut name = [0u8; NAME];
+    // SAFETY: the struct is made of integers, for which zeros do.
+    let mut info: bpf_btf_info = unsafe { mem::zeroed() };
+    info.name = name.as_mut_ptr() as u64;
+    info.name_len = NAME as u32;
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = object.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<bpf_btf_info>() as u32;
+    attr.info.info = (&raw mut info) as u64;
+    // SAFETY: `info` and the name are as large as they say and outlive the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info.kernel_btf != 0 && until_nul(&name) == wanted.as_bytes())
+}
+
 /// Attaches a program to an event as kernels before 5.15 do: it runs until the
 /// event is closed.
 pub(crate) fn set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
@@ -244,10 +313,21 @@ pub(crate) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32
 /// Returns the id of the next link after this one, by their ids; `None` after the last
 /// (Linux 5.8, `CAP_SYS_ADMIN`).
 pub(crate) fn next_link(id: u32) -> io::Result<Option<u32>> {
+    next_id(bpf_cmd::BPF_LINK_GET_NEXT_ID, id)
+}
+
+/// Opens a link by its id (Linux 5.8, `CAP_SYS_ADMIN`). It stays attached as long as the
+/// descriptor is open.
+pub(crate) fn open_link(id: u32) -> io::Result<OwnedFd> {
+    open_by_id(bpf_cmd::BPF_LINK_GET_FD_BY_ID, id)
+}
+
+/// Returns the next id of those the command goes through; `None` after the last.
+fn next_id(command: bpf_cmd, id: u32) -> io::Result<Option<u32>> {
     let mut attr = zeroed_attr();
     attr.__bindgen_anon_6.__bindgen_anon_1.start_id = id;
-    // SAFETY: this command has no pointers in it.
-    match unsafe { bpf(bpf_cmd::BPF_LINK_GET_NEXT_ID, &mut attr) } {
+    // SAFETY: these commands have no pointers in them.
+    match unsafe { bpf(command, &mut attr) } {
         // SAFETY: the kernel has set it, and any bytes do for an integer.
         Ok(_) => Ok(Some(unsafe { attr.__bindgen_anon_6.next_id })),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -255,13 +335,12 @@ pub(crate) fn next_link(id: u32) -> io::Result<Option<u32>> {
     }
 }
 
-/// Opens a link by its id (Linux 5.8, `CAP_SYS_ADMIN`). It stays attached as long as the
-/// descriptor is open.
-pub(crate) fn open_link(id: u32) -> io::Result<OwnedFd> {
+fn open_by_id(command: bpf_cmd, id: u32) -> io::Result<OwnedFd> {
     let mut attr = zeroed_attr();
-    attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
-    // SAFETY: this command has no pointers in it.
-    let descriptor = unsafe { bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attr) }?;
+    // All kinds of ids are in the same place.
+    attr.__bindgen_anon_6.__bindgen_anon_1.start_id = id;
+    // SAFETY: these commands have no pointers in them.
+    let descriptor = unsafe { bpf(command, &mut attr) }?;
     // SAFETY: the kernel has just given it to us, and no one else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

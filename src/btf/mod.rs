@@ -16,6 +16,8 @@ mod error;
 mod index;
 mod kind;
 mod memory;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod path;
 mod prototype;
 mod relocate;
 mod section;
@@ -29,6 +31,10 @@ pub use error::BtfError;
 pub(crate) use index::{Class, STRUCT_PREFIX};
 pub(crate) use kind::Kind;
 pub use memory::Btf;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub use path::PathError;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use path::{ArgumentPath, Leaf};
 pub(crate) use section::{Section, TypeId, byte_order};
 pub(crate) use types::{Member, Type};
 

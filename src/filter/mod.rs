@@ -38,7 +38,8 @@ const COMM: usize = 15;
 /// task that hits it: `pid` (of the process), `tid` (of the thread), `comm`, `cpu`,
 /// `uid`, `gid` and `cgroup`, the id of its cgroup, which is the inode of its directory
 /// (version 2). `args.pid` is always the event's, `task.pid` always the task's. `args[0]`
-/// is the first element of an array or the first argument of a system call.
+/// is the first element of an array or the first argument of a system call. Of a raw
+/// tracepoint, a name is a path through its arguments: `prev->comm == "rm"`.
 ///
 /// Nothing is converted silently: a number a field cannot hold is an error.
 ///
@@ -180,6 +181,15 @@ impl Filter {
         self.bind_with(format, &names_of, &|_, _| None)
     }
 
+    /// Returns the words that may be names of the event's fields; some may be names of
+    /// values, or of properties of the task.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.root.names(&mut names);
+        names
+    }
+
     /// Like [`bind`](Self::bind), with further names of values that are not in a field's
     /// print fmt.
     pub(crate) fn bind_with<'f>(
@@ -196,6 +206,26 @@ impl Filter {
         Ok(BoundFilter {
             root: binder.bind(&self.root)?,
         })
+    }
+}
+
+impl Condition {
+    /// Collects the words that may be names of an event's fields.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    fn names<'c>(&'c self, names: &mut Vec<&'c str>) {
+        match self {
+            Self::And(all) | Self::Or(all) => all.iter().for_each(|one| one.names(names)),
+            Self::Not(one) => one.names(names),
+            Self::Test(test) => {
+                let other = match &test.literal {
+                    Constant::Name(name) => Some(name),
+                    _ => None,
+                };
+                let both = std::iter::once(&test.name).chain(other);
+                let of_event = both.filter(|name| name.scope != Owner::Task);
+                names.extend(of_event.map(|name| name.word.as_str()));
+            }
+        }
     }
 }
 

@@ -207,29 +207,41 @@ fn glob(input: &str) -> IResult<&str, String> {
     }
 }
 
+/// `ret`, `task.pid`, `args[0]`, and paths: `prev->comm`, `rq->q->id`, `skb->cb[3]`. An
+/// index at the end is not a part of the path.
 fn name(input: &str) -> IResult<&str, Name> {
-    let (input, first) = word(input)?;
-    let scope = match first {
-        "args" => Owner::Event,
-        "task" => Owner::Task,
-        _ => Owner::Either,
+    let (rest, first) = word(input)?;
+    let (scope, start) = match (first, opt(char('.')).parse(rest)?) {
+        ("args", (after, Some(_))) => (Owner::Event, after),
+        ("task", (after, Some(_))) => (Owner::Task, after),
+        _ => (Owner::Either, input),
     };
-    let (input, second) = opt(preceded(char('.'), cut(word))).parse(input)?;
-    let (scope, word) = match (scope, second) {
-        (Owner::Either, Some(_)) => {
-            return Err(nom::Err::Failure(Error::new(input, ErrorKind::Tag)));
+    let scoped = |error| match (scope, error) {
+        (Owner::Either, error) => error,
+        (_, nom::Err::Error(error)) => nom::Err::Failure(error),
+        (_, error) => error,
+    };
+    let (mut rest, _) = word(start).map_err(scoped)?;
+    let (mut end, mut index) = (rest, None);
+    loop {
+        let member = preceded(alt((tag("->"), tag("."))), cut(word));
+        let element = delimited(char('['), cut(unsigned), cut(char(']')));
+        let step = alt((map(member, |_| None), map(element, Some)));
+        let (after, step) = opt(step).parse(rest)?;
+        match step {
+            None => break,
+            Some(None) => (end, index) = (after, None),
+            // A part of the path if something follows.
+            Some(Some(number)) => match u32::try_from(number) {
+                Ok(number) if index.is_none() => index = Some(number),
+                Ok(number) => (end, index) = (rest, Some(number)),
+                Err(_) => return Err(nom::Err::Failure(Error::new(rest, ErrorKind::Digit))),
+            },
         }
-        (scope, Some(word)) => (scope, word),
-        (_, None) => (Owner::Either, first),
-    };
-    let (input, index) = opt(delimited(char('['), cut(unsigned), cut(char(']')))).parse(input)?;
-    let index = match index.map(u32::try_from) {
-        None => None,
-        Some(Ok(index)) => Some(index),
-        Some(Err(_)) => return Err(nom::Err::Failure(Error::new(input, ErrorKind::Digit))),
-    };
-    let word = word.to_owned();
-    Ok((input, Name { scope, word, index }))
+        rest = after;
+    }
+    let word = start[..start.len() - end.len()].to_owned();
+    Ok((rest, Name { scope, word, index }))
 }
 
 fn word(input: &str) -> IResult<&str, &str> {

@@ -59,6 +59,20 @@ impl Declaration {
         Some(Self::within(text.into(), 0, Shape::of(text)?))
     }
 
+    /// Returns a declaration whose name is any text: a path through arguments.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(super) fn of_path(type_text: &str, name: &str, bracket: &str) -> Self {
+        let text = format!("{type_text} {name}{bracket}");
+        let (type_end, name_end) = (type_text.len() as u32, (text.len() - bracket.len()) as u32);
+        let shape = Shape {
+            type_end,
+            name_start: type_end + 1,
+            name_end,
+            end: text.len() as u32,
+        };
+        Self::within(text.into(), 0, shape)
+    }
+
     /// Returns the declaration at `start` of a text, whose shape has been found.
     pub(super) fn within(source: Arc<str>, start: u32, shape: Shape) -> Self {
         Self {

@@ -137,6 +137,51 @@ impl Field {
         }
     }
 
+    /// Returns a field of no record: a value that a path through a tracepoint's arguments
+    /// leads to.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn of_path(path: &str, kind: PathKind, offset: u32) -> Self {
+        let (kind, size, signed, type_text, bracket) = match kind {
+            PathKind::Integer { size, signed } => {
+                let name = format!("{}{}", if signed { "s" } else { "u" }, 8 * size);
+                (FieldKind::Scalar, size, signed, name, String::new())
+            }
+            PathKind::Pointer { size } => {
+                let name = "const void *".to_owned();
+                (FieldKind::Pointer, size, false, name, String::new())
+            }
+            // Its length is no part of the type, as that of located data is not.
+            PathKind::Text => (
+                FieldKind::DataLoc,
+                8,
+                false,
+                "char".to_owned(),
+                "[]".to_owned(),
+            ),
+            PathKind::Integers {
+                element,
+                signed,
+                size,
+            } => {
+                let name = format!("{}{}", if signed { "s" } else { "u" }, 8 * element);
+                let bracket = format!("[{}]", size / element.max(1));
+                (FieldKind::Array, size, signed, name, bracket)
+            }
+            PathKind::Bytes { size } => {
+                let name = "struct bytes".to_owned();
+                (FieldKind::Struct, size, false, name, String::new())
+            }
+        };
+        Self {
+            declaration: Declaration::of_path(&type_text, path, &bracket),
+            offset,
+            size,
+            signed: Some(signed),
+            kind,
+            argument: None,
+        }
+    }
+
     /// Returns the field's name.
     pub fn name(&self) -> &str {
         self.declaration.name()
@@ -312,6 +357,26 @@ impl Field {
     pub(super) fn set_argument(&mut self, argument: Option<ArgumentType>) {
         self.argument = argument;
     }
+}
+
+/// What a value is that a path leads to.
+#[cfg(all(feature = "probe", target_os = "linux"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathKind {
+    /// Size in bytes.
+    Integer { size: u32, signed: bool },
+    /// Size in bytes.
+    Pointer { size: u32 },
+    /// A string.
+    Text,
+    /// Sizes in bytes, of an element and of all.
+    Integers {
+        element: u32,
+        signed: bool,
+        size: u32,
+    },
+    /// Anything else.
+    Bytes { size: u32 },
 }
 
 impl fmt::Display for Field {

@@ -21,6 +21,8 @@ pub(crate) use argument::ArgumentType;
 #[cfg(test)]
 pub(crate) use argument::known_argument_type;
 pub use declaration::{Declaration, DeclarationError};
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use field::PathKind;
 pub use field::{Field, FieldKind};
 pub(crate) use location::{LOCATION, Location};
 pub use parse::FormatError;
@@ -96,6 +98,22 @@ impl Format {
     /// Linux before 3.11 writes it.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         parse::format(text)
+    }
+
+    /// Returns the format of no record: the fields are values that a raw tracepoint's
+    /// program reads.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn of_paths(name: &str, fields: Vec<Field>) -> Self {
+        Self {
+            text: name.into(),
+            name: 0..name.len(),
+            id: None,
+            fields,
+            common_count: 0,
+            ending: Ending::Nothing,
+            print_fmt: name.len()..name.len(),
+            repairs: Vec::new(),
+        }
     }
 
     /// Reads a format file as people paste it into a mail or a bug report: with other

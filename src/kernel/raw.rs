@@ -1,6 +1,6 @@
 //! Tracepoints without their events: the arguments that raw programs get.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::Kernel;
@@ -45,20 +45,38 @@ impl Kernel {
         &self,
         name: &str,
     ) -> Result<(RawTracepoint, Arc<Object>), Error> {
-        let missing = || Error::NoRawTracepoint {
-            name: name.escape_debug().to_string(),
-        };
+        let home = self.homes_of_raw(name)?.swap_remove(0);
+        Ok((self.raw(name, &home)?, home))
+    }
+
+    /// The objects that define a tracepoint of this name, at least one: vmlinux alone, if it
+    /// does, or modules.
+    pub(crate) fn homes_of_raw(&self, name: &str) -> Result<Vec<Arc<Object>>, Error> {
         match self.homes_now(name, false)? {
-            Homes::Found(mut homes) => {
-                let home = match homes.is_empty() {
-                    true => return Err(missing()),
-                    false => homes.swap_remove(0),
-                };
-                Ok((self.raw(name, &home)?, home))
-            }
+            Homes::Found(homes) if !homes.is_empty() => Ok(homes),
             Homes::None(FormatReason::NoBtf) => Err(self.no_btf()),
-            Homes::None(_) => Err(missing()),
+            _ => Err(Error::NoRawTracepoint {
+                name: name.escape_debug().to_string(),
+            }),
         }
+    }
+
+    /// Returns the names of all tracepoints that BTF defines, with or without events,
+    /// sorted; a name that several objects define is there once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`btf_objects`](Self::btf_objects).
+    pub fn raw_tracepoint_names(&self) -> Result<Vec<String>, Error> {
+        let objects = self.inner.btf.objects()?;
+        if objects.is_empty() {
+            return Err(self.no_btf());
+        }
+        let names = objects
+            .iter()
+            .flat_map(|object| object.index().event_names());
+        let names: BTreeSet<&str> = names.collect();
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     /// Returns the tracepoints that have no event in tracefs (`pelt_se_tp`,

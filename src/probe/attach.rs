@@ -1,16 +1,19 @@
 //! Loading programs and attaching them to events, and detaching them again.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use super::error::{ProbeError, UnattachableKind};
+use super::probed::{Hook, RawEvent};
 use crate::bpf;
-use crate::bpf::asm::Program;
+use crate::bpf::asm::{Assembler, Program, Reg, Size};
 use crate::bpf::sys::{self, ProgramType};
 use crate::context;
 use crate::error::Error;
-use crate::kernel::Tracepoint;
+use crate::kernel::{Kernel, Tracepoint};
 use crate::machine::until_nul;
 use crate::name::EventName;
 
@@ -20,7 +23,8 @@ struct Attachment {
     /// On kernels before 5.15 there is none: the program runs until the event is
     /// closed.
     link: Option<OwnedFd>,
-    event: OwnedFd,
+    /// `None` of a raw tracepoint.
+    event: Option<OwnedFd>,
     program: OwnedFd,
 }
 
@@ -40,7 +44,7 @@ impl Attachments {
         cookie: u64,
     ) -> Result<(), ProbeError> {
         let name = tracepoint.name();
-        let program = load(name, program)?;
+        let program = load(name, ProgramType::Tracepoint, program)?;
         let refused = || ProbeError::Unattachable {
             event: name.clone(),
             kind: UnattachableKind::Refused,
@@ -80,7 +84,53 @@ impl Attachments {
         };
         self.all.push(Attachment {
             link,
-            event,
+            event: Some(event),
+            program,
+        });
+        Ok(())
+    }
+
+    /// Loads a program for a raw tracepoint and attaches it.
+    pub(crate) fn attach_raw(
+        &mut self,
+        raw: &RawEvent,
+        hook: Hook,
+        program: &Program,
+    ) -> Result<(), ProbeError> {
+        let is_typed = matches!(hook, Hook::TpBtf { .. });
+        let module;
+        let kind = match is_typed {
+            false => ProgramType::RawTracepoint,
+            true => {
+                module = match raw.home.base() {
+                    None => None,
+                    Some(_) => Some(module_btf(raw)?),
+                };
+                ProgramType::TpBtf {
+                    typedef: typedef_of(raw)?,
+                    module: module.as_ref().map(AsRawFd::as_raw_fd),
+                }
+            }
+        };
+        let program = load(&raw.name, kind, program)?;
+        let name = CString::new(raw.name.event()).unwrap_or_default();
+        let name = Some(name.as_c_str()).filter(|_| !is_typed);
+        let gone = || ProbeError::NoTracepoint {
+            tracepoint: raw.name.clone(),
+        };
+        let link = sys::open_raw_tracepoint(program.as_fd(), name);
+        let link = link.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT) => gone(),
+            _ => of_system("attaching programs", error),
+        })?;
+        // Types of a module are found by their number, and it may have been replaced.
+        match tracepoint_of(link.as_fd()) {
+            Some(name) if name != raw.name.event() => return Err(gone()),
+            _ => {}
+        }
+        self.all.push(Attachment {
+            link: Some(link),
+            event: None,
             program,
         });
         Ok(())
@@ -106,7 +156,7 @@ impl Drop for Attachments {
         for one in self.all.drain(..) {
             are_linked &= one.link.is_some();
             links.extend(one.link);
-            events.push(one.event);
+            events.extend(one.event);
         }
         close_at_once(links);
         // From here on no program runs. The kernel closes events one after
@@ -150,14 +200,85 @@ fn check_unchanged(tracepoint: &Tracepoint) -> Result<(), ProbeError> {
     }
 }
 
-/// Loads a tracepoint program; if it is rejected, says what the verifier says.
-fn load(name: &EventName, program: &Program) -> Result<OwnedFd, ProbeError> {
-    let attempt =
-        |log: &mut [u8]| sys::load_program(ProgramType::Tracepoint, program, name.event(), log);
+fn typedef_of(raw: &RawEvent) -> Result<u32, ProbeError> {
+    let typedef = raw.home.index().event_typedef(raw.name.event());
+    typedef.ok_or_else(|| ProbeError::NoTracepoint {
+        tracepoint: raw.name.clone(),
+    })
+}
+
+fn module_btf(raw: &RawEvent) -> Result<OwnedFd, ProbeError> {
+    let found = sys::open_module_btf(raw.home.name());
+    let found = found.map_err(|error| of_system("opening the BTF of a module", error))?;
+    found.ok_or_else(|| ProbeError::NoTracepoint {
+        tracepoint: raw.name.clone(),
+    })
+}
+
+/// The tracepoint that a link is to, as the kernel says; `None` where it does not.
+fn tracepoint_of(link: BorrowedFd<'_>) -> Option<String> {
+    let path = format!("/proc/self/fdinfo/{}", link.as_raw_fd());
+    let text = fs::read_to_string(path).ok()?;
+    let mut lines = text.lines();
+    let name = lines.find_map(|line| line.strip_prefix("tp_name:"))?;
+    Some(name.trim().to_owned())
+}
+
+/// Whether `tp_btf` programs may load from what their arguments point at.
+///
+/// The verifier takes an argument for a pointer to a struct, whatever it is. Some are NULL,
+/// or an error's number: kernels from 6.2 to 6.12 then load from that address, and older
+/// ones read 0. Later ones have a list of those that may be (`raw_tp_null_args` of
+/// `kernel/bpf/btf.c`, Linux 6.13 and updates of older ones), and refuse loads that do not
+/// test them. A kernel that refuses such a load has the list.
+pub(crate) fn loads_are_safe(kernel: &Kernel) -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    if !kernel.is_live() {
+        return false;
+    }
+    *KNOWN.get_or_init(|| {
+        // `sched_pi_setprio(struct task_struct *tsk, struct task_struct *pi_task)`: the
+        // second is NULL where nobody boosts the task.
+        let Ok((_, home)) = kernel.raw_tracepoint_and_home("sched_pi_setprio") else {
+            return false;
+        };
+        let Some(typedef) = home.index().event_typedef("sched_pi_setprio") else {
+            return false;
+        };
+        let kind = ProgramType::TpBtf {
+            typedef,
+            module: None,
+        };
+        let load_from = |argument: i16| {
+            let mut asm = Assembler::default();
+            asm.load(Size::B8, Reg::R1, Reg::R1, 8 * argument);
+            asm.load(Size::B8, Reg::R1, Reg::R1, 0);
+            asm.mov(Reg::R0, 0);
+            asm.exit();
+            let program = asm.finish().map_err(|_| io::ErrorKind::InvalidData)?;
+            with_memory(|| sys::load_program(kind, &program, "tracepoints", &mut []))
+        };
+        let is_refused = |error: io::Error| error.raw_os_error() == Some(libc::EACCES);
+        load_from(0).is_ok() && load_from(1).is_err_and(is_refused)
+    })
+}
+
+/// Loads a program; if it is rejected, says what the verifier says.
+fn load(name: &EventName, kind: ProgramType, program: &Program) -> Result<OwnedFd, ProbeError> {
+    let attempt = |log: &mut [u8]| sys::load_program(kind, program, name.event(), log);
     let source = match with_memory(|| attempt(&mut [])) {
         Ok(program) => return Ok(program),
         Err(error) => error,
     };
+    // No such type of program, or no such type to attach to.
+    if let (ProgramType::TpBtf { .. }, Some(libc::EINVAL | libc::EOPNOTSUPP)) =
+        (kind, source.raw_os_error())
+    {
+        return Err(ProbeError::NoTpBtf {
+            tracepoint: name.clone(),
+            source,
+        });
+    }
     if let Some(libc::EPERM | libc::ENOSYS | libc::EMFILE | libc::ENFILE) = source.raw_os_error() {
         return Err(of_system("loading programs", source));
     }

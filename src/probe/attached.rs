@@ -15,7 +15,8 @@ pub(crate) struct Attached {
     pub(super) programs: Attachments,
     pub(super) followed: Option<Followed>,
     pub(super) counts: PerCpuArray<MapData, u64>,
-    /// Where tasks are counted that could not be followed.
+    /// Where tasks are counted that could not be followed; behind it, values that could not
+    /// be read.
     pub(super) untracked: u32,
 }
 
@@ -40,6 +41,7 @@ impl Attached {
             full,
             skipped: self.programs.skipped()?,
             untracked_tasks: self.count(self.untracked)?,
+            unreadable: self.count(self.untracked + 1)?,
         })
     }
 
@@ -62,6 +64,10 @@ pub struct Losses {
     pub skipped: u64,
     /// Children of the processes followed that there was no space to follow.
     pub untracked_tasks: u64,
+    /// Hits of raw tracepoints in no group and no bucket, because the value behind a pointer
+    /// could not be read.
+    #[serde(default)]
+    pub unreadable: u64,
 }
 
 impl Losses {

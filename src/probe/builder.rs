@@ -1,25 +1,23 @@
 //! How a probe is asked for.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use aya::maps::{IterableMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_obj::generated::bpf_map_type;
 
-use super::attach::{Attachments, unattachable};
+use super::attach::{self, Attachments, unattachable};
 use super::attached::Attached;
-use super::constants;
 use super::error::ProbeError;
 use super::group::{GROUPS, GroupMap, GroupPlan, Groups};
 use super::plan::{EventPlan, Keep};
-use super::program::{self, Action, BUCKETS, Tasks};
+use super::probed::{Hook, Probed, RawEvent, RawProgram, condition_on_event, sources_on_event};
+use super::program::{self, Action, Adding, BUCKETS, Tasks};
 use super::tally::{Counter, Histogram};
 use super::tasks::TaskScope;
 use super::{Probe, descriptor, map_error, map_with_memory};
 use crate::bpf::asm::Program;
-use crate::context::access::Access;
-use crate::filter::{Filter, FilterError};
-use crate::kernel::Tracepoint;
+use crate::filter::Filter;
+use crate::kernel::Kernel;
 use crate::name::EventName;
 
 /// The events to attach to, the fields to record, and conditions: see [`Probe::builder`].
@@ -41,7 +39,7 @@ use crate::name::EventName;
 #[derive(Clone, Debug)]
 #[must_use = "nothing is attached yet"]
 pub struct ProbeBuilder {
-    pub(super) events: Vec<Tracepoint>,
+    pub(super) events: Vec<Probed>,
     pub(super) fields: Option<Vec<String>>,
     pub(super) filter: Option<Filter>,
     /// What is wanted of some events alone.
@@ -62,6 +60,46 @@ pub(super) struct OfEvent {
 }
 
 impl ProbeBuilder {
+    /// Probes a raw tracepoint, too: its arguments, and what they lead to.
+    ///
+    /// The names of fields, in filters too, are paths through the arguments as in C:
+    /// `prev->comm`, `rq->q->id`, `skb->cb[3]`. Without [`fields`](Self::fields) all
+    /// arguments are kept. Records have the event `raw_tp:NAME`, or `tp_btf:NAME` for
+    /// [`RawProgram::TpBtf`]. Types, and so what a path reads, are those of the kernel's
+    /// BTF. A pointer that is NULL or leads nowhere makes the value
+    /// [`Unreadable`](super::FieldValue::Unreadable), and no condition on it holds.
+    ///
+    /// ```no_run
+    /// use tracepoints::Kernel;
+    /// use tracepoints::probe::{Probe, RawProgram};
+    ///
+    /// let kernel = Kernel::live()?;
+    /// let mut probe = Probe::builder([])
+    ///     .raw_tracepoint(&kernel, "sched_switch", RawProgram::Cheapest)?
+    ///     .fields(["prev->pid", "next->comm"])
+    ///     .filter("next->mm->owner->pid > 1".parse()?)
+    ///     .attach()?;
+    /// probe.wait(None)?;
+    /// for record in probe.records() {
+    ///     println!("{record}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Kernel::raw_tracepoint`]; [`ProbeError::Ambiguous`].
+    pub fn raw_tracepoint(
+        mut self,
+        kernel: &Kernel,
+        name: &str,
+        program: RawProgram,
+    ) -> Result<Self, ProbeError> {
+        self.events
+            .push(Probed::Raw(RawEvent::new(kernel, name, program)?));
+        Ok(self)
+    }
+
     /// Keeps these fields of each event, and no others. `pid`, `tid`, `comm` and
     /// `cpu` of an event that has no such field are those of the task, which every
     /// record has. Without this, all fields are kept that programs get.
@@ -172,14 +210,18 @@ impl ProbeBuilder {
     /// event no program can be attached to, missing permissions, kernels that
     /// cannot. Nothing stays attached then.
     pub fn attach(&self) -> Result<Probe, ProbeError> {
-        let plans = self.events.iter().map(|tp| {
-            let plan = EventPlan::new(tp, self.wanted_of(tp.name()), self.data_limit)?;
-            match self.has_stacks {
-                true => plan.with_stacks(),
-                false => Ok(plan),
-            }
+        let hooks = self.hooks();
+        let plans = self.events.iter().zip(&hooks).map(|(event, hooks)| {
+            let plan_for = |hook: &Hook| {
+                let plan = event.plan(self.wanted_of(event.name()), self.data_limit, *hook)?;
+                match self.has_stacks {
+                    true => plan.with_stacks(),
+                    false => Ok(plan),
+                }
+            };
+            hooks.iter().map(plan_for).collect()
         });
-        let plans: Arc<[EventPlan]> = plans.collect::<Result<Vec<_>, _>>()?.into();
+        let plans: Vec<Vec<EventPlan>> = plans.collect::<Result<_, ProbeError>>()?;
         if !self.ring_size.is_power_of_two() {
             return Err(ProbeError::RingSize {
                 size: self.ring_size,
@@ -209,15 +251,22 @@ impl ProbeBuilder {
         let descriptor = descriptor(&ring);
         let ring = RingBuf::try_from(Map::RingBuf(ring))
             .map_err(|error| map_error("mapping the ring buffer", error))?;
-        let attached = self.attach_programs(self.events.len(), |index, counts| Action::Record {
-            plan: &plans[index],
-            ring: descriptor,
-            lost: counts,
-        })?;
+        let count = self.events.len();
+        let attached =
+            self.attach_programs(count, &hooks, |(index, hook), maps| Action::Record {
+                plan: &plans[index][hook],
+                ring: descriptor,
+                lost: maps.counts,
+            })?;
+        // The plans of one event differ in how values are read, and not in where they are
+        // in the record.
+        let plans = plans
+            .into_iter()
+            .filter_map(|plans| plans.into_iter().next());
         Ok(Probe {
             attached,
             ring,
-            plans: Arc::clone(&plans),
+            plans: plans.collect::<Vec<_>>().into(),
         })
     }
 
@@ -228,8 +277,11 @@ impl ProbeBuilder {
     ///
     /// Those of [`attach`](Self::attach).
     pub fn count(&self) -> Result<Counter, ProbeError> {
+        let hooks = self.counting_hooks();
         let attached =
-            self.attach_programs(self.events.len(), |_, counts| Action::Count { counts })?;
+            self.attach_programs(self.events.len(), &hooks, |_, maps| Action::Count {
+                counts: maps.counts,
+            })?;
         Ok(Counter::new(self.names(), attached))
     }
 
@@ -240,27 +292,34 @@ impl ProbeBuilder {
     ///
     /// [`ProbeError::NoInteger`] and those of [`attach`](Self::attach).
     pub fn histogram(&self, field: &str) -> Result<Histogram, ProbeError> {
+        let hooks = self.hooks();
         let mut sources = Vec::new();
-        for event in &self.events {
-            let name = || event.name().clone();
-            let plan = EventPlan::new(event, Some(&[field.to_owned()]), self.data_limit)?;
-            let integer = plan.fields.first().and_then(|field| match field.keep {
-                Keep::Integer { size, signed, .. } => Some((field.source, size, signed)),
-                _ => None,
-            });
-            sources.push(integer.ok_or_else(|| ProbeError::NoInteger {
-                event: name(),
-                field: field.to_owned(),
-            })?);
+        for (event, hooks) in self.events.iter().zip(&hooks) {
+            let source_for = |hook: &Hook| {
+                let plan = event.plan(Some(&[field.to_owned()]), self.data_limit, *hook)?;
+                let integer = plan.fields.first().and_then(|field| match field.keep {
+                    Keep::Integer { size, signed, .. } => {
+                        Some((field.source.clone(), size, signed))
+                    }
+                    _ => None,
+                });
+                integer.ok_or_else(|| ProbeError::NoInteger {
+                    event: event.name().clone(),
+                    field: field.to_owned(),
+                })
+            };
+            let of_event: Vec<_> = hooks.iter().map(source_for).collect::<Result<_, _>>()?;
+            sources.push(of_event);
         }
         let entries = self.events.len() * BUCKETS as usize;
-        let attached = self.attach_programs(entries, |index, counts| {
-            let (source, size, signed) = sources[index];
+        let attached = self.attach_programs(entries, &hooks, |(index, hook), maps| {
+            let (source, size, signed) = sources[index][hook].clone();
             Action::Histogram {
-                counts,
+                counts: maps.counts,
                 source,
                 size,
                 signed,
+                unreadable: maps.unreadable,
             }
         })?;
         Ok(Histogram::new(self.names(), attached))
@@ -296,36 +355,68 @@ impl ProbeBuilder {
             .iter()
             .map(|field| field.as_ref().to_owned())
             .collect();
-        let plans = self
-            .events
-            .iter()
-            .map(|event| GroupPlan::new(event, &by, measured));
-        let plans = plans.collect::<Result<Vec<_>, _>>()?;
+        let hooks = self.hooks();
+        let plans = self.events.iter().zip(&hooks).map(|(event, hooks)| {
+            let plan_for = |hook: &Hook| GroupPlan::new(event, &by, measured, *hook);
+            hooks.iter().map(plan_for).collect()
+        });
+        let plans: Vec<Vec<GroupPlan>> = plans.collect::<Result<_, ProbeError>>()?;
         let map: GroupMap = map_with_memory(|| PerCpuHashMap::create(GROUPS, 0))?;
         let descriptor = descriptor(map.map());
-        let attached = self.attach_programs(self.events.len(), |index, lost| Action::Group {
-            plan: &plans[index],
-            map: descriptor,
-            lost,
-        })?;
-        Ok(Groups::new(attached, map, plans))
+        let count = self.events.len();
+        let attached =
+            self.attach_programs(count, &hooks, |(index, hook), maps| Action::Group {
+                plan: &plans[index][hook],
+                map: descriptor,
+                lost: maps.counts,
+                unreadable: maps.unreadable,
+            })?;
+        // They differ in how values are read, and not in where they are in a key.
+        let plans = plans
+            .into_iter()
+            .filter_map(|plans| plans.into_iter().next());
+        Ok(Groups::new(attached, map, plans.collect()))
+    }
+
+    /// How each event's programs may get at their values: what is tried first comes first.
+    fn hooks(&self) -> Vec<Vec<Hook>> {
+        let is_raw = |event: &&Probed| matches!(event, Probed::Raw(_));
+        let first = self.events.iter().find(is_raw);
+        let is_safe = first.is_some_and(|event| attach::loads_are_safe(event.kernel()));
+        self.events
+            .iter()
+            .map(|event| event.hooks(is_safe))
+            .collect()
+    }
+
+    /// The same where no value is read but those a filter asks for.
+    fn counting_hooks(&self) -> Vec<Vec<Hook>> {
+        match self.filter.is_some() || self.of_event.values().any(|own| own.filter.is_some()) {
+            true => self.hooks(),
+            false => self.events.iter().map(|event| event.hooks(false)).collect(),
+        }
     }
 
     fn names(&self) -> Vec<EventName> {
-        self.events.iter().map(|tp| tp.name().clone()).collect()
+        self.events.iter().map(|one| one.name().clone()).collect()
     }
 
     /// Makes the programs, loads them and attaches them: one for each event, with
-    /// a per-CPU array of so many counts.
+    /// a per-CPU array of so many counts. An action is that of the event and of the hook
+    /// with these indexes.
     fn attach_programs<'p>(
         &self,
         counts: usize,
-        action: impl Fn(usize, i32) -> Action<'p>,
+        hooks: &[Vec<Hook>],
+        action: impl Fn((usize, usize), &CountMap) -> Action<'p>,
     ) -> Result<Attached, ProbeError> {
-        // One more for the tasks that could not be followed.
-        let untracked = u32::try_from(counts).unwrap_or(u32::MAX - 1);
-        let counts = map_with_memory(|| PerCpuArray::create(untracked + 1, 0))?;
-        let descriptor = descriptor(counts.map());
+        // Two more: for the tasks that could not be followed, and for unreadable values.
+        let untracked = u32::try_from(counts).unwrap_or(u32::MAX - 2);
+        let counts = map_with_memory(|| PerCpuArray::create(untracked + 2, 0))?;
+        let maps = CountMap {
+            counts: descriptor(counts.map()),
+            unreadable: untracked + 1,
+        };
         let mut attached = Attached {
             programs: Attachments::default(),
             followed: None,
@@ -337,90 +428,106 @@ impl ProbeBuilder {
         };
         let kernel = first.kernel();
         let dynamic = kernel.dynamic_events();
-        let mut programs = Vec::new();
         for event in &self.events {
-            self.check(event, &dynamic)?;
+            check(event, &dynamic)?;
         }
-        let (tasks, followed) = self.scope.follow(kernel, (descriptor, untracked))?;
+        let (tasks, followed) = self.scope.follow(kernel, (maps.counts, untracked))?;
         attached.followed = followed;
-        for (index, event) in self.events.iter().enumerate() {
-            let action = action(index, descriptor);
-            programs.push(self.program(index, event, tasks, &action)?);
+        // All programs are made before the first is attached: what is wrong with one is
+        // known early.
+        let mut programs = Vec::new();
+        for (index, (event, hooks)) in self.events.iter().zip(hooks).enumerate() {
+            let made = hooks.iter().enumerate().map(|(at, hook)| {
+                let action = action((index, at), &maps);
+                let program = self.program((index, event), *hook, tasks, &action)?;
+                Ok((*hook, program))
+            });
+            programs.push(made.collect::<Result<Vec<_>, ProbeError>>()?);
         }
-        for (index, (event, program)) in self.events.iter().zip(&programs).enumerate() {
-            attached.programs.attach(event, program, index as u64)?;
+        for (index, (event, programs)) in self.events.iter().zip(&programs).enumerate() {
+            attach_first(&mut attached.programs, (index, event), programs)?;
         }
         Ok(attached)
     }
 
-    fn check(&self, event: &Tracepoint, dynamic: &str) -> Result<(), ProbeError> {
-        let name = || event.name().clone();
-        if !event.kernel().is_live() {
-            return Err(ProbeError::NotLive { event: name() });
-        }
-        match unattachable(event, dynamic) {
-            Some(kind) => Err(ProbeError::Unattachable {
-                event: name(),
-                kind,
-            }),
-            None => Ok(()),
-        }
-    }
-
     fn program(
         &self,
-        index: usize,
-        event: &Tracepoint,
+        (index, event): (usize, &Probed),
+        hook: Hook,
         tasks: Tasks,
         action: &Action<'_>,
     ) -> Result<Program, ProbeError> {
-        let name = || event.name().clone();
+        let adding = match event {
+            Probed::Event(_) => Adding::Plain,
+            Probed::Raw(_) => Adding::Atomic,
+        };
         let filter = self.condition_of(event.name());
-        let bound = match &filter {
-            None => None,
-            Some(filter) => {
-                let names_of = |field: &str| event.field_print(field).unwrap_or_default();
-                let constant = |field: &str, name: &str| constants::value(event, field, name);
-                let bound = filter.bind_with(event.format(), &names_of, &constant);
-                Some(bound.map_err(|source| ProbeError::Filter {
-                    event: name(),
-                    source,
-                })?)
+        let made = match (event, &filter) {
+            (_, None) => program::on_event(index as u32, tasks, None, action, adding),
+            (Probed::Event(event), Some(filter)) => {
+                let bound = condition_on_event(event, filter)?;
+                let sources = sources_on_event(event, &bound)?;
+                let filter = Some((bound.root(), &*sources));
+                program::on_event(index as u32, tasks, filter, action, adding)
+            }
+            (Probed::Raw(raw), Some(filter)) => {
+                let (format, sources, prints) = raw.filtered(filter, hook)?;
+                let bound = raw.bind(filter, &format, &prints)?;
+                let sources: Vec<_> = format.fields().iter().zip(sources).collect();
+                let filter = Some((bound.root(), &*sources));
+                program::on_event(index as u32, tasks, filter, action, adding)
             }
         };
-        let mut accesses = Vec::new();
-        if let Some(bound) = &bound {
-            let context = event.context()?;
-            for (field, access) in Access::of_fields(event.format(), &context)? {
-                match access {
-                    // The rest of the record, of which a program does not know the end.
-                    Some(access)
-                        if access.slot.size() == 0
-                            && !field.kind().is_dynamic()
-                            && bound.asks_for(field) =>
-                    {
-                        return Err(ProbeError::Filter {
-                            event: name(),
-                            source: FilterError::Incomparable {
-                                field: field.name().to_owned(),
-                                is: "an array of no size",
-                                with: "anything by a program",
-                            },
-                        });
-                    }
-                    Some(access) => accesses.push(access),
-                    None if bound.asks_for(field) => {
-                        return Err(ProbeError::NotInContext {
-                            event: name(),
-                            field: field.name().to_owned(),
-                        });
-                    }
-                    None => {}
-                }
-            }
-        }
-        let filter = bound.as_ref().map(|bound| (bound.root(), &*accesses));
-        program::on_event(index as u32, tasks, filter, action)
-            .map_err(|_| ProbeError::LongProgram { event: name() })
+        made.map_err(|_| ProbeError::LongProgram {
+            event: event.name().clone(),
+        })
     }
+}
+
+/// Where a probe counts.
+struct CountMap {
+    counts: i32,
+    /// The key of values that cannot be read.
+    unreadable: u32,
+}
+
+fn check(event: &Probed, dynamic: &str) -> Result<(), ProbeError> {
+    let name = || event.name().clone();
+    if !event.kernel().is_live() {
+        return Err(ProbeError::NotLive { event: name() });
+    }
+    let kind = match event {
+        Probed::Event(event) => unattachable(event, dynamic),
+        Probed::Raw(_) => None,
+    };
+    match kind {
+        Some(kind) => Err(ProbeError::Unattachable {
+            event: name(),
+            kind,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Attaches the first of these programs that the kernel takes.
+fn attach_first(
+    attachments: &mut Attachments,
+    (index, event): (usize, &Probed),
+    programs: &[(Hook, Program)],
+) -> Result<(), ProbeError> {
+    let mut rest = programs.iter();
+    while let Some((hook, program)) = rest.next() {
+        let attached = match event {
+            Probed::Event(event) => attachments.attach(event, program, index as u64),
+            Probed::Raw(raw) => attachments.attach_raw(raw, *hook, program),
+        };
+        match attached {
+            // The verifier has no types for some arguments, and does not see into all
+            // structs.
+            Err(ProbeError::Rejected { .. } | ProbeError::NoTpBtf { .. })
+                if !rest.as_slice().is_empty() => {}
+            other => return other,
+        }
+    }
+    Ok(())
 }

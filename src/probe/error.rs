@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::btf::PathError;
 use crate::error::Error;
 use crate::filter::FilterError;
 use crate::format::print::PrintFmtError;
@@ -42,6 +43,39 @@ pub enum ProbeError {
         event: EventName,
         /// The most there is, in bytes.
         limit: usize,
+    },
+    /// A path through the arguments of a raw tracepoint leads nowhere.
+    #[error("{tracepoint} has no such value")]
+    Path {
+        /// The tracepoint.
+        tracepoint: EventName,
+        /// Why not.
+        source: Box<PathError>,
+    },
+    /// Several modules define a tracepoint of this name, and the kernel takes the first that
+    /// was loaded.
+    #[error("{tracepoint} is defined by several modules ({}): the kernel does not let one choose", .homes.join(", "))]
+    Ambiguous {
+        /// The tracepoint.
+        tracepoint: EventName,
+        /// The modules.
+        homes: Vec<String>,
+    },
+    /// The kernel has no tracepoint of this name that takes programs.
+    #[error("the kernel has no tracepoint {tracepoint} by now: was its module unloaded?")]
+    NoTracepoint {
+        /// The tracepoint.
+        tracepoint: EventName,
+    },
+    /// The kernel has no programs of type `tp_btf`, or none for this tracepoint.
+    #[error(
+        "the kernel takes no program of type tp_btf for {tracepoint} (Linux 5.5, in modules 5.11, with BTF); raw_tp does the same"
+    )]
+    NoTpBtf {
+        /// The tracepoint.
+        tracepoint: EventName,
+        /// What the kernel says.
+        source: io::Error,
     },
     /// The field is in the record ftrace and perf write, and no program gets it.
     #[error("{field} of {event} is in the record only: no program gets it")]

@@ -10,9 +10,8 @@ use serde::{Serialize, Serializer};
 use super::attached::{Attached, Losses};
 use super::error::ProbeError;
 use super::map_error;
-use super::plan::{Content, EventPlan, Keep, KeptField, Source, TASK_WORDS};
-use crate::context::access::Read;
-use crate::kernel::Tracepoint;
+use super::plan::{Content, Keep, KeptField, Source, TASK_WORDS};
+use super::probed::{Hook, Probed};
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
 
@@ -41,7 +40,7 @@ pub(crate) struct GroupPlan {
 }
 
 /// A field whose values are added up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) source: Source,
     pub(crate) size: u32,
@@ -66,7 +65,7 @@ pub(crate) enum KeyPart {
 
 impl KeyPart {
     fn of(field: &KeptField) -> Option<Self> {
-        let source = field.source;
+        let source = field.source.clone();
         match field.keep {
             Keep::Integer {
                 size,
@@ -133,9 +132,10 @@ impl KeyPart {
 
 impl GroupPlan {
     pub(crate) fn new(
-        event: &Tracepoint,
+        event: &Probed,
         by: &[String],
         measured: Option<&str>,
+        hook: Hook,
     ) -> Result<Self, ProbeError> {
         let is_of_task = |word: &str| {
             let word = word.strip_prefix("task.");
@@ -144,7 +144,7 @@ impl GroupPlan {
         let mut wanted = by.to_vec();
         wanted.retain(|word| !is_of_task(word));
         wanted.extend(measured.map(str::to_owned));
-        let plan = EventPlan::new(event, Some(&wanted), KEY_TEXT)?;
+        let plan = event.plan(Some(&wanted), KEY_TEXT, hook)?;
         let name = || event.name().clone();
         let mut parts = Vec::new();
         let mut at = FIRST as u32;
@@ -170,7 +170,7 @@ impl GroupPlan {
         }
         let measured = measured.map(|word| {
             let field = plan.fields.iter().find(|field| field.name == word);
-            match field.map(|field| (field.source, field.keep)) {
+            match field.map(|field| (field.source.clone(), field.keep)) {
                 Some((source, Keep::Integer { size, signed, .. })) => Ok(Measured {
                     source,
                     size,
@@ -187,6 +187,16 @@ impl GroupPlan {
             parts,
             measured: measured.transpose()?,
         })
+    }
+
+    /// Whether a value may be one that cannot be read.
+    pub(crate) fn can_fail(&self) -> bool {
+        let of_part = |(part, _): &(KeyPart, u32)| match part {
+            KeyPart::Integer { source, .. } | KeyPart::Text(source) => source.can_fail(),
+            _ => false,
+        };
+        let measured = self.measured.as_ref();
+        self.parts.iter().any(of_part) || measured.is_some_and(|one| one.source.can_fail())
     }
 
     /// The values that a key is made of.
@@ -318,7 +328,7 @@ impl Groups {
                     continue;
                 }
                 group.count += count;
-                if let Some(measured) = plan.measured {
+                if let Some(measured) = &plan.measured {
                     let number = |value: u64| match measured.signed {
                         true => i128::from(value as i64),
                         false => i128::from(value),
@@ -360,9 +370,4 @@ impl Groups {
     pub fn is_any_task_left(&self) -> Result<bool, ProbeError> {
         self.attached.is_any_task_left()
     }
-}
-
-/// How a string is read for a key.
-pub(crate) fn is_of_user(source: Source) -> bool {
-    source.read == Read::UserText
 }

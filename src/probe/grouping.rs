@@ -1,10 +1,12 @@
 //! The instructions that count in groups.
 
-use super::group::{GroupPlan, KEY_SIZE, KEY_TEXT, KeyPart, is_of_user};
-use super::plan::Source;
-use super::program::{CONTEXT, KEY, SECOND, VALUE, count, load, locate, narrow};
+use super::group::{GroupPlan, KEY_SIZE, KEY_TEXT, KeyPart};
+use super::plan::{Manner, Source};
+use super::program::{
+    Adding, CONTEXT, KEY, SECOND, VALUE, address, address_of_text, count, count_failed, load,
+    locate, narrow,
+};
 use crate::bpf::asm::{Alu, Assembler, Helper, Jump, Label, Reg, Size};
-use crate::context::access::Read;
 
 // What lies on the stack, below what all programs have there.
 const GROUP: i16 = -96 - KEY_SIZE as i16;
@@ -16,25 +18,35 @@ const SUM: i16 = 8;
 const MIN: i16 = 16;
 const MAX: i16 = 24;
 
+/// Where groups are counted.
+pub(super) struct GroupMaps {
+    pub(super) groups: i32,
+    /// The array for what there is no space for, and its key for what cannot be read.
+    pub(super) lost: i32,
+    pub(super) unreadable: u32,
+}
+
 /// One more in the group the event belongs to. Where there is no space for a new group,
 /// that is counted in the array `lost` at the event's index.
 pub(super) fn count_in_group(
     asm: &mut Assembler,
     plan: &GroupPlan,
     index: u32,
-    (map, lost): (i32, i32),
+    maps: &GroupMaps,
+    adding: Adding,
     out: Label,
 ) {
+    let failed = asm.label();
     for at in (0..KEY_SIZE as i16).step_by(8) {
         asm.store_imm(Size::B8, Reg::Fp, GROUP + at, 0);
     }
     asm.store_imm(Size::B4, Reg::Fp, GROUP, index as i32);
     for (part, at) in &plan.parts {
-        write_part(asm, part, GROUP + *at as i16);
+        write_part(asm, part, GROUP + *at as i16, failed);
     }
     match &plan.measured {
         Some(measured) => {
-            load(asm, measured.source, SECOND);
+            load(asm, &measured.source, SECOND, failed);
             narrow(
                 asm,
                 SECOND,
@@ -46,7 +58,7 @@ pub(super) fn count_in_group(
         None => asm.mov(SECOND, 0),
     }
     let (known, first, added) = (asm.label(), asm.label(), asm.label());
-    asm.load_map(Reg::R1, map);
+    asm.load_map(Reg::R1, maps.groups);
     asm.address(Reg::R2, Reg::Fp, GROUP.into());
     asm.call(Helper::MapLookupElem);
     asm.jump_if(Jump::Ne, Reg::R0, 0, known);
@@ -56,14 +68,14 @@ pub(super) fn count_in_group(
     for at in [SUM, MIN, MAX] {
         asm.store(Size::B8, Reg::Fp, COUNTS + at, SECOND);
     }
-    asm.load_map(Reg::R1, map);
+    asm.load_map(Reg::R1, maps.groups);
     asm.address(Reg::R2, Reg::Fp, GROUP.into());
     asm.address(Reg::R3, Reg::Fp, COUNTS.into());
     asm.mov(Reg::R4, 0);
     asm.call(Helper::MapUpdateElem);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
-    count(asm, lost, out);
+    count(asm, maps.lost, adding, out);
     asm.jump(out);
 
     asm.place(known);
@@ -95,10 +107,12 @@ pub(super) fn count_in_group(
         }
         asm.place(added);
     }
+    let unreadable = (maps.lost, maps.unreadable);
+    count_failed(asm, plan.can_fail(), failed, unreadable, adding, out);
 }
 
 /// Puts a value into the key, whose bytes are zero there.
-fn write_part(asm: &mut Assembler, part: &KeyPart, at: i16) {
+fn write_part(asm: &mut Assembler, part: &KeyPart, at: i16, failed: Label) {
     match part {
         KeyPart::Integer {
             source,
@@ -106,7 +120,7 @@ fn write_part(asm: &mut Assembler, part: &KeyPart, at: i16) {
             signed,
             ..
         } => {
-            load(asm, *source, VALUE);
+            load(asm, source, VALUE, failed);
             narrow(asm, VALUE, source.size, *size, *signed);
             asm.store(Size::B8, Reg::Fp, at, VALUE);
         }
@@ -128,19 +142,14 @@ fn write_part(asm: &mut Assembler, part: &KeyPart, at: i16) {
             asm.mov(Reg::R2, 16);
             asm.call(Helper::GetCurrentComm);
         }
-        KeyPart::Text(source) => write_text(asm, *source, at),
+        KeyPart::Text(source) => write_text(asm, source, at, failed),
     }
 }
 
 /// A string, to its NUL or to the end of its bytes: not all that are dynamic have a NUL.
-fn write_text(asm: &mut Assembler, source: Source, at: i16) {
-    let helper = match source.read {
-        _ if is_of_user(source) => {
-            load(asm, source, Reg::R3);
-            asm.mov(Reg::R2, KEY_TEXT as i32);
-            Helper::ProbeReadUserStr
-        }
-        Read::Located { relative, .. } => {
+fn write_text(asm: &mut Assembler, source: &Source, at: i16, failed: Label) {
+    let helper = match source.manner {
+        Manner::Located { relative } => {
             locate(asm, source, relative);
             asm.mov_reg(Reg::R3, CONTEXT);
             asm.alu_reg(Alu::Add, Reg::R3, VALUE);
@@ -152,8 +161,13 @@ fn write_text(asm: &mut Assembler, source: Source, at: i16) {
             asm.place(fits);
             Helper::ProbeReadKernelStr
         }
+        Manner::UserText | Manner::KernelText | Manner::Begins => {
+            let helper = address_of_text(asm, source, failed);
+            asm.mov(Reg::R2, KEY_TEXT as i32);
+            helper
+        }
         _ => {
-            asm.address(Reg::R3, CONTEXT, source.offset as i32);
+            address(asm, source, Reg::R3, failed);
             let size = KEY_TEXT.min(source.size.saturating_add(1));
             asm.mov(Reg::R2, size as i32);
             Helper::ProbeReadKernelStr
@@ -161,4 +175,7 @@ fn write_text(asm: &mut Assembler, source: Source, at: i16) {
     };
     asm.address(Reg::R1, Reg::Fp, at.into());
     asm.call(helper);
+    if source.can_fail() {
+        asm.jump_if(Jump::SLt, Reg::R0, 0, failed);
+    }
 }

@@ -52,6 +52,12 @@
 //! - **Children are followed** by two programs, on `sched_process_fork` and
 //!   `sched_process_free`, which keep a map of threads. A thread is removed when it is freed
 //!   rather than when it exits, so that events during its exit are seen.
+//! - **A raw tracepoint has no record**, and no format file: `btf::path` finds out where a
+//!   value is that a path leads to, and `probed` makes it a field like others, so that
+//!   filters, groups and records need not know. Only `program::follow` walks along pointers.
+//! - **Loads by `tp_btf`** are used where the kernel itself answers for the pointer
+//!   (`attach::loads_are_safe`). A program that the verifier refuses for its loads is made
+//!   again with the helper.
 //! - **A filter is one tree** (`filter`): `program` compiles it to jumps, and
 //!   [`BoundFilter::matches`](crate::filter::BoundFilter::matches) evaluates it. A property
 //!   test runs both on the same bytes, the program under rbpf.
@@ -59,6 +65,7 @@
 mod attach;
 mod attached;
 mod builder;
+mod conditions;
 mod constants;
 mod error;
 mod group;
@@ -67,16 +74,19 @@ mod grouping;
 mod offline;
 mod plan;
 mod pretty;
+mod probed;
 mod program;
 mod record;
 mod tally;
 mod tasks;
 
+pub use crate::btf::PathError;
 pub use attached::Losses;
 pub use builder::ProbeBuilder;
 pub use error::{ProbeError, UnattachableKind};
 pub use group::{Group, GroupValue, Groups, Summary};
 pub use pretty::PrettyPrinter;
+pub use probed::RawProgram;
 pub use record::{FieldValue, ProbeRecord};
 pub use tally::{Bucket, Counter, Histogram};
 
@@ -94,6 +104,7 @@ use crate::kernel::Tracepoint;
 use attach::{of_system, with_memory};
 use attached::Attached;
 use plan::EventPlan;
+use probed::Probed;
 use tasks::TaskScope;
 
 /// Programs attached to one or many events, which return a record for each time an event is
@@ -134,7 +145,10 @@ impl Probe {
     /// Returns a builder of a probe on these events of the running kernel.
     pub fn builder<'a>(tracepoints: impl IntoIterator<Item = &'a Tracepoint>) -> ProbeBuilder {
         ProbeBuilder {
-            events: tracepoints.into_iter().cloned().collect(),
+            events: tracepoints
+                .into_iter()
+                .map(|event| Probed::Event(event.clone()))
+                .collect(),
             fields: None,
             filter: None,
             of_event: BTreeMap::new(),

@@ -16,7 +16,9 @@ use proptest::sample::Index;
 use super::constants;
 use super::group::{GroupPlan, GroupValue, KEY_SIZE};
 use super::plan::EventPlan;
-use super::program::{self, Action, BUCKETS, Tasks};
+use super::plan::Source;
+use super::probed::{Hook, Probed};
+use super::program::{self, Action, Adding, BUCKETS, FieldSource, Tasks};
 use super::{FieldValue, PrettyPrinter, ProbeRecord};
 use crate::bpf::asm::Program;
 use crate::context::access::Access;
@@ -74,6 +76,13 @@ fn on_stack<T: Copy>(at: u64) -> T {
     // SAFETY: programs keep keys and values on their stack, and those are integers or
     // arrays of them.
     unsafe { (at as *const T).read_unaligned() }
+}
+
+fn sources<'a>(accesses: &[Access<'a>]) -> Vec<FieldSource<'a>> {
+    let sources = accesses.iter();
+    sources
+        .map(|access| (access.field, Source::of(access)))
+        .collect()
 }
 
 /// Bytes of the context; the caller has looked whether they are inside of it.
@@ -265,7 +274,8 @@ impl Recorder {
             ring: RING,
             lost: COUNTS,
         };
-        let program = program::on_event(0, Tasks::All, None, &action).expect("a program");
+        let program =
+            program::on_event(0, Tasks::All, None, &action, Adding::Plain).expect("a program");
         Some(Self {
             tracepoint,
             plans,
@@ -467,8 +477,9 @@ proptest! {
         let program = program::on_event(
             0,
             Tasks::All,
-            Some((bound.root(), &accesses)),
+            Some((bound.root(), &sources(&accesses))),
             &Action::Count { counts: COUNTS },
+            Adding::Plain,
         )
         .expect("a program");
         in_world(|world| {
@@ -505,7 +516,7 @@ proptest! {
         by.extend(["task.pid", "task.tid", "task.cpu", "task.comm"].map(str::to_owned));
         let measured = measured.get(&names).as_str();
         // Arrays make no groups, and strings are of no sum.
-        let Ok(plan) = GroupPlan::new(&tracepoint, &by, Some(measured)) else {
+        let Ok(plan) = GroupPlan::new(&Probed::Event(tracepoint.clone()), &by, Some(measured), Hook::Event) else {
             return Ok(());
         };
         check_group(&tracepoint, &plan, &by, measured, &written(format, &bytes, &lengths));
@@ -526,8 +537,10 @@ fn check_group(
         plan,
         map: GROUPED,
         lost: COUNTS,
+        unreadable: 0,
     };
-    let program = program::on_event(0, Tasks::All, None, &action).expect("a program");
+    let program =
+        program::on_event(0, Tasks::All, None, &action, Adding::Plain).expect("a program");
     in_world(|world| {
         world.key = None;
         world.counts = vec![0];
@@ -581,7 +594,7 @@ fn check_group(
     in_world(|world| world.group = vec![0; 4]);
     run(&program, &mut context);
     assert_eq!(in_world(counted), [1, number, number, number], "{measured}");
-    let (least, greatest) = match plan.measured.expect("one").signed {
+    let (least, greatest) = match plan.measured.as_ref().expect("one").signed {
         true => (i64::MIN as u64, i64::MAX as u64),
         false => (0, u64::MAX),
     };
@@ -855,9 +868,11 @@ fn passes(tracepoint: &Tracepoint, bytes: &[u8], text: &str) -> bool {
         .into_iter()
         .filter_map(|(_, access)| access)
         .collect();
-    let filter = Some((bound.root(), &*accesses));
+    let sources = sources(&accesses);
+    let filter = Some((bound.root(), &*sources));
     let action = Action::Count { counts: COUNTS };
-    let program = program::on_event(0, Tasks::All, filter, &action).expect("a program");
+    let program =
+        program::on_event(0, Tasks::All, filter, &action, Adding::Plain).expect("a program");
     in_world(|world| {
         world.counts = vec![0];
         world.task = Some(task());
@@ -967,8 +982,9 @@ fn a_program_for_reading() {
     let program = program::on_event(
         2,
         Tasks::InMap(TASKS),
-        Some((bound.root(), &accesses)),
+        Some((bound.root(), &sources(&accesses))),
         &Action::Count { counts: COUNTS },
+        Adding::Plain,
     )
     .expect("a program");
     insta::assert_snapshot!(program);
@@ -1000,11 +1016,12 @@ fn buckets_are_powers_of_two() {
     let histogram = |signed| {
         let action = Action::Histogram {
             counts: COUNTS,
-            source: plan.fields[0].source,
+            source: plan.fields[0].source.clone(),
             size: 8,
             signed,
+            unreadable: 0,
         };
-        program::on_event(1, Tasks::All, None, &action).expect("a program")
+        program::on_event(1, Tasks::All, None, &action, Adding::Plain).expect("a program")
     };
     let bucket_of = |value: i64, signed| {
         in_world(|world| {
@@ -1038,8 +1055,8 @@ fn children_are_followed() {
         .tracepoint("sched:sched_process_fork")
         .expect("an event");
     let plan = EventPlan::new(&fork, Some(&["child_pid".to_owned()]), 64).expect("a plan");
-    let child = plan.fields[0].source;
-    let program = program::on_fork(TASKS, child, (COUNTS, 0)).expect("a program");
+    let child = plan.fields[0].source.clone();
+    let program = program::on_fork(TASKS, &child, (COUNTS, 0)).expect("a program");
     let mut context = vec![0; 64];
     context[child.offset as usize..][..4].copy_from_slice(&77_u32.to_ne_bytes());
     in_world(|world| {

@@ -1,5 +1,7 @@
 //! What of an event a probe keeps, and where in its own record it keeps it.
 
+use std::sync::Arc;
+
 use crate::context::access::{Access, Read};
 use crate::error::Error;
 use crate::format::FieldKind;
@@ -38,7 +40,7 @@ pub(crate) struct EventPlan {
     /// Where stacks are in the record, in bytes, if they are kept: the kernel's, and that
     /// of user space.
     pub(crate) stacks: Option<[u32; 2]>,
-    /// How many bytes a record takes, a multiple of 8.
+    /// Manner many bytes a record takes, a multiple of 8.
     pub(crate) size: u32,
 }
 
@@ -50,17 +52,84 @@ pub(crate) struct KeptField {
     pub(crate) keep: Keep,
     /// Where in the record, in bytes.
     pub(crate) at: u32,
+    /// Where in the record an i32 is, 0 or a negative error number, if the value may be one
+    /// that cannot be read; of a string, its length is there.
+    pub(crate) status: Option<u32>,
+    pub(crate) names: ValueNames,
 }
 
-/// Where in the context, and how it is read there.
-#[derive(Clone, Copy, Debug)]
+/// The names of an enum's values.
+pub(crate) type ValueNames = Arc<[(String, i128)]>;
+
+/// A field to be kept, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct ChosenField {
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    pub(crate) keep: Keep,
+    pub(crate) names: ValueNames,
+}
+
+/// Where a value is, and how it is read there.
+#[derive(Clone, Debug)]
 pub(crate) struct Source {
-    pub(crate) read: Read,
+    pub(crate) manner: Manner,
+    pub(crate) base: SourceBase,
+    /// Whether a word may be loaded, without the helper.
     pub(crate) is_loadable: bool,
-    /// In bytes.
+    /// From the base, in bytes.
     pub(crate) offset: u32,
     /// In bytes.
     pub(crate) size: u32,
+    /// Of a bitfield.
+    pub(crate) bits: Option<BitShift>,
+}
+
+/// Manner what is at a source is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As a word.
+    Word,
+    /// A string of at most the source's size.
+    Text,
+    /// So many bytes.
+    Bytes,
+    /// A u32 locates the bytes, in the context.
+    Located { relative: bool },
+    /// A word is the address of a string of the process.
+    UserText,
+    /// A word is the address of a string of the kernel.
+    KernelText,
+    /// A string begins there, and ends with a NUL.
+    Begins,
+}
+
+/// What offsets count from.
+#[derive(Clone, Debug)]
+pub(crate) enum SourceBase {
+    Context,
+    Argument(Argument),
+}
+
+/// Memory that an argument of a raw tracepoint leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Argument {
+    /// From 0: the argument is the address to begin with.
+    pub(crate) index: u32,
+    /// Whether the address may be loaded from the context, without the helper.
+    pub(crate) is_loadable: bool,
+    /// The offsets in bytes at which the next address is.
+    pub(crate) hops: Arc<[u32]>,
+    /// In bytes.
+    pub(crate) pointer_size: u32,
+}
+
+/// Manner a bitfield is taken out of a word of 64 bits: by these shifts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BitShift {
+    pub(crate) left: u32,
+    pub(crate) right: u32,
+    pub(crate) signed: bool,
 }
 
 /// The form a field is kept in.
@@ -129,20 +198,44 @@ impl EventPlan {
                 }
             }
         }
+        let chosen = chosen.iter().map(|access| ChosenField {
+            name: access.field.name().to_owned(),
+            source: Source::of(access),
+            keep: Keep::of(access, data_limit),
+            names: Arc::default(),
+        });
+        Self::of_choices(event, chosen)
+    }
+
+    /// Keeps these values, each once.
+    pub(crate) fn of_choices(
+        event: &EventName,
+        chosen: impl IntoIterator<Item = ChosenField>,
+    ) -> Result<Self, ProbeError> {
         // Sums of 32-bit sizes: `data_limit` may be any.
         let mut at = u64::from(header::SIZE);
         let mut fields: Vec<KeptField> = Vec::new();
-        for access in chosen {
-            if fields.iter().any(|kept| kept.name == access.field.name()) {
+        for choice in chosen {
+            if fields.iter().any(|kept| kept.name == choice.name) {
                 continue;
             }
-            let keep = Keep::of(&access, data_limit);
+            let keep = choice.keep;
+            let status = match (choice.source.can_fail(), keep) {
+                (false, _) => None,
+                (true, Keep::Variable { .. }) => Some(at.next_multiple_of(keep.align())),
+                (true, _) => {
+                    at = at.next_multiple_of(4) + 4;
+                    Some(at - 4)
+                }
+            };
             at = at.next_multiple_of(keep.align());
             fields.push(KeptField {
-                name: access.field.name().to_owned(),
-                source: Source::of(&access),
+                name: choice.name,
+                source: choice.source,
                 keep,
                 at: at as u32,
+                status: status.map(|status| status as u32),
+                names: choice.names,
             });
             at += keep.size();
         }
@@ -178,7 +271,7 @@ impl EventPlan {
     }
 }
 
-/// How many addresses of a stack are kept.
+/// Manner many addresses of a stack are kept.
 pub(crate) const STACK_DEPTH: u32 = 64;
 /// In bytes: the length, or an error, and the addresses. 8 bytes each.
 const STACK_SIZE: u32 = 8 + 8 * STACK_DEPTH;
@@ -189,10 +282,29 @@ const MAX_RECORD: u32 = 32_000;
 impl Source {
     pub(crate) fn of(access: &Access<'_>) -> Self {
         Self {
-            read: access.read,
+            manner: Manner::of(access.read),
+            base: SourceBase::Context,
             is_loadable: access.is_loadable,
             offset: access.slot.offset(),
             size: access.slot.size(),
+            bits: None,
+        }
+    }
+
+    /// Whether reading it may fail: it is behind a pointer of the kernel's.
+    pub(crate) fn can_fail(&self) -> bool {
+        matches!(self.base, SourceBase::Argument(_)) || self.manner == Manner::KernelText
+    }
+}
+
+impl Manner {
+    fn of(read: Read) -> Self {
+        match read {
+            Read::Load | Read::Probe => Self::Word,
+            Read::Text => Self::Text,
+            Read::Bytes => Self::Bytes,
+            Read::Located { relative, .. } => Self::Located { relative },
+            Read::UserText => Self::UserText,
         }
     }
 }
@@ -272,6 +384,12 @@ impl KeptField {
     pub(crate) fn read<'r>(&self, record: &'r [u8]) -> Option<Kept<'r>> {
         let machine = Machine::NATIVE;
         let rest = record.get(self.at as usize..)?;
+        if let Some(status) = self.status {
+            let status = machine.signed(record.get(status as usize..)?.get(..4)?);
+            if status < 0 {
+                return Some(Kept::Unread((status as i32).saturating_neg()));
+            }
+        }
         Some(match self.keep {
             Keep::Integer {
                 word,
@@ -307,9 +425,12 @@ impl KeptField {
                 let copied = length.min(capacity as usize);
                 let data = rest.get(4..)?.get(..copied)?;
                 let value = content.value(data, machine);
-                // `bpf_probe_read_user_str` puts a NUL at the end of what it cuts.
-                let is_cut = match self.source.read {
-                    Read::UserText => length == capacity as usize,
+                // `bpf_probe_read_user_str` and `bpf_probe_read_kernel_str` put a NUL at the
+                // end of what they cut.
+                let is_cut = match self.source.manner {
+                    Manner::UserText | Manner::KernelText | Manner::Begins => {
+                        length == capacity as usize
+                    }
                     _ => length > copied,
                 };
                 match is_cut {
@@ -318,6 +439,20 @@ impl KeptField {
                 }
             }
         })
+    }
+}
+
+impl KeptField {
+    /// The name of an enum's value.
+    pub(crate) fn name_of(&self, value: &Value<'_>) -> Option<&str> {
+        let Keep::Integer { size, .. } = self.keep else {
+            return None;
+        };
+        // Not all BTF says rightly which enums are signed.
+        let number = zero_extended(value.integer()? as u64, size);
+        let mut names = self.names.iter();
+        let named = names.find(|(_, value)| zero_extended(*value as u64, size) == number);
+        named.map(|(name, _)| name.as_str())
     }
 }
 

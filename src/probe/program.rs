@@ -1,13 +1,14 @@
 //! The programs a probe is made of: instructions from plans and filters.
 
+use super::conditions::{Conditions, Next};
 use super::group::GroupPlan;
-use super::grouping::count_in_group;
-use super::plan::{EventPlan, Keep, KeptField, STACK_DEPTH, Source, header};
-use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
-use crate::context::access::{Access, Read};
-use crate::filter::{
-    BoundNode, Comparison, FieldsTest, IntegerSubject, IntegerTest, Subject, TextTest,
+use super::grouping::{GroupMaps, count_in_group};
+use super::plan::{
+    Argument, EventPlan, Keep, KeptField, Manner, STACK_DEPTH, Source, SourceBase, header,
 };
+use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
+use crate::filter::BoundNode;
+use crate::format::Field;
 
 /// The context, all through a program.
 pub(super) const CONTEXT: Reg = Reg::R6;
@@ -21,11 +22,11 @@ pub(super) const SECOND: Reg = Reg::R9;
 // What lies on the stack, as offsets from its end.
 const WORD: i16 = -8;
 pub(super) const KEY: i16 = -16;
-const TEXT: i16 = -96;
-/// How many bytes there are at `TEXT`.
-const TEXT_SPACE: u32 = 80;
+pub(super) const TEXT: i16 = -96;
+/// Manner many bytes there are at `TEXT`.
+pub(super) const TEXT_SPACE: u32 = 80;
 
-/// How many buckets a histogram has: negative numbers, zero, and one for each
+/// Manner many buckets a histogram has: negative numbers, zero, and one for each
 /// power of two.
 pub(crate) const BUCKETS: u32 = 66;
 
@@ -47,14 +48,32 @@ pub(crate) enum Action<'a> {
         /// Bytes and sign of the value.
         size: u32,
         signed: bool,
+        /// The key of `counts` for values that cannot be read.
+        unreadable: u32,
     },
     /// Counts by what fields hold; in `lost`, what there is no space for.
     Group {
         plan: &'a GroupPlan,
         map: i32,
         lost: i32,
+        /// The key of `lost` for values that cannot be read.
+        unreadable: u32,
     },
 }
+
+/// Manner a program adds to counts of its CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adding {
+    /// The kernel runs one program of an event at a time on a CPU (`bpf_prog_active` in
+    /// `trace_call_bpf()`, `kernel/trace/bpf_trace.c`), so that nothing comes between.
+    Plain,
+    /// Kernels before 6.1 run the program of a raw tracepoint again in an interrupt that
+    /// comes while it runs.
+    Atomic,
+}
+
+/// A field that a filter may ask for, and where it is.
+pub(crate) type FieldSource<'p> = (&'p Field, Source);
 
 /// Which tasks an event is of interest for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,18 +89,19 @@ pub(crate) enum Tasks {
 pub(crate) fn on_event(
     index: u32,
     tasks: Tasks,
-    filter: Option<(&BoundNode<'_>, &[Access<'_>])>,
+    filter: Option<(&BoundNode<'_>, &[FieldSource<'_>])>,
     action: &Action<'_>,
+    adding: Adding,
 ) -> Result<Program, BadJump> {
     let mut asm = Assembler::default();
     let out = asm.label();
     asm.mov_reg(CONTEXT, Reg::R1);
     only_tasks(&mut asm, tasks, out);
-    if let Some((filter, accesses)) = filter {
+    if let Some((filter, sources)) = filter {
         let passed = asm.label();
         let mut conditions = Conditions {
             asm: &mut asm,
-            accesses,
+            sources,
         };
         conditions.node(filter, passed, out, Next::Then);
         asm.place(passed);
@@ -106,27 +126,48 @@ pub(crate) fn on_event(
             asm.jump(out);
             asm.place(full);
             asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
-            count(&mut asm, *lost, out);
+            count(&mut asm, *lost, adding, out);
         }
         Action::Count { counts } => {
             asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
-            count(&mut asm, *counts, out);
+            count(&mut asm, *counts, adding, out);
         }
         Action::Histogram {
             counts,
             source,
             size,
             signed,
+            unreadable,
         } => {
-            load(&mut asm, *source, VALUE);
+            let failed = asm.label();
+            load(&mut asm, source, VALUE, failed);
             narrow(&mut asm, VALUE, source.size, *size, *signed);
             bucket(&mut asm, *signed);
             asm.alu(Alu::Add, SECOND, (index * BUCKETS) as i32);
             asm.store(Size::B4, Reg::Fp, KEY, SECOND);
-            count(&mut asm, *counts, out);
+            count(&mut asm, *counts, adding, out);
+            let can_fail = source.can_fail();
+            count_failed(
+                &mut asm,
+                can_fail,
+                failed,
+                (*counts, *unreadable),
+                adding,
+                out,
+            );
         }
-        Action::Group { plan, map, lost } => {
-            count_in_group(&mut asm, plan, index, (*map, *lost), out);
+        Action::Group {
+            plan,
+            map,
+            lost,
+            unreadable,
+        } => {
+            let maps = GroupMaps {
+                groups: *map,
+                lost: *lost,
+                unreadable: *unreadable,
+            };
+            count_in_group(&mut asm, plan, index, &maps, adding, out);
         }
     }
     asm.place(out);
@@ -137,12 +178,12 @@ pub(crate) fn on_event(
 
 /// A program that takes the children of the tasks in the map into it.
 /// Those there is no space for are counted in the array and at the key of `lost`.
-pub(crate) fn on_fork(tasks: i32, child: Source, lost: (i32, u32)) -> Result<Program, BadJump> {
+pub(crate) fn on_fork(tasks: i32, child: &Source, lost: (i32, u32)) -> Result<Program, BadJump> {
     let mut asm = Assembler::default();
     let out = asm.label();
     asm.mov_reg(CONTEXT, Reg::R1);
     only_tasks(&mut asm, Tasks::InMap(tasks), out);
-    load(&mut asm, child, VALUE);
+    load(&mut asm, child, VALUE, out);
     asm.store(Size::B4, Reg::Fp, KEY, VALUE);
     asm.store_imm(Size::B8, Reg::Fp, WORD, 1);
     asm.load_map(Reg::R1, tasks);
@@ -152,7 +193,7 @@ pub(crate) fn on_fork(tasks: i32, child: Source, lost: (i32, u32)) -> Result<Pro
     asm.call(Helper::MapUpdateElem);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     asm.store_imm(Size::B4, Reg::Fp, KEY, lost.1 as i32);
-    count(&mut asm, lost.0, out);
+    count(&mut asm, lost.0, Adding::Plain, out);
     asm.place(out);
     asm.mov(Reg::R0, 0);
     asm.exit();
@@ -160,14 +201,16 @@ pub(crate) fn on_fork(tasks: i32, child: Source, lost: (i32, u32)) -> Result<Pro
 }
 
 /// A program that takes the tasks that are freed out of the map.
-pub(crate) fn on_free(tasks: i32, freed: Source) -> Result<Program, BadJump> {
+pub(crate) fn on_free(tasks: i32, freed: &Source) -> Result<Program, BadJump> {
     let mut asm = Assembler::default();
+    let out = asm.label();
     asm.mov_reg(CONTEXT, Reg::R1);
-    load(&mut asm, freed, VALUE);
+    load(&mut asm, freed, VALUE, out);
     asm.store(Size::B4, Reg::Fp, KEY, VALUE);
     asm.load_map(Reg::R1, tasks);
     asm.address(Reg::R2, Reg::Fp, KEY.into());
     asm.call(Helper::MapDeleteElem);
+    asm.place(out);
     asm.mov(Reg::R0, 0);
     asm.exit();
     asm.finish()
@@ -194,17 +237,40 @@ fn only_tasks(asm: &mut Assembler, tasks: Tasks, out: Label) {
 }
 
 /// One more in the per-CPU array, at the index in `KEY`.
-///
-/// It takes no atomic instruction: the kernel runs one tracing program at a time
-/// on a CPU (`bpf_prog_active` in `trace_call_bpf()`, `kernel/trace/bpf_trace.c`).
-pub(super) fn count(asm: &mut Assembler, map: i32, out: Label) {
+pub(super) fn count(asm: &mut Assembler, map: i32, adding: Adding, out: Label) {
     asm.load_map(Reg::R1, map);
     asm.address(Reg::R2, Reg::Fp, KEY.into());
     asm.call(Helper::MapLookupElem);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
-    asm.load(Size::B8, Reg::R1, Reg::R0, 0);
-    asm.alu(Alu::Add, Reg::R1, 1);
-    asm.store(Size::B8, Reg::R0, 0, Reg::R1);
+    match adding {
+        Adding::Plain => {
+            asm.load(Size::B8, Reg::R1, Reg::R0, 0);
+            asm.alu(Alu::Add, Reg::R1, 1);
+            asm.store(Size::B8, Reg::R0, 0, Reg::R1);
+        }
+        Adding::Atomic => {
+            asm.mov(Reg::R1, 1);
+            asm.add_atomically(Reg::R0, 0, Reg::R1);
+        }
+    }
+}
+
+/// Counts what jumps to `failed`, at a key of an array; the program goes on at `out`.
+pub(super) fn count_failed(
+    asm: &mut Assembler,
+    can_fail: bool,
+    failed: Label,
+    (map, key): (i32, u32),
+    adding: Adding,
+    out: Label,
+) {
+    if !can_fail {
+        return asm.place(failed);
+    }
+    asm.jump(out);
+    asm.place(failed);
+    asm.store_imm(Size::B4, Reg::Fp, KEY, key as i32);
+    count(asm, map, adding, out);
 }
 
 /// `SECOND` = the bucket of `VALUE`: 0 of a negative number, 1 of zero, 2 + n of
@@ -259,24 +325,46 @@ fn write_stacks(asm: &mut Assembler, plan: &EventPlan) {
     }
 }
 
+/// `EFAULT`, which stands in records for what cannot be read through pointers: the kernel
+/// has one more number for it (`ERANGE`), where an address is no address of its own.
+const UNREADABLE: i32 = -libc::EFAULT;
+
 fn write_field(asm: &mut Assembler, field: &KeptField) {
+    let failed = asm.label();
+    if let Some(status) = field.status {
+        asm.store_imm(Size::B4, RECORD, status as i16, UNREADABLE);
+    }
+    write_value(asm, field, failed);
+    // The length of a string is its own status.
+    if let Some(status) = field.status
+        && status != field.at
+    {
+        asm.store_imm(Size::B4, RECORD, status as i16, 0);
+    }
+    asm.place(failed);
+}
+
+fn write_value(asm: &mut Assembler, field: &KeptField, failed: Label) {
     // Plans keep records small enough for this.
     let at = field.at as i16;
-    let source = field.source;
+    let source = &field.source;
     match field.keep {
         Keep::Integer { word, .. } => {
             let Some(size) = Size::of(word) else { return };
-            load(asm, source, Reg::R1);
+            load(asm, source, Reg::R1, failed);
             asm.store(size, RECORD, at, Reg::R1);
         }
         Keep::Fixed { copied, .. } => {
+            address(asm, source, Reg::R3, failed);
             asm.address(Reg::R1, RECORD, at.into());
             asm.mov(Reg::R2, copied as i32);
-            asm.address(Reg::R3, CONTEXT, source.offset as i32);
             asm.call(Helper::ProbeReadKernel);
+            if source.can_fail() {
+                asm.jump_if(Jump::Ne, Reg::R0, 0, failed);
+            }
         }
-        Keep::Variable { capacity, .. } => match source.read {
-            Read::Located { relative, .. } => {
+        Keep::Variable { capacity, .. } => match source.manner {
+            Manner::Located { relative } => {
                 locate(asm, source, relative);
                 asm.store(Size::B4, RECORD, at, SECOND);
                 let fits = asm.label();
@@ -290,19 +378,37 @@ fn write_field(asm: &mut Assembler, field: &KeptField) {
                 asm.call(Helper::ProbeReadKernel);
             }
             _ => {
-                load(asm, source, Reg::R3);
+                let helper = address_of_text(asm, source, failed);
                 asm.address(Reg::R1, RECORD, i32::from(at) + 4);
                 asm.mov(Reg::R2, capacity as i32);
-                asm.call(Helper::ProbeReadUserStr);
+                asm.call(helper);
+                if field.status.is_some() {
+                    asm.jump_if(Jump::SLt, Reg::R0, 0, failed);
+                }
                 asm.store(Size::B4, RECORD, at, Reg::R0);
             }
         },
     }
 }
 
+/// `R3` = the address of a string that ends with a NUL. Returns the helper that reads it.
+pub(super) fn address_of_text(asm: &mut Assembler, source: &Source, failed: Label) -> Helper {
+    match source.manner {
+        Manner::Begins => address(asm, source, Reg::R3, failed),
+        _ => load(asm, source, Reg::R3, failed),
+    }
+    match source.manner {
+        Manner::UserText => Helper::ProbeReadUserStr,
+        _ => Helper::ProbeReadKernelStr,
+    }
+}
+
 /// `VALUE` = the offset of dynamic data from the context, `SECOND` = their length.
-pub(super) fn locate(asm: &mut Assembler, source: Source, relative: bool) {
-    load(asm, source, VALUE);
+pub(super) fn locate(asm: &mut Assembler, source: &Source, relative: bool) {
+    // Only contexts locate data, and they can be read.
+    let failed = asm.label();
+    load(asm, source, VALUE, failed);
+    asm.place(failed);
     asm.mov_reg(SECOND, VALUE);
     asm.alu(Alu::Rsh, SECOND, 16);
     asm.alu(Alu::And, VALUE, 0xffff);
@@ -311,19 +417,85 @@ pub(super) fn locate(asm: &mut Assembler, source: Source, relative: bool) {
     }
 }
 
-/// `dst` = the word, by a load where that is legal. Uses `R1` to `R5`.
-pub(super) fn load(asm: &mut Assembler, source: Source, dst: Reg) {
+/// `dst` = the address of the bytes of a source. Uses `R0` to `R5`; goes to `failed` where
+/// a pointer on the way is NULL or cannot be read.
+pub(super) fn address(asm: &mut Assembler, source: &Source, dst: Reg, failed: Label) {
+    match &source.base {
+        SourceBase::Context => asm.address(dst, CONTEXT, source.offset as i32),
+        SourceBase::Argument(argument) => {
+            follow(asm, argument, dst, failed);
+            if source.offset != 0 {
+                asm.alu(Alu::Add, dst, source.offset as i32);
+            }
+        }
+    }
+}
+
+/// `dst` = the last of the addresses that an argument leads to.
+fn follow(asm: &mut Assembler, argument: &Argument, dst: Reg, failed: Label) {
+    let offset = 8 * argument.index as i16;
+    match argument.is_loadable {
+        true => asm.load(Size::B8, dst, CONTEXT, offset),
+        false => read_word(asm, (CONTEXT, offset.into()), 8, dst, None),
+    }
+    asm.jump_if(Jump::Eq, dst, 0, failed);
+    for hop in argument.hops.iter() {
+        let size = argument.pointer_size;
+        read_word(asm, (dst, *hop as i32), size, dst, Some(failed));
+        asm.jump_if(Jump::Eq, dst, 0, failed);
+    }
+}
+
+/// `dst` = the word of so many bytes at an offset from an address, by the helper.
+fn read_word(
+    asm: &mut Assembler,
+    (base, offset): (Reg, i32),
+    bytes: u32,
+    dst: Reg,
+    failed: Option<Label>,
+) {
+    let Some(size) = Size::of(bytes) else {
+        return asm.mov(dst, 0);
+    };
+    asm.address(Reg::R3, base, offset);
+    asm.address(Reg::R1, Reg::Fp, WORD.into());
+    asm.mov(Reg::R2, bytes as i32);
+    asm.call(Helper::ProbeReadKernel);
+    if let Some(failed) = failed {
+        asm.jump_if(Jump::Ne, Reg::R0, 0, failed);
+    }
+    asm.load(size, dst, Reg::Fp, WORD);
+}
+
+/// `dst` = the word, by a load where that is legal. Uses `R0` to `R5`; goes to `failed`
+/// where it cannot be read.
+pub(super) fn load(asm: &mut Assembler, source: &Source, dst: Reg, failed: Label) {
     let Some(size) = Size::of(source.size) else {
         return asm.mov(dst, 0);
     };
-    if source.is_loadable {
-        return asm.load(size, dst, CONTEXT, source.offset as i16);
+    match &source.base {
+        SourceBase::Context if source.is_loadable => {
+            asm.load(size, dst, CONTEXT, source.offset as i16);
+        }
+        SourceBase::Context => {
+            read_word(asm, (CONTEXT, source.offset as i32), source.size, dst, None);
+        }
+        SourceBase::Argument(argument) => {
+            follow(asm, argument, dst, failed);
+            match source.is_loadable {
+                true => asm.load(size, dst, dst, source.offset as i16),
+                false => {
+                    let place = (dst, source.offset as i32);
+                    read_word(asm, place, source.size, dst, Some(failed));
+                }
+            }
+        }
     }
-    asm.address(Reg::R1, Reg::Fp, WORD.into());
-    asm.mov(Reg::R2, source.size as i32);
-    asm.address(Reg::R3, CONTEXT, source.offset as i32);
-    asm.call(Helper::ProbeReadKernel);
-    asm.load(size, dst, Reg::Fp, WORD);
+    if let Some(bits) = source.bits {
+        asm.alu(Alu::Lsh, dst, bits.left as i32);
+        let right = if bits.signed { Alu::Arsh } else { Alu::Rsh };
+        asm.alu(right, dst, bits.right as i32);
+    }
 }
 
 /// The low `size` bytes of a word alone, as a number of this sign.
@@ -335,236 +507,4 @@ pub(super) fn narrow(asm: &mut Assembler, reg: Reg, word: u32, size: u32, signed
     }
     asm.alu(Alu::Lsh, reg, unused);
     asm.alu(if signed { Alu::Arsh } else { Alu::Rsh }, reg, unused);
-}
-
-/// A filter's code: jumps to where it holds and where it does not.
-struct Conditions<'a, 'p> {
-    asm: &'a mut Assembler,
-    accesses: &'a [Access<'p>],
-}
-
-/// Which of the two places comes next in the program.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Then,
-    Otherwise,
-}
-
-impl Conditions<'_, '_> {
-    fn node(&mut self, node: &BoundNode<'_>, then: Label, otherwise: Label, next: Next) {
-        match node {
-            BoundNode::Not(node) => {
-                let next = match next {
-                    Next::Then => Next::Otherwise,
-                    Next::Otherwise => Next::Then,
-                };
-                self.node(node, otherwise, then, next);
-            }
-            BoundNode::And(nodes) => {
-                let Some((last, first)) = nodes.split_last() else {
-                    return;
-                };
-                for node in first {
-                    let more = self.asm.label();
-                    self.node(node, more, otherwise, Next::Then);
-                    self.asm.place(more);
-                }
-                self.node(last, then, otherwise, next);
-            }
-            BoundNode::Or(nodes) => {
-                let Some((last, first)) = nodes.split_last() else {
-                    return;
-                };
-                for node in first {
-                    let more = self.asm.label();
-                    self.node(node, then, more, Next::Otherwise);
-                    self.asm.place(more);
-                }
-                self.node(last, then, otherwise, next);
-            }
-            BoundNode::Integer(test) => self.integer(test, then, otherwise, next),
-            BoundNode::Fields(test) => self.fields(test, then, otherwise, next),
-            BoundNode::Text(test) => self.text(test, then, otherwise, next),
-        }
-    }
-
-    fn access(&self, subject: Subject<'_>) -> Option<&Access<'_>> {
-        match subject {
-            Subject::Field(field) | Subject::Element { field, .. } => {
-                self.accesses.iter().find(|access| access.field == field)
-            }
-            _ => None,
-        }
-    }
-
-    /// `dst` = the value, as 64 bits.
-    fn value(&mut self, value: &IntegerSubject<'_>, dst: Reg) {
-        let mut word = 8;
-        if let Some(access) = self.access(value.subject) {
-            let mut source = Source::of(access);
-            if let Subject::Element { offset, size, .. } = value.subject {
-                source.offset += offset;
-                source.size = size;
-                source.is_loadable = false;
-            }
-            word = source.size;
-            load(self.asm, source, dst);
-        } else {
-            match value.subject {
-                Subject::Cpu => self.asm.call(Helper::GetSmpProcessorId),
-                Subject::Uid | Subject::Gid => self.asm.call(Helper::GetCurrentUidGid),
-                Subject::Cgroup => self.asm.call(Helper::GetCurrentCgroupId),
-                _ => self.asm.call(Helper::GetCurrentPidTgid),
-            }
-            // The process in the high half, and the group.
-            if matches!(value.subject, Subject::Pid | Subject::Gid) {
-                self.asm.alu(Alu::Rsh, Reg::R0, 32);
-            }
-            self.asm.mov_reg(dst, Reg::R0);
-        }
-        narrow(self.asm, dst, word, value.size, value.signed);
-    }
-
-    fn fields(&mut self, test: &FieldsTest<'_>, then: Label, otherwise: Label, next: Next) {
-        self.value(&test.left, VALUE);
-        self.value(&test.right, SECOND);
-        let (jump, opposite) = jumps(test.comparison, test.is_order_signed());
-        let (jump, to) = match next {
-            Next::Then => (opposite, otherwise),
-            Next::Otherwise => (jump, then),
-        };
-        self.asm.jump_if_reg(jump, VALUE, SECOND, to);
-    }
-
-    fn integer(&mut self, test: &IntegerTest<'_>, then: Label, otherwise: Label, next: Next) {
-        self.value(&test.value, VALUE);
-        if let Some(mask) = test.mask {
-            self.asm.load_number(Reg::R1, mask as i64);
-            self.asm.alu_reg(Alu::And, VALUE, Reg::R1);
-        }
-        let (jump, opposite) = jumps(test.comparison, test.is_order_signed());
-        let (jump, to) = match next {
-            Next::Then => (opposite, otherwise),
-            Next::Otherwise => (jump, then),
-        };
-        // The kernel extends the sign of a number in a jump, rbpf does not.
-        match i32::try_from(test.number) {
-            Ok(number) => self.asm.jump_if(jump, VALUE, number, to),
-            Err(_) => {
-                self.asm.load_number(Reg::R1, test.number as i64);
-                self.asm.jump_if_reg(jump, VALUE, Reg::R1, to);
-            }
-        }
-    }
-
-    /// Compares the bytes of a string, and its NUL, on the stack.
-    fn text(&mut self, test: &TextTest<'_>, then: Label, otherwise: Label, next: Next) {
-        let (equal, unequal) = match test.equal {
-            true => (then, otherwise),
-            false => (otherwise, then),
-        };
-        let is_equal_next = (next == Next::Then) == test.equal;
-        let is_prefix = test.is_prefix;
-        // What the string has to be in front of the first zero, in whole words.
-        let length = test.text.len() as u32;
-        let space = (length + 1).next_multiple_of(8).min(TEXT_SPACE);
-        let offset = |at: u32| TEXT + at as i16;
-        for at in (0..space).step_by(8) {
-            self.asm.store_imm(Size::B8, Reg::Fp, offset(at), 0);
-        }
-        let access = self.access(test.subject);
-        let source = access.map(|access| (access.read, Source::of(access)));
-        match source {
-            None => {
-                // At most 15 bytes and a NUL: always 16.
-                self.asm.address(Reg::R1, Reg::Fp, TEXT.into());
-                self.asm.mov(Reg::R2, 16);
-                self.asm.call(Helper::GetCurrentComm);
-                // Behind the NUL there may be the end of a longer name.
-                self.compare(&test.text, is_prefix, unequal);
-            }
-            Some((Read::Text, source)) => {
-                // An array that is full has no NUL.
-                if length > source.size {
-                    if is_equal_next {
-                        self.asm.jump(unequal);
-                    }
-                    return;
-                }
-                let copied = source.size.min(length + 1);
-                self.asm.address(Reg::R1, Reg::Fp, TEXT.into());
-                self.asm.mov(Reg::R2, copied as i32);
-                self.asm.address(Reg::R3, CONTEXT, source.offset as i32);
-                self.asm.call(Helper::ProbeReadKernel);
-                self.compare(&test.text, is_prefix, unequal);
-            }
-            Some((Read::Located { relative, .. }, source)) => {
-                locate(self.asm, source, relative);
-                // The whole, with its NUL if it has one.
-                let shorter = self.asm.label();
-                self.asm
-                    .jump_if(Jump::Le, SECOND, length as i32 + 1, shorter);
-                self.asm.mov(SECOND, length as i32 + 1);
-                self.asm.place(shorter);
-                self.asm.address(Reg::R1, Reg::Fp, TEXT.into());
-                self.asm.mov_reg(Reg::R2, SECOND);
-                self.asm.mov_reg(Reg::R3, CONTEXT);
-                self.asm.alu_reg(Alu::Add, Reg::R3, VALUE);
-                self.asm.call(Helper::ProbeReadKernel);
-                self.compare(&test.text, is_prefix, unequal);
-            }
-            Some((_, source)) => {
-                load(self.asm, source, Reg::R3);
-                self.asm.address(Reg::R1, Reg::Fp, TEXT.into());
-                // One byte more, for a longer string to be told from this.
-                self.asm.mov(Reg::R2, length as i32 + 2);
-                self.asm.call(Helper::ProbeReadUserStr);
-                // Of one that begins so, no more than that and a NUL.
-                let jump = if is_prefix { Jump::SLt } else { Jump::Ne };
-                self.asm.jump_if(jump, Reg::R0, length as i32 + 1, unequal);
-                self.compare(&test.text, is_prefix, unequal);
-            }
-        }
-        if !is_equal_next {
-            self.asm.jump(equal);
-        }
-    }
-
-    /// Jumps if the bytes at `TEXT` are not these and, of a whole string, a NUL.
-    fn compare(&mut self, text: &[u8], is_prefix: bool, unequal: Label) {
-        let mut wanted = text.to_vec();
-        if !is_prefix {
-            wanted.push(0);
-        }
-        let mut at = 0;
-        while at < wanted.len() {
-            let rest = &wanted[at..];
-            let size = [8, 4, 2, 1].into_iter().find(|size| *size <= rest.len());
-            let size = size.unwrap_or(1);
-            let Some(load) = Size::of(size as u32) else {
-                return;
-            };
-            let number = crate::machine::Machine::NATIVE.unsigned(&rest[..size]);
-            self.asm.load(load, VALUE, Reg::Fp, TEXT + at as i16);
-            self.asm.load_number(Reg::R1, number as i64);
-            self.asm.jump_if_reg(Jump::Ne, VALUE, Reg::R1, unequal);
-            at += size;
-        }
-    }
-}
-
-/// The jump for a comparison, and that for its opposite.
-fn jumps(comparison: Comparison, signed: bool) -> (Jump, Jump) {
-    match (comparison, signed) {
-        (Comparison::Eq, _) => (Jump::Eq, Jump::Ne),
-        (Comparison::Ne, _) => (Jump::Ne, Jump::Eq),
-        (Comparison::Lt, false) => (Jump::Lt, Jump::Ge),
-        (Comparison::Le, false) => (Jump::Le, Jump::Gt),
-        (Comparison::Gt, false) => (Jump::Gt, Jump::Le),
-        (Comparison::Ge, false) => (Jump::Ge, Jump::Lt),
-        (Comparison::Lt, true) => (Jump::SLt, Jump::SGe),
-        (Comparison::Le, true) => (Jump::SLe, Jump::SGt),
-        (Comparison::Gt, true) => (Jump::SGt, Jump::SLe),
-        (Comparison::Ge, true) => (Jump::SGe, Jump::SLt),
-    }
 }

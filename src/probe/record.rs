@@ -1,6 +1,7 @@
 //! What a probe hands out: one record for each time an event happened.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -127,6 +128,16 @@ impl ProbeRecord {
         })
     }
 
+    /// The name of an enum's value: of a raw tracepoint's field that is of an enum's type.
+    pub fn value_name(&self, field: &str) -> Option<&str> {
+        let mut fields = self.plan().fields.iter();
+        let field = fields.find(|known| known.name == field)?;
+        match field.read(&self.bytes)? {
+            Kept::Value(value) => field.name_of(&value),
+            _ => None,
+        }
+    }
+
     /// The kernel's stack: addresses of code, the innermost first. Nothing where no stacks
     /// are kept ([`ProbeBuilder::stacks`](super::ProbeBuilder::stacks)).
     pub fn kernel_stack(&self) -> impl Iterator<Item = u64> + '_ {
@@ -201,7 +212,10 @@ struct Values<'r>(&'r ProbeRecord);
 impl fmt::Display for Values<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = self.0.fields();
-        fields.try_for_each(|(name, value)| write!(out, " {name}={value}"))
+        fields.try_for_each(|(name, value)| match self.0.value_name(name) {
+            Some(value) => write!(out, " {name}={value}"),
+            None => write!(out, " {name}={value}"),
+        })
     }
 }
 
@@ -226,8 +240,9 @@ impl fmt::Display for FieldValue<'_> {
 }
 
 /// `{"timestamp_ns", "event", "cpu", "pid", "tid", "comm", "fields": {…}}`; the
-/// names of fields that are cut in `"cut"`, and of those that could not be read
-/// with the error's number in `"unreadable"`, if there are any.
+/// names of fields that are cut in `"cut"`, those that could not be read with the error's
+/// number in `"unreadable"`, and those with a value of an enum that has a name, with it, in
+/// `"names"`, if there are any.
 impl Serialize for ProbeRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let task = self.task();
@@ -236,7 +251,7 @@ impl Serialize for ProbeRecord {
             .filter(|(_, value)| matches!(value, FieldValue::Cut(_)))
             .map(|(name, _)| name)
             .collect();
-        let mut record = serializer.serialize_struct("ProbeRecord", 9)?;
+        let mut record = serializer.serialize_struct("ProbeRecord", 10)?;
         record.serialize_field("timestamp_ns", &self.timestamp_ns())?;
         record.serialize_field("event", self.event().as_str())?;
         record.serialize_field("cpu", &task.cpu)?;
@@ -251,6 +266,14 @@ impl Serialize for ProbeRecord {
         match UnreadableFields(self).errors().next() {
             None => record.skip_field("unreadable")?,
             Some(_) => record.serialize_field("unreadable", &UnreadableFields(self))?,
+        }
+        let names: BTreeMap<&str, &str> = self
+            .fields()
+            .filter_map(|(name, _)| Some((name, self.value_name(name)?)))
+            .collect();
+        match names.is_empty() {
+            true => record.skip_field("names")?,
+            false => record.serialize_field("names", &names)?,
         }
         record.end()
     }

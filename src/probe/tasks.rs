@@ -63,10 +63,11 @@ impl TaskScope {
             event: event.parse().unwrap_or_else(|_| fork.name().clone()),
         };
         let on_fork =
-            program::on_fork(map, child, lost).map_err(|_| long("sched:sched_process_fork"))?;
+            program::on_fork(map, &child, lost).map_err(|_| long("sched:sched_process_fork"))?;
         let free = kernel.tracepoint("sched:sched_process_free")?;
         let freed = field(&free, "pid")?;
-        let on_free = program::on_free(map, freed).map_err(|_| long("sched:sched_process_free"))?;
+        let on_free =
+            program::on_free(map, &freed).map_err(|_| long("sched:sched_process_free"))?;
         programs.attach(&free, &on_free, 0)?;
         programs.attach(&fork, &on_fork, 0)?;
         let mut followed = Followed {

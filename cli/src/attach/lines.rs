@@ -143,6 +143,10 @@ impl<'a> Lines<'a> {
                     },
                     cut: of_kind(is_cut).map(|(name, _)| name).collect(),
                     unreadable: unreadable.collect::<BTreeMap<_, _>>(),
+                    names: record
+                        .fields()
+                        .filter_map(|(name, _)| Some((name, record.value_name(name)?)))
+                        .collect(),
                     flags: None,
                     text: self.pretty.as_ref().map(|_| text_of(&self.line)),
                 },

@@ -1,5 +1,6 @@
 //! `attach`: what happens at tracepoints of the running kernel.
 
+mod choice;
 pub(crate) mod command;
 mod lines;
 mod run;
@@ -16,14 +17,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rustix::process::{self, Resource, Rlimit};
-use tracepoints::kernel::Events;
 use tracepoints::probe::{Probe, ProbeBuilder};
-use tracepoints::{EventPattern, Filter, Kernel, Tracepoint};
+use tracepoints::{Filter, Kernel};
 
 use crate::kernel::{Identity, live_failure};
 use crate::output::{self, Failure, JsonRows, Progress, plural, say};
 use crate::row::LossesRow;
-use crate::select::select;
+use choice::Chosen;
 use command::Suspended;
 use lines::Lines;
 use run::Run;
@@ -40,7 +40,8 @@ pub(crate) struct Arguments {
     /// With --pid: trace its descendants, too
     #[arg(long, requires = "pid")]
     children: bool,
-    /// Print these fields only: names separated by commas
+    /// Print these fields only: names separated by commas; of raw tracepoints, paths through
+    /// their arguments: prev->pid, rq->q->id
     #[arg(long, short = 'F', value_name = "FIELD", value_delimiter = ',')]
     fields: Option<Vec<String>>,
     /// Print records only where this holds: ret < 0 && comm == "rm", flags & 0x200
@@ -96,7 +97,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     data: u32,
     /// Which events, and what of each: syscalls:sys_enter_unlinkat, sched:*,
-    /// syscalls:sys_exit_openat{ret}/ret < 0/
+    /// syscalls:sys_exit_openat{ret}/ret < 0/; raw tracepoints: raw_tp/sched_switch,
+    /// tp_btf/sched_switch, pelt_se_tp
     #[arg(value_name = "EVENT[{FIELD,…}][/FILTER/]", required = true)]
     events: Vec<Target>,
     /// Run this command, trace it and its descendants, and end with it
@@ -121,6 +123,7 @@ Examples:
   tracepoints attach sched:sched_process_exec --duration 10
   tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
   tracepoints attach sched:sched_process_exec --stack -- make
+  tracepoints attach raw_tp/sched_switch --fields 'prev->comm,next->comm' --pid 1234
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
   tracepoints attach syscalls:sys_exit_read --by comm --stats ret --interval 1
   tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file
@@ -168,28 +171,21 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let mut run = Run::new(arguments.duration, arguments.pid)?;
     raise_file_limit();
     let kernel = Kernel::live().map_err(live_failure)?;
-    let patterns: Vec<EventPattern> = arguments
-        .events
-        .iter()
-        .map(|target| target.pattern.clone())
-        .collect();
-    let names = select(&kernel, &patterns)?;
-    let events = tracepoints(&kernel, &names)?;
+    let chosen = Chosen::new(&kernel, &arguments.events)?;
+    let events = &chosen.events;
+    let count = chosen.len();
     let command = Suspended::start(&arguments.command)?;
-    let mut categories = names.names().iter().map(|name| name.category());
+    let mut categories = events.iter().map(|event| event.name().category());
     if categories.any(|category| category == "syscalls") {
         say_if_compat(arguments.pid, command.as_ref());
     }
     let mut json = JsonRows::where_wanted(arguments.json, &Identity::live())?;
-    let builder = builder(arguments, &events, command.as_ref());
-    let progress = Progress::new(
-        &format!("attaching to {} events", events.len()),
-        events.len(),
-    );
+    let builder = builder(arguments, &kernel, &chosen, command.as_ref())?;
+    let progress = Progress::new(&format!("attaching to {count} events"), count);
     let (losses, full) = if let Some(tally) = tally::Tally::attach(&builder, arguments) {
         let tally = tally.map_err(|error| explained(error, arguments))?;
         progress.end();
-        run.begin(command, events.len())?;
+        run.begin(command, count)?;
         let interval = arguments.interval;
         run.until_end(interval, || tally.print(&mut json, Repetition::Next, out))?;
         let last = match interval {
@@ -205,11 +201,11 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
             .attach()
             .map_err(|error| explained(error, arguments))?;
         progress.end();
-        let mut lines = Lines::new(arguments, &kernel, &events, json.as_mut())?;
-        run.begin(command, events.len())?;
-        let count = lines.print(&mut probe, &mut run, out)?;
+        let mut lines = Lines::new(arguments, &kernel, events, json.as_mut())?;
+        run.begin(command, count)?;
+        let records = lines.print(&mut probe, &mut run, out)?;
         out.flush()?;
-        say!("{}", plural(count, "record", "s"));
+        say!("{}", plural(records, "record", "s"));
         let losses = probe.losses()?;
         say_detaching(events.len());
         (losses, "records")
@@ -256,18 +252,18 @@ fn say_detaching(events: usize) {
     }
 }
 
-fn tracepoints(kernel: &Kernel, names: &Events) -> Result<Vec<Tracepoint>, Failure> {
-    let names = names.names().iter();
-    let found = names.map(|name| kernel.tracepoint(name));
-    Ok(found.collect::<Result<_, _>>()?)
-}
-
 fn builder(
     arguments: &Arguments,
-    events: &[Tracepoint],
+    kernel: &Kernel,
+    chosen: &Chosen,
     command: Option<&Suspended>,
-) -> ProbeBuilder {
-    let mut builder = Probe::builder(events).data_limit(arguments.data);
+) -> Result<ProbeBuilder, Failure> {
+    let mut builder = Probe::builder(&chosen.events).data_limit(arguments.data);
+    for raw in &chosen.raw {
+        builder = builder
+            .raw_tracepoint(kernel, &raw.name, raw.program)
+            .map_err(Failure::from)?;
+    }
     if let Some(fields) = &arguments.fields {
         builder = builder.fields(fields);
     }
@@ -279,23 +275,25 @@ fn builder(
         builder = builder.stacks().ring_size(8 << 20);
     }
     // What is said last of an event counts.
-    for target in &arguments.events {
-        let names = events.iter().map(Tracepoint::name);
-        for name in names.filter(|name| target.pattern.matches(name)) {
+    for (index, target) in arguments.events.iter().enumerate() {
+        let events = chosen.events.iter().map(|event| event.name().clone());
+        let events = events.filter(|name| target.raw.is_none() && target.pattern.matches(name));
+        let raw = chosen.raw.iter().filter(|raw| raw.target == index);
+        for name in events.chain(raw.filter_map(|raw| raw.event())) {
             if let Some(fields) = &target.fields {
-                builder = builder.fields_of(name, fields);
+                builder = builder.fields_of(&name, fields);
             }
             if let Some(filter) = &target.filter {
-                builder = builder.filter_of(name, filter.clone());
+                builder = builder.filter_of(&name, filter.clone());
             }
         }
     }
-    match (arguments.pid, command.and_then(Suspended::pid)) {
+    Ok(match (arguments.pid, command.and_then(Suspended::pid)) {
         (_, Some(command)) => builder.process_tree(command),
         (Some(pid), None) if arguments.children => builder.process_tree(pid),
         (Some(pid), None) => builder.process(pid),
         (None, None) => builder,
-    }
+    })
 }
 
 /// The error, and what many stumble over.

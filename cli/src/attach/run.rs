@@ -160,6 +160,7 @@ pub(super) fn losses(losses: &Losses, full: &'static str) -> BTreeMap<&'static s
         (full, losses.full),
         ("events", losses.skipped),
         ("tasks", losses.untracked_tasks),
+        ("unreadable", losses.unreadable),
     ];
     all.into_iter().filter(|(_, count)| *count > 0).collect()
 }
@@ -175,6 +176,7 @@ pub(super) fn report(
             "records" => "records lost, the ring buffer was full",
             "groups" => "events not counted, there are as many groups as can be",
             "events" => "events skipped, another program ran on the CPU",
+            "unreadable" => "events not counted, a value could not be read",
             _ => "tasks that could not be followed",
         };
         say!("{count} {why}");

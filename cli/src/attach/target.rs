@@ -3,12 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tracepoints::probe::RawProgram;
 use tracepoints::{EventPattern, Filter};
 
 /// Events, and what is wanted of them alone.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(super) pattern: EventPattern,
+    /// Of raw tracepoints: by which type of program.
+    pub(super) raw: Option<RawProgram>,
     /// As `--fields` where there is none.
     pub(super) fields: Option<Vec<String>>,
     /// Besides `--filter`.
@@ -19,6 +22,7 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let (raw, text) = strip_raw(text);
         // In `tracepoint/sched/sched_switch` a slash stands before the event's name; a
         // filter comes after it.
         let from = match text.split_once(':') {
@@ -42,10 +46,27 @@ impl FromStr for Target {
         }
         Ok(Self {
             pattern: event.trim().parse().map_err(in_words)?,
+            raw,
             fields,
             filter,
         })
     }
+}
+
+/// Takes off what stands before the name of a raw tracepoint: libbpf's sections, and the
+/// names that records have.
+fn strip_raw(text: &str) -> (Option<RawProgram>, &str) {
+    const PREFIXES: [(&str, RawProgram); 6] = [
+        ("raw_tp/", RawProgram::RawTp),
+        ("raw_tp:", RawProgram::RawTp),
+        ("raw_tracepoint/", RawProgram::RawTp),
+        ("rawtracepoint:", RawProgram::Cheapest),
+        ("tp_btf/", RawProgram::TpBtf),
+        ("tp_btf:", RawProgram::TpBtf),
+    ];
+    let mut prefixes = PREFIXES.iter();
+    let found = prefixes.find_map(|(prefix, raw)| Some((Some(*raw), text.strip_prefix(prefix)?)));
+    found.unwrap_or((None, text))
 }
 
 fn in_words(error: impl fmt::Display) -> String {
@@ -54,7 +75,7 @@ fn in_words(error: impl fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Target;
+    use super::{RawProgram, Target};
 
     fn parts(text: &str) -> Result<String, String> {
         let target: Target = text.parse()?;
@@ -75,6 +96,22 @@ mod tests {
             ("a:b{}", "a:b Some([]) None"),
         ] {
             assert_eq!(parts(text).as_deref(), Ok(expected));
+        }
+        let raw = |text: &str| {
+            let target: Target = text.parse().expect(text);
+            (target.raw, parts(text).expect(text))
+        };
+        for (text, program, expected) in [
+            ("raw_tp/x", RawProgram::RawTp, "x None None"),
+            ("tp_btf:x*", RawProgram::TpBtf, "x* None None"),
+            (
+                "raw_tp/x{a->b}/c->d == 1/",
+                RawProgram::RawTp,
+                "x Some([\"a->b\"]) Some(\"c->d == 1\")",
+            ),
+            ("rawtracepoint:x", RawProgram::Cheapest, "x None None"),
+        ] {
+            assert_eq!(raw(text), (Some(program), expected.to_owned()));
         }
         for text in ["a:b{c", "a:b/ret </", "a:b:c"] {
             assert!(parts(text).is_err(), "{text}");

@@ -153,6 +153,7 @@ impl<'a> Printer<'a> {
             },
             cut: Vec::new(),
             unreadable: BTreeMap::new(),
+            names: BTreeMap::new(),
             flags: Some(context.flags().to_string()),
             text: Some(&self.text),
         };

@@ -441,3 +441,89 @@ fn stacks() {
     let module = user[0]["module"].as_str().unwrap_or_default();
     assert!(module.contains("libc"), "{row}");
 }
+
+/// Raw tracepoints by prefix, pattern and name alone, and what is said of wrong ones.
+#[test]
+fn raw_tracepoints_by_paths() {
+    let Some(_) = live() else { return };
+    let attach = |arguments: &[&str]| {
+        let output = tracepoints(&["attach"])
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        let said = stderr(&output).to_owned();
+        (stdout(&output).to_owned(), said, output.status.success())
+    };
+    for prefix in ["raw_tp/", "tp_btf/", "rawtracepoint:"] {
+        let target = format!("{prefix}sched_process_exec{{bprm->argc,bprm.filename}}/p->pid > 1/");
+        let (out, said, is_well) = attach(&[&target, "--", "/bin/true", "x"]);
+        let event = match prefix {
+            "tp_btf/" => "tp_btf:sched_process_exec",
+            _ => "raw_tp:sched_process_exec",
+        };
+        let end = format!("{event}: bprm->argc=2 bprm.filename=\"/bin/true\"\n");
+        assert!(is_well && out.ends_with(&end), "{out}{said}");
+    }
+    let events = [
+        "sched_process_exec",
+        "raw_tp/sched_process_ex*",
+        "sched_util_est_cfs_tp",
+    ];
+    let (out, said, is_well) = attach(&[&events[..], &["--count", "--", "true"]].concat());
+    assert!(is_well, "{said}");
+    for counted in [
+        "1  sched:sched_process_exec",
+        "1  raw_tp:sched_process_exec",
+        "1  raw_tp:sched_process_exit",
+    ] {
+        assert!(out.contains(counted), "{out}{said}");
+    }
+    let (out, ..) = attach(&[
+        "tp_btf/sched_process_exit",
+        "-F",
+        "p->exit_state",
+        "--json",
+        "--",
+        "true",
+    ]);
+    let row: serde_json::Value = serde_json::from_str(&out).expect("one row");
+    assert_eq!(row["event"], "tp_btf:sched_process_exit");
+    assert!(row["fields"]["p->exit_state"].is_number(), "{out}");
+    for (arguments, expected) in [
+        (
+            ["raw_tp/sched_switch", "-F", "prev->nothing"],
+            "struct task_struct has no member nothing; it has ",
+        ),
+        (
+            ["raw_tp/sched_switch", "-F", "nothing"],
+            "the arguments are preempt, prev, next",
+        ),
+        (
+            ["raw_tp/sched_switch", "-F", "prev-"],
+            "a shell takes > for itself",
+        ),
+        (
+            ["raw_tp/sched_switch", "-f", "prev->pid == NOTHING"],
+            "prev->pid has no value called NOTHING",
+        ),
+        (
+            ["raw_tp/sched_switch", "-f", "prev->comm == 7"],
+            "prev->comm is a string",
+        ),
+        (
+            ["raw_tp/sched_switch", "-f", "nothing == 7"],
+            "it has preempt, prev, next",
+        ),
+        (
+            ["raw_tp/nothing", "-F", "x"],
+            "no BTF object of this kernel defines such a tracepoint",
+        ),
+        (
+            ["raw_tp/sched_switch", "-H", "prev->comm"],
+            "prev->comm of raw_tp:sched_switch is no integer",
+        ),
+    ] {
+        let (_, said, is_well) = attach(&arguments);
+        assert!(!is_well && said.contains(expected), "{arguments:?}: {said}");
+    }
+}

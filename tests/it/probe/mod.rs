@@ -5,6 +5,7 @@ mod attaching;
 mod counting;
 mod paths;
 mod provoked;
+mod raw;
 mod refused;
 
 use std::path::Path;
