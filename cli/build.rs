@@ -1,4 +1,4 @@
-//! Packs the kernel of `--demo` and finds the commit `--version` tells.
+//! Packs the kernel of `--demo`, and finds the commit that `--version` shows.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +22,7 @@ fn main() {
 fn pack(dir: &Path, to: &Path) {
     let file = fs::File::create(to).expect("OUT_DIR can be written");
     let mut archive = tar::Builder::new(DeflateEncoder::new(file, Compression::best()));
-    // The same bytes from every checkout.
+    // The archive has the same bytes from every checkout.
     archive.mode(tar::HeaderMode::Deterministic);
     archive
         .append_dir_all(".", dir)
@@ -31,7 +31,7 @@ fn pack(dir: &Path, to: &Path) {
     encoder.finish().expect("OUT_DIR can be written");
 }
 
-/// The commit this is built from: of a checkout, or as `cargo package` wrote it down.
+/// Returns the commit of the checkout, or the one that `cargo package` recorded.
 fn commit() -> Option<String> {
     let packaged = fs::read_to_string(".cargo_vcs_info.json").ok();
     if let Some(text) = packaged {

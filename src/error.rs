@@ -167,7 +167,7 @@ pub enum Error {
     /// The byte order of the kernel is not known: it has no BTF, and is not the running
     /// one.
     #[error(
-        "the byte order of this kernel is not known: {} does not exist, so it must be given",
+        "the byte order of this kernel is not known: {} does not exist; set it by Kernel::with_byte_order, or --endian of the command",
         shown(.path)
     )]
     UnknownByteOrder {

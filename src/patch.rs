@@ -5,34 +5,35 @@
 //! `include/linux/jump_label.h`). The kernel writes a jump over the no-op while the key is
 //! enabled (`arch/x86/kernel/jump_label.c`, `arch/arm64/kernel/jump_label.c`).
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::machine::Machine;
 
 /// A site of a tracepoint, in the kernel's code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PatchSite {
     /// Its address. In a module's file, which has none before it is loaded, the offset in
     /// bytes in its section.
-    #[serde(serialize_with = "as_hex")]
+    #[serde(serialize_with = "as_hex", deserialize_with = "of_hex")]
     pub address: u64,
     /// The function it is in; `None` where the kernel has no symbol.
     pub location: Option<CodeLocation>,
     /// The instruction there, of 2, 4 or 5 bytes; none if the site was freed.
-    #[serde(serialize_with = "as_hex_bytes")]
+    #[serde(serialize_with = "as_hex_bytes", deserialize_with = "of_hex_bytes")]
     pub bytes: Vec<u8>,
     /// What that instruction is.
     pub state: PatchState,
     /// Where it jumps to when it is patched: an address as that of the site.
-    #[serde(serialize_with = "as_hex")]
+    #[serde(serialize_with = "as_hex", deserialize_with = "of_hex")]
     pub target: u64,
     /// The function that place is in.
     pub target_location: Option<CodeLocation>,
 }
 
 /// The instruction at a patch site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PatchState {
@@ -59,7 +60,7 @@ impl PatchState {
 }
 
 /// A place in the kernel's code: a function, and how far it is in it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CodeLocation {
     /// The function's name, as the kernel's symbols have it.
@@ -251,7 +252,27 @@ fn as_hex<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error
     serializer.collect_str(&format_args!("{address:#x}"))
 }
 
+fn of_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digits = text.strip_prefix("0x");
+    let address = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    address.ok_or_else(|| D::Error::custom(format!("{text:?} is not an address, such as 0x1f")))
+}
+
 fn as_hex_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     serializer.serialize_str(&text)
+}
+
+fn of_hex_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let digits = text.as_bytes().chunks(2).map(|pair| match pair {
+        [high, low] => {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            Some((digit(*high)? << 4 | digit(*low)?) as u8)
+        }
+        _ => None,
+    });
+    let bytes: Option<Vec<u8>> = digits.collect();
+    bytes.ok_or_else(|| D::Error::custom(format!("{text:?} is not bytes in hexadecimal")))
 }

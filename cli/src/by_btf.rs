@@ -1,4 +1,4 @@
-//! `list --raw` and `format --raw` for who may not read tracefs: by BTF alone.
+//! `list --raw` and `format --raw` by BTF alone, for users who may not read tracefs.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use tracepoints::kernel::{BtfKernel, BtfTracepoint};
 use crate::kernel::Identity;
 use crate::output::{Failure, JsonRows, note, plural, say};
 
-/// How the struct is known; `raw` where none is.
+/// How the struct is known; `raw` if none is.
 const EVIDENCE: &str = "btf";
 
 #[derive(Serialize)]
@@ -21,7 +21,7 @@ struct Row<'a> {
     tracepoint: &'a BtfTracepoint,
 }
 
-/// The tracepoints that the patterns match, which have no category.
+/// Returns the tracepoints that match the patterns; they have no category.
 fn matching(kernel: &BtfKernel, patterns: &[EventPattern]) -> Result<Vec<BtfTracepoint>, Failure> {
     let mut tracepoints = kernel.tracepoints()?;
     let matches = |pattern: &EventPattern, name: &str| {

@@ -28,7 +28,7 @@ pub(crate) struct ManArguments {
 pub(crate) fn completions(arguments: &CompletionsArguments) -> ExitCode {
     output::run(false, |out| {
         let mut command = crate::Cli::command();
-        // `generate` panics where it cannot write.
+        // `generate` panics if it cannot write.
         let mut text = Vec::new();
         clap_complete::generate(arguments.shell, &mut command, "tracepoints", &mut text);
         out.write_all(&text)?;
@@ -38,7 +38,8 @@ pub(crate) fn completions(arguments: &CompletionsArguments) -> ExitCode {
 
 pub(crate) fn man(arguments: &ManArguments) -> ExitCode {
     output::run(false, |_| {
-        // Without the commit, so that pages change with the command's arguments alone.
+        // The version has no commit here, so that pages change only with the command's
+        // arguments.
         let command = crate::Cli::command()
             .version(env!("CARGO_PKG_VERSION"))
             .disable_help_subcommand(true);

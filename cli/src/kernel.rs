@@ -1,5 +1,5 @@
-//! The kernel to look at: the running one, a captured one, or the one this command
-//! comes with.
+//! The choice of a kernel: the running one, a captured one, or the one that comes with
+//! this command.
 
 use std::fs;
 use std::io::Read;
@@ -42,7 +42,7 @@ pub(crate) struct KernelChoices {
 }
 
 impl KernelChoices {
-    /// The only one.
+    /// Returns the only one.
     pub(crate) fn only(&self) -> Result<KernelChoice, Failure> {
         if self.root.len() > 1 {
             return Err(Failure::Other(
@@ -55,7 +55,7 @@ impl KernelChoices {
         })
     }
 
-    /// Opens all, each with the name that sources have for it.
+    /// Opens all, each with its name in sources.
     pub(crate) fn all(&self) -> Result<Vec<(String, Kernel)>, Failure> {
         let open = |root: &PathBuf| Ok((Identity::captured(root).label(), Kernel::at(root)?));
         self.root.iter().map(open).collect()
@@ -90,7 +90,8 @@ impl KernelChoice {
         })
     }
 
-    /// The running kernel's BTF, if that is all this user can read of the kernel chosen.
+    /// Returns the running kernel's BTF, if the user can read nothing else of the
+    /// chosen kernel.
     pub(crate) fn btf_alone(&self) -> Option<BtfKernel> {
         if self.demo || self.root.is_some() {
             return None;
@@ -100,9 +101,9 @@ impl KernelChoice {
     }
 }
 
-/// Says which parts of an image cannot be read.
+/// Reports which parts of an image cannot be read.
 pub(crate) fn say_unreadable(kernel: &Kernel) {
-    /// More are counted.
+    /// Of further ones, only the number is reported.
     const SAID: usize = 5;
     for reason in kernel.unreadable().iter().take(SAID) {
         say!("{reason}");
@@ -123,7 +124,7 @@ fn is_out_of_reach(error: &Error) -> bool {
     )
 }
 
-/// The running kernel cannot be read: what to do.
+/// Converts the error of a running kernel that cannot be read, with a hint what to do.
 pub(crate) fn live_failure(error: Error) -> Failure {
     if !is_out_of_reach(&error) {
         return error.into();
@@ -135,17 +136,17 @@ pub(crate) fn live_failure(error: Error) -> Failure {
     ))
 }
 
-/// A kernel that is open.
+/// An open kernel.
 pub(crate) struct Chosen {
-    /// Open until the command ends, which frees it sooner than its parts one by one.
+    /// Never dropped: the end of the process frees it faster.
     pub(crate) kernel: &'static Kernel,
     pub(crate) identity: Identity,
-    /// Where the demo kernel is unpacked, and removed when this is dropped.
+    /// The directory of the unpacked demo kernel, removed on drop.
     dir: Option<TempDir>,
 }
 
 impl Chosen {
-    /// The demo kernel's own pages of the ring buffer.
+    /// Returns the demo kernel's pages of the ring buffer.
     pub(crate) fn demo_pages(&self) -> Vec<String> {
         let dirs = self.dir.iter().map(TempDir::path);
         dirs.flat_map(|dir| ["cpu0.raw", "cpu1.raw"].map(|name| dir.join("ring").join(name)))
@@ -154,12 +155,12 @@ impl Chosen {
     }
 }
 
-/// Which kernel a row of JSON is about.
+/// The kernel that a row of JSON is about.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Identity {
-    /// As `uname -r` has it; `None` of a captured kernel that does not say it.
+    /// The release, as from `uname -r`; `None` for a captured kernel without one.
     release: Option<String>,
-    /// As `uname -m` has it.
+    /// The machine, as from `uname -m`.
     architecture: Option<String>,
     /// `live`, `demo`, or the directory of a captured kernel.
     source: String,
@@ -186,7 +187,8 @@ impl Identity {
         }
     }
 
-    /// Release and machine as far as they are known, or else where the kernel is.
+    /// Returns release and machine as far as they are known, otherwise the kernel's
+    /// place.
     pub(crate) fn label(&self) -> String {
         match (&self.release, &self.architecture) {
             (Some(release), Some(architecture)) => format!("{release} {architecture}"),
@@ -195,14 +197,14 @@ impl Identity {
         }
     }
 
-    /// A capture tells its release in `proc/version` or, as `uname -a`, in
-    /// `truth/uname`.
+    /// Returns the release of a capture, from `proc/version` or, in the format of
+    /// `uname -a`, from `truth/uname`.
     fn captured(root: &Path) -> Self {
         let words = |file: &str| -> Option<Vec<String>> {
-            /// In bytes; the kernel writes some 200.
+            /// The most bytes that are read; the kernel writes some 200.
             const LIMIT: u64 = 4096;
             let path = root.join(file);
-            // No device, no link out of the capture.
+            // Only a regular file, and no link out of the capture.
             if !fs::symlink_metadata(&path).ok()?.is_file() {
                 return None;
             }
@@ -222,7 +224,7 @@ impl Identity {
         }
     }
 
-    /// An image tells its release in the text of `/proc/version`.
+    /// Returns the release of an image, from the text of `/proc/version`.
     fn of_image(root: &Path, kernel: &Kernel) -> Self {
         let mut files = kernel.image_files();
         let version = files.find(|(path, _)| *path == "proc/version");

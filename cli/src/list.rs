@@ -51,7 +51,7 @@ struct Row<'a> {
     event: &'a EventName,
     category: &'a str,
     name: &'a str,
-    /// None: the kernel was not booted.
+    /// `None` if the kernel was not booted.
     id: Option<u32>,
     section: String,
     context: Context,
@@ -65,7 +65,7 @@ struct BareRow {
     name: String,
     id: Option<u32>,
     section: String,
-    /// None: there is no tracepoint program to have one.
+    /// Always `None`: no tracepoint program can be attached to it.
     context: Option<Context>,
     raw: RawTracepoint,
 }
@@ -97,7 +97,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Whether the event is of this class, or may be.
+    /// Whether the event has this class, or may have it.
     fn is_of(&self, class: &str) -> bool {
         if self.context.struct_name() == Some(class) {
             return true;
@@ -139,7 +139,7 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
                     .iter()
                     .any(|pattern| pattern.matches_bare(raw.name()))
         });
-        // What matches a tracepoint without an event need not match one with.
+        // A pattern that matches a tracepoint without an event need not match an event.
         let listed = kernel.events()?;
         let of_bare =
             |pattern: &EventPattern| bare.iter().any(|raw| pattern.matches_bare(raw.name()));
@@ -206,7 +206,7 @@ fn write_columns(rows: &[Row<'_>], bare: &[BareRow], out: &mut dyn Write) -> Res
     let names = rows.iter().map(|row| row.event.as_str());
     let names = names.chain(bare.iter().map(|row| &*row.name));
     let event = names.map(str::len).max().unwrap_or(0);
-    // Lists of candidates are long, and few: they may stand out.
+    // Lists of candidates are long and rare, so they may exceed their column.
     let structs = rows.iter().filter_map(|row| row.context.struct_name());
     let context = structs.map(str::len).max().unwrap_or(0);
     for row in rows {
@@ -226,7 +226,7 @@ fn write_columns(rows: &[Row<'_>], bare: &[BareRow], out: &mut dyn Write) -> Res
     Ok(())
 }
 
-/// `2305 events, 818 classes: 1064 named, …`
+/// Returns the summary: `2305 events, 818 classes: 1064 named, …`.
 fn summary(rows: &[Row<'_>]) -> String {
     let classes: BTreeSet<&str> = rows.iter().filter_map(|row| row.context.class()).collect();
     let mut evidence: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! `tracepoints`: lists a kernel's tracepoints, shows all that is known of them, traces
-//! them, and decodes what the kernel traced. Each subcommand is a module.
+//! `tracepoints` lists a kernel's tracepoints, shows all that is known about them,
+//! traces them, and decodes the kernel's traces. Each subcommand is a module.
 
 #[cfg(target_os = "linux")]
 mod attach;

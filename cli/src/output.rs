@@ -1,5 +1,5 @@
-//! Printing: to stdout, styled on terminals alone; to stderr, where a reader that has
-//! gone is no failure; and what went wrong.
+//! Printing to stdout, with styles on terminals only, and to stderr; and errors. A
+//! reader that has gone is not an error.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,8 +13,8 @@ use tracepoints::{Context, Error, Evidence};
 
 use crate::kernel::Identity;
 
-/// Prints a line to stderr, behind the command's name. A closed stderr is not an error:
-/// `eprintln!` panics there.
+/// Prints a line to stderr, after the command's name. A closed stderr, on which
+/// `eprintln!` panics, is not an error.
 macro_rules! say {
     ($($argument:tt)*) => {
         $crate::output::write_to_stderr(format_args!("tracepoints: {}\n", format_args!($($argument)*)))
@@ -22,7 +22,7 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// Prints a line to stderr as it is.
+/// Prints a line to stderr without the command's name.
 macro_rules! note {
     ($($argument:tt)*) => {
         $crate::output::write_to_stderr(format_args!("{}\n", format_args!($($argument)*)))
@@ -31,19 +31,19 @@ macro_rules! note {
 pub(crate) use note;
 
 pub(crate) fn write_to_stderr(line: fmt::Arguments<'_>) {
-    // Whole lines: those of several processes do not mix.
+    // Writes whole lines, so that those of several processes do not mix.
     let _ = io::stderr().write_all(line.to_string().as_bytes());
 }
 
-/// Runs a subcommand that prints to stdout. Reports on stderr what failed, and nothing
-/// where the reader of stdout has gone. `has_styles`: whether `main` prints styles, to be
-/// stripped where stdout is no terminal.
+/// Runs a subcommand that prints to stdout. Reports its failure on stderr, unless the
+/// reader of stdout has gone. `has_styles` says whether `main` prints styles, which are
+/// stripped if stdout is not a terminal.
 pub(crate) fn run(
     has_styles: bool,
     main: impl FnOnce(&mut dyn Write) -> Result<ExitCode, Failure>,
 ) -> ExitCode {
     let stdout = io::stdout().lock();
-    // Stripping styles looks at every byte: only where there are any.
+    // Stripping styles examines every byte, so it is done only if there are any.
     let mut out: Box<dyn Write> = match has_styles {
         true => Box::new(BufWriter::new(AutoStream::auto(stdout))),
         false => Box::new(BufWriter::with_capacity(1 << 16, stdout)),
@@ -68,7 +68,7 @@ pub(crate) fn run(
     }
 }
 
-/// Rows of JSON, one a line, each of which names the kernel it is about.
+/// Rows of JSON, one on each line. Each names the kernel that it is about.
 pub(crate) struct JsonRows {
     /// `,"kernel":{…}}` and a newline.
     end: Vec<u8>,
@@ -84,7 +84,7 @@ impl JsonRows {
         Ok(Self { end, line })
     }
 
-    /// `None` where text is wanted instead.
+    /// Returns `None` if text is wanted instead.
     pub(crate) fn where_wanted(
         is_wanted: bool,
         kernel: &Identity,
@@ -92,14 +92,14 @@ impl JsonRows {
         is_wanted.then(|| Self::of(kernel)).transpose()
     }
 
-    /// Writes a row, which must be an object that is not empty.
+    /// Writes a row, which must be a non-empty object.
     pub(crate) fn write(
         &mut self,
         row: &impl Serialize,
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
-        // An object is written in some thirty pieces: without `dyn` between them that
-        // takes half the time.
+        // An object is written in some thirty pieces; a buffer without `dyn` halves the
+        // time.
         self.line.clear();
         serde_json::to_writer(&mut self.line, row)?;
         self.line.pop();
@@ -109,7 +109,7 @@ impl JsonRows {
     }
 }
 
-/// A line about work that takes long, on a terminal alone: gone once the work is done.
+/// A line about long work, shown on a terminal only and removed when the work is done.
 pub(crate) struct Progress {
     what: String,
     is_shown: bool,
@@ -117,14 +117,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// From this many of a thing on, work takes long.
+    /// The number of things with which work takes long.
     const LONG: usize = 100;
 
     pub(crate) fn new(what: &str, count: usize) -> Self {
         Self::when(count >= Self::LONG, what)
     }
 
-    /// For work that is known to take long, or not.
+    /// Creates a line if the work takes long.
     pub(crate) fn when(is_long: bool, what: &str) -> Self {
         let is_shown = is_long && io::stderr().is_terminal();
         if is_shown {
@@ -158,11 +158,11 @@ impl Drop for Progress {
     }
 }
 
-/// The part of a table that fits on a terminal of this size, as lines to print in place of
-/// the table: long lines are cut, and the last line says how many are missing.
+/// Returns the part of a table that fits on a terminal of this size: long lines are
+/// cut, and the last line says how many are missing.
 pub(crate) fn fitted(table: &str, rows: usize, columns: usize) -> String {
     let lines: Vec<&str> = table.lines().collect();
-    // The cursor is on the line below.
+    // The cursor takes the line below the table.
     let room = rows.saturating_sub(1).max(2);
     let (shown, missing) = match lines.len() <= room {
         true => (lines.len(), 0),
@@ -182,8 +182,8 @@ pub(crate) fn fitted(table: &str, rows: usize, columns: usize) -> String {
     fitted
 }
 
-/// Text of a trace as it may be printed: a process can give itself any name, and on
-/// a terminal control characters are commands. Elsewhere they stay as they are.
+/// Escapes a trace's text for a terminal, where control characters are commands: a
+/// process can give itself any name. Other outputs get the text as it is.
 pub(crate) struct Screen {
     is_terminal: bool,
 }
@@ -195,7 +195,7 @@ impl Screen {
         }
     }
 
-    /// [`show`](Self::show) of text that need not be UTF-8, which a file gets as it is.
+    /// Like [`show`](Self::show), for text that need not be UTF-8.
     pub(crate) fn show_bytes<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         match self.is_terminal {
             true => {
@@ -222,7 +222,7 @@ impl Screen {
     }
 }
 
-/// An error and what caused it, in one line.
+/// Returns an error and its causes, in one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();
@@ -232,7 +232,8 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 /// Reports an error that concerns one event alone, and returns any other.
 pub(crate) fn step_over(error: Error, code: &mut ExitCode) -> Result<(), Failure> {
     match error {
-        // Of a living kernel's events, one may go meanwhile: no failure.
+        // An event of the running kernel may be removed meanwhile, which is not a
+        // failure.
         Error::EventGone { .. } => {}
         _ if error.is_of_one_event() => *code = ExitCode::FAILURE,
         _ => return Err(error.into()),
@@ -241,15 +242,15 @@ pub(crate) fn step_over(error: Error, code: &mut ExitCode) -> Result<(), Failure
     Ok(())
 }
 
-/// Why a subcommand ended early.
+/// The reason why a subcommand failed.
 pub(crate) enum Failure {
-    /// The library failed.
+    /// An error of the library.
     Tracepoints(Box<dyn std::error::Error>),
-    /// Stdout cannot be written.
+    /// Stdout cannot be written to.
     Output(io::Error),
-    /// The command itself failed; a sentence.
+    /// An error of the command itself, as a sentence.
     Other(String),
-    /// The same, with a status of its own.
+    /// The same, with an exit status.
     #[cfg(target_os = "linux")]
     Status { code: u8, message: String },
 }
@@ -291,8 +292,8 @@ impl From<serde_json::Error> for Failure {
     }
 }
 
-/// The struct as a cell of a table: `trace_event_raw_{clock,power_domain}`
-/// where it may be one of several, `-` where there is none.
+/// Returns the struct as a cell of a table: `trace_event_raw_{clock,power_domain}` if
+/// it may be one of several, `-` if there is none.
 pub(crate) fn struct_cell(context: &Context) -> String {
     match (context.struct_name(), context.evidence()) {
         (Some(name), _) => name.to_owned(),
@@ -303,8 +304,8 @@ pub(crate) fn struct_cell(context: &Context) -> String {
     }
 }
 
-/// Green for what is proven, yellow for what is not, faint for what BTF does
-/// not know.
+/// Returns the style of evidence: green for proven, yellow for inferred or ambiguous,
+/// faint for unknown to BTF.
 pub(crate) fn evidence_style(evidence: &Evidence) -> Style {
     match evidence {
         Evidence::Inferred(_) | Evidence::Ambiguous => AnsiColor::Yellow.on_default(),
@@ -313,7 +314,7 @@ pub(crate) fn evidence_style(evidence: &Evidence) -> Style {
     }
 }
 
-/// `1 event`, `2 events`, `3 classes`.
+/// Returns `1 event`, `2 events`, `3 classes`.
 pub(crate) fn plural(count: impl Into<u64>, word: &str, ending: &str) -> String {
     let count = count.into();
     format!("{count} {word}{}", if count == 1 { "" } else { ending })
@@ -336,7 +337,7 @@ mod tests {
             fitted(table, 24, 8),
             "COUNT  E\n    3  a\n    2  c\n    1  é\n"
         );
-        // A terminal that does not say its size.
+        // A terminal of unknown size.
         assert_eq!(fitted(table, 0, 0), "COUNT  EVENT\n(3 lines more)\n");
         assert_eq!(fitted("", 24, 80), "");
     }

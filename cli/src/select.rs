@@ -1,12 +1,12 @@
-//! Which events patterns mean.
+//! Selects events by patterns.
 
 use tracepoints::kernel::Events;
 use tracepoints::{Error, EventPattern, Kernel};
 
 use crate::output::{Failure, say, with_causes};
 
-/// The events the patterns match; all without a pattern. A category alone, `sched`,
-/// means all its events where no event has that name.
+/// Returns the events that match the patterns; all without a pattern. A category alone,
+/// `sched`, means all its events unless an event has that name.
 pub(crate) fn select(kernel: &Kernel, patterns: &[EventPattern]) -> Result<Events, Failure> {
     match kernel.select(patterns) {
         Err(Error::NoMatch { .. } | Error::NoSuchEvent { .. }) => {}

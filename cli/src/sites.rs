@@ -1,5 +1,5 @@
-//! Shows where tracepoints are in a kernel's code; in the running one's, whether they are
-//! patched, and who listens.
+//! Shows the places of tracepoints in a kernel's code and, for the running kernel,
+//! whether they are patched and who listens.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! Calls: of the object's own functions, which are followed, and of the kernel's helpers.
+//! Calls of the object's own functions, which are followed, and of the kernel's
+//! helpers.
 
 use super::elf::{CodeAddress, SymbolTarget};
 use super::helpers::{self, HelperSize};
@@ -6,7 +7,7 @@ use super::instruction::{PSEUDO_CALL, RawInstruction};
 use super::interpret::{Interpreter, Onward, ReadBy, ReadFrom};
 use super::state::{CallFrame, ContextPointer, MachineState, Named, RegisterValue};
 
-/// Frames: as the verifier (`MAX_CALL_FRAMES`).
+/// The most frames, as in the verifier (`MAX_CALL_FRAMES`).
 const MAX_FRAMES: usize = 8;
 
 impl Interpreter<'_> {
@@ -62,7 +63,7 @@ impl Interpreter<'_> {
             }
             0 => self.call_helper(at, instruction.immediate, state),
             _ => {
-                // Of a function of the kernel it is not known what it writes to.
+                // A function of the kernel may write to anything.
                 for register in 1..6 {
                     self.forget_at(state, register, HelperSize::Unknown);
                 }
@@ -72,7 +73,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// Goes into a function of the object.
+    /// Follows a call of a function of the object.
     fn enter(
         &mut self,
         at: CodeAddress,
@@ -124,7 +125,7 @@ impl Interpreter<'_> {
         if let Some((function, value, arrives)) = helpers::callback(number)
             && let RegisterValue::Function(callee) = self.register(state, function)
         {
-            // It may be called any number of times, or never.
+            // A callback may be called any number of times, or never.
             let mut arguments = [RegisterValue::Unknown; 5];
             arguments[usize::from(arrives) - 1] = self.register(state, value);
             let mut called = state.clone();
@@ -194,7 +195,7 @@ impl Interpreter<'_> {
         self.read(at, by, from, size, &guards);
     }
 
-    /// What the object hands on: the context itself, or copies of it.
+    /// Records memory that the object hands on: the context itself, or copies of it.
     fn hand_on(&mut self, at: CodeAddress, pointer: u8, size: HelperSize, state: &MachineState) {
         let size = self.size(state, size);
         match self.register(state, pointer) {

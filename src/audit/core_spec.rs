@@ -1,5 +1,5 @@
-//! What a CO-RE relocation names: the way from a type to a field in it, in the object's own
-//! types and in a kernel's.
+//! The path that a CO-RE relocation names, from a type to a field in it, in the
+//! object's own types and in a kernel's.
 
 use super::core_match::{MAX_MATCHED, TypeMatch};
 use super::core_types::{
@@ -9,28 +9,28 @@ use super::elf::CoreRecord;
 use super::relocate::CoreKind;
 use crate::btf::{Section, TypeId};
 
-/// A step from a type to what is in it.
+/// A step from a type to one of its parts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Accessor<'a> {
     /// The struct or union, or the element's type.
     pub(super) type_id: TypeId,
     pub(super) index: u32,
-    /// Of a member; `None` of an element.
+    /// The name of a member; `None` for an element.
     pub(super) name: Option<&'a [u8]>,
 }
 
-/// What a relocation names, in the object's own types or a kernel's.
+/// The field that a relocation names, in the object's own types or a kernel's.
 pub(super) struct CoreSpec<'a> {
     pub(super) section: &'a Section,
     pub(super) root: TypeId,
     pub(super) accessors: Vec<Accessor<'a>>,
     pub(super) bit_offset: u64,
-    /// How many members may still be looked at.
+    /// The number of members that may still be examined.
     left: u32,
 }
 
 impl<'a> CoreSpec<'a> {
-    /// What a relocation names in the object's own types.
+    /// Returns the field that a relocation names in the object's own types.
     pub(super) fn parse(section: &'a Section, record: &CoreRecord, kind: CoreKind) -> Option<Self> {
         let mut spec = Self {
             section,
@@ -100,8 +100,8 @@ impl<'a> CoreSpec<'a> {
         Some(())
     }
 
-    /// Whether the array reached is the last member of its struct and so may be one of
-    /// any length: of one with a length above 1 libbpf does not take it so.
+    /// Whether the array is the last member of its struct, and so may have any length.
+    /// libbpf does not assume that of an array with a length above 1.
     fn is_last_member(&self) -> bool {
         let last = self.accessors.last();
         last.and_then(|last| {
@@ -115,8 +115,8 @@ impl<'a> CoreSpec<'a> {
         .unwrap_or(false)
     }
 
-    /// The same in a kernel's type: `Some(None)` where it has no such thing, `None` where
-    /// types are nested too deep.
+    /// Finds the same field in a kernel's type: `Some(None)` if the type lacks it,
+    /// `None` if types are nested too deeply.
     pub(super) fn in_kernel(
         &self,
         candidate: KernelType<'a>,
@@ -179,8 +179,8 @@ impl<'a> CoreSpec<'a> {
         Some(Some(found))
     }
 
-    /// Finds the member of this name in a type and in what is anonymous in it, and goes
-    /// there.
+    /// Follows the path to the member of this name, in a type or in the anonymous
+    /// structs and unions in it.
     fn match_member(
         &mut self,
         local: &CoreSpec<'_>,
@@ -241,8 +241,9 @@ impl<'a> CoreSpec<'a> {
     }
 }
 
-/// Steps of an access string: libbpf's own limit.
+/// The most steps of an access string, as in libbpf.
 const MAX_ACCESSORS: usize = 64;
 
-/// Members that are looked at for one field: structs without a name may be in each other.
+/// The most members that are examined for one field: structs without a name may contain
+/// each other.
 pub(super) const MAX_STEPS: u32 = 1 << 16;

@@ -1,4 +1,4 @@
-//! The types of a kernel, found by name as CO-RE looks for them.
+//! The types of a kernel, looked up by name as by CO-RE.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
@@ -14,14 +14,14 @@ pub(super) struct KernelType<'a> {
     pub(super) id: TypeId,
 }
 
-/// A kernel whose types are looked up by name: made once for many objects.
+/// A kernel with an index of its types by name, made once for many objects.
 ///
-/// The types are indexed when an object first needs them, those of modules only when
-/// vmlinux has none of a name, as libbpf does.
+/// The types are indexed when an object first needs them; those of modules only if
+/// vmlinux has none of a name, as in libbpf.
 #[derive(Debug)]
 pub struct AuditedKernel {
     kernel: Kernel,
-    /// Of vmlinux; `None` inside on a kernel without BTF.
+    /// vmlinux's types; `None` inside on a kernel without BTF.
     vmlinux: OnceLock<Option<TypesByName>>,
     modules: OnceLock<Vec<TypesByName>>,
 }
@@ -29,12 +29,12 @@ pub struct AuditedKernel {
 #[derive(Debug)]
 struct TypesByName {
     object: Arc<Object>,
-    /// Hashes of essential names, each with a type, sorted.
+    /// Hashes of names without flavours, each with a type, sorted.
     types: Vec<(u32, TypeId)>,
 }
 
 impl AuditedKernel {
-    /// Takes the kernel; nothing is read yet.
+    /// Creates an index that reads nothing yet.
     pub fn new(kernel: &Kernel) -> Self {
         Self {
             kernel: kernel.clone(),
@@ -43,7 +43,7 @@ impl AuditedKernel {
         }
     }
 
-    /// The kernel.
+    /// Returns the kernel.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
@@ -65,7 +65,8 @@ impl AuditedKernel {
         Ok(self.modules.get_or_init(|| types))
     }
 
-    /// The types of this essential name and kind: vmlinux's, or else the modules'.
+    /// Returns the types with this name, apart from flavours, and kind: vmlinux's, or
+    /// else the modules'.
     pub(super) fn candidates(&self, name: &[u8], kind: Kind) -> Result<Vec<KernelType<'_>>, Error> {
         let Some(vmlinux) = self.of_vmlinux()? else {
             return Ok(Vec::new());
@@ -114,7 +115,7 @@ impl TypesByName {
     }
 }
 
-/// Types of one name. Kernels have up to some dozens in all modules.
+/// The most types of one name. Kernels have some dozens, in all modules together.
 const MAX_CANDIDATES: usize = 1024;
 
 fn hash(name: &[u8]) -> u32 {
@@ -123,14 +124,14 @@ fn hash(name: &[u8]) -> u32 {
     hasher.finish() as u32
 }
 
-/// Whether CO-RE takes one kind for the other: enums of 32 and 64 bits are alike.
+/// Whether the kinds are the same to CO-RE: enums of 32 and 64 bits are.
 pub(super) fn are_kinds_compatible(a: Kind, b: Kind) -> bool {
     let is_enum = |kind| matches!(kind, Kind::Enum | Kind::Enum64);
     a == b || is_enum(a) && is_enum(b)
 }
 
-/// The name without its flavour: what follows the last `___` between characters that
-/// are not underscores.
+/// Returns the name without its flavour, which is the part from the last `___` between
+/// characters that are not underscores.
 pub(super) fn essential(name: &[u8]) -> &[u8] {
     let separator = name
         .windows(5)
@@ -146,7 +147,7 @@ pub(super) fn is_composite(kind: Kind) -> bool {
     matches!(kind, Kind::Struct | Kind::Union)
 }
 
-/// Whether the pair of types is compatible as fields are for CO-RE.
+/// Whether the two types are compatible as CO-RE compares fields.
 pub(super) fn are_fields_compatible(
     local: (&Section, TypeId),
     target: (&Section, TypeId),
@@ -174,7 +175,7 @@ pub(super) fn are_fields_compatible(
     None
 }
 
-/// Whether the pair of types is compatible as whole types are for CO-RE.
+/// Whether the two types are compatible as CO-RE compares whole types.
 pub(super) fn are_types_compatible(
     local: (&Section, TypeId),
     target: (&Section, TypeId),
@@ -214,10 +215,10 @@ pub(super) fn are_types_compatible(
     }
 }
 
-/// How deep types are followed: libbpf's own limit.
+/// The greatest depth to which types are followed, as in libbpf.
 const MAX_DEPTH: usize = 32;
 
-/// How many types are compared with each other for one answer.
+/// The most types that are compared for one answer.
 pub(super) const MAX_COMPARED: u32 = 1 << 10;
 
 #[cfg(test)]

@@ -14,15 +14,15 @@ use super::instruction::{CALL, INSTRUCTION, LOAD_IMMEDIATE, PSEUDO_CALL, RawInst
 use crate::btf::{Section, TypeId};
 use crate::machine::ByteOrder;
 
-/// Where an instruction is: the place of its section among those of code, and its
-/// number there.
+/// The place of an instruction: the index of its section among those of code, and its
+/// index there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct CodeAddress {
     pub(super) section: u32,
     pub(super) instruction: u32,
 }
 
-/// What an instruction's symbol stands for.
+/// The object that an instruction's symbol refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SymbolTarget {
     Code(CodeAddress),
@@ -31,9 +31,9 @@ pub(super) enum SymbolTarget {
         section: u32,
         offset: i64,
     },
-    /// A symbol that is defined elsewhere: by its place among the externs.
+    /// A symbol that is defined elsewhere: its index among the externs.
     Extern(u32),
-    /// A map, or what is not known.
+    /// A map, or something unknown.
     Other,
 }
 
@@ -52,11 +52,11 @@ pub(super) struct CodeSection {
     pub(super) instructions: Vec<RawInstruction>,
     /// By the instruction's number.
     pub(super) symbols: HashMap<u32, SymbolTarget>,
-    /// By the instruction's number: the place of its record among the object's.
+    /// The index of each instruction's record among the object's.
     pub(super) relocations: HashMap<u32, u32>,
-    /// The first instruction of each line, with file and line; sorted.
+    /// Each line's first instruction, file and line number; sorted.
     pub(super) lines: Vec<(u32, std::sync::Arc<str>, u32)>,
-    /// By their first instruction; sorted.
+    /// Sorted by their first instruction.
     pub(super) functions: Vec<CodeFunction>,
 }
 
@@ -78,13 +78,14 @@ pub(super) struct DataSection {
 }
 
 impl DataSection {
-    /// Whether no program can write to it, and its values are known before it runs.
+    /// Whether its values are known before the program runs, and no program can write
+    /// to it.
     pub(super) fn is_constant(&self) -> bool {
         self.name.starts_with(".rodata")
     }
 }
 
-/// A constant's name and place, which loaders may set.
+/// The name and place of a constant that loaders may set.
 #[derive(Clone, Debug)]
 pub(super) struct DataSymbol {
     pub(super) name: String,
@@ -93,7 +94,7 @@ pub(super) struct DataSymbol {
     pub(super) size: u64,
 }
 
-/// All that an audit needs of an object.
+/// The parts of an object that an audit needs.
 #[derive(Clone, Debug)]
 pub(super) struct BpfElf {
     pub(super) byte_order: ByteOrder,
@@ -105,7 +106,8 @@ pub(super) struct BpfElf {
     pub(super) btf: Option<std::sync::Arc<Section>>,
 }
 
-/// In instructions, of all sections. The verifier takes a million for each program.
+/// The most instructions, in all sections together. The verifier takes a million for
+/// each program.
 const MAX_INSTRUCTIONS: usize = 4 << 20;
 const MAX_SECTIONS: usize = 1 << 14;
 const MAX_SYMBOLS: usize = 1 << 18;
@@ -118,7 +120,7 @@ const MACHINE: u16 = 247;
 
 type Elf<'a> = ElfFile64<'a, Endianness>;
 
-/// Where the sections of the file went, by their numbers there.
+/// The destinations of the file's sections, by their numbers there.
 #[derive(Default)]
 struct SectionPlaces {
     code: HashMap<usize, u32>,
@@ -212,7 +214,7 @@ impl BpfElf {
         Ok(places)
     }
 
-    /// Functions and named constants.
+    /// Reads functions and named constants.
     fn read_symbols(
         &mut self,
         elf: &Elf<'_>,
@@ -372,32 +374,32 @@ impl BpfElf {
         section.instructions.get(at.instruction as usize).copied()
     }
 
-    /// The function an instruction is of.
+    /// Returns the function that contains an instruction.
     pub(super) fn function_of(&self, at: CodeAddress) -> Option<&CodeFunction> {
         let functions = &self.code.get(at.section as usize)?.functions;
         let after = functions.partition_point(|function| function.start <= at.instruction);
         functions[..after].last()
     }
 
-    /// The function that begins at an instruction.
+    /// Returns the function that begins at an instruction.
     pub(super) fn function_at(&self, at: CodeAddress) -> Option<&CodeFunction> {
         self.function_of(at)
             .filter(|function| function.start == at.instruction)
     }
 
-    /// The file and line an instruction was compiled from.
+    /// Returns the file and line that an instruction was compiled from.
     pub(super) fn line_of(&self, at: CodeAddress) -> Option<(&str, u32)> {
         let lines = &self.code.get(at.section as usize)?.lines;
         let after = lines.partition_point(|(start, _, _)| *start <= at.instruction);
         let (start, file, line) = lines[..after].last()?;
-        // Of another function's last line nothing follows.
+        // The last line of the function before does not extend into this one.
         let function = self.function_of(at)?;
         (*start >= function.start && *line > 0).then_some((&**file, *line))
     }
 }
 
-/// What the symbol at this place stands for, which an instruction refers to with its
-/// immediate as the addend.
+/// Returns the object that a symbol refers to, with the instruction's immediate as the
+/// addend.
 fn symbol_target(
     instruction: RawInstruction,
     address: u64,
@@ -418,7 +420,7 @@ fn symbol_target(
         }
     };
     match instruction.opcode {
-        // The immediate counts instructions from behind the call.
+        // The immediate counts instructions from the one after the call.
         CALL if instruction.source == PSEUDO_CALL => {
             code(address.saturating_add((addend + 1) * INSTRUCTION as i64))
         }

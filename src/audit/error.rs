@@ -1,4 +1,4 @@
-//! Why a BPF object cannot be read.
+//! Errors about BPF objects.
 
 use crate::btf::BtfError;
 

@@ -1,11 +1,11 @@
-//! `.BTF.ext`: of which source line an instruction is, of which type a function, and
-//! which instructions CO-RE relocates. The format is that of
+//! `.BTF.ext`: the source line of each instruction, the type of each function, and the
+//! instructions that CO-RE relocates. The format is that of
 //! `Documentation/bpf/btf.rst`.
 
 use super::BpfObjectError;
 use crate::machine::ByteOrder;
 
-/// A record of one of the section's tables, with the code section it is of.
+/// A record of one of the section's tables, with its code section.
 pub(super) struct ExtRecord<const WORDS: usize> {
     /// The offset of the code section's name in BTF's strings.
     pub(super) section_name: u32,
@@ -65,7 +65,7 @@ impl Ext<'_> {
         })
     }
 
-    /// The table whose offset, from the header's end, and length stand at `at`.
+    /// Returns the table whose offset, from the header's end, and length are at `at`.
     fn table<const WORDS: usize>(
         self,
         header: u32,

@@ -1,19 +1,19 @@
-//! What the kernel's helper functions do with memory, by their numbers in
+//! Effects on memory of the kernel's helper functions, by their numbers in
 //! `include/uapi/linux/bpf.h`.
 
-/// Where a helper writes: the register of the pointer, and how many bytes.
+/// The memory that a helper writes: the register with the pointer, and the size.
 pub(super) struct HelperWrite {
     pub(super) pointer: u8,
     pub(super) size: HelperSize,
 }
 
-/// How many bytes a helper reads or writes.
+/// The number of bytes that a helper reads or writes.
 #[derive(Clone, Copy)]
 pub(super) enum HelperSize {
-    /// As many as this register says.
+    /// The value of this register.
     Register(u8),
     Fixed(u32),
-    /// As many as a map's value has.
+    /// The size of a map's value.
     Unknown,
 }
 
@@ -27,8 +27,8 @@ pub(super) struct ProbeRead {
     pub(super) is_user: bool,
 }
 
-/// Whether the helper copies from the address in its third argument to that in its
-/// first as many bytes as its second says.
+/// Returns how a helper copies memory, if it copies from the address in its third
+/// argument to that in its first, with the size in its second.
 pub(super) fn probe_read(number: i32) -> Option<ProbeRead> {
     let (is_text, is_user) = match number {
         4 | 113 => (false, false),
@@ -40,10 +40,11 @@ pub(super) fn probe_read(number: i32) -> Option<ProbeRead> {
     Some(ProbeRead { is_text, is_user })
 }
 
-/// `bpf_tail_call`, which does not come back where it succeeds.
+/// `bpf_tail_call`, which does not return if it succeeds.
 pub(super) const TAIL_CALL: i32 = 12;
 
-/// What a helper writes; `None` of one that is not in this table.
+/// Returns the memory that a helper writes; `None` for a helper that is not in this
+/// table.
 pub(super) fn writes(number: i32) -> Option<&'static [HelperWrite]> {
     macro_rules! write {
         ($($pointer:literal: $size:expr),*) => {
@@ -51,7 +52,7 @@ pub(super) fn writes(number: i32) -> Option<&'static [HelperWrite]> {
         };
     }
     Some(match number {
-        // Copies, and what fills a buffer: buffer and length first.
+        // Helpers that copy or fill a buffer: buffer and length come first.
         4 | 16 | 45 | 112..=115 | 148 | 165 | 191 | 201 => write!(1: Register(2)),
         // get_stack, get_task_stack, d_path.
         67 | 141 | 147 => write!(2: Register(3)),
@@ -119,7 +120,7 @@ pub(super) fn writes(number: i32) -> Option<&'static [HelperWrite]> {
     })
 }
 
-/// The memory a helper hands on: to user space, or to a map.
+/// Returns the memory that a helper hands on to user space or to a map.
 pub(super) fn hands_on(number: i32) -> Option<(u8, HelperSize)> {
     Some(match number {
         2 => (3, Unknown),
@@ -130,9 +131,8 @@ pub(super) fn hands_on(number: i32) -> Option<(u8, HelperSize)> {
     })
 }
 
-/// Which register of a callback holds what the caller gave to it: of a helper that calls
-/// back, the register of the function, that of the value handed on, and where it
-/// arrives.
+/// Returns, for a helper that calls back, the registers with the function and with the
+/// value that is passed on, and the callback's register for it.
 pub(super) fn callback(number: i32) -> Option<(u8, u8, u8)> {
     Some(match number {
         // for_each_map_elem(map, callback, context, flags): callback(map, key, value, context).

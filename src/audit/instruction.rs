@@ -1,9 +1,8 @@
-//! Instructions of eBPF, as `Documentation/bpf/standardization/instruction-set.rst` has
-//! them.
+//! Instructions of eBPF (`Documentation/bpf/standardization/instruction-set.rst`).
 
 use crate::machine::ByteOrder;
 
-/// How many bytes an instruction takes; a 64-bit immediate takes two instructions.
+/// The size of an instruction in bytes; a 64-bit immediate takes two instructions.
 pub(super) const INSTRUCTION: usize = 8;
 
 /// The class of an instruction: the low three bits of its opcode.
@@ -27,7 +26,7 @@ pub(super) const EXIT: u8 = 0x95;
 /// `BPF_JMP | BPF_JCOND`: `may_goto`.
 pub(super) const MAY_GOTO: u8 = 0xe5;
 
-/// Of a call, the source register that says that a function of the object is called.
+/// The source register of a call of one of the object's functions.
 pub(super) const PSEUDO_CALL: u8 = 1;
 
 /// One instruction, or one half of a 64-bit immediate.
@@ -61,7 +60,7 @@ impl RawInstruction {
         self.opcode & 7
     }
 
-    /// Of a load or store, how many bytes it moves.
+    /// Returns the size of a load or store, in bytes.
     pub(super) fn memory_size(self) -> u32 {
         match self.opcode & 0x18 {
             0x00 => 4,
@@ -71,22 +70,22 @@ impl RawInstruction {
         }
     }
 
-    /// Of a load or store, its mode: `BPF_MEM`, `BPF_MEMSX`, `BPF_ATOMIC`…
+    /// Returns the mode of a load or store: `BPF_MEM`, `BPF_MEMSX`, `BPF_ATOMIC`…
     pub(super) fn mode(self) -> u8 {
         self.opcode & 0xe0
     }
 
-    /// Of arithmetic and jumps, the operation.
+    /// Returns the operation of arithmetic or a jump.
     pub(super) fn operation(self) -> u8 {
         self.opcode & 0xf0
     }
 
-    /// Of arithmetic and jumps, whether the second operand is a register.
+    /// Whether the second operand of arithmetic or a jump is a register.
     pub(super) fn has_register_operand(self) -> bool {
         self.opcode & 8 != 0
     }
 
-    /// The immediate as 64-bit arithmetic takes it.
+    /// Returns the immediate as in 64-bit arithmetic.
     pub(super) fn extended(self) -> u64 {
         i64::from(self.immediate) as u64
     }
@@ -99,7 +98,7 @@ pub(super) const MODE_SIGNED: u8 = 0x80;
 /// `BPF_ATOMIC`.
 pub(super) const MODE_ATOMIC: u8 = 0xc0;
 
-/// The result of an operation on two numbers; `None` of one that is not known.
+/// Returns the result of an operation on two numbers; `None` for an unknown operation.
 pub(super) fn arithmetic(instruction: RawInstruction, left: u64, right: u64) -> Option<u64> {
     let is_wide = instruction.class() == class::ALU64;
     let (a, b) = match is_wide {
@@ -111,7 +110,7 @@ pub(super) fn arithmetic(instruction: RawInstruction, left: u64, right: u64) -> 
         0x00 => a.wrapping_add(b),
         0x10 => a.wrapping_sub(b),
         0x20 => a.wrapping_mul(b),
-        // With an offset of 1, signed.
+        // An offset of 1 means signed.
         0x30 if instruction.offset == 0 => a.checked_div(b).unwrap_or(0),
         0x40 => a | b,
         0x50 => a & b,
@@ -137,7 +136,7 @@ pub(super) fn arithmetic(instruction: RawInstruction, left: u64, right: u64) -> 
     })
 }
 
-/// Whether a conditional jump on two numbers is taken; `None` of one that is not known.
+/// Whether a conditional jump on two numbers is taken; `None` for an unknown condition.
 pub(super) fn is_taken(instruction: RawInstruction, left: u64, right: u64) -> Option<bool> {
     let (a, b, c, d) = match instruction.class() {
         class::JMP32 => (

@@ -1,9 +1,9 @@
-//! Abstract interpretation of a program: which instructions read what of its context.
+//! Abstract interpretation of a program, which finds its reads of the context.
 //!
-//! All ways through the program are followed as the verifier follows them: branches that
-//! constants decide are taken one way only, and each way keeps what it knows of registers
-//! and the stack. Where many ways meet, what they know is joined, so that an end is
-//! reached whatever the program.
+//! All paths through the program are followed as by the verifier: a branch that
+//! constants decide is followed one way only, and each path keeps its knowledge of
+//! registers and the stack. Where many paths meet, their states are joined, so that
+//! interpretation ends for any program.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,37 +18,37 @@ use super::values::combined;
 use crate::btf::Kind;
 use crate::machine::{ByteOrder, Machine};
 
-/// What the interpreter has to know of the context to follow values out of it.
+/// The interpreter's view of the context, for following values out of it.
 pub(super) trait ContextShape {
-    /// What a read of these bytes of the context gives.
+    /// Returns the value of these bytes of the context.
     fn read(&self, pointer: ContextPointer, size: u32) -> RegisterValue;
     /// Whether these bytes are several of the source's fields, copied to be read later.
     fn is_copy(&self, pointer: ContextPointer, size: u32) -> bool;
 }
 
-/// A kernel's answers to what an object leaves open.
+/// An object with the values that a kernel gives its relocations and externs.
 pub(super) struct LoadedObject<'a> {
     pub(super) elf: &'a BpfElf,
-    /// By the relocations' numbers.
+    /// By index of the relocation.
     pub(super) relocated: &'a [Relocated],
-    /// By the externs' numbers: their values, where they are known.
+    /// By index of the extern: its value, if known.
     pub(super) externs: &'a [Option<u64>],
 }
 
 /// How an instruction reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ReadBy {
-    /// A load; `moved` if its register does not point at the context's start.
+    /// A load; `moved` if its register does not point to the context's start.
     Load { moved: bool },
     /// A helper that copies memory.
     ProbeRead { is_text: bool, is_user: bool },
     /// A load from a copy on the stack.
     StackCopy,
-    /// A helper that hands memory on.
+    /// A helper that hands memory on to user space or a map.
     HandedOn { is_copy: bool },
 }
 
-/// What an instruction reads from.
+/// The source of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ReadFrom {
     Context(ContextPointer),
@@ -65,11 +65,11 @@ pub(super) struct FoundRead {
     pub(super) from: ReadFrom,
     /// In bytes; `None` if it is not known.
     pub(super) size: Option<u32>,
-    /// What every way to it depends on and is not known of the kernel.
+    /// The unknown conditions that all paths to it share.
     pub(super) guards: Vec<Guard>,
 }
 
-/// What the verifier refuses wherever it is reached.
+/// An instruction that the verifier refuses wherever it is reached.
 #[derive(Clone, Debug)]
 pub(super) struct FoundRefusal {
     pub(super) at: CodeAddress,
@@ -77,20 +77,20 @@ pub(super) struct FoundRefusal {
     pub(super) guards: Vec<Guard>,
 }
 
-/// All that was found in a program.
+/// The reads and refusals of a program.
 #[derive(Debug, Default)]
 pub(super) struct FoundReads {
     pub(super) reads: Vec<FoundRead>,
     pub(super) refusals: Vec<FoundRefusal>,
-    /// Why not all of the program was looked at.
+    /// The reason why part of the program was not followed.
     pub(super) unfinished: Option<&'static str>,
 }
 
-/// Instructions that are followed in one program, each way counted.
+/// The most instructions that are followed in one program, on all paths together.
 const MAX_STEPS: u32 = 400_000;
-/// States that are kept of one instruction before they are joined.
+/// The most states of one instruction before they are joined.
 const MAX_STATES: usize = 16;
-/// States that are kept in all before each instruction keeps one.
+/// The most states in all before each instruction keeps one.
 const MAX_ALL_STATES: usize = 8_000;
 
 /// The states known of one instruction.
@@ -114,7 +114,7 @@ pub(super) struct Interpreter<'a> {
     pub(super) found: FoundReads,
 }
 
-/// What follows an instruction on one way.
+/// The instruction after another on one path.
 pub(super) enum Onward {
     Behind,
     At(CodeAddress),
@@ -122,7 +122,7 @@ pub(super) enum Onward {
 }
 
 impl<'a> Interpreter<'a> {
-    /// Finds what the program that begins here reads of its context.
+    /// Finds the context reads of the program that begins here.
     pub(super) fn run(
         object: &'a LoadedObject<'a>,
         shape: &'a dyn ContextShape,
@@ -162,7 +162,7 @@ impl<'a> Interpreter<'a> {
         interpreter.found
     }
 
-    /// The struct that a function's parameter points at, as the object's BTF has it.
+    /// Returns the struct that a function's parameter points at, by the object's BTF.
     pub(super) fn parameter_type(&self, function: CodeAddress, index: usize) -> Option<u32> {
         let btf = self.object.elf.btf.as_ref()?;
         let function = self.object.elf.function_at(function)?;
@@ -176,7 +176,8 @@ impl<'a> Interpreter<'a> {
         (pointee.kind == Kind::Struct).then_some(id)
     }
 
-    /// Follows one way until it ends, meets a known one, or has other ways beside it.
+    /// Follows one path until it ends or meets a known state. Other paths that branch
+    /// off are left waiting.
     fn follow(&mut self, mut at: CodeAddress, mut state: MachineState, steps: &mut u32) {
         loop {
             *steps += 1;
@@ -197,7 +198,7 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// Takes note of a state where ways meet: `None` if nothing new can come of it.
+    /// Records a state where paths meet. Returns `None` if a known state covers it.
     fn meet(&mut self, at: CodeAddress, state: MachineState) -> Option<MachineState> {
         let chain = state.frames.iter().map(|frame| frame.called_at).collect();
         let known = self.known.entry((chain, at)).or_default();
@@ -298,7 +299,7 @@ impl<'a> Interpreter<'a> {
                 });
             }
             class::LD => {
-                // The old loads of packets clobber as calls do.
+                // Legacy packet loads clobber registers as calls do.
                 self.scratch(state);
             }
             class::LDX => self.load(at, instruction, named, is_unknown, state),
@@ -313,9 +314,9 @@ impl<'a> Interpreter<'a> {
         Onward::Behind
     }
 
-    /// Puts what the relocation gives into the instruction, and says which relocation the
-    /// value is of. `Err` is why the instruction is refused, or `None` where the value
-    /// is not known.
+    /// Applies a relocation to the instruction, and returns which relocation the value
+    /// comes from. `Err` is the reason why the instruction is refused, or `None` if the
+    /// value is not known.
     fn apply(
         &self,
         record: u32,
@@ -374,7 +375,7 @@ impl<'a> Interpreter<'a> {
     }
 
     pub(super) fn set(&self, state: &mut MachineState, register: u8, held: RegisterValue) {
-        // The frame pointer is for reading.
+        // The frame pointer is read-only.
         if register < 10 {
             state.frame_mut().registers[usize::from(register)] = held;
         }
@@ -384,7 +385,7 @@ impl<'a> Interpreter<'a> {
         state.frame().registers[usize::from(register.min(10))]
     }
 
-    /// Forgets the registers that a call does not keep.
+    /// Forgets the registers that a call does not preserve.
     pub(super) fn scratch(&self, state: &mut MachineState) {
         state.frame_mut().registers[..6].fill(RegisterValue::Unknown);
     }
@@ -454,7 +455,7 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-/// Which half of a location, loaded alone, is its offset: in bytes from its start.
+/// Returns which half of a location, as a byte offset from its start, has the offset.
 pub(super) fn offset_half(byte_order: ByteOrder) -> u32 {
     match byte_order {
         ByteOrder::Little => 0,

@@ -1,4 +1,4 @@
-//! One read held against what the kernel has there.
+//! Compares a read with the kernel's context.
 
 use super::interpret::{FoundRead, ReadBy, ReadFrom};
 use super::own_struct::OwnMember;
@@ -9,7 +9,7 @@ use super::verdict::Verdict;
 use crate::format::FieldKind;
 use crate::machine::ByteOrder;
 
-/// What a read comes to.
+/// The judgement of a read.
 #[derive(Clone, Debug)]
 pub(super) struct Judgement {
     pub(super) verdict: Verdict,
@@ -40,19 +40,19 @@ impl Judgement {
     }
 }
 
-/// What the source means by a read.
+/// The field that the source means by a read.
 struct Meant {
     path: String,
-    /// The member of the context's struct, and how far behind its start, in bytes.
+    /// The member of the context's struct, and the offset from its start, in bytes.
     member: String,
     behind: i64,
-    /// Where on this kernel it reads, in bytes, and how many.
+    /// The offset and the size of the read on this kernel, in bytes.
     at: i64,
     size: u32,
-    /// How many bytes the member has in the object's own struct, where it is one value.
+    /// The member's size in the object's own struct, in bytes, if it is one value.
     own_size: Option<u32>,
     own_signed: Option<bool>,
-    /// Whether its name is the kernel's own, and not one that the source made up.
+    /// Whether its name is the kernel's own, and not the source's invention.
     is_kernels: bool,
     /// Whether the relocation found it in the context's own struct.
     is_of_context: bool,
@@ -93,7 +93,7 @@ impl EventJudge<'_> {
         }
     }
 
-    /// Whether the kernel refuses a load, and by which rule
+    /// Returns the rule by which the kernel refuses a load, if it does
     /// (`tp_prog_is_valid_access()` in `kernel/trace/bpf_trace.c`, and
     /// `perf_event_set_bpf_prog()` in `kernel/events/core.c`).
     fn refusal(&self, read: &FoundRead, pointer: ContextPointer) -> Option<(Verdict, String)> {
@@ -103,8 +103,8 @@ impl EventJudge<'_> {
         let refused = |reason: String| Some((Verdict::Refused, reason));
         let (offset, size) = (pointer.offset, i64::from(read.size?));
         let end = offset.saturating_add(size);
-        // The verifier compares a negative offset as a large one, and what is not behind
-        // the event's end is attached.
+        // The verifier compares a negative offset as a large one. A program that reads
+        // only up to the event's end is attached.
         if offset < 0 && end == 0 && offset % size == 0 {
             return None;
         }
@@ -218,14 +218,14 @@ impl EventJudge<'_> {
                 };
             }
         };
-        // What is copied and handed on begins with the pointer that nobody means.
+        // A copy that is handed on begins with the pointer, which nobody means to read.
         let is_bulk = meant.len() > 1;
         let pointer_size = i64::from(self.shape.pointer_size);
         let judged = meant
             .iter()
             .filter(|meant| !is_bulk || meant.at >= pointer_size)
             .map(|meant| self.judge_member(meant, is_text));
-        // Of equals the first.
+        // The first of equal ones.
         let worst = judged.reduce(|worst, next| match next.verdict > worst.verdict {
             true => next,
             false => worst,
@@ -278,7 +278,7 @@ impl EventJudge<'_> {
         })
     }
 
-    /// The members of the object's own struct that are read.
+    /// Returns the members of the object's own struct that are read.
     fn own_members(
         &self,
         pointer: ContextPointer,
@@ -366,7 +366,7 @@ impl EventJudge<'_> {
         let end = meant.at.saturating_add(i64::from(size));
         let is_narrower = slot.is_scalar() && meant.own_size.is_some_and(|own| own < slot.size);
         if self.shape.byte_order == ByteOrder::Big && is_narrower && !meant.is_of_context {
-            // The low bytes of a number are its last.
+            // The low bytes of a number come last.
             let own = meant.own_size.unwrap_or(0);
             let low = (i64::from(slot.end()) - i64::from(own)).saturating_add(behind);
             if meant.at != low {
@@ -387,7 +387,7 @@ impl EventJudge<'_> {
             };
         }
         if end > i64::from(slot.end()) {
-            // Since Linux 6.6 the number is an int, and what follows is not set.
+            // Since Linux 6.6 the number is an int, and the bytes after it are not set.
             let is_number = self.shape.is_syscall && slot.names.iter().any(|name| name == "nr");
             return Judgement {
                 verdict: match is_number {
@@ -404,7 +404,7 @@ impl EventJudge<'_> {
         self.noted(meant, slot, found)
     }
 
-    /// A right read, with what is to be noted of its type.
+    /// Returns a right read, with a note about its type if there is one.
     fn noted(&self, meant: &Meant, slot: &EventSlot, found: Judgement) -> Judgement {
         let is_narrower = slot.is_scalar() && meant.own_size.is_some_and(|own| own < slot.size);
         let differs_in_sign = slot.kind == FieldKind::Scalar

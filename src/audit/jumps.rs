@@ -1,4 +1,4 @@
-//! Jumps: which ways follow an instruction, and where ways meet.
+//! Jumps: the paths that follow an instruction, and where paths meet.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ impl Interpreter<'_> {
         match instruction.opcode {
             EXIT => return self.exit(state),
             CALL => return self.call(at, instruction, symbol, state),
-            // An indirect call or jump: it is not known where to.
+            // An indirect call or jump, whose target is not known.
             0x8d | 0x0d => {
                 self.found.unfinished = Some("it calls or jumps to a computed address");
                 return Onward::End;
@@ -82,7 +82,7 @@ impl Interpreter<'_> {
     }
 }
 
-/// The instructions that are reached on more than one way.
+/// Returns the instructions that are reached on more than one path.
 pub(super) fn meetings(elf: &BpfElf) -> BTreeSet<CodeAddress> {
     let mut meetings = BTreeSet::new();
     for (section, code) in elf.code.iter().enumerate() {

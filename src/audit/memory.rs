@@ -105,7 +105,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// A value of a section that no program writes to.
+    /// Returns a value of a section that no program writes to.
     fn constant(&self, section: u32, offset: i64, size: u32) -> RegisterValue {
         let data = self.object.elf.data.get(section as usize);
         let value = data.filter(|data| data.is_constant()).and_then(|data| {
@@ -122,7 +122,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// Stores; `None` where the verifier refuses it.
+    /// Stores a value; `None` if the verifier refuses that.
     pub(super) fn store(
         &mut self,
         at: CodeAddress,
@@ -168,7 +168,7 @@ impl Interpreter<'_> {
             _ => {}
         }
         if is_atomic {
-            // BPF_FETCH gives back the old value, BPF_CMPXCHG in R0.
+            // BPF_FETCH returns the old value, BPF_CMPXCHG in R0.
             const FETCH: i32 = 1;
             const COMPARE: i32 = 0xf1;
             const LOAD_ACQUIRE: i32 = 0x100;

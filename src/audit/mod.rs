@@ -1,5 +1,6 @@
-//! Compiled eBPF objects held against kernels: what each instruction reads of its
-//! context, and what is there on a kernel that the object has not met.
+//! Compares compiled eBPF objects with kernels: the bytes of the context that each
+//! instruction reads, with the fields that a kernel has there, also a kernel the object
+//! was never loaded on.
 //!
 //! An object is compiled once and shipped to many kernels. libbpf relocates it, the
 //! verifier checks that it does no harm, and neither says that `args[1]` is another
@@ -23,8 +24,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! CO-RE relocations are applied as libbpf applies them, branches that they or constants
-//! of `.rodata` decide are followed only as they are decided, and what cannot be told is
+//! CO-RE relocations are applied as by libbpf, and a branch that they or constants of
+//! `.rodata` decide is followed one way only. A read that cannot be judged is
 //! [`Unknown`](Verdict::Unknown): nothing is guessed.
 
 mod calls;
@@ -69,7 +70,7 @@ use relocate::CoreField;
 pub struct BpfObject {
     elf: BpfElf,
     programs: Vec<BpfProgram>,
-    /// By the relocations' numbers: the fields they name.
+    /// By index of the relocation: the field it names.
     fields: Vec<Option<CoreField>>,
 }
 
@@ -86,7 +87,7 @@ impl EmbeddedObject {
         self.offset
     }
 
-    /// The object, or why it cannot be read.
+    /// Returns the object, or the error if it cannot be read.
     ///
     /// # Errors
     ///
@@ -95,7 +96,7 @@ impl EmbeddedObject {
         self.object.as_ref()
     }
 
-    /// The object, or why it cannot be read.
+    /// Returns the object, or the error if it cannot be read.
     ///
     /// # Errors
     ///
@@ -105,18 +106,17 @@ impl EmbeddedObject {
     }
 }
 
-/// Objects in one file: tools have one or a few.
+/// The most objects in one file: tools have one or a few.
 const MAX_EMBEDDED: usize = 1024;
-/// Programs in one object.
+/// The most programs in one object.
 const MAX_PROGRAMS: usize = 1 << 14;
 
 impl BpfObject {
-    /// Reads an object: the bytes of a `.bpf.o` file. What follows its end is not looked
-    /// at.
+    /// Reads an object: the bytes of a `.bpf.o` file. Bytes after its end are ignored.
     ///
     /// # Errors
     ///
-    /// [`BpfObjectError`] where the bytes are not an eBPF object.
+    /// [`BpfObjectError`] if the bytes are not an eBPF object.
     pub fn parse(bytes: &[u8]) -> Result<Self, BpfObjectError> {
         let elf = BpfElf::parse(bytes)?;
         let mut programs = Vec::new();
@@ -157,8 +157,8 @@ impl BpfObject {
     }
 
     /// Finds the objects in a file: the file itself, or those that a program embeds
-    /// (libbpf's skeletons, Go's `embed`, Rust's `include_bytes!`). What is compressed or
-    /// encoded is not found.
+    /// (libbpf's skeletons, Go's `embed`, Rust's `include_bytes!`). Compressed or
+    /// encoded objects are not found.
     ///
     /// ```
     /// use tracepoints::audit::BpfObject;
@@ -196,18 +196,18 @@ impl BpfObject {
         found
     }
 
-    /// Its programs, in the order of their sections.
+    /// Returns the programs, in the order of their sections.
     pub fn programs(&self) -> &[BpfProgram] {
         &self.programs
     }
 
-    /// In which byte order it was compiled.
+    /// Returns the byte order that it was compiled for.
     pub fn byte_order(&self) -> ByteOrder {
         self.elf.byte_order
     }
 
-    /// Says to which event a program is attached by hand: one whose section does not say
-    /// it (libbpf's `SEC("tp")`), or is not to be believed.
+    /// Sets the event that a program is attached to, for a program whose section does
+    /// not name it (libbpf's `SEC("tp")`) or names another.
     ///
     /// # Errors
     ///
@@ -222,9 +222,9 @@ impl BpfObject {
         Ok(())
     }
 
-    /// Sets a constant of `.rodata`, as a loader does before it loads the object: what
-    /// branches on it decides is looked at accordingly. `value` is as long as the
-    /// constant, in the object's byte order.
+    /// Sets a constant of `.rodata`, as a loader does before it loads the object.
+    /// Branches on it are then followed accordingly. `value` has the constant's size
+    /// and the object's byte order.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl BpfObject {
         Ok(())
     }
 
-    /// Holds each program of a tracepoint against a kernel, in the order of
+    /// Audits each program of a tracepoint on a kernel, in the order of
     /// [`programs`](Self::programs); programs of other types are left out.
     ///
     /// For many objects, [`audit_on`](Self::audit_on) indexes the kernel's types once.
@@ -263,7 +263,8 @@ impl BpfObject {
         self.audit_on(&AuditedKernel::new(kernel))
     }
 
-    /// [`audit`](Self::audit), of a kernel that many objects are held against.
+    /// Audits on a kernel like [`audit`](Self::audit), with an index of its types that
+    /// many objects share.
     ///
     /// # Errors
     ///

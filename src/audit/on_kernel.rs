@@ -15,7 +15,7 @@ use super::verdict::{AuditedRead, ProgramAudit, Verdict};
 use crate::error::{Error, with_causes};
 use crate::name::EventName;
 
-/// What is said of what is reached only if something is so that is not known.
+/// The reason for a verdict on code that is reached only under an unknown condition.
 const GUARDED: &str = "whether it is reached depends on what is not known of the kernel";
 
 /// An object relocated for a kernel.
@@ -24,16 +24,16 @@ pub(super) struct ObjectOnKernel<'a> {
     kernel: &'a AuditedKernel,
     /// In bytes.
     pointer_size: u32,
-    /// Why nothing of the object can be on this kernel.
+    /// The reason why no program of the object can be on this kernel.
     absent: Option<&'static str>,
-    /// Why libbpf loads nothing of the object.
+    /// The reason why libbpf does not load the object.
     fatal: Option<String>,
     relocated: Vec<Relocated>,
     externs: Vec<Option<u64>>,
 }
 
-/// What a program reads and what each read comes to; `Err` is the verdict of the whole
-/// program, and why.
+/// Returns a program's reads, each with its judgement; `Err` is the verdict on the
+/// whole program, with its reason.
 type Judged = Result<(FoundReads, Vec<(FoundRead, Judgement)>), (Verdict, String)>;
 
 impl<'a> ObjectOnKernel<'a> {
@@ -251,7 +251,8 @@ impl<'a> ObjectOnKernel<'a> {
     }
 }
 
-/// An event that cannot be read is not known; any other error is the caller's.
+/// Converts an error: an event that cannot be read is unknown, any other error is the
+/// caller's.
 fn of_one_event(error: Error) -> Result<Judged, Error> {
     match error.is_of_one_event() {
         true => Ok(Err((Verdict::Unknown, with_causes(&error)))),
@@ -259,7 +260,7 @@ fn of_one_event(error: Error) -> Result<Judged, Error> {
     }
 }
 
-/// A judgement of what is reached only if something is so that is not known.
+/// Weakens the judgement of code that is reached only under an unknown condition.
 fn guarded(judgement: Judgement, guards: &[Guard]) -> Judgement {
     if guards.is_empty() || !judgement.verdict.is_fault() {
         return judgement;

@@ -1,4 +1,4 @@
-//! The object's own structs: what its source says is where.
+//! The object's own structs: the source's idea of the context.
 
 use crate::btf::{Kind, Section, TypeId};
 
@@ -13,23 +13,23 @@ pub(super) struct OwnMember {
     /// In bytes from the struct's start.
     pub(super) offset: u32,
     pub(super) size: u32,
-    /// Whether it is one value, and if so a signed one.
+    /// Whether it is signed; `None` if it is not one value.
     pub(super) signed: Option<bool>,
     pub(super) is_bitfield: bool,
 }
 
-/// Members of one struct: no context has so many.
+/// The most members of one struct, more than any context has.
 const MAX_MEMBERS: usize = 512;
 
 impl OwnStruct<'_> {
-    /// The struct's name.
+    /// Returns the struct's name.
     pub(super) fn name(&self, id: TypeId) -> Option<String> {
         let name = self.0?.type_by_id(id)?.name();
         (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
     }
 
-    /// The members that these bytes touch, in order, those of anonymous structs among
-    /// them.
+    /// Returns the members that these bytes overlap, in order, including members of
+    /// anonymous structs.
     pub(super) fn members(&self, id: TypeId, offset: i64, size: u32) -> Vec<OwnMember> {
         let mut all = Vec::new();
         if let Some(section) = self.0 {

@@ -1,27 +1,26 @@
-//! Which program a section of an object is: what it is attached to.
+//! Programs of an object, and what they are attached to.
 
 use crate::name::EventName;
 
-/// What a program of an object is attached to, by the name of its ELF section as libbpf
-/// reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The target of a program, by the name of its ELF section as libbpf reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Attachable {
     /// `tp/<category>/<event>`, `tracepoint/…`: a program of type
-    /// `BPF_PROG_TYPE_TRACEPOINT`. `None` where the section says no event, and the
-    /// program attaches itself by hand: [`BpfObject::attach`](super::BpfObject::attach)
-    /// says to which.
+    /// `BPF_PROG_TYPE_TRACEPOINT`. `None` if the section names no event and the program
+    /// attaches itself; then [`BpfObject::attach`](super::BpfObject::attach) can set
+    /// the event.
     Tracepoint(Option<EventName>),
     /// `raw_tp/<tracepoint>`, `raw_tracepoint/…`: arguments as numbers.
     RawTracepoint(Option<String>),
     /// `tp_btf/<tracepoint>`: arguments with their types.
     TypedTracepoint(Option<String>),
-    /// A program of another type: it has no tracepoint's context.
+    /// A program of another type, without a tracepoint's context.
     Other,
 }
 
 impl Attachable {
-    /// What libbpf makes of a section's name.
+    /// Parses a section's name as libbpf does.
     ///
     /// ```
     /// use tracepoints::audit::Attachable;
@@ -33,7 +32,7 @@ impl Attachable {
     /// # Ok::<(), tracepoints::name::NameError>(())
     /// ```
     pub fn of_section(section: &str) -> Self {
-        // Not loaded unless asked for.
+        // libbpf does not load these by default.
         let section = section.strip_prefix('?').unwrap_or(section);
         let (kind, rest) = match section.split_once('/') {
             Some((kind, rest)) => (kind, Some(rest)),
@@ -53,7 +52,7 @@ impl Attachable {
         }
     }
 
-    /// The event or tracepoint, where it is known.
+    /// Returns the event or tracepoint, if it is known.
     pub fn event(&self) -> Option<&str> {
         match self {
             Self::Tracepoint(event) => event.as_ref().map(EventName::as_str),
@@ -73,17 +72,17 @@ pub struct BpfProgram {
 }
 
 impl BpfProgram {
-    /// The function's name.
+    /// Returns the function's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The name of the ELF section it is in.
+    /// Returns the name of its ELF section.
     pub fn section(&self) -> &str {
         &self.section
     }
 
-    /// What it is attached to.
+    /// Returns the target it is attached to.
     pub fn attachable(&self) -> &Attachable {
         &self.attachable
     }

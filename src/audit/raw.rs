@@ -1,4 +1,4 @@
-//! Programs of raw tracepoints: which arguments they read, and as what.
+//! Programs of raw tracepoints: the arguments they read, and as which types.
 
 use super::core_types::essential;
 use super::interpret::{FoundRead, ReadBy, ReadFrom};
@@ -10,7 +10,7 @@ use super::verdict::Verdict;
 use crate::btf::{Kind, Object, TypeId};
 use crate::context::RawTracepoint;
 
-/// What the kernel gives to a raw program.
+/// The arguments that a raw program gets.
 pub(super) struct RawJudge<'a> {
     pub(super) raw: &'a RawTracepoint,
     pub(super) home: &'a Object,
@@ -86,7 +86,7 @@ impl RawJudge<'_> {
         judgement(Verdict::Right, None)
     }
 
-    /// A read through an argument: `None` where nothing can be said of it.
+    /// Judges a read through an argument; `None` if nothing is known about it.
     fn judge_argument(&self, read: &FoundRead, argument: ArgumentPointer) -> Option<Judgement> {
         let known = self.raw.arguments().get(argument.index as usize)?;
         let judgement = |verdict, path: Option<&str>, reason: String| Judgement {
@@ -127,7 +127,7 @@ impl RawJudge<'_> {
         if name.is_empty() || name == wanted {
             return None;
         }
-        // A struct may be taken for one that it begins with, or that begins with it.
+        // A struct may be cast to one that it begins with, or that begins with it.
         let is_kin = begins_with(self.home, pointee, wanted) || begins_with(object, *root, name);
         if is_kin {
             return None;
@@ -140,7 +140,7 @@ impl RawJudge<'_> {
         Some(judgement(Verdict::Wrong, Some(&field.path), reason))
     }
 
-    /// The struct that an argument points at.
+    /// Returns the struct that an argument points at.
     fn pointee(&self, index: u32) -> Option<TypeId> {
         let section = self.home.section();
         let prototype = self
@@ -148,7 +148,7 @@ impl RawJudge<'_> {
             .index()
             .event_prototype(section, self.raw.name())?;
         let prototype = section.type_by_id(prototype)?;
-        // The first is the tracepoint's own data.
+        // The first parameter is the tracepoint's own data.
         let parameter = prototype.parameters().nth(index as usize + 1)?;
         let (_, pointer) = section.resolve(parameter.type_id)?;
         if pointer.kind != Kind::Ptr {
@@ -159,7 +159,7 @@ impl RawJudge<'_> {
     }
 }
 
-/// Whether a struct begins with one of this name, however deep in it.
+/// Whether a struct begins with one of this name, at any depth.
 fn begins_with(object: &Object, id: TypeId, name: &[u8]) -> bool {
     const MAX_DEPTH: usize = 16;
     let section = object.section();

@@ -1,8 +1,8 @@
-//! CO-RE: what a relocated instruction gets on a kernel, as libbpf's `relo_core.c`
-//! computes it.
+//! CO-RE: the values of relocated instructions on a kernel, as libbpf's `relo_core.c`
+//! computes them.
 //!
-//! It is done here and not by a loader because an audit has to know more than the value:
-//! which field the source named, and in which of the kernel's types it was found.
+//! A loader would give the value alone; an audit also needs the field that the source
+//! named and the kernel's type in which it was found.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::btf::{Kind, Object, Section, Type, TypeId};
 use crate::error::Error;
 use crate::machine::ByteOrder;
 
-/// What a relocation asks: `enum bpf_core_relo_kind` of `include/uapi/linux/bpf.h`.
+/// The kind of a relocation: `enum bpf_core_relo_kind` of `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CoreKind {
     FieldByteOffset,
@@ -61,7 +61,7 @@ impl CoreKind {
         matches!(self, Self::EnumeratorExists | Self::EnumeratorValue)
     }
 
-    /// Whether the answer to what is not there is 0, and not a fault.
+    /// Whether the value for a missing field or type is 0, rather than a fault.
     fn is_about_existence(self) -> bool {
         use CoreKind::*;
         matches!(
@@ -71,46 +71,47 @@ impl CoreKind {
     }
 }
 
-/// What a relocation gives on one kernel.
+/// The result of a relocation on one kernel.
 #[derive(Clone, Debug)]
 pub(super) enum Relocated {
     Value(RelocatedValue),
-    /// libbpf puts an instruction in its place that the verifier refuses.
+    /// libbpf replaces the instruction by one that the verifier refuses.
     Poisoned(String),
-    /// The kind of relocation is not known, or types are nested too deep.
+    /// The kind of relocation is not known, or types are nested too deeply.
     Unknown,
-    /// libbpf gives up, and loads nothing of the object.
+    /// libbpf fails, and does not load the object.
     Fatal(String),
 }
 
-/// The value of a relocation, and where it is from.
+/// The value of a relocation, and its source.
 #[derive(Clone, Debug)]
 pub(super) struct RelocatedValue {
     pub(super) value: u64,
-    /// Of a field's offset: how many bytes the object's own field and the kernel's have.
+    /// For a field's offset: the sizes of the object's field and of the kernel's, in
+    /// bytes.
     pub(super) sizes: Option<(u32, u32)>,
-    /// Whether loads of one size may become loads of the other.
+    /// Whether a load of one size may become a load of the other.
     pub(super) may_resize: bool,
-    /// Of a field: the kernel's type it was found in.
+    /// For a field: the kernel's type in which it was found.
     pub(super) found_in: Option<(Arc<Object>, TypeId)>,
 }
 
-/// A relocation of an object, the kernel left aside.
+/// The field of a relocation in the object's own types.
 #[derive(Clone, Debug)]
 pub(super) struct CoreField {
-    /// The struct or union the path begins in.
+    /// The struct or union that the path begins in.
     pub(super) root: TypeId,
-    /// In bytes from its start; `None` of a bitfield.
+    /// In bytes from its start; `None` for a bitfield.
     pub(super) offset: Option<u32>,
     /// The first member with a name, and its offset in bytes.
     pub(super) member: (String, u32),
-    /// How many bytes the field has.
+    /// The field's size in bytes.
     pub(super) size: Option<u32>,
     /// `struct.member[2].member`.
     pub(super) path: String,
 }
 
-/// The path of the field a relocation names; `None` of other relocations.
+/// Returns the field that a relocation names; `None` for other relocations.
 pub(super) fn core_field(section: &Section, record: &CoreRecord) -> Option<CoreField> {
     let kind = CoreKind::of(record.kind)?;
     if !kind.is_field() {
@@ -144,8 +145,8 @@ pub(super) fn core_field(section: &Section, record: &CoreRecord) -> Option<CoreF
     })
 }
 
-/// The offset in bytes of the first member with a name on the way: members of anonymous
-/// structs have none of their own.
+/// Returns the offset in bytes of the first member with a name on the path. Steps
+/// through anonymous structs have no name.
 fn named_member_offset(
     section: &Section,
     root: TypeId,
@@ -164,7 +165,7 @@ fn named_member_offset(
     outer.checked_add(member.bit_offset / 8)
 }
 
-/// Where an anonymous struct or union of a struct begins, in bytes.
+/// Returns the offset of an anonymous struct or union in its struct, in bytes.
 fn anonymous_offset(
     section: &Section,
     outer: TypeId,
@@ -186,7 +187,7 @@ fn anonymous_offset(
     })
 }
 
-/// What the relocation gives on this kernel.
+/// Returns the relocation's result on this kernel.
 pub(super) fn relocate(
     section: &Section,
     record: &CoreRecord,
@@ -265,7 +266,7 @@ fn missing(section: &Section, record: &CoreRecord, name: &[u8], found_none: bool
     }
 }
 
-/// Why a relocation gives no value.
+/// The reason why a relocation has no value.
 enum Missing {
     Poison,
     Fatal(String),
@@ -318,8 +319,8 @@ fn target_value(
     })
 }
 
-/// Whether a load of the one may become a load of the other: both are pointers, or
-/// unsigned.
+/// Whether a load of one type may become a load of the other: both are pointers, or
+/// both unsigned.
 fn may_resize(local: (&Section, TypeId), target: (&Section, TypeId)) -> bool {
     let kind = |(section, id): (&Section, TypeId)| {
         let (_, ty) = section.resolve(id)?;
@@ -332,8 +333,8 @@ fn may_resize(local: (&Section, TypeId), target: (&Section, TypeId)) -> bool {
     )
 }
 
-/// The value of a field-based relocation, the size of the field and its type, which
-/// a bitfield has not.
+/// Returns the value of a field-based relocation, the size of the field, and its type
+/// unless it is a bitfield.
 struct FieldAnswer {
     value: u64,
     size: Option<u32>,
@@ -357,7 +358,7 @@ fn field_value(
     let section = spec.section;
     let last = spec.accessors.last().ok_or(Missing::Poison)?;
     let Some(_) = last.name else {
-        // An element: all that can be asked is where it is and how long.
+        // An element: only its offset and size can be asked for.
         let size = section.size_of(last.type_id);
         return match kind {
             CoreKind::FieldByteOffset => Ok(answer(
@@ -417,7 +418,7 @@ fn is_signed(ty: Type<'_>) -> bool {
     ty.is_signed_int() || ty.is_enum() && ty.flag()
 }
 
-/// The size of a type, of an array that of its elements: what one load reads.
+/// Returns the size that one load reads: that of the type, or of an array's element.
 fn element_size(section: &Section, id: TypeId) -> Option<u32> {
     let (mut id, mut ty) = section.resolve(id)?;
     for _ in 0..32 {

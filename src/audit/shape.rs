@@ -1,4 +1,4 @@
-//! What a kernel really has in an event's context: bytes by name.
+//! The layout of an event's context on a kernel, with the names of its bytes.
 
 use super::interpret::{ContextShape, offset_half};
 use super::own_struct::OwnStruct;
@@ -11,10 +11,10 @@ use crate::kernel::Tracepoint;
 use crate::machine::ByteOrder;
 use crate::name::{SYSCALL_NUMBER, SyscallSide};
 
-/// Some bytes of a context, and what they are called.
+/// Some bytes of a context, and their names.
 #[derive(Clone, Debug)]
 pub(super) struct EventSlot {
-    /// In the context's struct and in the record; the first is for people.
+    /// The names in the context's struct and in the record; the first is shown.
     pub(super) names: Vec<String>,
     pub(super) offset: u32,
     pub(super) size: u32,
@@ -28,7 +28,7 @@ impl EventSlot {
         self.offset.saturating_add(self.size)
     }
 
-    /// Whether it holds one value, of which a part is not the value.
+    /// Whether it is one value, so that a part of it is not the value.
     pub(super) fn is_scalar(&self) -> bool {
         matches!(self.kind, FieldKind::Scalar | FieldKind::Pointer)
     }
@@ -37,13 +37,13 @@ impl EventSlot {
 /// The context of a program of type `BPF_PROG_TYPE_TRACEPOINT`.
 pub(super) struct EventShape<'a> {
     pub(super) slots: Vec<EventSlot>,
-    /// Where the last field ends: programs that load from behind it are not attached.
+    /// The end of the last field: programs that load beyond it are not attached.
     pub(super) record_end: u32,
     pub(super) pointer_size: u32,
     pub(super) byte_order: ByteOrder,
     pub(super) is_syscall: bool,
     pub(super) is_probe_event: bool,
-    /// The object and id of the struct, where one is known.
+    /// The object and id of the struct, if known.
     pub(super) of_type: Option<(String, TypeId)>,
     pub(super) struct_name: Option<String>,
     /// The object's own structs.
@@ -108,8 +108,8 @@ impl<'a> EventShape<'a> {
         })
     }
 
-    /// The slot of this name and how far behind its start: of a system call, `args` at a
-    /// number of bytes is the argument there.
+    /// Returns the slot of this name, and an offset from its start. For a system call,
+    /// `args` at an offset is the argument there.
     pub(super) fn named(&self, name: &str, behind: i64) -> Option<(&EventSlot, i64)> {
         if self.is_syscall && name == "args" {
             let first = self.slots.iter().find(|slot| slot.names[0] == "args[0]")?;
@@ -119,7 +119,8 @@ impl<'a> EventShape<'a> {
             let slot = self.slots.iter().find(|slot| slot.names[0] == name)?;
             return Some((slot, behind));
         }
-        // The record's own names are meant before those that any system call's number has.
+        // The record's own names take precedence over those that every system call's
+        // number has.
         let of_rank = |rank: usize| {
             let mut slots = self.slots.iter();
             slots.find(|slot| slot.names.get(rank).is_some_and(|known| known == name))
@@ -135,7 +136,7 @@ impl<'a> EventShape<'a> {
         Some((u16::try_from(at).ok()?, &self.slots[at]))
     }
 
-    /// What these bytes are.
+    /// Describes these bytes.
     pub(super) fn describe(&self, offset: i64, size: u32) -> String {
         if offset < i64::from(self.pointer_size)
             && !self
@@ -172,7 +173,7 @@ impl<'a> EventShape<'a> {
     }
 }
 
-/// No slot has more names.
+/// The most names of a slot.
 const MAX_NAMES: usize = 6;
 
 fn record_slot(field: &Field) -> EventSlot {

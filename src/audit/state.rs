@@ -1,48 +1,47 @@
-//! What registers and the stack hold at an instruction, as far as it is known.
+//! Known values of registers and the stack at an instruction.
 
 use super::elf::CodeAddress;
 
-/// What a register or a slot of the stack holds.
+/// The value of a register or of a slot of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RegisterValue {
-    /// Several things of which one may be a pointer into the stack.
+    /// One of several values, which may be a pointer into the stack.
     Anything,
-    /// A number, or an address of memory of others.
+    /// Unknown: a number, or an address of memory that is not the program's stack.
     Unknown,
-    /// The same, if it depends on what the kernel was configured with and this crate
-    /// does not know.
+    /// Unknown, because it depends on the kernel's configuration.
     Undecided,
-    /// A number, and what relocations gave of it.
+    /// A number, and the relocations it comes from.
     Number {
         value: u64,
         named: Named,
     },
     Context(ContextPointer),
-    /// The context at an offset that is not known.
+    /// The context, at an unknown offset.
     ContextSomewhere,
     Stack {
         frame: u8,
         offset: i32,
     },
     StackSomewhere,
-    /// A place in one of the object's sections of data.
+    /// A place in one of the object's data sections.
     Data {
         section: u32,
         offset: i64,
     },
-    /// The address of what is defined elsewhere.
+    /// The address of an extern.
     Extern(u32),
     Function(CodeAddress),
-    /// The location of a dynamic field, `__data_loc` or `__rel_loc`, whole.
+    /// The whole location of a dynamic field, `__data_loc` or `__rel_loc`.
     Location {
         slot: u16,
     },
-    /// The offset it has in its low half, and what was added.
+    /// The offset in a location's low half, and the number added to it.
     LocationOffset {
         slot: u16,
         added: i64,
     },
-    /// Where in the context that leads.
+    /// The data of a dynamic field in the context, at this distance from their start.
     Dynamic {
         slot: u16,
         added: i64,
@@ -54,36 +53,36 @@ pub(super) enum RegisterValue {
 /// A pointer to the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ContextPointer {
-    /// In bytes from the context's start, on the kernel at hand.
+    /// The offset from the context's start on this kernel, in bytes.
     pub(super) offset: i64,
     pub(super) named: Named,
-    /// The object's own type of what it points at, where its function says so.
+    /// The object's own type for the pointee, if its function declares it.
     pub(super) type_id: Option<u32>,
 }
 
-/// What the source named, as far as relocations tell.
+/// The fields that the source named, by its relocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Named {
-    /// No field: offsets are those of the source's own struct.
+    /// No field: the offset is from the source's own struct.
     Nothing,
-    /// The field of a relocation, and how many bytes behind its start.
+    /// The field of a relocation, and the offset from its start in bytes.
     Field { relocation: u32, behind: i64 },
-    /// Several fields' offsets were added.
+    /// A sum of several fields' offsets.
     Several,
 }
 
-/// The value of an argument of a raw tracepoint, and what was added to it.
+/// The value of an argument of a raw tracepoint, and the number added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ArgumentPointer {
     pub(super) index: u32,
     pub(super) offset: i64,
     pub(super) named: Named,
-    /// Whether it was compared with 0 on the way.
+    /// Whether it was compared with 0 on this path.
     pub(super) is_checked: bool,
 }
 
 impl Named {
-    /// What is named by the sum of two numbers of which these are named.
+    /// Returns the fields named by the sum of two numbers that have these.
     pub(super) fn sum(of_left: (Self, i64), of_right: (Self, i64)) -> Self {
         match (of_left, of_right) {
             ((Self::Nothing, _), (Self::Nothing, _)) => Self::Nothing,
@@ -96,7 +95,8 @@ impl Named {
         }
     }
 
-    /// What is named by a number computed from these in another way.
+    /// Returns the fields named by a number computed from numbers that have these,
+    /// other than as a sum.
     pub(super) fn mixed(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, Self::Nothing) => Self::Nothing,
@@ -106,7 +106,7 @@ impl Named {
 }
 
 impl ContextPointer {
-    /// The pointer with a number added.
+    /// Returns the pointer with a number added.
     pub(super) fn plus(self, added: i64, named: Named) -> Self {
         Self {
             offset: self.offset.wrapping_add(added),
@@ -117,7 +117,7 @@ impl ContextPointer {
 }
 
 impl ArgumentPointer {
-    /// The pointer with a number added.
+    /// Returns the pointer with a number added.
     pub(super) fn plus(self, added: i64, named: Named) -> Self {
         Self {
             offset: self.offset.wrapping_add(added),
@@ -142,7 +142,7 @@ impl RegisterValue {
         )
     }
 
-    /// Whether everything the other stands for is what this one stands for too.
+    /// Whether this value includes all that the other may be.
     pub(super) fn covers(self, other: Self) -> bool {
         self == other
             || match self {
@@ -160,7 +160,7 @@ impl RegisterValue {
             }
     }
 
-    /// What either of two values is.
+    /// Returns a value that includes both.
     pub(super) fn joined(self, other: Self) -> Self {
         if self.covers(other) {
             return self;
@@ -184,10 +184,10 @@ impl RegisterValue {
     }
 }
 
-/// A slot of the stack whose content is known.
+/// A slot of the stack with known content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct StackSlot {
-    /// From the frame's end, in bytes: below 0.
+    /// The offset from the frame's end in bytes, negative.
     pub(super) offset: i32,
     pub(super) size: u32,
     pub(super) held: RegisterValue,
@@ -198,7 +198,7 @@ pub(super) struct StackSlot {
 pub(super) struct StackCopy {
     pub(super) offset: i32,
     pub(super) size: u32,
-    /// From where in the context it was copied.
+    /// The place in the context that it was copied from.
     pub(super) from: ContextPointer,
 }
 
@@ -206,10 +206,10 @@ pub(super) struct StackCopy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CallFrame {
     pub(super) registers: [RegisterValue; 11],
-    /// Sorted by offset; what is in none of them is not known.
+    /// Sorted by offset; the rest of the stack is unknown.
     pub(super) slots: Vec<StackSlot>,
     pub(super) copies: Vec<StackCopy>,
-    /// The call, to go on behind it; `None` of the program itself.
+    /// The call, after which the caller continues; `None` for the program itself.
     pub(super) called_at: Option<CodeAddress>,
 }
 
@@ -232,12 +232,12 @@ impl CallFrame {
             .find(|slot| (slot.offset, slot.size) == (offset, size));
         match slot.map(|slot| slot.held) {
             Some(held) => held,
-            // A part of what may hold a pointer into the stack.
+            // A part of a value that may be a pointer into the stack.
             None => RegisterValue::Unknown,
         }
     }
 
-    /// Of which part of the context these bytes are a copy.
+    /// Returns the part of the context that these bytes are a copy of.
     pub(super) fn copied(&self, offset: i32, size: u32) -> Option<ContextPointer> {
         let (start, end) = (i64::from(offset), i64::from(offset) + i64::from(size));
         let copy = self.copies.iter().find(|copy| {
@@ -265,7 +265,7 @@ impl CallFrame {
         }
     }
 
-    /// Forgets what these bytes hold: to the frame's end if it is not known how many.
+    /// Forgets these bytes, up to the frame's end if their number is not known.
     pub(super) fn forget(&mut self, offset: i32, size: Option<u32>) {
         let start = i64::from(offset);
         let end = size.map_or(i64::MAX, |size| start + i64::from(size));
@@ -277,14 +277,14 @@ impl CallFrame {
     }
 }
 
-/// The stack of a frame has 512 bytes.
+/// The size of a frame's stack in bytes.
 const MAX_SLOTS: usize = 512;
 
-/// The branch that led to a state, and whether it was taken, where it was decided by what
-/// is not known of the kernel.
+/// A branch that led to a state, and whether it was taken, if it was decided by
+/// something that is not known of the kernel.
 pub(super) type Guard = (CodeAddress, bool);
 
-/// All frames, the innermost last, and what the way here depended on.
+/// All frames, the innermost last, and the unknown conditions of this path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MachineState {
     pub(super) frames: Vec<CallFrame>,
@@ -301,7 +301,7 @@ impl MachineState {
         self.frames.last_mut().expect("a program has a frame")
     }
 
-    /// Whether nothing is to be found from `other` that is not found from this.
+    /// Whether all that can be found from `other` is found from this state, too.
     pub(super) fn covers(&self, other: &Self) -> bool {
         self.frames.len() == other.frames.len()
             && self.guards.iter().all(|guard| other.guards.contains(guard))
@@ -312,7 +312,7 @@ impl MachineState {
                     && a.slots
                         .iter()
                         .all(|slot| slot.held.covers(b.load(slot.offset, slot.size)))
-                    // What is not known here may hold nothing that has to be.
+                    // A slot that is unknown here must not matter there.
                     && b.slots.iter().all(|slot| {
                         matches!(slot.held, RegisterValue::Number { named: Named::Nothing, .. })
                             || a.slots.iter().any(|known| {
@@ -322,7 +322,7 @@ impl MachineState {
             })
     }
 
-    /// What is known of both.
+    /// Returns a state that includes both.
     pub(super) fn joined(&self, other: &Self) -> Self {
         let frames = self.frames.iter().zip(&other.frames).map(|(a, b)| {
             let mut frame = a.clone();
@@ -357,14 +357,14 @@ impl MachineState {
         }
     }
 
-    /// Adds what the way depends on.
+    /// Adds an unknown condition of the path.
     pub(super) fn guard(&mut self, guard: Guard) {
         if let Err(at) = self.guards.binary_search(&guard) {
             self.guards.insert(at, guard);
         }
     }
 
-    /// Forgets what all stacks hold: something was written somewhere in them.
+    /// Forgets all stacks: something was written at an unknown place in them.
     pub(super) fn forget_stacks(&mut self) {
         for frame in &mut self.frames {
             frame.slots.clear();
@@ -372,7 +372,7 @@ impl MachineState {
         }
     }
 
-    /// Takes note that an argument was compared with 0 and is not.
+    /// Records that an argument was compared with 0 and is not 0.
     pub(super) fn check_argument(&mut self, index: u32) {
         for frame in &mut self.frames {
             let registers = frame.registers.iter_mut();

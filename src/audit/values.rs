@@ -1,15 +1,15 @@
-//! What arithmetic and jumps make of what registers hold.
+//! Arithmetic and jumps on known values.
 
 use super::instruction::{RawInstruction, arithmetic, class, is_taken};
 use super::state::{Named, RegisterValue};
 use crate::machine::zero_extended;
 
-/// The bits of a value of so many bytes.
+/// Returns a mask with the bits of a value of this size in bytes.
 pub(super) fn mask(size: u32) -> u64 {
     zero_extended(u64::MAX, size)
 }
 
-/// What arithmetic other than a move makes of two values.
+/// Returns the result of arithmetic, other than a move, on two values.
 pub(super) fn combined(
     instruction: RawInstruction,
     left: RegisterValue,
@@ -91,8 +91,8 @@ pub(super) fn combined(
     }
 }
 
-/// What is left of values of which nothing more is known once they are computed with. A
-/// sum or difference of 64 bits may still point where one of them did.
+/// Returns the result of arithmetic on values that are not both known. A sum or
+/// difference of 64 bits may still point where one of them did.
 fn unlike(may_point: bool, left: RegisterValue, right: RegisterValue) -> RegisterValue {
     use RegisterValue::{
         Anything, Context, ContextSomewhere, Dynamic, Extern, StackSomewhere, Undecided, Unknown,
@@ -115,7 +115,7 @@ fn unlike(may_point: bool, left: RegisterValue, right: RegisterValue) -> Registe
     }
 }
 
-/// A pointer with a number added.
+/// Returns a pointer with a number added.
 fn advanced(pointer: RegisterValue, by: i64, named: Named) -> RegisterValue {
     match pointer {
         RegisterValue::Context(pointer) => RegisterValue::Context(pointer.plus(by, named)),
@@ -145,7 +145,7 @@ fn advanced(pointer: RegisterValue, by: i64, named: Named) -> RegisterValue {
     }
 }
 
-/// Whether a jump is taken, where that is known.
+/// Whether a jump is taken; `None` if that is not known.
 pub(super) fn decided(
     instruction: RawInstruction,
     left: RegisterValue,
@@ -155,7 +155,7 @@ pub(super) fn decided(
         (RegisterValue::Number { value: a, .. }, RegisterValue::Number { value: b, .. }) => {
             is_taken(instruction, a, b)
         }
-        // No such address is 0.
+        // None of these addresses is 0.
         (
             RegisterValue::Context(_)
             | RegisterValue::Stack { .. }

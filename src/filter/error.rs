@@ -96,13 +96,13 @@ pub enum FilterError {
         limit: usize,
     },
     /// The bytes that a pointer points to are not in the record.
-    #[error("what {field} points at is not in the record")]
+    #[error("the data that {field} points to are not in the record")]
     NotRecorded {
         /// The field.
         field: String,
     },
     /// A property of the task that only a program in the kernel can read.
-    #[error("{word} is not known of the task of a record")]
+    #[error("a record does not have the {word} of its task; only a probe's filter can use it")]
     UnknownOfTask {
         /// `uid`, `gid` or `cgroup`.
         word: &'static str,

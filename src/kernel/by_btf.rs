@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::btf::Object;
 use crate::context::RawTracepoint;
@@ -32,7 +32,7 @@ pub struct BtfKernel {
 }
 
 /// A tracepoint as BTF knows it: see [`BtfKernel`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BtfTracepoint {
     #[serde(flatten)]
     raw: RawTracepoint,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::SitesError;
 use super::memory::{SiteMemory, StructBytes};
@@ -17,7 +17,7 @@ use crate::bpf::sys;
 use crate::kernel::{HeldFiles, Kernel};
 
 /// A process that keeps a listener attached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HoldingProcess {
     /// Its pid, in the namespace `/proc` shows.
@@ -29,7 +29,7 @@ pub struct HoldingProcess {
 }
 
 /// A BPF program.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BpfProgramInfo {
     /// Its id, by which tools show it (`bpftool prog show id`).

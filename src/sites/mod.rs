@@ -66,7 +66,7 @@ pub use listener::{BpfAttachment, Listener};
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::Kernel;
 use crate::name::{EventName, SyscallSide};
@@ -86,7 +86,7 @@ pub struct Sites {
 }
 
 /// The sites and listeners of one event, or of a tracepoint without any.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EventSites {
     event: Option<EventName>,
     tracepoint: Option<PatchedTracepoint>,
@@ -95,7 +95,7 @@ pub struct EventSites {
 }
 
 /// A tracepoint in the kernel's memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PatchedTracepoint {
     /// Its name. For events of system calls it is `sys_enter` or `sys_exit`, which all of
@@ -114,7 +114,7 @@ pub struct PatchedTracepoint {
 }
 
 /// Something that could not be known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UnknownPart {

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::{BpfAttachment, BpfProgramInfo, EventSites, HoldingProcess, Listener};
+use super::{PatchedTracepoint, UnknownPart};
 use crate::machine::Machine;
-use crate::patch::{CodeLocation, InstructionSet, JumpEntry, JumpLayout, PatchState};
+use crate::patch::{CodeLocation, InstructionSet, JumpEntry, JumpLayout, PatchSite, PatchState};
 
 #[test]
 fn instructions_of_sites() {
@@ -157,5 +159,80 @@ proptest! {
         let layout = JumpLayout { size, target: 4, key: 8, is_relative: size % 2 == 0 };
         let count = layout.entries(&table, start, Machine::NATIVE).count();
         prop_assert_eq!(count, table.len() / size.max(1));
+    }
+}
+
+/// What `--json` prints can be read again.
+#[test]
+fn json_is_read_again() {
+    let location = CodeLocation::parse("netif_rx_internal+0x1c/0x130 [net]").expect("a place");
+    let site = PatchSite {
+        address: 0xffff_ffff_81e5_eddc,
+        location: Some(location.clone()),
+        bytes: vec![0xe9, 0xa0, 0, 0, 0],
+        state: PatchState::Jump,
+        target: u64::MAX,
+        target_location: None,
+    };
+    let holder = HoldingProcess {
+        pid: 1,
+        comm: "init".to_owned(),
+        descriptors: 2,
+    };
+    let listeners = vec![
+        Listener::Ftrace {
+            instance: None,
+            is_filtered: true,
+            is_soft_disabled: false,
+        },
+        Listener::Perf {
+            events: 2,
+            inherited: 1,
+            holders: vec![holder.clone()],
+        },
+        Listener::Bpf {
+            program: BpfProgramInfo {
+                id: 3,
+                name: "netif_rx".to_owned(),
+                tag: "7b0346d7cac7b8a6".to_owned(),
+            },
+            attachment: BpfAttachment::RawTracepoint,
+            link: Some(4),
+            holders: vec![holder],
+        },
+        Listener::Function {
+            function: None,
+            module: Some("net".to_owned()),
+        },
+    ];
+    let sites = EventSites {
+        event: Some("net:netif_rx".parse().expect("a name")),
+        tracepoint: Some(PatchedTracepoint {
+            name: "netif_rx".to_owned(),
+            module: None,
+            enabled: 1,
+            sites: Some(vec![site]),
+            static_call: Some(location),
+        }),
+        listeners,
+        unknown: vec![
+            UnknownPart::Tables,
+            UnknownPart::Modules {
+                names: vec!["net".to_owned()],
+            },
+            UnknownPart::Processes { count: 5 },
+        ],
+    };
+    let json = serde_json::to_string(&sites).expect("JSON");
+    let read: EventSites = serde_json::from_str(&json).expect("the same sites");
+    assert_eq!(read, sites, "{json}");
+    for (good, bad) in [
+        ("0xffffffff81e5eddc", "81e5eddc"),
+        ("e9a0000000", "e9a"),
+        ("e9a0", "+1a0"),
+    ] {
+        let other = json.replace(good, bad);
+        assert_ne!(other, json);
+        serde_json::from_str::<EventSites>(&other).expect_err(bad);
     }
 }

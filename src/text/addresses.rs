@@ -1,4 +1,4 @@
-//! What addresses of the kernel stand for: functions, and strings.
+//! Names for addresses of the kernel: functions and strings.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -7,11 +7,11 @@ use super::output::Output;
 
 /// Names of addresses in the kernel's memory, for printing.
 ///
-/// Functions are from `/proc/kallsyms`, strings from tracefs' `printk_formats`.
-/// Without them addresses are printed as numbers.
+/// Functions come from `/proc/kallsyms`, strings from tracefs' `printk_formats`. An
+/// address without a name is printed as a number.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    /// By address; of several at one address, in the order of `kallsyms`.
+    /// Sorted by address; symbols of one address are in the order of `kallsyms`.
     symbols: Vec<NamedAddress>,
     /// The modules that symbols are in.
     modules: Vec<Box<str>>,
@@ -23,23 +23,24 @@ pub struct Addresses {
 struct NamedAddress {
     address: u64,
     name: Box<str>,
-    /// Where its module is in [`Addresses::modules`].
+    /// The index of its module in [`Addresses::modules`].
     module: Option<u32>,
     is_code: bool,
 }
 
-/// A symbol of the kernel, and where in it an address is.
+/// A symbol of the kernel, and an address inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelSymbol<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The module it is in; `None` of what is built in.
+    /// The module that has it; `None` if it is built in.
     pub module: Option<&'a str>,
-    /// How far the address is behind its start, in bytes.
+    /// The distance of the address from its start, in bytes.
     pub offset: u64,
-    /// To where the next symbol begins, in bytes; `None` of a module's last function, and
-    /// of data that may be the last: `kallsyms` does not say where they end.
+    /// The distance from its start to the next symbol, in bytes. `None` for a module's
+    /// last function and for data that may be the last, because `kallsyms` does not say
+    /// where they end.
     pub size: Option<u64>,
 }
 
@@ -64,14 +65,14 @@ fn is_mapping_symbol(name: &str) -> bool {
 }
 
 impl Addresses {
-    /// None known yet.
+    /// Creates a table without names.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes what `/proc/kallsyms` says: `address type name`, and `[module]` after a
-    /// tab. Lines without an address, as others than root see them, are left out,
-    /// and so are the symbols that the kernel names no address by: `.L…`, `L0…` and `$…`.
+    /// Adds the symbols of `/proc/kallsyms`: `address type name`, and `[module]` after
+    /// a tab. Lines without an address, which users other than root see, are left out,
+    /// and so are symbols that the kernel never uses as names: `.L…`, `L0…` and `$…`.
     #[must_use]
     pub fn with_kallsyms(mut self, text: &str) -> Self {
         let mut modules: HashMap<&str, u32> = HashMap::new();
@@ -109,7 +110,7 @@ impl Addresses {
         self
     }
 
-    /// Takes what `printk_formats` says: `0xaddress : "string"`.
+    /// Adds the strings of `printk_formats`: `0xaddress : "string"`.
     #[must_use]
     pub fn with_printk_formats(mut self, text: &str) -> Self {
         for line in text.lines() {
@@ -127,26 +128,26 @@ impl Addresses {
         self
     }
 
-    /// The string at this address.
+    /// Returns the string at this address.
     pub(super) fn string(&self, address: u64) -> Option<&str> {
         self.strings.get(&address).map(|string| &**string)
     }
 
-    /// Returns the symbol that an address is in, as far as `kallsyms` says where it ends:
-    /// the last one of the kernel does not, and the last function of a module reaches at
-    /// least to the end of its page.
+    /// Returns the symbol that contains an address. The kernel's last symbol contains
+    /// none, since `kallsyms` does not say where it ends; the last function of a module
+    /// extends at least to the end of its page.
     pub fn symbol(&self, address: u64) -> Option<KernelSymbol<'_>> {
         let start_of = |symbol: &NamedAddress| symbol.address;
         let after = self.symbols.partition_point(|it| start_of(it) <= address);
         let start = start_of(self.symbols.get(after.checked_sub(1)?)?);
-        // The first of several at one address, as the kernel chooses.
+        // The kernel, too, takes the first of several at one address.
         let first = self.symbols.partition_point(|it| start_of(it) < start);
         let symbol = &self.symbols[first];
         let last = start | (PAGE - 1);
         let next = self.symbols.get(after);
         let next = next.filter(|next| next.module == symbol.module);
-        // A module's code, data and what it initialises itself with are apart, each in
-        // pages of its own. Of code, kallsyms lists one part.
+        // A module's code, data and init sections each have their own pages. Of code,
+        // kallsyms lists one part.
         let next = next.filter(|next| {
             let is_code = next.is_code && symbol.is_code;
             symbol.module.is_none() || is_code || next.address <= last
@@ -193,7 +194,7 @@ ffffffffc0009000 t other\t[two]
         for (address, expected) in [
             (0xffff_ffff_8000_0000, None),
             (0xffff_ffff_8100_0031, Some("start+0x31/0x100 -")),
-            // What is behind the kernel's last symbol may be anything.
+            // Anything may follow the kernel's last symbol.
             (0xffff_ffff_8100_0101, None),
             (0xffff_ffff_c000_0001, Some("first+0x1/0xf00 one")),
             (0xffff_ffff_c000_0fff, Some("last+0xff/? one")),

@@ -1,5 +1,5 @@
-//! What `trace_printk()` prints later: a format, and arguments packed by
-//! `vbin_printf()` (`lib/vsprintf.c`, `bstr_printf()`).
+//! The records of `trace_printk()`: a format, and arguments packed by `vbin_printf()`
+//! (`lib/vsprintf.c`, `bstr_printf()`).
 
 use super::addresses::Addresses;
 use super::number::{self, PrintfSpec, WIDEST};
@@ -9,8 +9,8 @@ use crate::format::print::eval::CValue;
 use crate::format::print::{Conversion, Count, Length, Piece, pieces};
 use crate::machine::{Machine, until_nul};
 
-/// Appends the text of a format with these arguments. What they have no more bytes
-/// for is marked.
+/// Appends the text of a format with these arguments. A conversion whose argument is
+/// cut off is marked.
 pub(super) fn binary_printf(
     format: &str,
     arguments: &[u8],
@@ -35,7 +35,7 @@ pub(super) fn binary_printf(
     }
 }
 
-/// Packed arguments, each at a multiple of its size, but of no more than 4 bytes.
+/// Packed arguments. Each is aligned to its size, but at most to 4 bytes.
 struct Arguments<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -50,7 +50,7 @@ impl<'a> Arguments<'a> {
         Some(bytes)
     }
 
-    /// A string, which stands among the arguments itself, with its NUL.
+    /// Takes a string, which is packed itself, with its NUL.
     fn string(&mut self) -> Option<&'a [u8]> {
         let rest = self.bytes.get(self.at..)?;
         let string = until_nul(rest);
@@ -61,7 +61,7 @@ impl<'a> Arguments<'a> {
         Some(string)
     }
 
-    /// `*`: an `int`.
+    /// Takes the `int` of a `*`.
     fn count(&mut self, count: Option<Count>) -> Option<Option<i32>> {
         Some(match count {
             None => None,
@@ -139,8 +139,8 @@ impl<'a> Arguments<'a> {
         Some(())
     }
 
-    /// Functions and plain addresses are packed as pointers. What others point at was
-    /// printed when it was there, and is packed as a string.
+    /// Writes a pointer. Functions and plain addresses are packed as pointers. Other
+    /// pointees were printed when the record was written, and are packed as strings.
     fn pointer(
         &mut self,
         extension: &str,

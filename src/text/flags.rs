@@ -1,4 +1,4 @@
-//! The letters `trace` shows of what a CPU was doing.
+//! The flag letters of `trace`, which show the state of a CPU.
 
 use std::fmt::{self, Write};
 
@@ -6,34 +6,34 @@ use super::version::KernelVersion;
 use crate::format::Format;
 use crate::record::{Record, RecordError};
 
-/// Which letters `trace` shows of what the CPU was doing (`common_flags`,
-/// `common_preempt_count`): they are more on newer kernels.
+/// The letters by which `trace` shows the state of a CPU (`common_flags`,
+/// `common_preempt_count`). Newer kernels have more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FlagColumns {
     /// Up to Linux 5.14: irqs-off, need-resched, hardirq/softirq, preempt-depth.
     Four,
-    /// Since Linux 5.15: those, and migrate-disable.
+    /// Since Linux 5.15: the same, and migrate-disable.
     Five,
     /// Kernels of PREEMPT_RT whose records have `common_preempt_lazy_count`:
     /// need-resched-lazy and preempt-lazy-depth too.
     Seven,
     /// Kernels of PREEMPT_RT of Linux 3 and 4 whose records have
     /// `common_migrate_disable` and no `common_preempt_lazy_count`: the letters of
-    /// [`Five`](Self::Five), of which migrate-disable is that field and preempt-depth
-    /// the whole of `common_preempt_count`.
+    /// [`Five`](Self::Five). Migrate-disable is read from that field, and preempt-depth
+    /// is all of `common_preempt_count`.
     FiveWhole,
     /// Kernels of PREEMPT_RT up to Linux 5.10 whose records have
     /// `common_migrate_disable` and `common_preempt_lazy_count`: the letters of
-    /// [`Seven`](Self::Seven), each of a field of its own.
+    /// [`Seven`](Self::Seven), each from its own field.
     SevenWhole,
 }
 
 impl FlagColumns {
-    /// Those of a `trace` file, by the legend at its beginning, which an empty one
-    /// has too; `None` if it has none. The legend does not tell
-    /// [`SevenWhole`](Self::SevenWhole) from [`Seven`](Self::Seven): a record's own
-    /// fields do ([`TraceContext`](super::TraceContext)).
+    /// Returns the columns of a `trace` file, by the legend at its beginning, which an
+    /// empty file has too; `None` without a legend. The legend does not tell
+    /// [`SevenWhole`](Self::SevenWhole) from [`Seven`](Self::Seven): the fields of a
+    /// record do ([`TraceContext`](super::TraceContext)).
     pub fn of_legend(trace: &str) -> Option<Self> {
         let legend = trace.lines().take_while(|line| line.starts_with('#'));
         let has = |column: &str| legend.clone().any(|line| line.contains(column));
@@ -49,14 +49,14 @@ impl FlagColumns {
         }
     }
 
-    /// Those of the records of this format, if their kernel is of Linux 5.15 or
-    /// later, which the format does not tell.
+    /// Returns the columns for records of this format, assuming Linux 5.15 or later,
+    /// which the format does not tell.
     pub fn of_format(format: &Format) -> Self {
         Self::Five.for_format(format)
     }
 
-    /// Those of a kernel of this version whose records have the common fields of
-    /// this format.
+    /// Returns the columns of a kernel of this version whose records have the common
+    /// fields of this format.
     pub fn of_version(version: KernelVersion, format: &Format) -> Self {
         let columns = match version < KernelVersion::new(5, 15, 0) {
             true => Self::Four,
@@ -65,8 +65,8 @@ impl FlagColumns {
         columns.for_format(format)
     }
 
-    /// The same for records of this format, whose common fields tell of kernels of
-    /// PREEMPT_RT.
+    /// Returns the same columns for records of this format, whose common fields show
+    /// whether the kernel is of PREEMPT_RT.
     pub(super) fn for_format(self, format: &Format) -> Self {
         let has = |name: &str| {
             let mut common = format.common_fields().iter();
@@ -83,7 +83,7 @@ impl FlagColumns {
         }
     }
 
-    /// Whether need-resched-lazy is a column of its own.
+    /// Whether need-resched-lazy has its own column.
     fn has_lazy(self) -> bool {
         matches!(self, Self::Seven | Self::SevenWhole)
     }
@@ -92,24 +92,25 @@ impl FlagColumns {
 /// Bits of `common_flags` (`enum trace_flag_type`).
 mod flag {
     pub(super) const IRQS_OFF: u8 = 0x01;
-    /// Since Linux 6.13; before, whether the machine cannot tell that interrupts
-    /// are off.
+    /// Since Linux 6.13; before, it meant that the machine cannot tell whether
+    /// interrupts are off.
     pub(super) const NEED_RESCHED_LAZY: u8 = 0x02;
     pub(super) const NEED_RESCHED: u8 = 0x04;
     pub(super) const HARDIRQ: u8 = 0x08;
     pub(super) const SOFTIRQ: u8 = 0x10;
-    /// Where there are seven columns, need-resched-lazy.
+    /// need-resched-lazy where there are seven columns.
     pub(super) const PREEMPT_RESCHED: u8 = 0x20;
     pub(super) const NMI: u8 = 0x40;
     pub(super) const BH_OFF: u8 = 0x80;
 }
 
-/// What a record says of the CPU, to be shown in these columns
+/// The state of the CPU in a record, to be shown in these columns
 /// (`trace_print_lat_fmt()`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flags {
     columns: FlagColumns,
-    /// Whether bit 1 says that interrupts cannot be told, as before Linux 6.13.
+    /// Whether bit 1 means that the machine cannot tell whether interrupts are off, as
+    /// before Linux 6.13.
     irqs_unsupported: bool,
     flags: u8,
     preempt_depth: u8,
@@ -145,7 +146,7 @@ impl Flags {
     }
 }
 
-/// A common field's number; 0 of one the format has not.
+/// Returns a common field's number; 0 if the format does not have the field.
 pub(super) fn common(record: &Record<'_>, name: &str) -> Result<i64, RecordError> {
     let mut common = record.format().common_fields().iter();
     let field = common.find(|field| field.name() == name);
@@ -266,7 +267,7 @@ mod tests {
             (Four, &plain, flag::HARDIRQ, 0x11, "..h11"),
             (Five, &lazy, 0x24, 0x21, ".nL.132"),
             (Five, &lazy, flag::NEED_RESCHED_LAZY, 0, ".....3."),
-            // Counts of their own fields, and none of them cut.
+            // Counts that have their own fields are not cut.
             (Four, &migrate, flag::IRQS_OFF, 0x21, "d..214"),
             (Four, &both, 0x28, 0x21, "..Lh2134"),
             (Five, &both, 0, 0, ".....34"),
@@ -289,7 +290,7 @@ mod tests {
         assert_eq!(of(5, 15, &plain), FlagColumns::Five);
         assert_eq!(of(5, 10, &both), FlagColumns::SevenWhole);
         assert_eq!(of(4, 4, &format(MIGRATE)), FlagColumns::FiveWhole);
-        // A machine that cannot tell, of a kernel that has no lazy preemption.
+        // A machine that cannot tell, with a kernel without lazy preemption.
         let bytes = [1, 0, flag::NEED_RESCHED_LAZY, 0, 5, 0, 0, 0];
         let record = Record::new(&plain, &bytes, MACHINE);
         let shown = |version| {

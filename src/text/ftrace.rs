@@ -1,5 +1,5 @@
-//! The events of ftrace's own (`ftrace:*`), which the kernel prints by code and not by
-//! their print fmts: `kernel/trace/trace_output.c`, and those of tracers
+//! Ftrace's own events (`ftrace:*`), which the kernel prints by code and not by their
+//! print fmts: `kernel/trace/trace_output.c`, and those of tracers
 //! (`trace_mmiotrace.c`, `trace_branch.c`, `trace_functions_graph.c`).
 //!
 //! In one file because it is a list: a method for each of the kernel's functions.
@@ -16,7 +16,7 @@ use crate::machine::{until_nul, zero_extended};
 use crate::name::EventName;
 use crate::record::{Record, RecordError};
 
-/// An event of ftrace's own that is printed by code.
+/// One of ftrace's own events that is printed by code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FtraceEvent {
     Function,
@@ -65,7 +65,7 @@ const EVENTS: [(&str, FtraceEvent, &[&str]); 19] = {
             ],
         ),
         ("funcgraph_entry", FuncgraphEntry, &["func", "depth"]),
-        // With the address the function returns to, of some of Linux 6.13 and later.
+        // Some kernels since Linux 6.13 have this one, with the return address.
         ("fgraph_retaddr_entry", FuncgraphEntry, &["func", "depth"]),
         (
             "funcgraph_exit",
@@ -126,7 +126,7 @@ const EVENTS: [(&str, FtraceEvent, &[&str]); 19] = {
 };
 
 impl FtraceEvent {
-    /// The event of this name, if its format has the fields the kernel prints.
+    /// Returns the event of this name, if its format has the fields the kernel prints.
     pub(super) fn of(name: &EventName, format: &Format) -> Option<Self> {
         if name.category() != "ftrace" {
             return None;
@@ -175,12 +175,12 @@ impl FtraceEvent {
     }
 }
 
-/// Callers in a stack of user space: `FTRACE_STACK_ENTRIES`.
+/// The most callers in a user-space stack: `FTRACE_STACK_ENTRIES`.
 const USER_CALLERS: usize = 8;
-/// What stands in a stack for ftrace's trampoline: `FTRACE_TRAMPOLINE_MARKER`.
+/// Marks ftrace's trampoline in a stack: `FTRACE_TRAMPOLINE_MARKER`.
 const TRAMPOLINE: u64 = i32::MAX as u64;
 
-/// A record and what is around it.
+/// A record to print, with its surroundings.
 struct Own<'a> {
     record: Record<'a>,
     scene: &'a Scene<'a>,
@@ -194,7 +194,7 @@ impl Own<'_> {
         }
     }
 
-    /// A field's number; 0 of one the format has not.
+    /// Returns a field's number; 0 if the format does not have the field.
     fn number(&self, name: &str) -> Result<u64, RecordError> {
         Ok(self.record.machine().unsigned(self.raw(name)?))
     }
@@ -203,8 +203,8 @@ impl Own<'_> {
         Ok(self.record.machine().signed(self.raw(name)?))
     }
 
-    /// What the record has from a field on, whatever size its format says: the last
-    /// field of a record is as long as there is data.
+    /// Returns the bytes from a field to the record's end, whatever size the format
+    /// gives: the last field of a record is as long as its data.
     fn from(&self, name: &str) -> Result<&[u8], RecordError> {
         let Some(field) = self.record.format().field(name) else {
             return Ok(&[]);
@@ -220,7 +220,7 @@ impl Own<'_> {
             })
     }
 
-    /// Whole words of the size of a pointer, from a field on.
+    /// Iterates over whole words of a pointer's size, from a field to the record's end.
     fn words(&self, name: &str) -> Result<impl Iterator<Item = u64>, RecordError> {
         let machine = self.record.machine();
         let words = self.from(name)?.chunks_exact(machine.long_size() as usize);
@@ -231,11 +231,12 @@ impl Own<'_> {
         zero_extended(u64::MAX, self.record.machine().long_size())
     }
 
-    /// `ip <-parent`
+    /// Prints `ip <-parent`.
     fn function(&self, out: &mut Output) -> Result<(), RecordError> {
         let (ip, parent) = (self.number("ip")?, self.number("parent_ip")?);
         self.scene.symbol(ip, out);
-        // With the option `func-args`; their names and types are not in the record.
+        // Written with the option `func-args`. The arguments' names and types are not
+        // in the record.
         if self.record.format().field("args").is_some() {
             let mut separator = "(<arguments ";
             for argument in self.words("args")? {
@@ -267,8 +268,8 @@ impl Own<'_> {
         Ok(())
     }
 
-    /// As the tracer `function_graph` prints a function that calls others: whether it
-    /// does, only the next record of the CPU says.
+    /// Prints a call as the tracer `function_graph` prints that of a function that
+    /// calls others. Only the CPU's next record shows whether it does.
     fn graph_entry(&self, out: &mut Output) -> Result<(), RecordError> {
         self.graph_cpu(out);
         let depth = self.signed("depth")? as i32;
@@ -279,7 +280,7 @@ impl Own<'_> {
         Ok(())
     }
 
-    /// As the tracer prints the end of a function whose beginning it does not know.
+    /// Prints a return as the tracer does if it has not seen the call.
     fn graph_exit(&self, out: &mut Output) -> Result<(), RecordError> {
         self.graph_cpu(out);
         let depth = self.signed("depth")? as i32;
@@ -367,7 +368,7 @@ impl Own<'_> {
         Ok(())
     }
 
-    /// `function: ` before what `trace_printk()` and the like print.
+    /// Prints `function: `, which precedes the text of `trace_printk()` and the like.
     fn printing_function(&self, out: &mut Output) -> Result<(), RecordError> {
         self.scene.symbol(self.number("ip")?, out);
         out.push_str(": ");
@@ -419,7 +420,7 @@ impl Own<'_> {
         Ok(())
     }
 
-    /// The time as the tracer `mmiotrace` writes it.
+    /// Returns the time as the tracer `mmiotrace` writes it.
     fn mmio_time(&self) -> String {
         match self.scene.context {
             Some(context) => {
@@ -487,8 +488,8 @@ impl Own<'_> {
         }
         let nmis = self.number("nmi_count")?;
         if nmis != 0 {
-            // Kernels whose clock does not suit NMIs neither take the time nor print
-            // it: theirs is 0.
+            // Kernels whose clock is not safe in NMIs neither measure nor print the
+            // time: the field is 0.
             match self.number("nmi_total_ts")? {
                 0 => {}
                 total => {
@@ -503,7 +504,7 @@ impl Own<'_> {
     fn osnoise(&self, out: &mut Output) -> Result<(), RecordError> {
         let (runtime, noise) = (self.number("runtime")?, self.number("noise")?);
         let free = runtime.wrapping_sub(noise).wrapping_mul(10_000_000);
-        // No kernel divides by a runtime of 0: it records none.
+        // Kernels record no runtime of 0.
         let ratio = free.checked_div(runtime).unwrap_or(0);
         let _ = write!(
             out,
@@ -538,14 +539,14 @@ impl Own<'_> {
     }
 }
 
-/// Two columns for each function that was called before.
+/// Returns the indent: two columns for each calling function.
 fn indent(depth: i32) -> usize {
     // No kernel goes deeper: FTRACE_RETFUNC_DEPTH is 50.
     2 * usize::try_from(depth).unwrap_or(0).min(1024)
 }
 
-/// A task's state: `task_index_to_char()` since Linux 4.14, before
-/// `task_state_char()`.
+/// Returns the letter of a task's state: `task_index_to_char()` since Linux 4.14,
+/// `task_state_char()` before.
 fn state_letter(state: u64, version: Option<KernelVersion>) -> char {
     let (letters, index): (&[u8], u64) = match version {
         Some(version) if version < KernelVersion::new(4, 14, 0) => {
@@ -559,8 +560,8 @@ fn state_letter(state: u64, version: Option<KernelVersion>) -> char {
     letter.map_or('?', |letter| char::from(*letter))
 }
 
-/// A string of `printk_formats` as the kernel has it (`t_show()` in
-/// `kernel/trace/trace_printk.c`): newlines, tabs and quotes are escaped there.
+/// Returns a string of `printk_formats` as the kernel has it: the file escapes
+/// newlines, tabs and quotes (`t_show()` in `kernel/trace/trace_printk.c`).
 fn unescaped(string: &str) -> String {
     let mut text = String::with_capacity(string.len());
     let mut characters = string.chars();

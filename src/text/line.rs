@@ -1,4 +1,4 @@
-//! What stands before an event's text in tracefs's `trace` file.
+//! The part of a line of `trace` that precedes an event's text.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -10,7 +10,7 @@ use super::version::KernelVersion;
 use crate::format::Format;
 use crate::record::{Record, RecordError};
 
-/// What a buffer's times count: what its file `trace_clock` says.
+/// The unit of a buffer's times, by its file `trace_clock`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TraceClock {
@@ -24,13 +24,13 @@ pub enum TraceClock {
 }
 
 impl TraceClock {
-    /// The clock of a buffer by the text of its `trace_clock`, where brackets mark
-    /// it: `local [global] counter`. `None` if no clock is marked.
+    /// Returns the clock named in a buffer's `trace_clock`, where brackets mark it:
+    /// `local [global] counter`. `None` if no clock is marked.
     pub fn of_file(trace_clock: &str) -> Option<Self> {
         let mut words = trace_clock.split_whitespace();
         let name = words.find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))?;
-        // `trace_clocks` of the kernel's kernel/trace/trace.c says of each whether
-        // it is `in_ns`; machines add clocks that are not.
+        // `trace_clocks` in the kernel's `kernel/trace/trace.c` marks clocks that count
+        // nanoseconds as `in_ns`; machines add clocks that do not.
         Some(match name {
             "local" | "global" | "perf" | "mono" | "mono_raw" | "boot" | "tai" => Self::Nanoseconds,
             _ => Self::Counts,
@@ -38,7 +38,7 @@ impl TraceClock {
     }
 }
 
-/// How a kernel's `trace` shows what stands before a text.
+/// How a kernel's `trace` writes the part of a line that precedes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceStyle {
     columns: FlagColumns,
@@ -47,7 +47,8 @@ pub struct TraceStyle {
 }
 
 impl TraceStyle {
-    /// With these letters, times in nanoseconds, and otherwise as kernels of today.
+    /// Creates a style with these letters, times in nanoseconds, and otherwise the
+    /// habits of current kernels.
     pub fn new(columns: FlagColumns) -> Self {
         Self {
             columns,
@@ -56,14 +57,14 @@ impl TraceStyle {
         }
     }
 
-    /// With times of this clock.
+    /// Sets the clock of the times. Default: nanoseconds.
     #[must_use]
     pub fn with_clock(self, clock: TraceClock) -> Self {
         Self { clock, ..self }
     }
 
-    /// As a kernel of this version: before Linux 5.9 (and 5.8.14, 5.4.70) pids have 5
-    /// columns, not 7, and before 6.13 no letter tells of lazy preemption.
+    /// Sets the kernel's version: before Linux 5.9 (and 5.8.14, 5.4.70) pids have 5
+    /// columns instead of 7, and before 6.13 no letter shows lazy preemption.
     #[must_use]
     pub fn with_version(self, version: KernelVersion) -> Self {
         Self {
@@ -76,7 +77,7 @@ impl TraceStyle {
         const fn version(major: u32, minor: u32, patch: u32) -> KernelVersion {
             KernelVersion::new(major, minor, patch)
         }
-        // Commit 795d6379a47b, which two stable series have too.
+        // Commit 795d6379a47b, which was backported to two stable series.
         let is_narrow = self.version.is_some_and(|own| {
             own < version(5, 4, 70) || (version(5, 5, 0)..version(5, 8, 14)).contains(&own)
         });
@@ -90,12 +91,13 @@ impl From<FlagColumns> for TraceStyle {
     }
 }
 
-/// What `trace` has before an event's text: command, pid, CPU, flags and time
-/// (`trace_print_context()` in the kernel's `kernel/trace/trace_output.c`).
+/// The part of a line of `trace` that precedes an event's text: command, pid, CPU,
+/// flags and time (`trace_print_context()` in the kernel's
+/// `kernel/trace/trace_output.c`).
 ///
-/// [`Display`](fmt::Display) writes `           cat-4711    [001] d..2.    98.157458: `,
-/// and of records of a remote (`remotes/<name>`: a hypervisor), whose format has no
-/// common field but `common_type`, `[001]`, a tab and `   98.157458: `.
+/// [`Display`](fmt::Display) writes `           cat-4711    [001] d..2.    98.157458: `.
+/// For records of a remote (`remotes/<name>`, a hypervisor), whose only common field is
+/// `common_type`, it writes `[001]`, a tab and `   98.157458: `.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceContext<'a> {
     names: &'a TaskNames,
@@ -108,12 +110,12 @@ pub struct TraceContext<'a> {
 }
 
 impl<'a> TraceContext<'a> {
-    /// The context of a record written on `cpu` at `timestamp`, in the units of the
-    /// style's clock.
+    /// Creates the context of a record written on `cpu` at `timestamp`, in the units of
+    /// the style's clock.
     ///
     /// # Errors
     ///
-    /// [`RecordError::Short`]. What the format has no common field for is 0.
+    /// [`RecordError::Short`]. Common fields that the format does not have count as 0.
     pub fn new(
         record: &Record<'_>,
         cpu: u32,
@@ -133,17 +135,18 @@ impl<'a> TraceContext<'a> {
         })
     }
 
-    /// The command's name, with what is not UTF-8 replaced.
+    /// Returns the command's name, with bytes that are not UTF-8 replaced.
     pub fn command(&self) -> Cow<'a, str> {
         self.names.of(self.pid)
     }
 
-    /// The process (of user space: the thread) that was running.
+    /// Returns the kernel's pid (user space: the thread id) of the task that was
+    /// running.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// The letters alone: `d..2.`.
+    /// Returns the flag letters: `d..2.`.
     pub fn flags(&self) -> impl fmt::Display + use<'a> {
         self.flags
     }
@@ -164,7 +167,7 @@ impl<'a> TraceContext<'a> {
         self.style.pid_width()
     }
 
-    /// A time of the buffer's clock, a space before it.
+    /// Formats a time of the buffer's clock, after a space.
     pub(super) fn time(&self, timestamp: u64) -> impl fmt::Display + use<> {
         Time {
             timestamp,
@@ -172,7 +175,8 @@ impl<'a> TraceContext<'a> {
         }
     }
 
-    /// Whether it is of a remote: a hypervisor, say, whose records have no process.
+    /// Whether the record is of a remote, such as a hypervisor, whose records name no
+    /// process.
     pub(super) fn is_remote(&self) -> bool {
         self.is_remote
     }
@@ -187,18 +191,19 @@ impl<'a> TraceContext<'a> {
         self.write_rest(out);
     }
 
-    /// `trace_remote_iter_print_event()`, which does not round.
+    /// Writes the context as `trace_remote_iter_print_event()` does, which does not
+    /// round.
     fn write_remote(&self, out: &mut Output) {
         let micros = self.timestamp / 1000;
         let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
         let _ = write!(out, "[{:03}]\t{seconds:5}.{micros:06}: ", self.cpu);
     }
 
-    /// What follows the command's name.
+    /// Writes the part after the command's name.
     fn write_rest(&self, out: &mut impl Write) {
         let width = self.style.pid_width();
         let Self { pid, cpu, .. } = self;
-        // Writing fails where the writer does, whom Display asks.
+        // Errors are those of the writer, whose user sees them.
         let _ = write!(out, "-{pid:<width$} ");
         let _ = match self.names.group_of(*pid) {
             None => Ok(()),
@@ -218,13 +223,13 @@ impl fmt::Display for TraceContext<'_> {
     }
 }
 
-/// Whether records of this format are a remote's (`remotes/<name>` of tracefs): they
-/// have no common field but the event's id.
+/// Whether records of this format are of a remote (`remotes/<name>` of tracefs): their
+/// only common field is the event's id.
 fn is_remote(format: &Format) -> bool {
     matches!(format.common_fields(), [field] if field.name() == "common_type")
 }
 
-/// `trace_print_time()`
+/// A time as `trace_print_time()` writes it.
 struct Time {
     timestamp: u64,
     clock: TraceClock,
@@ -242,7 +247,7 @@ impl fmt::Display for Time {
     }
 }
 
-/// Seconds and microseconds, rounded as `ns2usecs()` does.
+/// Returns seconds and microseconds, rounded as by `ns2usecs()`.
 pub(super) fn seconds(nanoseconds: u64) -> (u64, u64) {
     let micros = (nanoseconds / 1000) + (nanoseconds % 1000 + 500) / 1000;
     (micros / 1_000_000, micros % 1_000_000)

@@ -39,16 +39,17 @@ use scene::Scene;
 use synthetic::SyntheticText;
 use syscall::SyscallPrint;
 
-/// Prints one event's records as the kernel's `trace` file does: its print fmt,
-/// made ready once.
+/// Prints one event's records as the kernel's `trace` file does. The event's print fmt
+/// is parsed once, when the renderer is made.
 ///
-/// What cannot be told from the record alone is printed in `<…>`: helpers only a
+/// Values that the record alone does not give are printed in `<…>`: helpers that only a
 /// driver can evaluate (`<nvme_trace_disk_name(…)>`), numbers that an enumerator of
-/// unknown value may name (`<0x9>`), and data that are not where the record says. A `%p`, of which the kernel prints a hash, is the true address
-/// after `0x`; `%px` is without it. Functions and strings of the kernel are names if
+/// unknown value may name (`<0x9>`), and data outside of the record. For `%p` the
+/// kernel prints a hash; the renderer prints the true address, with `0x` before it
+/// (`%px`: without). Functions and strings of the kernel are printed by name if
 /// [`Addresses`] knows them.
 ///
-/// `syscalls:*` have no use for their print fmt: see [`SyscallText`].
+/// The kernel does not print `syscalls:*` by their print fmts: see [`SyscallText`].
 ///
 /// ```
 /// use tracepoints::{Kernel, Machine, Record, Renderer, text::Addresses};
@@ -75,7 +76,7 @@ pub struct Renderer {
 #[derive(Clone, Debug)]
 enum Style {
     PrintFmt(Vec<Step>),
-    /// By code of the kernel's, whatever the print fmt says.
+    /// Printed by the kernel's code, whatever the print fmt says.
     Syscall(SyscallStyle, SyscallPrint),
     Ftrace(FtraceEvent),
     Synthetic(SyntheticText),
@@ -83,11 +84,14 @@ enum Style {
 }
 
 impl Renderer {
-    /// Makes an event's print fmt ready.
+    /// Creates a renderer for an event.
+    ///
+    /// Enumerators that the print fmt names have unknown values;
+    /// [`Kernel::renderer`](crate::Kernel::renderer) takes them from BTF.
     ///
     /// # Errors
     ///
-    /// [`PrintFmtError`] where it is not understood.
+    /// [`PrintFmtError`] if the print fmt cannot be parsed.
     pub fn new(
         event: &EventName,
         format: &Format,
@@ -96,12 +100,13 @@ impl Renderer {
         Self::with_constants(event, format, machine, &|_| None)
     }
 
-    /// The same, with the values of the enumerators the kernel left in the print fmt
-    /// by name. [`Kernel::renderer`](crate::Kernel::renderer) knows them from BTF.
+    /// Creates a renderer with the values of the enumerators that the kernel left in
+    /// the print fmt by name. [`Kernel::renderer`](crate::Kernel::renderer) takes them
+    /// from BTF.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
+    /// Those of [`new`](Self::new).
     pub fn with_constants(
         event: &EventName,
         format: &Format,
@@ -132,15 +137,15 @@ impl Renderer {
         })
     }
 
-    /// As a kernel of this version prints: before Linux 6.18 system calls'
-    /// arguments have no `0x`, before 4.14 tasks' states have other letters.
+    /// Sets the kernel's version: before Linux 6.18 the arguments of system calls have
+    /// no `0x`, before 4.14 tasks' states have other letters.
     #[must_use]
     pub fn with_version(mut self, version: KernelVersion) -> Self {
         self.version = Some(version);
         self.with_syscall_style(SyscallStyle::of_version(version))
     }
 
-    /// With system calls' arguments in this style.
+    /// Sets how the arguments of system calls are written.
     #[must_use]
     pub fn with_syscall_style(mut self, style: SyscallStyle) -> Self {
         if let Style::Syscall(known, _) = &mut self.style {
@@ -149,8 +154,8 @@ impl Renderer {
         self
     }
 
-    /// With what tracefs' `dynamic_events` says of events made at run time: which
-    /// event a probe of one is attached to, and whether a probe is in the kernel.
+    /// Adds tracefs' `dynamic_events`, which describes events made at run time: whether
+    /// a probe is in the kernel, and which event an event probe is attached to.
     #[must_use]
     pub fn with_dynamic_events(mut self, dynamic_events: &str) -> Self {
         if let Style::Probe(probe) = &mut self.style {
@@ -159,7 +164,7 @@ impl Renderer {
         self
     }
 
-    /// Whether it prints a `gfp_t` by names, which are not in the event's format.
+    /// Whether it prints a `gfp_t`, whose names are not in the event's format.
     pub(crate) fn needs_gfp_flags(&self) -> bool {
         matches!(&self.style, Style::Synthetic(synthetic) if synthetic.has_gfp())
     }
@@ -171,8 +176,7 @@ impl Renderer {
         self
     }
 
-    /// Whether it is a probe's or a system call's text, which depends on more than
-    /// the format.
+    /// Whether it prints a probe's text, which depends on more than the format.
     pub(crate) fn is_probe(&self) -> bool {
         matches!(self.style, Style::Probe(_))
     }
@@ -181,9 +185,9 @@ impl Renderer {
         matches!(self.style, Style::Syscall(..))
     }
 
-    /// What of the print fmt cannot be evaluated, as it is written there: it is
-    /// printed in `<…>`. Of a table it is an entry (`{ REL, "REL" }`), whose value may be
-    /// any: then what the table names may be a number in `<…>`.
+    /// Returns the parts of the print fmt that cannot be evaluated, as written there;
+    /// they are printed in `<…>`. For a table, a part is an entry (`{ REL, "REL" }`)
+    /// whose value is unknown; numbers that it may name are then printed in `<…>`.
     pub fn unknown(&self) -> Vec<&str> {
         let mut unknown = Vec::new();
         let steps: Vec<&Step> = match &self.style {
@@ -206,10 +210,11 @@ impl Renderer {
         unknown
     }
 
-    /// Appends a record's text. The record has to be of the format and the machine
+    /// Appends a record's text. The record must have the format and the machine that
     /// the renderer was made for.
     ///
-    /// What is not UTF-8 is replaced; [`render_bytes`](Self::render_bytes) keeps it.
+    /// Bytes that are not UTF-8 are replaced; [`render_bytes`](Self::render_bytes)
+    /// keeps them.
     pub fn render(&self, record: &Record<'_>, addresses: &Addresses, out: &mut String) {
         let mut bytes = Vec::with_capacity(256);
         self.render_bytes(record, addresses, &mut bytes);
@@ -231,9 +236,9 @@ impl Renderer {
         *out = text.into_bytes();
     }
 
-    /// Appends a record's whole line as `trace` has it, with the newline, byte for byte.
-    /// Events of ftrace's own and system calls have no name before their text, and the
-    /// tracer `mmiotrace` has no [`TraceContext`] before its lines.
+    /// Appends a record's whole line as `trace` has it, byte for byte, with the
+    /// newline. Ftrace's own events and system calls have no name before their text,
+    /// and the tracer `mmiotrace` writes no [`TraceContext`] before its lines.
     ///
     /// # Errors
     ///
@@ -263,7 +268,7 @@ impl Renderer {
         };
         let written = self.write(record, &scene, &mut text);
         if context.is_remote() {
-            // Of events without fields nothing follows the name.
+            // For events without fields, nothing follows the name.
             text.trim_spaces();
         }
         text.push('\n');
@@ -274,8 +279,9 @@ impl Renderer {
         written
     }
 
-    /// [`render`](Self::render), where and when the record was written being known:
-    /// some of ftrace's own events show times and the names of other processes.
+    /// Appends a record's text, like [`render`](Self::render), given where and when it
+    /// was written: some of ftrace's own events show times and the names of other
+    /// processes.
     pub fn render_in(
         &self,
         record: &Record<'_>,
@@ -295,19 +301,20 @@ impl Renderer {
         out.push_str(&String::from_utf8_lossy(&text.into_bytes()));
     }
 
-    /// Whether `trace` has the event's name before the text.
+    /// Whether `trace` shows the event's name before the text.
     pub fn has_name(&self) -> bool {
         !matches!(self.style, Style::Syscall(..) | Style::Ftrace(_))
     }
 
-    /// Whether the record has all that is printed. What is cut would otherwise be
-    /// printed in `<…>`.
+    /// Checks that the record has all the data that are printed. Data that are cut off
+    /// would otherwise be printed in `<…>`.
     ///
     /// # Errors
     ///
-    /// [`RecordError`]
+    /// [`RecordError`] for the first field that is cut off.
     pub fn check(&self, record: &Record<'_>) -> Result<(), RecordError> {
-        // Their last fields are as long as there is data, whatever the format says.
+        // Ftrace's own events end with a field as long as its data, whatever the format
+        // says.
         if !matches!(self.style, Style::Ftrace(_)) {
             for field in record.format().fields() {
                 record.data(field)?;

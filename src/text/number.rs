@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::output::Output;
 
-/// How a value is laid out: what a conversion says, widths resolved.
+/// The layout of a value: a conversion with its widths resolved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PrintfSpec {
     pub(super) left: bool,
@@ -16,13 +16,13 @@ pub(super) struct PrintfSpec {
     pub(super) precision: Option<usize>,
 }
 
-/// The widest field and the longest precision there is, as in the kernel
-/// (`FIELD_WIDTH_MAX` is larger, and no print fmt comes near).
+/// The widest field and the longest precision. The kernel's `FIELD_WIDTH_MAX` is
+/// larger, and no print fmt comes near.
 pub(super) const WIDEST: usize = 4096;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// A number with its sign.
+/// Appends a number with its sign.
 pub(super) fn number(
     out: &mut Output,
     layout: PrintfSpec,
@@ -62,7 +62,7 @@ pub(super) fn number(
         () if layout.space => " ",
         () => "",
     };
-    // Of a zero in octal the digit is the prefix.
+    // For zero in octal, the digit is the prefix.
     let prefix = match (layout.alternate, base) {
         (true, 16) if upper => "0X",
         (true, 16) => "0x",
@@ -76,7 +76,7 @@ pub(super) fn number(
         .saturating_sub(digits.len());
     let length = sign.len() + prefix.len() + zeros + digits.len();
     let padding = layout.width.min(WIDEST).saturating_sub(length);
-    // The kernel lets a precision win over zeros to the width.
+    // In the kernel, a precision takes precedence over zero padding.
     let pads_zeros = layout.zero && !layout.left && layout.precision.is_none();
     if !layout.left && !pads_zeros {
         out.pad(b' ', padding);
@@ -93,7 +93,7 @@ pub(super) fn number(
     }
 }
 
-/// A string, at most as long as the precision says.
+/// Appends a string, cut to the precision.
 pub(super) fn string(out: &mut Output, layout: PrintfSpec, bytes: &[u8]) {
     let most = layout.precision.unwrap_or(usize::MAX);
     let bytes = &bytes[..bytes.len().min(most)];
@@ -107,7 +107,7 @@ pub(super) fn string(out: &mut Output, layout: PrintfSpec, bytes: &[u8]) {
     }
 }
 
-/// Appends formatted text, which never fails.
+/// Appends formatted text, which is infallible.
 pub(super) fn write(out: &mut Output, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-/// Bytes that are text, of which what processes call themselves and their files need
-/// not be UTF-8.
+/// Text as bytes, because names of processes and files need not be UTF-8.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output(Vec<u8>);
 
 impl Output {
-    /// Appends to bytes.
+    /// Creates an output that appends to these bytes.
     pub(super) fn after(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
@@ -39,8 +38,8 @@ impl Output {
         self.0.resize(self.0.len().saturating_add(count), with);
     }
 
-    /// Appends the names of the bits, and what has none as a number
-    /// (`trace_print_flags_seq()`). Where a flag that is not known may be among them, the
+    /// Appends the names of the bits, and the bits without a name as a number
+    /// (`trace_print_flags_seq()`). If a flag of unknown value may be among them, the
     /// whole is a number in `<…>`.
     pub(super) fn flags<'n>(
         &mut self,
@@ -71,7 +70,7 @@ impl Output {
         }
     }
 
-    /// Takes off the spaces at the end.
+    /// Removes the spaces at the end.
     pub(super) fn trim_spaces(&mut self) {
         let end = self.0.iter().rposition(|byte| *byte != b' ');
         self.0.truncate(end.map_or(0, |end| end + 1));
@@ -81,13 +80,13 @@ impl Output {
         self.0.len()
     }
 
-    /// Takes off what is behind this length.
+    /// Splits off the bytes from this offset on.
     pub(super) fn split_off(&mut self, length: usize) -> Vec<u8> {
         self.0.split_off(length)
     }
 }
 
-/// Writing never fails.
+/// Infallible.
 impl fmt::Write for Output {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.push_str(text);
@@ -95,7 +94,7 @@ impl fmt::Write for Output {
     }
 }
 
-/// With what is not UTF-8 replaced.
+/// Replaces bytes that are not UTF-8.
 #[cfg(test)]
 impl fmt::Display for Output {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

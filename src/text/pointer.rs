@@ -1,4 +1,4 @@
-//! `%p` and what may follow it (`Documentation/core-api/printk-formats.rst`).
+//! `%p` and its extensions (`Documentation/core-api/printk-formats.rst`).
 
 use std::net::Ipv6Addr;
 
@@ -8,8 +8,8 @@ use super::output::Output;
 use crate::format::print::eval::CValue;
 use crate::machine::{ByteOrder, Machine};
 
-/// Prints a pointer as its extension says. Data have to be in the record; where
-/// they are not, the address is all there is.
+/// Prints a pointer as its extension says. If the pointee is not in the record, prints
+/// the address.
 pub(super) fn pointer(
     out: &mut Output,
     extension: &str,
@@ -39,7 +39,7 @@ pub(super) fn pointer(
             true => bit_list(out, data, layout.width, machine),
             false => bits(out, data, layout.width, machine),
         },
-        // An address or a resource's start, by reference.
+        // An address, or the start of a resource, by reference.
         ("a", Some(data)) => {
             let size = data.len().min(8);
             let layout = PrintfSpec {
@@ -57,7 +57,8 @@ pub(super) fn pointer(
                 _ => hex_address(out, address, machine, "0x"),
             }
         }
-        // The kernel prints a hash, which says nothing here; `0x` marks what is none.
+        // The kernel prints a hash, which has no meaning here; `0x` marks a true
+        // address.
         (_, None) => match address {
             0 => hex_address(out, 0, machine, ""),
             address => hex_address(out, address, machine, "0x"),
@@ -76,7 +77,7 @@ fn hex_address(out: &mut Output, address: u64, machine: Machine, prefix: &str) {
     number::number(out, layout, false, address, 16, false);
 }
 
-/// `name+0x1/0x20 [module]`, or without the offset; the address where there is no
+/// Prints `name+0x1/0x20 [module]`, or without the offset; the address if it has no
 /// name.
 pub(super) fn symbol(out: &mut Output, address: u64, with_offset: bool, addresses: &Addresses) {
     let Some(symbol) = addresses.symbol(address) else {
@@ -112,7 +113,7 @@ fn short(out: &mut Output) {
 }
 
 fn ipv4(out: &mut Output, kind: &str, options: &str, mut data: [u8; 4], machine: Machine) {
-    // Network order unless it is said otherwise.
+    // Network order is the default.
     let reversed = match options.chars().next() {
         Some('l') => true,
         Some('h') => machine.byte_order() == ByteOrder::Little,
@@ -144,8 +145,8 @@ fn ipv6(out: &mut Output, kind: &str, options: &str, data: [u8; 16]) {
     }
 }
 
-/// As `ip6_compressed_string()` does: the first longest run of more than one zero,
-/// and IPv4 in dots where it is mapped or ISATAP.
+/// Writes the address as `ip6_compressed_string()` does: it omits the first longest run
+/// of more than one zero, and writes IPv4 in dots if it is mapped or ISATAP.
 fn compressed(out: &mut Output, data: [u8; 16], words: &[u16]) {
     let is_mapped = Ipv6Addr::from(data).to_ipv4_mapped().is_some();
     let is_isatap = words[4] | 0x0200 == 0x0200 && words[5] == 0x5efe;
@@ -185,7 +186,7 @@ fn compressed(out: &mut Output, data: [u8; 16], words: &[u16]) {
     }
 }
 
-/// A `struct sockaddr`, of the family it says it is.
+/// Prints a `struct sockaddr` by its family.
 fn socket_address(out: &mut Output, kind: &str, options: &str, data: &[u8], machine: Machine) {
     const AF_INET: u64 = 2;
     const AF_INET6: u64 = 10;
@@ -230,7 +231,7 @@ fn socket_address(out: &mut Output, kind: &str, options: &str, data: &[u8], mach
                 write(out, format_args!("%{scope}"));
             }
         }
-        // As the kernel says of families it does not know.
+        // The kernel's text for families it does not know.
         _ => out.push_str("(einval)"),
     }
 }
@@ -278,7 +279,7 @@ fn uuid(out: &mut Output, options: &str, data: &[u8]) {
     }
 }
 
-/// `%*ph`: at most 64 bytes in hexadecimal, the width saying how many.
+/// Prints `%*ph`: as many bytes in hexadecimal as the width says, at most 64.
 fn hex_string(out: &mut Output, options: &str, data: &[u8], width: usize) {
     let separator = match options.chars().next() {
         Some('C') => ":",
@@ -293,7 +294,7 @@ fn hex_string(out: &mut Output, options: &str, data: &[u8], width: usize) {
     }
 }
 
-/// Whether a bit of a bitmap, which is made of `long`s, is set.
+/// Whether a bit of a bitmap, an array of `long`, is set.
 fn is_set(data: &[u8], bit: usize, machine: Machine) -> bool {
     let size = machine.long_size() as usize;
     let (word, within) = (bit / (8 * size), bit % (8 * size));
@@ -301,7 +302,7 @@ fn is_set(data: &[u8], bit: usize, machine: Machine) -> bool {
     machine.unsigned(bytes) >> within & 1 == 1
 }
 
-/// `%*pb`: words of 32 bits in hexadecimal, the highest first.
+/// Prints `%*pb`: words of 32 bits in hexadecimal, the highest first.
 pub(super) fn bits(out: &mut Output, data: &[u8], count: usize, machine: Machine) {
     let count = count.min(8 * data.len());
     let mut words = count.div_ceil(32);
@@ -322,7 +323,7 @@ pub(super) fn bits(out: &mut Output, data: &[u8], count: usize, machine: Machine
     }
 }
 
-/// `%*pbl`: the numbers of the bits that are set, runs as `first-last`.
+/// Prints `%*pbl`: the numbers of the set bits, runs as `first-last`.
 fn bit_list(out: &mut Output, data: &[u8], count: usize, machine: Machine) {
     let count = count.min(8 * data.len());
     let mut comma = "";

@@ -10,7 +10,7 @@ use crate::format::print::eval::{CValue, Compiler, Node, Printed, Scope};
 use crate::format::print::{Conversion, Count, Expression, Length, Piece, PrintFmtError, pieces};
 use crate::machine::{sign_extended, zero_extended};
 
-/// A part of what is printed.
+/// A part of a text.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Text(String),
@@ -54,7 +54,7 @@ pub(super) fn steps_of(
     steps.collect()
 }
 
-/// What is at hand when a record is printed.
+/// Prints values of one record.
 pub(super) struct Printer<'a> {
     pub(super) scope: Scope<'a>,
     pub(super) addresses: &'a Addresses,
@@ -106,7 +106,7 @@ impl Printer<'_> {
         if let Some(Count::Is(precision)) = conversion.precision {
             layout.precision = Some(precision);
         }
-        // A negative width is that width to the left, a negative precision none.
+        // A negative width means left-aligned, a negative precision means none.
         if let Some(CValue::Integer { bits, .. }) = width.map(|node| node.evaluate(&self.scope)) {
             layout.left |= (bits as i32) < 0;
             layout.width = (bits as i32).unsigned_abs() as usize;
@@ -141,7 +141,7 @@ impl Printer<'_> {
             ('s', CValue::Integer { bits: 0, .. }) => number::string(out, layout, b"(null)"),
             ('s', CValue::Integer { bits, .. }) => match self.addresses.string(bits) {
                 Some(string) => number::string(out, layout, string.as_bytes()),
-                // Not in the record, and not a string that the kernel tells of.
+                // Neither in the record nor among the kernel's known strings.
                 None => write(out, format_args!("({bits:#x})")),
             },
             ('s', value) => match value.string() {
@@ -188,7 +188,7 @@ impl Printer<'_> {
         }
     }
 
-    /// What a helper prints, which `%s` then pads like any string.
+    /// Appends the text of a helper, which `%s` pads like any string.
     fn printed(&self, printed: &Printed, layout: PrintfSpec, out: &mut Output) {
         let start = out.len();
         self.print(printed, out);
@@ -229,7 +229,7 @@ impl Printer<'_> {
                     return self.unknown(value.evaluate(&self.scope), out);
                 };
                 let bits = long(bits, *is_long);
-                // The first that has the value, or may have it.
+                // The first entry that has the value, or may have it.
                 let named = names.entries().iter().find(|named| {
                     let value = named.value.map(|value| long(value, *is_long));
                     value.is_none_or(|value| value == bits)
@@ -273,7 +273,7 @@ impl Printer<'_> {
         }
     }
 
-    /// `trace_print_array_seq()`.
+    /// Appends an array as `trace_print_array_seq()` does.
     fn array(&self, data: &Node, count: Option<&Node>, element: &Node, out: &mut Output) {
         let data = data.evaluate(&self.scope);
         let element = element.evaluate(&self.scope);

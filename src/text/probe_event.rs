@@ -1,6 +1,6 @@
-//! Events of probes made by writing to `kprobe_events`, `uprobe_events` or
-//! `dynamic_events`: the kernel prints where they are, and strings it could not read,
-//! by code (`kernel/trace/trace_{kprobe,uprobe,eprobe,fprobe,probe}.c`).
+//! Events of probes that were made by writing to `kprobe_events`, `uprobe_events` or
+//! `dynamic_events`. By code, the kernel prints the probe's place and marks strings
+//! that it could not read (`kernel/trace/trace_{kprobe,uprobe,eprobe,fprobe,probe}.c`).
 
 use std::fmt::Write;
 
@@ -14,48 +14,48 @@ use crate::machine::until_nul;
 use crate::name::EventName;
 use crate::record::{Record, RecordError};
 
-/// A probe's event: where the probe is, then its arguments.
+/// A probe's event: the probe's place, then its arguments.
 #[derive(Clone, Debug)]
 pub(super) struct ProbeEventText {
     head: Head,
     parts: Vec<ProbePart>,
 }
 
-/// What stands in parentheses.
+/// The part in parentheses.
 #[derive(Clone, Debug)]
 enum Head {
-    /// Where the probe is: the field.
+    /// The field with the probe's address.
     At(Field, Space),
-    /// Where the function returns to, and the function.
+    /// The fields with the return address and the function.
     Return {
         to: Field,
         function: Field,
         space: Space,
     },
-    /// The event a probe of an event is attached to: `sched.sched_waking`. A format
-    /// file does not say which.
+    /// The event that an event probe is attached to, `sched.sched_waking`, which a
+    /// format file does not name.
     Event(Option<String>),
 }
 
-/// Whose addresses are a probe's.
+/// The owner of a probe's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Space {
     Kernel,
     User,
-    /// As each address tells.
+    /// Each address decides.
     Unknown,
 }
 
 #[derive(Clone, Debug)]
 enum ProbePart {
     Steps(Vec<Step>),
-    /// A string in quotes, whose location in the record is at this offset; without
-    /// quotes `(fault)` where the kernel could not read it.
+    /// A string in quotes, whose location is at this offset of the record; `(fault)`
+    /// without quotes if the kernel could not read it.
     Text(usize),
 }
 
 impl ProbeEventText {
-    /// `None` if the event is not a probe's.
+    /// Returns `None` if the event is not a probe's.
     pub(super) fn of(
         name: &EventName,
         format: &Format,
@@ -76,8 +76,8 @@ impl ProbeEventText {
         }))
     }
 
-    /// Takes what `dynamic_events` says of the probe: whose addresses it has, or
-    /// which event it is attached to.
+    /// Reads from `dynamic_events` which addresses the probe has, or which event it is
+    /// attached to.
     pub(super) fn find_in(&mut self, dynamic_events: &str, name: &EventName) {
         let own = format!("{}/{}", name.category(), name.event());
         // `p:sched/mine schedule`, `r16:grp/ev /bin/true:0x1234`,
@@ -100,7 +100,7 @@ impl ProbeEventText {
         }
     }
 
-    /// How the arguments are printed.
+    /// Iterates over the steps that print the arguments.
     pub(super) fn steps(&self) -> impl Iterator<Item = &Step> {
         self.parts.iter().flat_map(|part| match part {
             ProbePart::Steps(steps) => &steps[..],
@@ -171,8 +171,8 @@ impl Space {
     }
 
     fn is_kernels(self, address: u64, record: &Record<'_>, scene: &Scene<'_>) -> bool {
-        // Kernels have the upper half of all addresses, but for s390's, which has
-        // addresses of its own for itself.
+        // Kernels use the upper half of the address space, except s390's, which has a
+        // separate space.
         let top = 8 * record.machine().long_size() - 1;
         match self {
             Self::Kernel => true,
@@ -182,8 +182,8 @@ impl Space {
     }
 }
 
-/// What a probe's event prints first, how its print fmt spells it and how many
-/// arguments that takes.
+/// The text that a probe's event begins with, as its print fmt spells it, and its
+/// number of arguments.
 fn head(name: &EventName, format: &Format) -> Option<(Head, &'static str, usize)> {
     let space = Space::of(name);
     let fields = format.fields();
@@ -202,11 +202,12 @@ fn head(name: &EventName, format: &Format) -> Option<(Head, &'static str, usize)
         };
         return Some((head, "(%lx <- %lx)", 2));
     }
-    // Other categories can have such probes too; `dynamic_events` would tell.
+    // Such probes may have other categories, too; `dynamic_events` would tell.
     (name.category() == "eprobes").then_some((Head::Event(None), "", 0))
 }
 
-/// Divides what follows the head where strings are that may not have been read.
+/// Splits the part after the head at strings that the kernel may not have been able to
+/// read.
 fn parts(
     format: &Format,
     compiler: &Compiler<'_>,
@@ -215,7 +216,7 @@ fn parts(
 ) -> Vec<ProbePart> {
     let mut parts = Vec::new();
     let mut arguments = arguments.iter();
-    // What is not yet made ready, and its arguments.
+    // The pieces since the last such string, and their arguments.
     let (mut pending, mut taken): (Vec<Piece>, Vec<Expression>) = Default::default();
     let mut pieces = pieces(text).into_iter().peekable();
     while let Some(piece) = pieces.next() {
@@ -249,8 +250,8 @@ fn parts(
     parts
 }
 
-/// Where the location of a string is: `__get_str(name)`, or `__get_str(names[1])` of
-/// an array of them.
+/// Returns the offset of a string's location: `__get_str(name)`, or
+/// `__get_str(names[1])` for an element.
 fn location(format: &Format, argument: &Expression) -> Option<usize> {
     let Expression::Call(function, arguments) = argument else {
         return None;
@@ -273,7 +274,7 @@ fn location(format: &Format, argument: &Expression) -> Option<usize> {
     (has_locations && is_there).then(|| field.offset() as usize + within)
 }
 
-/// `print_type_string()`
+/// Writes a string as `print_type_string()` does.
 fn write_text(record: &Record<'_>, offset: usize, out: &mut Output) {
     let bytes = record.bytes();
     let Some(raw) = bytes.get(offset..offset + LOCATION as usize) else {

@@ -1,4 +1,4 @@
-//! What is around a record when it is printed.
+//! The surroundings of a record that is printed.
 
 use std::fmt::Write;
 
@@ -7,17 +7,17 @@ use super::line::TraceContext;
 use super::output::Output;
 use super::version::KernelVersion;
 
-/// What a record's text depends on beside its bytes.
+/// Everything besides its bytes that a record's text depends on.
 #[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
     pub(super) addresses: &'a Addresses,
-    /// Where and when it was written, if its whole line is printed.
+    /// The place and time of the record, if its whole line is printed.
     pub(super) context: Option<&'a TraceContext<'a>>,
     pub(super) version: Option<KernelVersion>,
 }
 
-/// Functions that stand in for the address a function returns to while a probe waits
-/// for it: the kernel says so of them (`kretprobed()`).
+/// Functions whose address replaces a return address while a probe waits for the
+/// return; the kernel marks them (`kretprobed()`).
 const TRAMPOLINES: [&str; 3] = [
     "kretprobe_trampoline",
     "__kretprobe_trampoline",
@@ -25,12 +25,12 @@ const TRAMPOLINES: [&str; 3] = [
 ];
 
 impl Scene<'_> {
-    /// A function's name, or the address: `seq_print_ip_sym()`.
+    /// Appends a function's name, or the address: `seq_print_ip_sym()`.
     pub(super) fn symbol(&self, address: u64, out: &mut Output) {
         self.write_symbol(address, false, out);
     }
 
-    /// The same with the offset in the function, its size and its module:
+    /// Appends the name with the offset in the function, its size and its module:
     /// `schedule+0x8/0x130`.
     pub(super) fn symbol_with_offset(&self, address: u64, out: &mut Output) {
         self.write_symbol(address, true, out);

@@ -11,10 +11,10 @@ use crate::machine::until_nul;
 use crate::name::EventName;
 use crate::record::{Record, RecordError};
 
-/// Names of the bits of a `gfp_t`, in the kernel's order.
+/// The names of the bits of a `gfp_t`, in the kernel's order.
 pub(crate) type GfpFlags = Vec<(u64, String)>;
 
-/// A synthetic event: each of its fields, as the kernel prints it.
+/// A synthetic event: how the kernel prints each of its fields.
 #[derive(Clone, Debug)]
 pub(super) struct SyntheticText {
     fields: Vec<(Field, SyntheticShape)>,
@@ -23,26 +23,26 @@ pub(super) struct SyntheticText {
 
 #[derive(Clone, Copy, Debug)]
 enum SyntheticShape {
-    /// A string in the record itself, which ends before this offset.
+    /// A string in the field itself, which ends before this offset.
     Text(u32),
     /// A string elsewhere in the record.
     LocatedText,
-    /// Addresses of functions, after how many there are.
+    /// Addresses of functions, after their number.
     Stack,
     Number(Numeral),
 }
 
-/// How a number is written.
+/// The notation of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Numeral {
     Signed,
     Unsigned,
-    /// A `gfp_t`: in hexadecimal, and its bits by name.
+    /// A `gfp_t`: hexadecimal, and its bits by name.
     Gfp,
 }
 
 impl SyntheticText {
-    /// `None` if the event is not a synthetic one.
+    /// Returns `None` if the event is not synthetic.
     pub(super) fn of(name: &EventName, format: &Format) -> Option<Self> {
         if name.category() != "synthetic" {
             return None;
@@ -67,7 +67,7 @@ impl SyntheticText {
         })
     }
 
-    /// Whether it has a field whose bits have names.
+    /// Whether it has a `gfp_t` field.
     pub(super) fn has_gfp(&self) -> bool {
         let mut shapes = self.fields.iter().map(|(_, shape)| shape);
         shapes.any(|shape| matches!(shape, SyntheticShape::Number(Numeral::Gfp)))
@@ -92,7 +92,7 @@ impl SyntheticText {
                     let bytes = record.bytes();
                     let start = field.offset() as usize;
                     let end = bytes.len().min(end as usize);
-                    // Longer than the field's type says, if the string is.
+                    // The string may be longer than the field's type.
                     let text = bytes.get(start..end).unwrap_or(record.raw(field)?);
                     out.push_bytes(until_nul(text));
                     out.push_str(space);
@@ -129,7 +129,7 @@ impl SyntheticText {
     ) {
         let value = record.machine().unsigned(bytes);
         let _ = match (numeral, bytes.len()) {
-            // The kernel makes an `int` of what is smaller, by way of unsigned types.
+            // The kernel converts smaller types to `int`, by way of unsigned types.
             (Numeral::Signed, 4..) => write!(out, "{}", record.machine().signed(bytes)),
             (Numeral::Signed | Numeral::Unsigned, _) => write!(out, "{value}"),
             (Numeral::Gfp, _) => write!(out, "{value:x}"),
@@ -151,7 +151,7 @@ impl SyntheticText {
     }
 }
 
-/// By the type, as `synth_field_fmt()` chooses.
+/// Chooses the notation by type, as `synth_field_fmt()` does.
 fn numeral(field: &Field) -> Numeral {
     match field.declaration().base_type().as_str() {
         "s64" | "s32" | "s16" | "s8" | "char" | "int" | "long" | "bool" | "pid_t" => {

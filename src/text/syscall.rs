@@ -22,7 +22,7 @@ pub enum SyscallStyle {
 }
 
 impl SyscallStyle {
-    /// The style of a kernel of this version.
+    /// Returns the style of a kernel of this version.
     pub fn of_version(version: KernelVersion) -> Self {
         match version < KernelVersion::new(6, 18, 0) {
             true => Self::Bare,
@@ -30,10 +30,11 @@ impl SyscallStyle {
         }
     }
 
-    /// The style of the lines of a `trace` file; `None` if none of them tells.
+    /// Returns the style of the lines of a `trace` file; `None` if no line shows it.
     pub fn of_trace(trace: &str) -> Option<Self> {
         trace.lines().find_map(|line| {
-            // A string may hold any text: only what stands before one is looked at.
+            // Only the part before a string is examined, since a string may contain any
+            // text.
             let (_, call) = line.split_once(": sys_")?;
             let (name, arguments) = call.split('"').next()?.split_once('(')?;
             // Kernels that write flags by name write other numbers in decimal.
@@ -45,7 +46,8 @@ impl SyscallStyle {
                 let number = number.split([')', ' ']).next()?;
                 match number.strip_prefix("0x") {
                     Some(_) => Some(Self::Prefixed),
-                    // Both styles have digits; what begins with 0 is an octal mode.
+                    // Both styles write digits; a number that begins with 0 is an octal
+                    // mode.
                     None if number.starts_with('0') => None,
                     None if matches!(number.as_bytes(), [b'0'..=b'9']) => None,
                     None => {
@@ -58,12 +60,12 @@ impl SyscallStyle {
     }
 }
 
-/// What the print fmt of a system call tells of its arguments.
+/// Facts about a system call's arguments from its print fmt.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SyscallPrint {
     /// The names of bits of the argument `flags`.
     flags: Vec<NamedValue>,
-    /// The fields that are bytes which an argument points at, not a string.
+    /// The fields that have bytes, not a string, from an argument's address.
     buffers: Vec<String>,
 }
 
@@ -90,12 +92,11 @@ impl SyscallPrint {
     }
 }
 
-/// A record of `syscalls:*` as `trace` shows it, which is not what the event's print
-/// fmt says: `sys_dup2(oldfd: 0xb, newfd: 1)`, `sys_dup2 -> 0x1`
-/// (`print_syscall_enter()` and `print_syscall_exit()` in the kernel's
-/// `kernel/trace/trace_syscalls.c`).
+/// A record of `syscalls:*` as `trace` shows it, not by the event's print fmt:
+/// `sys_dup2(oldfd: 0xb, newfd: 1)`, `sys_dup2 -> 0x1` (`print_syscall_enter()` and
+/// `print_syscall_exit()` in the kernel's `kernel/trace/trace_syscalls.c`).
 ///
-/// [`Display`](fmt::Display) replaces what is not UTF-8.
+/// [`Display`](fmt::Display) replaces bytes that are not UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub struct SyscallText<'a> {
     record: Record<'a>,
@@ -105,12 +106,12 @@ pub struct SyscallText<'a> {
 }
 
 impl<'a> SyscallText<'a> {
-    /// The text of a record of this event; `None` if the event is not a system
+    /// Creates the text of a record of this event; `None` if the event is not a system
     /// call's.
     ///
     /// # Errors
     ///
-    /// [`RecordError`] if the record has not all arguments.
+    /// [`RecordError`] if the record lacks an argument.
     pub fn new(event: &'a EventName, record: Record<'a>) -> Result<Option<Self>, RecordError> {
         let Some(side) = record.format().syscall_side(event) else {
             return Ok(None);
@@ -129,15 +130,15 @@ impl<'a> SyscallText<'a> {
         }))
     }
 
-    /// In this style, which the record does not tell. Default:
+    /// Sets the style, which the record does not show. Default:
     /// [`SyscallStyle::Prefixed`].
     #[must_use]
     pub fn with_style(self, style: SyscallStyle) -> Self {
         Self { style, ..self }
     }
 
-    /// The arguments, or what was returned: all fields but the first, the system
-    /// call's number, and what arguments point at.
+    /// Iterates over the arguments or the return value: all fields except the first,
+    /// the system call's number, and copies of the caller's memory.
     fn arguments(&self) -> impl Iterator<Item = (&'a Field, u64)> + use<'a> {
         let record = self.record;
         let fields = record.format().fields().iter().skip(1);
@@ -150,8 +151,8 @@ impl<'a> SyscallText<'a> {
             .map(number)
     }
 
-    /// What the kernel read of the caller's memory, which an argument points at
-    /// (Linux 6.19 and later): the field `__<argument>_val`.
+    /// Returns the field `__<argument>_val`, the copy of the memory that an argument
+    /// points at (Linux 6.19 and later).
     fn pointee(&self, argument: &Field) -> Option<(&'a Field, &'a [u8])> {
         let is_of = |field: &&Field| {
             let name = field.name().strip_prefix("__");
@@ -162,9 +163,10 @@ impl<'a> SyscallText<'a> {
         Some((field, self.record.data(field).ok()?))
     }
 
-    /// `sys_enter_openat_print()`, of kernels that read the file's name.
+    /// Writes `sys_enter_openat_print()`, on kernels that record the file's name.
     fn write_openat(&self, print: &SyscallPrint, out: &mut Output) {
-        /// `O_TMPFILE` without `O_DIRECTORY`; other on Alpha, PA-RISC and SPARC.
+        /// `O_TMPFILE` without `O_DIRECTORY`. Alpha, PA-RISC and SPARC have other
+        /// values.
         const TMPFILE: u64 = 0o20_000_000;
         let flags = || {
             print
@@ -190,7 +192,7 @@ impl<'a> SyscallText<'a> {
                     }
                     let all = [(Some(tmpfile), "O_TMPFILE")].into_iter().chain(flags());
                     out.flags(u64::from(value as u32), "|", all);
-                    // The mode matters only where a file is made.
+                    // The mode matters only if a file is created.
                     if value & (bits_of("O_CREAT") | tmpfile) == 0 {
                         break;
                     }
@@ -224,15 +226,15 @@ impl<'a> SyscallText<'a> {
                 write_quoted(bytes, out);
                 continue;
             }
-            // The next argument is the buffer's size, of which the kernel reads
-            // only the start.
+            // The next argument is the buffer's size; the kernel records only the start
+            // of the buffer.
             let size = self.arguments().nth(index + 1).map_or(0, |(_, size)| size);
             let is_cut = (bytes.len() as i64) < i64::from(size as i32);
             write_buffer(bytes, is_cut, out);
         }
     }
 
-    /// Appends the text; `print` is what the print fmt of the record's format tells.
+    /// Appends the text, with the facts of the record's print fmt.
     pub(super) fn write(&self, print: &SyscallPrint, out: &mut Output) {
         let _ = write!(out, "sys_{}", self.call);
         if self.side == SyscallSide::Exit {
@@ -302,7 +304,7 @@ mod tests {
         Format::parse(&text).expect("a format")
     }
 
-    /// What a buffer and flags look like that the captured kernels have no case of.
+    /// Buffers and flags that no captured kernel has.
     #[test]
     fn system_calls() {
         let argument = |declaration: &str, offset| {

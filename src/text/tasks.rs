@@ -1,23 +1,22 @@
-//! Names and thread groups of processes, which records do not hold.
+//! Names and thread groups of processes, which are not in records.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// What a kernel saved of processes by their pids: the commands' names
-/// (`saved_cmdlines`) and the thread groups (`saved_tgids`). A record has only a pid.
+/// The names (`saved_cmdlines`) and thread groups (`saved_tgids`) that a kernel saved
+/// by pid. A record has only a pid.
 ///
-/// A name is any bytes a process calls itself, up to 15.
+/// A name is any bytes, at most 15, that a process gave itself.
 #[derive(Clone, Debug, Default)]
 pub struct TaskNames {
     by_pid: HashMap<i32, Vec<u8>>,
-    /// `None` where they are not shown.
+    /// `None` if they are not shown.
     groups: Option<HashMap<i32, i32>>,
 }
 
 impl TaskNames {
-    /// Reads `saved_cmdlines`, a pid and a name on each line. The kernel writes any
-    /// name a process gives itself, newlines included: a line that does not begin
-    /// with a pid is passed over.
+    /// Parses `saved_cmdlines`: a pid and a name on each line. Lines that do not begin
+    /// with a pid are skipped, since a name may contain newlines.
     pub fn parse(saved_cmdlines: impl AsRef<[u8]>) -> Self {
         Self {
             by_pid: pairs(saved_cmdlines.as_ref()).collect(),
@@ -25,9 +24,9 @@ impl TaskNames {
         }
     }
 
-    /// Adds what `saved_tgids` says, a pid and the pid of its thread group on each
-    /// line. Lines of `trace` then have the column TGID, as with the kernel's option
-    /// `record-tgid`.
+    /// Adds the thread groups of `saved_tgids`: a pid and the pid of its thread group
+    /// on each line. Lines of `trace` then have the column TGID, as with the kernel's
+    /// option `record-tgid`.
     #[must_use]
     pub fn with_groups(mut self, saved_tgids: impl AsRef<[u8]>) -> Self {
         let groups = pairs(saved_tgids.as_ref()).filter_map(|(pid, group)| {
@@ -38,14 +37,14 @@ impl TaskNames {
         self
     }
 
-    /// The name of a process; as the kernel does, `<idle>` for 0, `<XXX>` for
-    /// what is no pid and `<...>` for one that was not saved. What is not UTF-8 is
-    /// replaced: [`bytes_of`](Self::bytes_of) keeps it.
+    /// Returns the name of a process; as in the kernel, `<idle>` for 0, `<XXX>` for a
+    /// negative pid and `<...>` for one that was not saved. Bytes that are not UTF-8
+    /// are replaced: [`bytes_of`](Self::bytes_of) keeps them.
     pub fn of(&self, pid: i32) -> Cow<'_, str> {
         String::from_utf8_lossy(self.bytes_of(pid))
     }
 
-    /// [`of`](Self::of) as the bytes the process called itself.
+    /// Returns the name of a process like [`of`](Self::of), as bytes.
     pub fn bytes_of(&self, pid: i32) -> &[u8] {
         match pid {
             0 => b"<idle>",
@@ -54,8 +53,8 @@ impl TaskNames {
         }
     }
 
-    /// The thread group of a process: `None` if groups are not shown at all, 0 if
-    /// this one is not known.
+    /// Returns the thread group of a process: `None` if groups are not shown at all, 0
+    /// if this one is unknown.
     pub fn group_of(&self, pid: i32) -> Option<i32> {
         let groups = self.groups.as_ref()?;
         Some(groups.get(&pid).copied().unwrap_or(0))

@@ -1,11 +1,11 @@
-//! Of which Linux a kernel is.
+//! Versions of Linux.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A version of Linux, without what distributions add: `6.17.13`.
+/// A version of Linux, without distributions' suffixes: `6.17.13`.
 ///
-/// It is read from a release (`uname -r`) or from the text of `/proc/version`.
+/// It is parsed from a release (`uname -r`) or from the text of `/proc/version`.
 ///
 /// ```
 /// use tracepoints::text::{KernelVersion, KernelVersionError};
@@ -22,7 +22,7 @@ pub struct KernelVersion {
     patch: u32,
 }
 
-/// A text that does not begin with a version of Linux.
+/// An error for a text that does not begin with a version of Linux.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} does not begin with a version of Linux, such as 6.17.13")]
 pub struct KernelVersionError {
@@ -30,7 +30,7 @@ pub struct KernelVersionError {
 }
 
 impl KernelVersion {
-    /// The version `major.minor.patch`.
+    /// Creates the version `major.minor.patch`.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self {
             major,
@@ -39,7 +39,7 @@ impl KernelVersion {
         }
     }
 
-    /// The number that C's `KERNEL_VERSION(major, minor, patch)` makes of it.
+    /// Returns the number that C's `KERNEL_VERSION(major, minor, patch)` gives.
     #[cfg(feature = "audit")]
     pub(crate) fn code(self) -> u32 {
         (self.major.min(255) << 16) + (self.minor.min(255) << 8) + self.patch.min(255)

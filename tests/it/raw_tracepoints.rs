@@ -62,6 +62,9 @@ fn by_btf_alone_no_struct_is_wrong() {
             continue;
         }
         let by_btf = BtfKernel::at(&root).tracepoints().expect("tracepoints");
+        let json = serde_json::to_string(&by_btf).expect("JSON");
+        let read: Vec<BtfTracepoint> = serde_json::from_str(&json).expect("tracepoints");
+        assert!(read == by_btf, "{}", support::name(&root));
         let names: Vec<EventName> = kernel.events().expect("events").into_iter().collect();
         let mut agreed = 0;
         for found in kernel.contexts(&names).expect("contexts") {

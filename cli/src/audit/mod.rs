@@ -1,5 +1,5 @@
-//! Holds compiled eBPF objects against kernels: a matrix of programs and kernels, and
-//! each read that is not right.
+//! Audits compiled eBPF objects: prints a matrix of programs and kernels, and each read
+//! that is not right.
 
 mod mend;
 
@@ -52,13 +52,13 @@ fn attachment(text: &str) -> Result<(String, EventName), String> {
     Ok((program.to_owned(), event))
 }
 
-/// An object, and where it was found.
+/// An object, and the file it is in.
 struct Named {
     name: String,
     object: BpfObject,
 }
 
-/// What the programs of an object come to on a kernel, both by name.
+/// The audits of an object's programs on a kernel, with the names of both.
 struct Audited {
     object: String,
     kernel: String,
@@ -133,7 +133,8 @@ fn rows(all: &[Audited]) -> impl Iterator<Item = AuditRow<'_>> {
     })
 }
 
-/// The objects of all files. One in another file is named by where it is in it.
+/// Returns the objects of all files. An object inside another file is named by its
+/// offset there.
 fn objects(arguments: &Arguments) -> Result<Vec<Named>, Failure> {
     let mut objects = Vec::new();
     for file in &arguments.files {
@@ -169,7 +170,7 @@ fn objects(arguments: &Arguments) -> Result<Vec<Named>, Failure> {
     Ok(objects)
 }
 
-/// A line for each program, a column for each kernel.
+/// Writes a line for each program, with a column for each kernel.
 fn write_matrix(all: &[Audited], out: &mut dyn Write) -> Result<(), Failure> {
     let screen = Screen::of_stdout();
     let mut kernels: Vec<&str> = Vec::new();
@@ -267,7 +268,8 @@ fn said(read: &AuditedRead) -> String {
     text
 }
 
-/// SARIF 2.1.0: a result for each read, or program, that is wrong, refused or unknown.
+/// Writes SARIF 2.1.0: a result for each read, or program, that is wrong, refused or
+/// unknown.
 fn sarif(all: &[Audited]) -> Value {
     let mut results = Vec::new();
     for row in rows(all) {

@@ -1,4 +1,4 @@
-//! An instance of tracefs: a ring buffer with events of its own.
+//! An instance of tracefs: a separate ring buffer with its own events.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -14,30 +14,31 @@ use tracepoints::record::ring::PageLayout;
 use super::live::Buffer;
 use crate::output::{Failure, say};
 
-/// What the instances of this command are called, and the process that made them.
+/// The prefix of the names of this command's instances; the pid of the process follows.
 const PREFIX: &str = "tracepoints-decode-";
 
-/// Set for the process that removes an instance when this one has died.
+/// Environment variable of the process that removes an instance after this one has
+/// died.
 const REMOVE: &str = "TRACEPOINTS_REMOVE_INSTANCE";
 
-/// An instance, gone when this is dropped. A process of its own removes it where this
-/// one is killed.
+/// An instance, which is removed on drop or, if this process is killed, by another
+/// process.
 pub(super) struct Instance {
     pub(super) path: PathBuf,
     is_there: bool,
     remover: Child,
 }
 
-/// Waits for the end of the process that traces, if this is the one to remove what it
-/// leaves.
+/// If this process was started to remove an instance, waits for the end of the tracing
+/// process and does so.
 pub(crate) fn main_of_remover() -> Option<ExitCode> {
     let path = std::env::var_os(REMOVE)?;
-    // Not ended by the terminal's Ctrl-C.
+    // Ignores the terminal's Ctrl-C.
     let _ = rustix::process::setsid();
     let mut nothing = Vec::new();
-    // Ends when the other end of the pipe is closed, whatever closed it.
+    // Returns when the other end of the pipe is closed, for whatever reason.
     let _ = io::stdin().read_to_end(&mut nothing);
-    // Gone already, unless the process was killed.
+    // The instance is gone already, unless the process was killed.
     let _ = fs::remove_dir(path);
     Some(ExitCode::SUCCESS)
 }
@@ -47,7 +48,7 @@ impl Instance {
         let instances = tracefs.join("instances");
         remove_orphans(&instances);
         let path = instances.join(format!("{PREFIX}{}", std::process::id()));
-        // Before there is something to be removed.
+        // Started before there is an instance to remove.
         let remover = Command::new("/proc/self/exe")
             .env(REMOVE, &path)
             .stdin(Stdio::piped())
@@ -67,7 +68,7 @@ impl Instance {
 
     pub(super) fn read(&self, file: &str) -> Result<String, Failure> {
         let path = self.path.join(file);
-        // The kernel gives header_page whole or cut off, but never in parts.
+        // The kernel returns header_page whole or truncated, but not in parts.
         let mut text = String::with_capacity(1 << 16);
         let read = File::open(&path).and_then(|mut file| file.read_to_string(&mut text));
         read.map_err(|error| about(&path, error))?;
@@ -76,15 +77,15 @@ impl Instance {
 
     pub(super) fn write(&self, file: &str, text: &str) -> Result<(), Failure> {
         let path = self.path.join(file);
-        // What is not there cannot be made, and is not to be.
+        // Files of tracefs cannot be created.
         let file = File::options().write(true).open(&path);
         let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|error| about(&path, error))
     }
 
-    /// Chooses whose events are traced: those of these processes and what they
-    /// start, or of all but this program, whose printing would be traced and
-    /// printed without end.
+    /// Chooses whose events are traced: those of these processes and their children or,
+    /// without any, those of all processes except this one, whose printing would cause
+    /// further events without end.
     pub(super) fn choose_processes(&self, pids: &[u32]) -> Result<(), Failure> {
         if !pids.is_empty() {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
@@ -128,7 +129,7 @@ impl Instance {
         Ok(buffers)
     }
 
-    /// Removes it, saying so where that cannot be.
+    /// Removes it, and reports an error on stderr.
     pub(super) fn remove(mut self) -> Result<(), Failure> {
         self.is_there = false;
         fs::remove_dir(&self.path).map_err(|error| about(&self.path, error))
@@ -147,7 +148,7 @@ impl Drop for Instance {
     }
 }
 
-/// Removes the instances whose processes have died, with what was to remove them.
+/// Removes instances whose processes died together with those that were to remove them.
 fn remove_orphans(instances: &Path) {
     let Ok(entries) = fs::read_dir(instances) else {
         return;
@@ -159,7 +160,7 @@ fn remove_orphans(instances: &Path) {
             continue;
         };
         if !Path::new(&format!("/proc/{pid}")).exists() {
-            // Another run may do so at this moment.
+            // Another run may be removing it at this moment.
             let _ = fs::remove_dir(entry.path());
         }
     }

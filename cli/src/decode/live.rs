@@ -1,4 +1,4 @@
-//! The running kernel's events as they come.
+//! Prints the running kernel's events as they occur.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -22,9 +22,9 @@ use crate::kernel::{Identity, live_failure};
 use crate::output::{Failure, JsonRows, say, with_causes};
 use crate::select::select;
 
-/// How long to wait where nothing came.
+/// How long to wait when there are no new events.
 const PAUSE: Duration = Duration::from_millis(50);
-/// So many pages of a CPU are read before it is the next one's turn.
+/// The most pages of a CPU that are read before it is the next one's turn.
 const PAGES_AT_ONCE: usize = 256;
 
 pub(crate) fn trace(
@@ -43,7 +43,7 @@ pub(crate) fn trace(
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
 
-    // From here on an instance is there to be removed.
+    // From here on, there is an instance to be removed.
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))
@@ -55,7 +55,7 @@ pub(crate) fn trace(
     let layout = layout.map_err(|error| Failure::Other(with_causes(&error)))?;
     let mut buffers = instance.buffers(layout)?;
     instance.choose_processes(pids)?;
-    // For `pid`, which JSON has; not all kernels know it.
+    // JSON rows have `pid`. Not all kernels have the option.
     let _ = instance.write("options/record-tgid", "1");
     instance.enable(&selected)?;
     say!(
@@ -139,7 +139,7 @@ fn saved_names(tracefs: &Path) -> TaskNames {
     TaskNames::parse(text)
 }
 
-/// An event that waits for those of other CPUs before it.
+/// An event that waits for earlier events of other CPUs.
 struct Event {
     timestamp: u64,
     cpu: u32,
@@ -147,20 +147,21 @@ struct Event {
     bytes: Vec<u8>,
 }
 
-/// Events of all CPUs on their way into one order.
+/// Puts the events of all CPUs into one order.
 ///
-/// CPUs are read one after another, so that what one traced before the others may
-/// be read after them. But whatever is older than the last event of one round was
+/// CPUs are read one after another, so that an event may be read after later ones of
+/// another CPU. But each event that is older than the last event of one round was
 /// traced before the next round, and was read in it.
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Event>,
-    /// The time of the last event of the round before.
+    /// The time of the last event of the previous round.
     horizon: u64,
 }
 
 impl Queue {
-    /// Takes over the events of a page; whether it could be read, having said it.
+    /// Adds the events of a page. Returns whether all could be read; if not, reports
+    /// the error.
     fn take(&mut self, buffer: &mut Buffer, layout: PageLayout, byte_order: ByteOrder) -> bool {
         let page = match layout.page(&buffer.page, byte_order) {
             Ok(page) => page,
@@ -190,8 +191,9 @@ impl Queue {
         true
     }
 
-    /// Ends a round: the events nothing can come before any more, in order; of a
-    /// CPU that has more to read, none after the limit. All, without one.
+    /// Ends a round. Returns, in order, the events that no later round can precede and
+    /// that are not after the limit, which is the time up to which all CPUs have been
+    /// read. Without a limit, returns all.
     fn ready(&mut self, limit: Option<u64>) -> Vec<Event> {
         self.waiting
             .sort_by_key(|event| (event.timestamp, event.cpu));
@@ -205,14 +207,14 @@ impl Queue {
     }
 }
 
-/// One CPU's part of the ring buffer.
+/// The ring buffer of one CPU.
 pub(super) struct Buffer {
     cpu: u32,
     path: PathBuf,
     file: File,
     page: Vec<u8>,
     lost: Option<Lost>,
-    /// The time of the last event read.
+    /// The time of the last event that was read.
     last: u64,
 }
 
@@ -232,7 +234,7 @@ impl Buffer {
         self.cpu
     }
 
-    /// Reads the next page; whether there is one.
+    /// Reads the next page. Returns whether there was one.
     fn fill(&mut self) -> Result<bool, Failure> {
         loop {
             let read = self.file.read(&mut self.page);

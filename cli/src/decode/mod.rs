@@ -1,5 +1,5 @@
-//! Prints what the kernel traced as its own `trace` file does: pages saved from
-//! `trace_pipe_raw`, or those of the running kernel as they come.
+//! Prints events as the kernel's own `trace` file does, from saved pages of
+//! `trace_pipe_raw` or live from the running kernel.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod instance;
@@ -67,7 +67,7 @@ enum Endian {
     Big,
 }
 
-/// From this many bytes on, decoding takes more than a moment.
+/// Decoding this many bytes takes more than a moment.
 const LARGE: usize = 16 << 20;
 
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
@@ -180,13 +180,13 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     for stream in &mut streams {
         stream.advance(&mut printer)?;
     }
-    // Of events at one time the kernel puts those of the first CPU first.
+    // Among events of one time, the kernel puts those of the first CPU first.
     let order = |stream: &&mut Stream<'_>| {
         let entry = stream.next.as_ref();
         entry.map(|entry| (entry.timestamp(), stream.file.cpu))
     };
     let all: usize = files.iter().map(|file| file.bytes.len()).sum();
-    // Lines on a terminal are progress enough.
+    // On a terminal, the lines show the progress.
     let is_long = all >= LARGE && !io::stdout().is_terminal();
     let mut progress = Progress::when(is_long, "decoding");
     let mut done = 0;
@@ -222,7 +222,8 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     })
 }
 
-/// The names saved beside the pages, or in the kernel's tracefs.
+/// Returns the names that were saved beside the pages, or those in the kernel's
+/// tracefs.
 fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
     match beside(files, "saved_cmdlines") {
         Some(text) => {
@@ -239,13 +240,13 @@ fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
     }
 }
 
-/// Which process each thread is of, from the kernel's tracefs.
+/// Returns the process of each thread, from the kernel's tracefs.
 fn saved_groups(kernel: &Kernel) -> TaskNames {
     let text = fs::read(kernel.tracefs().join("saved_tgids"));
     TaskNames::default().with_groups(text.unwrap_or_default())
 }
 
-/// A file that was saved with the pages.
+/// Returns a file that was saved with the pages.
 fn beside(files: &[PageFile], name: &str) -> Option<Vec<u8>> {
     let files = files.iter().filter(|file| file.name != "-");
     let paths = files.map(|file| Path::new(&file.name).with_file_name(name));
@@ -253,7 +254,7 @@ fn beside(files: &[PageFile], name: &str) -> Option<Vec<u8>> {
     paths.find_map(|path| fs::read(path).ok())
 }
 
-/// One file's entries, one ahead.
+/// The entries of one file, read one ahead.
 struct Stream<'a> {
     file: &'a PageFile,
     pages: Pages<'a>,
@@ -277,7 +278,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Goes on to the next entry, past pages that cannot be read, which it says.
+    /// Advances to the next entry. Reports pages that cannot be read, and skips them.
     fn advance(&mut self, printer: &mut Printer<'_>) -> Result<(), Failure> {
         loop {
             let error = match self.entries.as_mut().and_then(Iterator::next) {
@@ -289,7 +290,7 @@ impl<'a> Stream<'a> {
                 None => match self.pages.next() {
                     Some(Ok(page)) => {
                         self.pages_read += 1;
-                        // A page may have nothing but the news of what was lost.
+                        // A page may contain only the number of lost events.
                         printer.lost(self.file.cpu, self.lost.take())?;
                         self.lost = page.lost();
                         self.entries = Some(page.entries());
@@ -302,7 +303,7 @@ impl<'a> Stream<'a> {
                     }
                 },
             };
-            // A file that is none of pages has nothing but errors.
+            // In a file that has no pages, all are errors.
             self.errors += 1;
             if self.errors == 1 {
                 printer.flush()?;

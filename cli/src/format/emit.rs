@@ -37,7 +37,7 @@ pub(super) enum Emit {
     Json,
 }
 
-/// The headers that C is compiled together with.
+/// The headers that the C is compiled with.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Beside {
     /// Those of the system: only structs of contexts are defined
@@ -46,7 +46,7 @@ pub(super) enum Beside {
     Vmlinux,
 }
 
-/// The events' contexts as source text.
+/// Writes the events' contexts as source text.
 pub(super) fn write(
     chosen: &Chosen,
     names: &Events,
@@ -119,7 +119,7 @@ pub(super) fn write(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Accessors that are right on all the kernels chosen.
+/// Writes accessors that are right on all the kernels chosen.
 pub(super) fn write_for_all(
     arguments: &Arguments,
     out: &mut dyn Write,
@@ -168,7 +168,7 @@ pub(super) fn write_for_all(
     Ok(code)
 }
 
-/// The name of the header's include guard, which headers of other events do not have.
+/// Returns the name of the header's include guard, which differs for other events.
 fn guard(arguments: &Arguments) -> String {
     let patterns = arguments.patterns.iter();
     let patterns: Vec<String> = patterns.map(ToString::to_string).collect();

@@ -1,5 +1,4 @@
-//! Shows all that is known of a tracepoint: what one wants before writing a
-//! probe.
+//! Shows all that is known about a tracepoint, for the author of a probe.
 
 mod emit;
 mod text;
@@ -52,13 +51,13 @@ Examples:
   tracepoints format --raw sched_switch
   tracepoints show --json 'block:*' | jq '.fields[].name'";
 
-/// All that is known of one event.
+/// All that is known about one event.
 #[derive(Serialize)]
 struct Description<'a> {
     event: &'a EventName,
     category: &'a str,
     name: &'a str,
-    /// None: the kernel was not booted.
+    /// `None` if the kernel was not booted.
     id: Option<u32>,
     section: Option<String>,
     sections: Vec<String>,
@@ -73,7 +72,7 @@ struct Description<'a> {
     repairs: &'a [Repair],
 }
 
-/// A field of the record, and where the context has it.
+/// A field of the record, and its place in the context.
 #[derive(Serialize)]
 struct FieldRow<'a> {
     #[serde(flatten)]
@@ -82,7 +81,7 @@ struct FieldRow<'a> {
     in_record: bool,
     in_context: bool,
     context_slot: Option<Slot>,
-    /// What the print fmt tells of it.
+    /// Its names and base, by the print fmt.
     print: FieldPrint,
 }
 
@@ -98,7 +97,7 @@ impl<'a> Description<'a> {
             in_record: true,
             in_context: slot.is_some(),
             context_slot: slot,
-            // What cannot be read tells nothing; the text itself is there.
+            // If it cannot be parsed, the text itself is still shown.
             print: tracepoint
                 .field_print(Field::name(field))
                 .unwrap_or_default(),
@@ -185,7 +184,7 @@ fn write_text(
     text::write(description, out)
 }
 
-/// The arguments of the tracepoints behind events, and of those without one.
+/// Shows the arguments of the tracepoints behind events, and of those without an event.
 fn write_raw(
     kernel: &Kernel,
     patterns: &[EventPattern],

@@ -1,4 +1,4 @@
-//! A description for people.
+//! Descriptions as text.
 
 use std::io::Write;
 
@@ -124,9 +124,9 @@ fn cells(row: &FieldRow<'_>, has_btf: bool) -> [String; 9] {
     ]
 }
 
-/// The names of flags and values.
+/// Writes the names of flags and values.
 fn write_names(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    /// Where lines are broken.
+    /// The width at which lines are broken.
     const WIDTH: usize = 96;
     for row in &description.fields {
         let mut line = format!("  {}:", row.field.name());
@@ -151,7 +151,7 @@ fn write_names(description: &Description<'_>, out: &mut dyn Write) -> Result<(),
     Ok(())
 }
 
-/// What the table cannot say.
+/// Returns remarks that do not fit into the table.
 fn notes(description: &Description<'_>) -> Vec<String> {
     let mut notes = vec![
         "RECORD and CONTEXT are offsets in bytes. common_* fields are in the record only:"

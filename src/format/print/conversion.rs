@@ -8,7 +8,7 @@ pub(crate) enum Piece {
     Conversion(Conversion),
 }
 
-/// A conversion of a format string, as `lib/vsprintf.c` reads it.
+/// A conversion specification, as `lib/vsprintf.c` reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Conversion {
     pub(crate) left: bool,
@@ -31,7 +31,7 @@ pub(crate) enum Count {
     Argument,
 }
 
-/// How large an integer argument is.
+/// The size of an integer argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Length {
     Byte,
@@ -43,7 +43,7 @@ pub(crate) enum Length {
 }
 
 impl Piece {
-    /// Returns the number of arguments that it takes.
+    /// Returns the number of arguments that the piece takes.
     pub(super) fn arguments(&self) -> usize {
         match self {
             Self::Text(_) => 0,
@@ -89,7 +89,7 @@ pub(crate) fn pieces(format: &str) -> Vec<Piece> {
     pieces
 }
 
-/// The conversion after a `%`, and what comes after it.
+/// Returns the conversion after a `%`, and the text after it.
 fn conversion(text: &str) -> Option<(Conversion, &str)> {
     let mut conversion = Conversion::default();
     let mut rest = text;
@@ -138,8 +138,8 @@ fn conversion(text: &str) -> Option<(Conversion, &str)> {
     Some((conversion, rest))
 }
 
-/// How much after `%p` is its extension. The kernel skips all letters and digits,
-/// also those that mean nothing (`lib/vsprintf.c`, `vsnprintf()`).
+/// Returns the length of the extension after `%p`. The kernel skips all letters and
+/// digits, also those without a meaning (`lib/vsprintf.c`, `vsnprintf()`).
 fn extension_end(rest: &str) -> usize {
     rest.bytes()
         .position(|byte| !byte.is_ascii_alphanumeric())

@@ -1,10 +1,10 @@
-//! C's expressions, and how they are written.
+//! Expressions in C, and writing them.
 
 use std::fmt;
 
 use super::literal::Literal;
 
-/// A C expression as print fmts have them. Names are the kernel source's own.
+/// A C expression of a print fmt. Names are the kernel source's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expression {
@@ -16,10 +16,10 @@ pub enum Expression {
     Character(String),
     /// A string.
     String(Literal),
-    /// An identifier that is no field: a helper's argument, or a constant the
+    /// An identifier other than a field: a helper's argument, or a constant that the
     /// kernel has not resolved.
     Name(String),
-    /// A type as an argument: that of `sizeof`.
+    /// A type as an argument, as for `sizeof`.
     Type(String),
     /// An operator before its operand.
     Unary(UnaryOperator, Box<Expression>),
@@ -29,9 +29,9 @@ pub enum Expression {
     Conditional {
         /// The condition.
         condition: Box<Expression>,
-        /// If it is not 0; `None` of `a ?: b`, which is `a` then.
+        /// The value if it is not 0; `None` for `a ?: b`, whose value is then `a`.
         then: Option<Box<Expression>>,
-        /// If it is 0.
+        /// The value if it is 0.
         otherwise: Box<Expression>,
     },
     /// `(type)operand`.
@@ -49,7 +49,7 @@ pub enum Expression {
     },
     /// `sizeof(operand)`.
     Sizeof(Box<Expression>),
-    /// `function(arguments)`, helpers of ftrace among them.
+    /// `function(arguments)`, including ftrace's helpers.
     Call(String, Vec<Expression>),
     /// `{ a, b }`: an entry of a table.
     List(Vec<Expression>),
@@ -116,7 +116,8 @@ pub enum BinaryOperator {
 }
 
 impl BinaryOperator {
-    /// Longer signs before those they begin with; with how tightly each binds.
+    /// Each operator with its sign and how tightly it binds. A sign precedes the signs
+    /// that are prefixes of it.
     const ALL: [(Self, &'static str, u8); 18] = [
         (Self::LogicalOr, "||", 0),
         (Self::LogicalAnd, "&&", 1),
@@ -138,7 +139,7 @@ impl BinaryOperator {
         (Self::Remainder, "%", 9),
     ];
 
-    /// The operator a text begins with.
+    /// Returns the operator that a text begins with.
     pub(super) fn at(text: &str) -> Option<Self> {
         if text.starts_with("->") {
             return None;

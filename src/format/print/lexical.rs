@@ -1,4 +1,4 @@
-//! The words of print fmts: strings, numbers, names, and the names of types.
+//! The lexical elements of print fmts: strings, numbers, names, and the names of types.
 
 use nom::branch::alt;
 use nom::bytes::complete::{is_not, tag, take_while, take_while1};
@@ -11,10 +11,10 @@ use nom::{IResult, Parser};
 
 use super::Literal;
 
-/// Words, asterisks and brackets of a type's name.
+/// The most words, asterisks and brackets in a type's name.
 const TYPE_PARTS: usize = 32;
 
-/// One or more strings, which C joins.
+/// Parses one or more strings, which C concatenates.
 pub(super) fn literal(input: &str) -> IResult<&str, Literal> {
     let part = preceded(multispace0, string);
     map(
@@ -27,14 +27,14 @@ pub(super) fn literal(input: &str) -> IResult<&str, Literal> {
     .parse(input)
 }
 
-/// What is between quotes, escapes as they are.
+/// Parses a string in quotes; escapes stay as they are.
 pub(super) fn string(input: &str) -> IResult<&str, &str> {
     let escaped = recognize((char('\\'), anychar));
     let inside = recognize(many0_count(alt((is_not("\\\""), escaped))));
     delimited(char('"'), inside, char('"')).parse(input)
 }
 
-/// A statement expression, to its closing bracket.
+/// Parses a bracketed text, such as a statement expression, to its closing bracket.
 pub(super) fn opaque(input: &str) -> IResult<&str, &str> {
     let mut depth = 0_usize;
     let mut rest = input;
@@ -56,7 +56,7 @@ pub(super) fn opaque(input: &str) -> IResult<&str, &str> {
     Err(nom::Err::Error(Error::new(input, ErrorKind::Eof)))
 }
 
-/// `'x'`, with its quotes.
+/// Parses `'x'`, with its quotes.
 pub(super) fn character(input: &str) -> IResult<&str, &str> {
     let escaped = recognize((char('\\'), take_while1(|c: char| c != '\'')));
     let any_escaped = recognize((char('\\'), anychar));
@@ -65,7 +65,7 @@ pub(super) fn character(input: &str) -> IResult<&str, &str> {
     recognize((char('\''), inside, more, char('\''))).parse(input)
 }
 
-/// A number with its suffix, as written.
+/// Parses a number with its suffix.
 pub(super) fn number(input: &str) -> IResult<&str, &str> {
     let (_, first) = satisfy(|c| c.is_ascii_digit())(input)?;
     let _ = first;
@@ -78,8 +78,8 @@ pub(super) fn word(input: &str) -> IResult<&str, &str> {
     recognize((start, rest)).parse(input)
 }
 
-/// The type of a cast, without its brackets. `(x) - 1` is none: a word that is no
-/// type's known name has to be followed by what only an operand begins with.
+/// Parses a cast and returns its type. `(x) - 1` is not a cast: after a name that is
+/// not known to be a type's, only text that must begin an operand makes it one.
 pub(super) fn cast(input: &str) -> IResult<&str, &str> {
     let (rest, name) = delimited(token("("), type_name, token(")")).parse(input)?;
     let follows = rest.trim_start();
@@ -96,17 +96,17 @@ pub(super) fn cast(input: &str) -> IResult<&str, &str> {
     }
 }
 
-/// Words, `*` and brackets that may be a type's name: `struct x *`, `typeof(y)`.
+/// Parses words, `*` and brackets that may be a type's name: `struct x *`, `typeof(y)`.
 pub(super) fn type_name(input: &str) -> IResult<&str, &str> {
     let (input, _) = multispace0(input)?;
     let mut rest = input;
     let mut words = 0;
     let mut is_pointer = false;
-    // What is no type after all is read again, as an expression.
+    // A text that is not a type after all is parsed again, as an expression.
     for _ in 0..TYPE_PARTS {
         let trimmed = rest.trim_start();
         if let Ok((after, one)) = word(trimmed) {
-            // `x * y` is a product.
+            // `x * y` is a multiplication.
             if is_pointer && !matches!(one, "const" | "volatile" | "restrict") {
                 break;
             }
@@ -134,7 +134,7 @@ pub(super) fn type_name(input: &str) -> IResult<&str, &str> {
     }
 }
 
-/// Whether it is surely a type, and no variable's name.
+/// Whether the name must be a type's, and cannot be a variable's.
 fn is_type(name: &str) -> bool {
     let first = name.split([' ', '*']).next().unwrap_or(name);
     name.contains(['*', ' '])

@@ -1,15 +1,16 @@
-//! C's literals: strings, characters and numbers, and their values.
+//! Literals in C: strings, characters and numbers, and their values.
 
 use std::fmt;
 
-/// String literals behind each other, which C joins.
+/// Adjacent string literals, which C concatenates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Literal {
     pub(super) parts: Vec<String>,
 }
 
 impl Literal {
-    /// The string, its escapes resolved. What is no UTF-8 then is replaced.
+    /// Returns the string with its escapes resolved. Bytes that are then not UTF-8 are
+    /// replaced.
     pub fn text(&self) -> String {
         let bytes: Vec<u8> = self.parts.iter().flat_map(|part| unescaped(part)).collect();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -57,7 +58,7 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// At most so many digits, after a first one.
+/// Takes at most `most` digits, which continue the number `first`.
 fn take_digits(rest: &mut &[u8], radix: u32, most: usize, first: u8) -> u8 {
     let mut value = u32::from(first);
     for _ in 0..most {
@@ -73,7 +74,7 @@ fn take_digits(rest: &mut &[u8], radix: u32, most: usize, first: u8) -> u8 {
     value as u8
 }
 
-/// The value of a number as written; `None` if it is none that C has.
+/// Returns the value and the suffix of a number; `None` if C has no such number.
 pub(crate) fn number_value(text: &str) -> Option<(u64, &str)> {
     let end = |digits: &str, radix: u32| {
         digits
@@ -95,7 +96,7 @@ pub(crate) fn number_value(text: &str) -> Option<(u64, &str)> {
         .then_some((value, suffix))
 }
 
-/// The value of a character constant as written.
+/// Returns the value of a character constant.
 pub(crate) fn character_value(text: &str) -> Option<u8> {
     let inside = text.strip_prefix('\'')?.strip_suffix('\'')?;
     unescaped(inside).first().copied()

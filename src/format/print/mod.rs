@@ -1,5 +1,4 @@
-//! What a format file's print fmt says: a format string and the expressions it
-//! prints.
+//! Print fmts of format files: a format string and the expressions it prints.
 
 mod conversion;
 pub(crate) mod eval;
@@ -17,9 +16,10 @@ pub use tables::{FieldPrint, NamedValue};
 
 use std::fmt;
 
-/// A print fmt, read: `printk`'s format string and the C expressions it takes.
+/// A parsed print fmt: `printk`'s format string and its arguments, which are C
+/// expressions.
 ///
-/// [`Display`](fmt::Display) writes C that reads as the same tree again, brackets
+/// [`Display`](fmt::Display) writes C that parses as the same tree, with brackets
 /// around every operator.
 ///
 /// ```
@@ -37,40 +37,41 @@ pub struct PrintFmt {
     arguments: Vec<Expression>,
 }
 
-/// Why a text is no print fmt.
+/// An error for a text that is not a print fmt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrintFmtError {
-    /// The text is not the C a print fmt is made of.
+    /// The text is not C of the kind that print fmts consist of.
     #[error("print fmt: not understood from byte {offset}, {rest:?}")]
     Syntax {
-        /// Where it is not understood, in bytes.
+        /// The offset of the text that was not expected, in bytes.
         offset: usize,
-        /// What stands there.
+        /// The text at that offset, at most 40 characters.
         rest: String,
     },
-    /// Expressions nest deeper than they may.
+    /// Expressions are nested too deeply.
     #[error("print fmt: expressions nest deeper than {limit}")]
     TooDeep {
-        /// How deep they may.
+        /// The deepest allowed nesting.
         limit: usize,
     },
 }
 
 impl PrintFmt {
-    /// Reads what stands after `print fmt: ` in a format file.
+    /// Parses the text after `print fmt: ` in a format file.
     ///
-    /// The kernel writes the format string of `TRACE_EVENT()` between quotes as it is,
-    /// quotes in it too: `"name="%s"", REC->name`. Where that is no C, the string ends
-    /// at the one quote behind which there are as many arguments as it takes. A string in
-    /// place of `TP_printk()` stands there without quotes, and ends with a newline.
+    /// The kernel writes the format string of `TRACE_EVENT()` between quotes without
+    /// escaping quotes inside it: `"name="%s"", REC->name`. If the text is not valid C,
+    /// the string ends at the one quote after which there are as many arguments as it
+    /// takes. A string in place of `TP_printk()` is written without quotes, and ends
+    /// with a newline.
     ///
     /// # Errors
     ///
-    /// [`PrintFmtError`], with the place. A helper only a driver can evaluate is
-    /// none: it is an [`Expression::Call`] like others.
+    /// [`PrintFmtError`], with the place. A helper that only a driver can evaluate is
+    /// not an error: it is an [`Expression::Call`] like others.
     pub fn parse(text: &str) -> Result<Self, PrintFmtError> {
-        // Of remote events and pKVM's, `" ",` is a format string without arguments.
+        // In remote events and pKVM's, `" ",` is a format string without arguments.
         if let Some(alone) = text.trim_end().strip_suffix(',')
             && let Ok(print) = parse::print_fmt(alone)
             && print.arguments.is_empty()
@@ -83,12 +84,12 @@ impl PrintFmt {
         }
     }
 
-    /// The format string.
+    /// Returns the format string.
     pub fn format(&self) -> &Literal {
         &self.format
     }
 
-    /// What it prints, in order.
+    /// Returns the arguments, in order.
     pub fn arguments(&self) -> &[Expression] {
         &self.arguments
     }
@@ -161,7 +162,7 @@ mod tests {
         }
     }
 
-    /// Found by fuzzing: each was read twice, with all inside of it.
+    /// Found by fuzzing: each was parsed twice, with everything inside it.
     #[test]
     fn sizes_without_end() {
         for (size, count) in [("a-sizeof(", 16), ("sizeof ", 90), ("f(sizeof(", 12)] {
@@ -174,7 +175,8 @@ mod tests {
         }
     }
 
-    /// Found by fuzzing: before a brace it was read as two names, before a comma as one.
+    /// Found by fuzzing: before a brace it was parsed as two names, before a comma as
+    /// one.
     #[test]
     fn types_in_lists() {
         for text in [
@@ -238,8 +240,8 @@ mod tests {
         }
     }
 
-    /// What binds to the left makes a tree deeper without nesting, on each of as many
-    /// brackets as there may be.
+    /// Left-associative operators make a tree deeper without nesting, inside each of as
+    /// many brackets as are allowed.
     #[test]
     fn deep_trees_in_brackets() {
         let nested = |brackets: usize, links: usize| {
@@ -258,7 +260,7 @@ mod tests {
         }
     }
 
-    /// Each word was read as a type with all that follow.
+    /// Each word was parsed as a type together with all that follow.
     #[test]
     fn many_words_in_a_list() {
         let text = format!("\"\", f({{{}1}})", "a ".repeat(50_000));

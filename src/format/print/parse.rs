@@ -12,14 +12,14 @@ use super::conversion::{Piece, pieces};
 use super::lexical::{cast, character, literal, number, opaque, string, token, type_name, word};
 use super::{BinaryOperator, Expression, Literal, PrintFmt, PrintFmtError, UnaryOperator};
 
-/// How deep expressions may nest. Conditionals in the last part of others do not count:
-/// the kernel's `ilog2()` is 63 of them.
+/// The deepest nesting of expressions. Conditionals in the last part of others do not
+/// count: the kernel's `ilog2()` has 63 of them.
 const DEPTH: usize = 96;
 
-/// How high a tree may be, whose nodes are evaluated, written and dropped recursively.
+/// The greatest height of a tree. Nodes are evaluated, written and dropped recursively.
 const HEIGHT: usize = 200;
 
-/// How many quotes are tried as the end of a format string with quotes inside.
+/// The most quotes that are tried as the end of a format string with quotes inside.
 const BARE_QUOTES: usize = 64;
 
 pub(super) fn print_fmt(text: &str) -> Result<PrintFmt, PrintFmtError> {
@@ -39,10 +39,10 @@ pub(super) fn print_fmt(text: &str) -> Result<PrintFmt, PrintFmtError> {
     }
 }
 
-/// Reads a print fmt whose format string is as the compiler had it, nothing escaped, by
-/// quotes inside of it, of which exactly one has to be a possible end. Without any quote it
-/// is a string that stands in place of `TP_printk()`
-/// (`drivers/input/keyboard/applespi_trace.h`): the kernel then adds no newline.
+/// Parses a print fmt whose format string is as in the compiler's memory, without
+/// escapes: of the quotes after its first, exactly one must be a possible end. A text
+/// without quotes is a string in place of `TP_printk()`
+/// (`drivers/input/keyboard/applespi_trace.h`); the kernel then adds no newline.
 pub(super) fn unstringified(text: &str) -> Option<PrintFmt> {
     if !text.contains('"') {
         let format = text.strip_suffix('\n')?;
@@ -76,7 +76,7 @@ pub(super) fn unstringified(text: &str) -> Option<PrintFmt> {
     found
 }
 
-/// A literal of this text, nothing of which is an escape.
+/// Returns a literal of this text, in which nothing is an escape.
 fn as_it_is(text: &str) -> Literal {
     Literal {
         parts: vec![text.replace('\\', "\\\\").replace('"', "\\\"")],
@@ -90,7 +90,7 @@ fn error_at(text: &str, rest: &str) -> PrintFmtError {
     }
 }
 
-/// Each after a comma.
+/// Parses arguments, each after a comma.
 fn arguments(depth: usize) -> impl Fn(&str) -> IResult<&str, Vec<Expression>> {
     move |input| {
         let mut arguments = Vec::new();
@@ -104,7 +104,7 @@ fn arguments(depth: usize) -> impl Fn(&str) -> IResult<&str, Vec<Expression>> {
     }
 }
 
-/// An expression and how deep its tree is: what binds to the left makes it deeper
+/// An expression and the height of its tree. Left-associative operators make it higher
 /// without nesting.
 struct Tree {
     expression: Expression,
@@ -119,7 +119,7 @@ impl Tree {
         }
     }
 
-    /// What is made of others, the highest of which is so high.
+    /// Returns an expression made of others, of which `height` is the highest.
     fn over(height: usize, input: &str, expression: Expression) -> IResult<&str, Self> {
         let height = height + 1;
         match height <= HEIGHT {
@@ -146,16 +146,17 @@ fn deeper(input: &str, depth: usize) -> Result<usize, nom::Err<Error<&str>>> {
     deeper.ok_or_else(|| nom::Err::Failure(Error::new(input, ErrorKind::TooLarge)))
 }
 
-/// A conditional that lacks its last part.
+/// A conditional without its last part.
 struct Pending {
     condition: Tree,
     then: Option<Tree>,
-    /// How many brackets were opened before its condition, and end behind its last part.
+    /// The number of brackets that were opened before its condition and close after its
+    /// last part.
     brackets: usize,
 }
 
-/// An operand, or conditionals, each in the last part of the one before: they are read in
-/// a loop, since there may be as many as a number has bits.
+/// Parses an operand, or conditionals, each in the last part of the one before. A loop,
+/// not recursion, parses these, since there may be as many as a number has bits.
 fn expression(mut input: &str, depth: usize) -> IResult<&str, Tree> {
     let depth = deeper(input, depth)?;
     let mut pending: Vec<Pending> = Vec::new();
@@ -212,7 +213,8 @@ fn expression(mut input: &str, depth: usize) -> IResult<&str, Tree> {
     Ok((input, whole))
 }
 
-/// What follows a bracket that has a conditional inside, if the expression ends with it.
+/// Returns the text after an opening bracket, if the bracket encloses a conditional and
+/// the expression ends with it.
 fn bracketed_conditional(input: &str) -> Option<&str> {
     let inside = input.trim_start().strip_prefix('(')?;
     let (mut rest, mut open, mut is_conditional) = (inside, 1_usize, false);
@@ -235,7 +237,7 @@ fn bracketed_conditional(input: &str) -> Option<&str> {
     (is_conditional && is_end).then_some(inside)
 }
 
-/// Operators that bind at least as tightly as `level`.
+/// Parses operators that bind at least as tightly as `level`.
 fn binary(input: &str, depth: usize, level: u8) -> IResult<&str, Tree> {
     let depth = deeper(input, depth)?;
     let (mut input, mut left) = unary(input, depth)?;
@@ -273,7 +275,7 @@ fn unary(input: &str, depth: usize) -> IResult<&str, Tree> {
     if let (rest, Some(type_name)) = opt(cast).parse(input)? {
         let (rest, _) = multispace0(rest)?;
         if rest.starts_with('{') {
-            // A compound literal, which other brackets may follow.
+            // A compound literal, after which an index or a member may follow.
             let (rest, items) = list(rest, depth)?;
             let literal = Expression::Cast(type_name.to_owned(), Box::new(items.expression));
             let (rest, literal) = Tree::over(items.height, rest, literal)?;
@@ -324,7 +326,7 @@ fn postfix(mut input: &str, mut left: Tree, depth: usize) -> IResult<&str, Tree>
     }
 }
 
-/// What is between the brackets of a call, and the closing one.
+/// Parses the arguments of a call and the closing bracket.
 fn call_arguments(input: &str, depth: usize) -> IResult<&str, Vec<Tree>> {
     if let (rest, Some(_)) = opt(token(")")).parse(input)? {
         return Ok((rest, Vec::new()));
@@ -341,7 +343,7 @@ fn call_arguments(input: &str, depth: usize) -> IResult<&str, Vec<Tree>> {
     Ok((input, arguments))
 }
 
-/// An expression, a list in braces or a type's name.
+/// Parses an expression, a list in braces or a type's name.
 fn argument(input: &str, depth: usize) -> IResult<&str, Tree> {
     let (input, _) = multispace0(input)?;
     if input.starts_with('{') {
@@ -382,7 +384,7 @@ fn list(input: &str, depth: usize) -> IResult<&str, Tree> {
     }
 }
 
-/// What follows the dot of `.member = value`.
+/// Parses the part after the dot of `.member = value`.
 fn designated(input: &str, depth: usize) -> IResult<&str, Tree> {
     let (rest, member) = word(input)?;
     let (rest, _) = token("=")(rest)?;
@@ -391,10 +393,11 @@ fn designated(input: &str, depth: usize) -> IResult<&str, Tree> {
     Tree::over(value.height, rest, whole)
 }
 
-/// `({ static const struct trace_print_flags_u64 symbols[] = { … };
-/// trace_print_symbols_seq_u64(p, REC->x, symbols, …); })`: what 32-bit kernels have in
-/// place of `__print_symbolic_u64(REC->x, …)`, and likewise of `__print_flags_u64()`,
-/// macros that were expanded before the text was made of the arguments.
+/// Parses `({ static const struct trace_print_flags_u64 symbols[] = { … };
+/// trace_print_symbols_seq_u64(p, REC->x, symbols, …); })`, which 32-bit kernels have
+/// in place of `__print_symbolic_u64(REC->x, …)`, and likewise for
+/// `__print_flags_u64()`: these macros are expanded before the arguments are
+/// stringified.
 fn expanded_helper(input: &str, depth: usize) -> IResult<&str, Tree> {
     const TABLE: &str = "({ static const struct trace_print_flags_u64 ";
     let depth = deeper(input, depth)?;
@@ -417,7 +420,7 @@ fn expanded_helper(input: &str, depth: usize) -> IResult<&str, Tree> {
         return Err(nom::Err::Error(Error::new(input, ErrorKind::Verify)));
     }
     let height = highest(&arguments).max(entries.height);
-    // The first is the output, the others say how long the table is.
+    // The first argument is the output; those after the table give its length.
     let mut arguments = expressions(arguments.drain(1..=before).collect());
     if before == 2 {
         // `__print_flags_u64()` takes the value first.
@@ -464,8 +467,8 @@ fn sizeof(input: &str, depth: usize) -> IResult<&str, Tree> {
     if name != "sizeof" {
         return Err(nom::Err::Error(Error::new(input, ErrorKind::Tag)));
     }
-    // From here on it is nothing else: read again as a call, what nests would take
-    // twice the time at each step.
+    // From here on it can be nothing else. If it were parsed again as a call, each
+    // level of nesting would double the time.
     if let (rest, Some(_)) = opt(token("(")).parse(rest)? {
         let (rest, inner) = cut(|input| argument(input, depth)).parse(rest)?;
         let (rest, _) = cut(token(")")).parse(rest)?;

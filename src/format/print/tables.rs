@@ -1,4 +1,4 @@
-//! What a print fmt tells of a field besides how to print it.
+//! Facts about fields that print fmts contain: names of values, and bases.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::eval::Compiler;
 use super::{Expression, PrintFmt};
 use crate::machine::{ByteOrder, Machine};
 
-/// What a print fmt tells of a field's values.
+/// The names and the base of a field's values, by a print fmt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FieldPrint {
@@ -16,28 +16,28 @@ pub struct FieldPrint {
     /// The names of its values (`__print_symbolic`), in the order the kernel tries
     /// them.
     pub symbols: Vec<NamedValue>,
-    /// The base it is printed in: 8, 10 or 16; `None` if it is no number, or
-    /// printed in several.
+    /// The base it is printed in: 8, 10 or 16; `None` if it is not a number, or is
+    /// printed in several bases.
     pub base: Option<u8>,
-    /// Whether it is an address in the kernel's memory: printed by `%p`, `%px`,
-    /// `%pS` or `%ps`.
+    /// Whether it is an address in the kernel's memory: printed by `%p`, `%px`, `%pS`
+    /// or `%ps`.
     pub is_kernel_pointer: bool,
 }
 
-/// A number and what the kernel calls it.
+/// A number and the kernel's name for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NamedValue {
-    /// The number, as 64 bits; `None` where the print fmt has but an enumerator's
-    /// name for it, whose value is not known.
+    /// The number, as 64 bits; `None` if the print fmt names it by an enumerator of
+    /// unknown value.
     pub value: Option<u64>,
     /// Its name.
     pub name: String,
 }
 
 impl FieldPrint {
-    /// In a word: `flags`, `names`, `pointer`, `decimal`, `hex`, `octal`; `None` if
-    /// nothing is told.
+    /// Returns a word for it: `flags`, `names`, `pointer`, `decimal`, `hex`, `octal`;
+    /// `None` if nothing is known.
     pub fn as_str(&self) -> Option<&'static str> {
         Some(match self.base {
             _ if !self.flags.is_empty() => "flags",
@@ -50,22 +50,21 @@ impl FieldPrint {
         })
     }
 
-    /// The names of bits, then those of values.
+    /// Iterates over the names of bits, then those of values.
     pub fn names(&self) -> impl Iterator<Item = &NamedValue> {
         self.flags.iter().chain(&self.symbols)
     }
 }
 
 impl PrintFmt {
-    /// What the print fmt tells of the field of this name.
-    /// [`Tracepoint::field_print`](crate::Tracepoint::field_print) knows the values
-    /// of enumerators, too, and the size of a `long`: a value that depends on it is
-    /// `None` here.
+    /// Returns the names and the base of the field of this name. A value that depends
+    /// on an enumerator or on the size of a `long` is `None` here;
+    /// [`Tracepoint::field_print`](crate::Tracepoint::field_print) knows both.
     pub fn field(&self, name: &str) -> FieldPrint {
         self.field_with_constants(name, &|_| None, &|| None)
     }
 
-    /// `long_size` is asked only where a value depends on the size of a `long`.
+    /// `long_size` is called only if a value depends on the size of a `long`.
     pub(crate) fn field_with_constants(
         &self,
         name: &str,
@@ -116,8 +115,9 @@ impl PrintFmt {
         print
     }
 
-    /// Each conversion of the format string with the argument it prints; those that
-    /// take none, and arguments that are widths, are left out.
+    /// Iterates over the conversions of the format string, each with the argument it
+    /// prints. Conversions without an argument, and arguments that are widths, are left
+    /// out.
     fn conversions_with_arguments(&self) -> Vec<(Conversion, &Expression)> {
         let mut arguments = self.arguments.iter();
         let mut found = Vec::new();
@@ -164,13 +164,13 @@ fn table(
             }
         }
     }
-    // An unknown value without a name says nothing.
+    // An entry with neither a known value nor a name means nothing.
     long.retain(|entry| entry.value.is_some() || !entry.name.is_empty());
     long
 }
 
 impl Expression {
-    /// Calls `act` with the expression and all in it, from the outside in.
+    /// Calls `act` with the expression and each of its parts, from the outside in.
     pub(crate) fn visit<'e>(&'e self, act: &mut impl FnMut(&'e Expression)) {
         act(self);
         match self {
@@ -201,7 +201,8 @@ impl Expression {
         }
     }
 
-    /// The field that the expression is, but for casts and masks: `REC->f & 0xff`.
+    /// Returns the field that the expression is, apart from casts and masks: `REC->f &
+    /// 0xff`.
     fn masked_field(&self) -> Option<&str> {
         match self {
             Self::Binary(super::BinaryOperator::And, left, right) => {
@@ -212,7 +213,7 @@ impl Expression {
         }
     }
 
-    /// The field that the expression is, but for casts.
+    /// Returns the field that the expression is, apart from casts.
     fn only_field(&self) -> Option<&str> {
         match self {
             Self::Field(name) => Some(name),
@@ -226,7 +227,7 @@ impl Expression {
 mod tests {
     use super::*;
 
-    /// Found by fuzzing: what is neither a value nor a name was told as one of both.
+    /// Found by fuzzing: an entry with neither a value nor a name was listed.
     #[test]
     fn an_unknown_value_without_a_name_is_none() {
         let print = PrintFmt::parse(

@@ -213,7 +213,10 @@ fn a_read_is_said_in_full() {
     let object = BpfObject::parse(&object).expect("an object");
     let kernel = Kernel::at(fixture("6.1.192-rt-x86_64")).expect("a kernel");
     let audits = object.audit(&kernel).expect("a whole kernel");
-    insta::assert_snapshot!(serde_json::to_string_pretty(&audits).expect("JSON"));
+    let json = serde_json::to_string_pretty(&audits).expect("JSON");
+    let read: Vec<ProgramAudit> = serde_json::from_str(&json).expect("the same audits");
+    assert_eq!(read, audits);
+    insta::assert_snapshot!(json);
 }
 
 /// The object of the repository is what its source compiles to.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::{BinaryOperator, CValue, Node, NumberType, OUTSIDE, Scope, UnaryOperator};
 use crate::machine::{Machine, sign_extended, zero_extended};
 
-/// A number of this size and sign, of these bits.
+/// Returns a number with this size and sign, and these bits.
 pub(super) fn integer<'a>(bits: u64, size: u8, signed: bool) -> CValue<'a> {
     let bits = match signed {
         true => sign_extended(bits, size.into()) as u64,
@@ -18,7 +18,7 @@ fn truth<'a>(truth: bool) -> CValue<'a> {
     integer(truth.into(), 4, true)
 }
 
-/// Returns the type that a number of this one has in arithmetic: at least `int`.
+/// Returns the type that a number of this type is promoted to: at least `int`.
 pub(super) fn promoted((size, signed): NumberType) -> NumberType {
     match size {
         0..4 => (4, true),
@@ -26,8 +26,8 @@ pub(super) fn promoted((size, signed): NumberType) -> NumberType {
     }
 }
 
-/// Returns the type that C converts two promoted numbers to: the larger, and of two of
-/// the same size the unsigned one.
+/// Returns the type that C converts two promoted numbers to: the larger type or, if
+/// both have one size, the unsigned one.
 pub(super) fn common(a: NumberType, b: NumberType) -> NumberType {
     match a.0.cmp(&b.0) {
         Ordering::Equal => (a.0, a.1 && b.1),
@@ -76,7 +76,7 @@ pub(super) fn dereference(place: CValue<'_>, machine: Machine) -> CValue<'_> {
     }
 }
 
-/// A pointer this many elements further, or back; `None` if that is outside of the data,
+/// Returns a pointer moved by this many elements; `None` if that is outside of the data
 /// or not known.
 pub(super) fn add<'a>(pointer: CValue<'a>, by: CValue<'a>, back: bool) -> Option<CValue<'a>> {
     match (pointer, by) {
@@ -147,7 +147,7 @@ pub(super) fn binary<'a>(
             let sum = add(pointer, by, false).or_else(|| add(by, pointer, false));
             sum.unwrap_or(OUTSIDE)
         }
-        // Pointers into the record are not 0, which is what they are compared with.
+        // Pointers into the record are never 0, the only number they are compared with.
         (CValue::Integer { bits: 0, .. }, _) | (_, CValue::Integer { bits: 0, .. }) => {
             match operator {
                 B::Equal => truth(false),

@@ -1,4 +1,4 @@
-//! Expressions, made ready: fields, types, numbers and enumerators looked up.
+//! Compiles expressions: looks up fields, types, numbers and enumerators.
 
 use super::super::{Expression, UnaryOperator, character_value, number_value};
 use super::arithmetic::{common, promoted};
@@ -7,12 +7,12 @@ use crate::format::{Field, FieldKind, Format, LOCATION};
 use crate::layout::integer::IntegerType;
 use crate::machine::Machine;
 
-/// Makes expressions ready.
+/// Compiles expressions for one format.
 pub(crate) struct Compiler<'f> {
-    /// The format of the records; `None` where expressions have to be constant.
+    /// The format of the records; `None` if expressions must be constant.
     pub(crate) format: Option<&'f Format>,
     pub(crate) machine: Machine,
-    /// The values of names the kernel left as they are.
+    /// The values of the names that the kernel left in the print fmt.
     pub(crate) constants: &'f dyn Fn(&str) -> Option<i64>,
 }
 
@@ -105,7 +105,7 @@ impl<'f> Compiler<'f> {
                 signed,
             },
             FieldKind::DataLoc | FieldKind::RelLoc => Node::Located(self.located(field)),
-            // A whole array of locations has no value in C.
+            // An array of locations as a whole has no value in C.
             FieldKind::DataLocArray => Node::Unknown(field.name().to_owned()),
             FieldKind::Array | FieldKind::Struct => Node::Data {
                 offset,
@@ -139,7 +139,7 @@ impl<'f> Compiler<'f> {
                 signed,
             }),
             data @ (Node::Data { .. } | Node::Rest { .. }) => Some(data),
-            // `&array[index]` is where that element begins.
+            // `&array[index]` is the address of that element.
             Node::Index(array, index) => {
                 Some(Node::Binary(super::BinaryOperator::Add, array, index))
             }
@@ -147,10 +147,11 @@ impl<'f> Compiler<'f> {
         }
     }
 
-    /// Members are in BTF, which is not at hand here, except those of two shapes.
+    /// Returns a member. The layouts of structs are in BTF, which is not available
+    /// here; two are known.
     fn member(&self, whole: &Expression, member: &str) -> Option<Node> {
         match whole {
-            // `struct trace_entry`, which all records begin with.
+            // `struct trace_entry`, with which all records begin.
             Expression::Field(name) if name == "ent" && self.field("ent").is_none() => {
                 let field = self.field(&format!("common_{member}"))?;
                 Some(self.of_field(field))
@@ -184,7 +185,8 @@ impl<'f> Compiler<'f> {
             1 => self.machine.long_size() as u8,
             _ => 8,
         };
-        // The first type it fits: only what is no decimal may be unsigned by itself.
+        // The first type that it fits. Only numbers that are not decimal may be
+        // unsigned without a suffix.
         let decimal = !text.starts_with('0') || text.len() == 1;
         for size in [4, 8].into_iter().filter(|size| *size >= long) {
             let high = bits.checked_shr(8 * u32::from(size) - 1).unwrap_or(0);
@@ -248,7 +250,7 @@ impl<'f> Compiler<'f> {
             return Some(Cast::Char);
         }
         let known = match words[..] {
-            // All the enums of print fmts are their names' numbers, which int holds.
+            // All enums in print fmts stand for their numbers, which fit an `int`.
             ["enum", _] => Some((4, false)),
             ["void"] => Some((1, false)),
             _ => match IntegerType::of_name(&words.join(" ")) {
@@ -290,7 +292,7 @@ impl<'f> Compiler<'f> {
         }
     }
 
-    /// One location of several: `names[1]` in `__get_str(names[1])`.
+    /// Returns one of several locations: `names[1]` in `__get_str(names[1])`.
     fn located_element(&self, array: &Expression, index: &Expression) -> Option<Located> {
         let (Expression::Name(name), Expression::Number(index)) = (array, index) else {
             return None;
@@ -309,7 +311,7 @@ impl<'f> Compiler<'f> {
     }
 }
 
-/// A conditional, both sides of which have the type C gives the whole.
+/// Returns a conditional, both sides of which have the type that C gives the whole.
 fn conditional(condition: Box<Node>, then: Option<Box<Node>>, otherwise: Box<Node>) -> Node {
     let sides = [
         then.as_ref().unwrap_or(&condition).number_type(),
@@ -327,7 +329,7 @@ fn conditional(condition: Box<Node>, then: Option<Box<Node>>, otherwise: Box<Nod
 }
 
 impl Node {
-    /// Returns the type that it has if it is a number; `None` if it is not one, or its
+    /// Returns the expression's type if it is a number; `None` if it is not, or its
     /// type is not known.
     fn number_type(&self) -> Option<NumberType> {
         use super::BinaryOperator as B;
@@ -358,7 +360,8 @@ impl Node {
                 promoted(otherwise.number_type()?),
             ),
             Self::Cast(Cast::Integer { size, signed }, operand) => {
-                // A pointer stays one, whose value is not in the record.
+                // Not a number if the operand is a pointer, whose value is not in the
+                // record.
                 operand.number_type()?;
                 (*size, *signed)
             }
@@ -370,7 +373,7 @@ impl Node {
         })
     }
 
-    /// Returns the type of what a pointer points at.
+    /// Returns the type that a pointer points at.
     fn element_type(&self) -> Option<NumberType> {
         let (element, signed) = match self {
             Self::Data {
@@ -392,10 +395,10 @@ impl Node {
     }
 }
 
-/// Whether a type is a struct that has a size of 0 wherever it compiles: the kernel's
-/// `BUILD_BUG_ON_ZERO()`, which `ARRAY_SIZE()` adds, is the size of a struct with an unnamed
-/// bitfield of width 0 (`include/linux/build_bug.h`) or, on newer kernels, with nothing but
-/// an assertion (`include/linux/compiler.h`).
+/// Whether a type is a struct whose size is 0 wherever it compiles: the kernel's
+/// `BUILD_BUG_ON_ZERO()`, which `ARRAY_SIZE()` adds, is the size of a struct with only
+/// an unnamed bitfield of width 0 (`include/linux/build_bug.h`) or, on newer kernels,
+/// with only an assertion (`include/linux/compiler.h`).
 fn is_empty_struct(name: &str) -> bool {
     let body = name.strip_prefix("struct").map(str::trim);
     let body = body.and_then(|body| body.strip_prefix('{'));

@@ -64,7 +64,7 @@ impl Compiler<'_> {
             })),
             "__print_ns_to_secs" => self.quotient(BinaryOperator::Divide, node(0)?, 8),
             "__print_ns_without_secs" => self.quotient(BinaryOperator::Remainder, node(0)?, 4),
-            // s64, divided as ktime_divns() does: rounded to zero.
+            // s64, divided as by ktime_divns(): rounded toward zero.
             "ktime_to_ns" => Node::Cast(SIGNED_64, Box::new(node(0)?)),
             "ktime_to_us" => self.divided(node(0)?, 1_000),
             "ktime_to_ms" => self.divided(node(0)?, 1_000_000),
@@ -96,7 +96,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// A time in nanoseconds, in a larger unit.
+    /// Converts a time in nanoseconds to a larger unit.
     fn divided(&self, value: Node, by: u64) -> Node {
         let by = Node::Integer {
             bits: by,
@@ -107,7 +107,7 @@ impl Compiler<'_> {
         Node::Binary(BinaryOperator::Divide, value, Box::new(by))
     }
 
-    /// Seconds of nanoseconds, or what is left of them.
+    /// Returns the seconds of a time in nanoseconds, or the rest.
     fn quotient(&self, operator: BinaryOperator, value: Node, size: u8) -> Node {
         let unsigned = |size| Cast::Integer {
             size,
@@ -147,8 +147,8 @@ impl Compiler<'_> {
     }
 }
 
-/// The two words of the helpers in the kernel's `include/linux/string_choices.h`: for true
-/// and for false.
+/// Returns the two words, for true and false, of a helper in the kernel's
+/// `include/linux/string_choices.h`.
 fn words(function: &str) -> Option<(&'static str, &'static str)> {
     Some(match function {
         "str_yes_no" => ("yes", "no"),

@@ -1,5 +1,4 @@
-//! The expressions of a print fmt, with C's types: made ready for one event's records, and
-//! what they come to.
+//! Evaluates the expressions of a print fmt, with C's types.
 //!
 //! A [`Compiler`] looks up fields, types and enumerators once and makes a [`Node`] of each
 //! [`Expression`](super::Expression); [`Node::evaluate`] then reads a record. Tables of
@@ -24,27 +23,27 @@ use super::{BinaryOperator, UnaryOperator};
 use crate::format::Location;
 use crate::machine::{Machine, until_nul};
 
-/// What an expression comes to.
+/// The value of an expression.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CValue<'a> {
-    /// A number of this size in bytes and sign; its bits are extended to 64.
+    /// A number with its size in bytes and its sign; the bits are extended to 64.
     Integer { bits: u64, size: u8, signed: bool },
-    /// A pointer into the record, to elements of this size; 0 if it is not known.
+    /// A pointer into the record, to elements of this size; 0 if the size is not known.
     Bytes {
         data: &'a [u8],
         element: u32,
         signed: bool,
     },
-    /// A string of the kernel's, that is in the print fmt.
+    /// A string of the kernel's that the print fmt contains.
     Text(&'a str),
-    /// Not known; why, in words.
+    /// Not known, for this reason.
     Unknown(&'a str),
 }
 
 /// Size in bytes, and sign, of an integer type.
 type NumberType = (u8, bool);
 
-/// An expression, its fields looked up.
+/// A compiled expression.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Integer {
@@ -66,15 +65,15 @@ pub(crate) enum Node {
         element: u32,
         signed: bool,
     },
-    /// All that is behind this offset.
+    /// All bytes from this offset on.
     Rest {
         offset: usize,
         element: u32,
         signed: bool,
     },
-    /// Data elsewhere in the record, as the field there says.
+    /// Data elsewhere in the record, located by this field.
     Located(Located),
-    /// How long they are.
+    /// The length of the data.
     LocatedLength(Located),
     Unary(UnaryOperator, Box<Node>),
     Binary(BinaryOperator, Box<Node>, Box<Node>),
@@ -84,7 +83,7 @@ pub(crate) enum Node {
     Swap(u8, Box<Node>),
     /// One of two strings.
     Choice(Box<Node>, &'static str, &'static str),
-    /// What is printed piece by piece.
+    /// A helper that prints piece by piece.
     Printed(Box<Printed>),
     Unknown(String),
 }
@@ -94,13 +93,13 @@ pub(crate) enum Node {
 pub(crate) struct Located {
     offset: usize,
     size: usize,
-    /// Where its location counts from.
+    /// The offset that its location counts from.
     base: usize,
     element: u32,
     signed: bool,
 }
 
-/// A type that something is cast to.
+/// The type of a cast.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cast {
     Integer {
@@ -111,7 +110,8 @@ pub(crate) enum Cast {
     /// `char`, whose sign the compiler's options say: signed on x86-64 and unsigned on
     /// arm64 and s390x up to Linux 6.1, unsigned everywhere from 6.2 (`-funsigned-char`).
     Char,
-    /// A pointer of `size` bytes to elements of this size; 0 if it is not known.
+    /// A pointer of `size` bytes to elements of this size; 0 if the element's size is
+    /// not known.
     Pointer {
         size: u8,
         element: u32,
@@ -148,7 +148,7 @@ pub(crate) enum Printed {
     },
 }
 
-/// What expressions are evaluated in.
+/// The record that expressions are evaluated for.
 #[derive(Clone, Copy)]
 pub(crate) struct Scope<'a> {
     pub(crate) bytes: &'a [u8],
@@ -259,7 +259,7 @@ impl Node {
         })
     }
 
-    /// Collects what is not known in it, as it is written in the print fmt.
+    /// Collects the parts that are not known, as written in the print fmt.
     pub(crate) fn collect_unknown<'n>(&'n self, unknown: &mut Vec<&'n str>) {
         match self {
             Self::Unknown(text) => unknown.push(text),
@@ -304,8 +304,8 @@ impl Node {
         }
     }
 
-    /// Returns the helper that prints what this comes to, if one does: behind conditions,
-    /// too.
+    /// Returns the helper that prints the value, if one does, also through
+    /// conditionals.
     pub(crate) fn printed<'a>(&'a self, scope: &Scope<'a>) -> Option<&'a Printed> {
         match self {
             Self::Printed(printed) => Some(printed),
@@ -365,7 +365,7 @@ impl Cast {
 }
 
 impl<'a> CValue<'a> {
-    /// Whether it is not 0; `None` if that is not known.
+    /// Whether the value is not 0; `None` if that is not known.
     fn is_true(self) -> Option<bool> {
         match self {
             Self::Integer { bits, .. } => Some(bits != 0),

@@ -7,7 +7,7 @@ use super::{CValue, Compiler};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     entries: Vec<NamedValue>,
-    /// The entries whose values are not known, as they are written in the print fmt.
+    /// The entries of unknown value, as written in the print fmt.
     unknown: Vec<String>,
 }
 
@@ -26,8 +26,8 @@ impl Table {
 }
 
 impl Compiler<'_> {
-    /// Returns the entries of a table; `None` if these expressions are none, or a name in
-    /// it is not known.
+    /// Returns the entries of a table; `None` if these expressions are not a table, or
+    /// a name in it is not known.
     pub(crate) fn table(&self, entries: &[Expression]) -> Option<Table> {
         // Braces around all entries are part of the table.
         let entries = match entries {
@@ -46,7 +46,7 @@ impl Compiler<'_> {
             };
             let name = match self.node(name).constant(self.machine) {
                 CValue::Text(name) => name.to_owned(),
-                // `{ -1, NULL }`, `{ -1, 0 }`: the end.
+                // `{ -1, NULL }` or `{ -1, 0 }` ends the table.
                 CValue::Integer { bits: 0, .. } => break,
                 _ => return None,
             };
