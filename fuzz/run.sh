@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 known=(available_events format declaration print_fmt print_eval btf split_btf ring_page filter captured_root bpf_object
-    image image_kallsyms image_module image_tables)
+    image image_kallsyms image_module image_tables archive)
 [ ${#targets[@]} -gt 0 ] || targets=("${known[@]}")
 for target in "${targets[@]}"; do
     [ -f "$here/fuzz_targets/$target.rs" ] || { echo "no target $target: ${known[*]}" >&2; exit 2; }

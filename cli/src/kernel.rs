@@ -20,8 +20,9 @@ const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.tar.deflate")
 /// Which kernel to look at.
 #[derive(Args)]
 pub(crate) struct KernelChoice {
-    /// Use a captured kernel, laid out like /sys/kernel, instead of the running one; or
-    /// one never booted: a package (.deb, .rpm), an unpacked one, vmlinuz, vmlinux
+    /// Use a captured kernel, laid out like /sys/kernel, or an archive of one (.tar, .tar.zst,
+    /// .tar.gz), instead of the running one; or one never booted: a package (.deb, .rpm), an
+    /// unpacked one, vmlinuz, vmlinux
     #[arg(long, short, value_name = "PATH")]
     pub(crate) root: Option<PathBuf>,
     /// Use the captured kernel that comes with the command: no root, no tracefs
@@ -57,7 +58,10 @@ impl KernelChoices {
 
     /// Opens all, each with its name in sources.
     pub(crate) fn all(&self) -> Result<Vec<(String, Kernel)>, Failure> {
-        let open = |root: &PathBuf| Ok((Identity::captured(root).label(), Kernel::at(root)?));
+        let open = |root: &PathBuf| {
+            let kernel = Kernel::at(root)?;
+            Ok((Identity::of(root, &kernel).label(), kernel))
+        };
         self.root.iter().map(open).collect()
     }
 }
@@ -74,10 +78,7 @@ impl KernelChoice {
             (Some(dir), _) => (Kernel::at(dir.path())?, Identity::demo(dir.path())),
             (None, Some(root)) => {
                 let kernel = Kernel::at(root)?;
-                let identity = match kernel.is_image() {
-                    true => Identity::of_image(root, &kernel),
-                    false => Identity::captured(root),
-                };
+                let identity = Identity::of(root, &kernel);
                 say_unreadable(&kernel);
                 (kernel, identity)
             }
@@ -113,7 +114,7 @@ pub(crate) fn say_unreadable(kernel: &Kernel) {
     }
 }
 
-fn is_out_of_reach(error: &Error) -> bool {
+pub(crate) fn is_out_of_reach(error: &Error) -> bool {
     matches!(
         error,
         Error::NotMounted
@@ -154,6 +155,9 @@ impl Chosen {
             .collect()
     }
 }
+
+/// The file with what `uname -m` prints (Linux 6.1 and later).
+const ARCHITECTURE: &str = "proc/sys/kernel/arch";
 
 /// The kernel that a row of JSON is about.
 #[derive(Clone, Debug, Serialize)]
@@ -197,8 +201,16 @@ impl Identity {
         }
     }
 
-    /// Returns the release of a capture, from `proc/version` or, in the format of
-    /// `uname -a`, from `truth/uname`.
+    /// The identity of a kernel that is not the running one.
+    pub(crate) fn of(root: &Path, kernel: &Kernel) -> Self {
+        match root.is_dir() && !kernel.is_image() {
+            true => Self::captured(root),
+            false => Self::in_memory(root, kernel),
+        }
+    }
+
+    /// Returns the release and machine of a capture, from `proc/version` and
+    /// `proc/sys/kernel/arch` or, in the format of `uname -a`, from `truth/uname`.
     fn captured(root: &Path) -> Self {
         let words = |file: &str| -> Option<Vec<String>> {
             /// The most bytes that are read; the kernel writes some 200.
@@ -217,24 +229,24 @@ impl Identity {
         let version = words("proc/version").unwrap_or_default();
         // `… x86_64 GNU/Linux`.
         let architecture = uname.len().checked_sub(2).map(|at| uname[at].clone());
+        let own = words(ARCHITECTURE).and_then(|words| words.first().cloned());
         Self {
             release: version.get(2).or(uname.get(2)).cloned(),
-            architecture,
+            architecture: own.or(architecture),
             source: root.display().to_string(),
         }
     }
 
-    /// Returns the release of an image, from the text of `/proc/version`.
-    fn of_image(root: &Path, kernel: &Kernel) -> Self {
-        let mut files = kernel.image_files();
-        let version = files.find(|(path, _)| *path == "proc/version");
-        let version = version.map(|(_, text)| String::from_utf8_lossy(text));
-        let release = version
-            .as_deref()
-            .and_then(|text| text.split_whitespace().nth(2));
+    /// Returns those of an image or an archive, from the same files.
+    fn in_memory(root: &Path, kernel: &Kernel) -> Self {
+        let word = |path: &str, index: usize| {
+            let (_, text) = kernel.image_files().find(|(known, _)| *known == path)?;
+            let text = String::from_utf8_lossy(text);
+            text.split_whitespace().nth(index).map(str::to_owned)
+        };
         Self {
-            release: release.map(str::to_owned),
-            architecture: None,
+            release: word("proc/version", 2),
+            architecture: word(ARCHITECTURE, 0),
             source: root.display().to_string(),
         }
     }

@@ -7,6 +7,7 @@ mod btf;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use btf::{BtfWriter, TraceEntry};
@@ -38,6 +39,7 @@ fn main() -> Result<()> {
     objects(&mut seeds)?;
     captured_roots(&mut seeds)?;
     images(&mut seeds)?;
+    archives(&mut seeds)?;
     for (target, count) in &seeds.counts {
         println!("{target}: {count} seeds");
     }
@@ -55,6 +57,31 @@ fn images(seeds: &mut Seeds) -> Result<()> {
     seeds.add("image_tables", &[&[0; 4]])?;
     seeds.add("image_tables", &[&[0x40, 1, 0, 0xff, 0x80, 2, 0, 1]])?;
     Ok(())
+}
+
+/// Writes archives of a small kernel: GNU's form with a long name, and compressed.
+fn archives(seeds: &mut Seeds) -> Result<()> {
+    let format = tracepoints_fuzz::fixture_text(
+        "6.18.15-x86_64",
+        "tracing/events/sched/sched_switch/format",
+    );
+    let long = format!("{}/tracing/available_events", "long".repeat(40));
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, text) in [
+        ("tracing/available_events", "sched:sched_switch\n"),
+        ("tracing/events/sched/sched_switch/format", &*format),
+        ("proc/version", "Linux version 6.18.15\n"),
+        (&*long, "sched:sched_switch\n"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        archive.append_data(&mut header, path, text.as_bytes())?;
+    }
+    let archive = archive.into_inner()?;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&archive)?;
+    seeds.add("archive", &[&archive])?;
+    seeds.add("archive", &[&packed.finish()?])
 }
 
 struct Seeds {

@@ -20,8 +20,12 @@ pub(super) const MAX_FILES: usize = 1 << 18;
 
 /// What takes the files of an archive.
 pub(super) trait ArchiveVisitor {
-    /// Whether a file of this path is wanted.
-    fn wants(&self, path: &Path) -> bool;
+    /// Whether a file of this path and size in bytes is wanted.
+    ///
+    /// # Errors
+    ///
+    /// If the archive is not to be read on.
+    fn wants(&mut self, path: &Path, size: u64) -> Result<bool, Error>;
 
     /// Takes a file that is wanted.
     fn take(&mut self, path: PathBuf, bytes: Vec<u8>);
@@ -44,6 +48,9 @@ pub(super) fn decompressed<'a>(
     stream(&start, whole).map_err(failed)
 }
 
+/// In bytes, with the NUL at the end: `PATH_MAX`.
+const MAX_NAME: u64 = 4096;
+
 /// Reads a tar archive.
 pub(super) fn tar_files(
     path: &Path,
@@ -52,21 +59,61 @@ pub(super) fn tar_files(
 ) -> Result<(), Error> {
     let failed = |error| Error::file(path, error);
     let mut archive = tar::Archive::new(reader.take(ARCHIVE_LIMIT));
-    for entry in archive.entries().map_err(failed)?.take(MAX_FILES) {
+    // Raw, because the crate takes memory for a long name of any length.
+    let entries = archive.entries().map_err(failed)?.raw(true);
+    let mut long_name = None;
+    for entry in entries.take(MAX_FILES) {
         let mut entry = entry.map_err(failed)?;
-        if !entry.header().entry_type().is_file() {
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
+            long_name = long_name_of(&mut entry).map_err(failed)?.or(long_name);
             continue;
         }
-        let inside = entry.path().map_err(failed)?;
+        // The target of a link, between a file's name and the file.
+        if kind.is_gnu_longlink() || kind.is_pax_global_extensions() {
+            continue;
+        }
+        let inside = match long_name.take() {
+            Some(name) => PathBuf::from(name),
+            None => entry.path().map_err(failed)?.into_owned(),
+        };
+        if !kind.is_file() {
+            continue;
+        }
         let inside = inside.strip_prefix(".").unwrap_or(&inside).to_owned();
-        if !visitor.wants(&inside) {
-            continue;
-        }
         let size = entry.size();
-        let bytes = file_bytes(path, &inside, size, &mut entry)?;
-        visitor.take(inside, bytes);
+        if visitor.wants(&inside, size)? {
+            let bytes = file_bytes(path, &inside, size, &mut entry)?;
+            visitor.take(inside, bytes);
+        }
     }
     Ok(())
+}
+
+/// The name of the next file, which does not fit into its own header: GNU's form, or one of
+/// POSIX's extensions.
+fn long_name_of(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Option<String>> {
+    /// In bytes: an extension may have times and other attributes beside the name.
+    const MAX_EXTENSION: u64 = 1 << 16;
+    let is_gnu = entry.header().entry_type().is_gnu_longname();
+    let limit = if is_gnu { MAX_NAME } else { MAX_EXTENSION };
+    if entry.size() > limit {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes)?;
+    let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
+    if is_gnu {
+        let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        return Ok(Some(str::from_utf8(name).map_err(invalid)?.to_owned()));
+    }
+    for extension in tar::PaxExtensions::new(&bytes) {
+        let extension = extension?;
+        if extension.key_bytes() == b"path" {
+            return Ok(Some(extension.value().map_err(invalid)?.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads an archive of cpio as RPM packages have it: the format `newc`.
@@ -77,8 +124,6 @@ pub(super) fn cpio_files(
 ) -> Result<(), Error> {
     /// In bytes: `struct cpio_newc_header`.
     const HEADER: usize = 110;
-    /// In bytes, with the NUL at the end: `PATH_MAX`.
-    const MAX_NAME: u32 = 4096;
     const REGULAR: u32 = 0o100_000;
     const TYPE: u32 = 0o170_000;
     let failed = |error: io::Error| Error::file(path, error);
@@ -90,7 +135,7 @@ pub(super) fn cpio_files(
         // The crate takes memory for a name of any length.
         let length = str::from_utf8(&header[94..102]).ok();
         let length = length.and_then(|text| u32::from_str_radix(text, 16).ok());
-        if length.is_none_or(|length| length > MAX_NAME) {
+        if length.is_none_or(|length| u64::from(length) > MAX_NAME) {
             return Err(failed(invalid()));
         }
         let whole = Cursor::new(header).chain(&mut input);
@@ -102,8 +147,8 @@ pub(super) fn cpio_files(
         let inside = inside.strip_prefix(".").unwrap_or(inside);
         let inside = inside.strip_prefix("/").unwrap_or(inside).to_owned();
         let is_file = entry.entry().mode() & TYPE == REGULAR;
-        if is_file && visitor.wants(&inside) {
-            let size = u64::from(entry.entry().file_size());
+        let size = u64::from(entry.entry().file_size());
+        if is_file && visitor.wants(&inside, size)? {
             let bytes = file_bytes(path, &inside, size, &mut entry)?;
             visitor.take(inside, bytes);
         }

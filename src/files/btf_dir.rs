@@ -331,6 +331,11 @@ impl BtfDir {
         Ok(now)
     }
 
+    /// Reads an object's file as it is; `None` if it does not exist.
+    pub(crate) fn file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.dir.bytes(name, OBJECT_LIMIT)
+    }
+
     /// The modules' names and files, sorted.
     fn list(&self) -> Result<Vec<(String, FileState)>, Error> {
         // Module names have no other characters, which would also be unsafe to print.

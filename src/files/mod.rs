@@ -3,7 +3,10 @@
 #[cfg(feature = "image")]
 mod archive;
 mod btf_dir;
+mod capture;
 mod captured;
+#[cfg(feature = "image")]
+mod captured_archive;
 mod dir;
 mod listing;
 #[cfg(all(feature = "probe", target_os = "linux"))]
@@ -18,6 +21,9 @@ mod tracefs;
 mod tree;
 
 pub(crate) use btf_dir::{BtfDir, Modules};
+pub(crate) use capture::capture_proc;
+#[cfg(feature = "image")]
+pub(crate) use captured_archive::{captured_archive, captured_files};
 pub(crate) use dir::Dir;
 pub(crate) use listing::Listing;
 pub use listing::{Events, RejectedName};
@@ -29,5 +35,4 @@ pub(crate) use package::Package;
 pub(crate) use processes::{HeldFiles, HoldingProcesses};
 pub(crate) use reader::Reader;
 pub(crate) use tracefs::Tracefs;
-#[cfg(feature = "image")]
 pub(crate) use tree::FileTree;

@@ -393,8 +393,8 @@ struct PackageFiles {
 }
 
 impl ArchiveVisitor for PackageFiles {
-    fn wants(&self, path: &Path) -> bool {
-        PackagePart::of(path).is_some()
+    fn wants(&mut self, path: &Path, _: u64) -> Result<bool, Error> {
+        Ok(PackagePart::of(path).is_some())
     }
 
     fn take(&mut self, path: PathBuf, bytes: Vec<u8>) {

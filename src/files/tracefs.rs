@@ -125,7 +125,7 @@ impl Tracefs {
     /// Returns the events that programs can be attached to. If a capture has no
     /// `available_events`, these are all that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
-        match self.dir.bytes("available_events", AVAILABLE_EVENTS_LIMIT)? {
+        match self.available_events()? {
             // A line that is not UTF-8 is not a name.
             Some(bytes) => Ok(match str::from_utf8(&bytes) {
                 Ok(text) => Events::parse(text),
@@ -210,10 +210,7 @@ impl Tracefs {
         name: &EventName,
     ) -> Result<Option<Format>, Error> {
         let relative = [name.category(), name.event(), "format"];
-        // The kernel writes a print fmt at once, including newlines inside it (`f_show()`
-        // in `kernel/trace/trace_events.c`).
-        let is_whole = |text: &str| text.ends_with('\n') && text.contains("\nprint fmt: ");
-        let text = reader.text(relative, FORMAT_LIMIT, is_whole);
+        let text = reader.text(relative, FORMAT_LIMIT, is_whole_format);
         let Some(text) = text.map_err(|error| error.of_event(name))? else {
             self.check_mounted()?;
             return Ok(None);
@@ -241,10 +238,37 @@ impl Tracefs {
         }
     }
 
+    /// Reads the event's format file as it is; `None` if it does not exist.
+    pub(crate) fn format_text(
+        &self,
+        reader: &mut Reader,
+        name: &EventName,
+    ) -> Result<Option<String>, Error> {
+        let relative = [name.category(), name.event(), "format"];
+        let text = reader.text(relative, FORMAT_LIMIT, is_whole_format);
+        let text = text.map_err(|error| error.of_event(name))?;
+        Ok(text.map(str::to_owned))
+    }
+
+    /// Reads the event's `btf_ids` file; `None` if it does not exist.
+    pub(crate) fn btf_ids(&self, name: &EventName) -> Result<Option<String>, Error> {
+        self.text(name, "btf_ids", BTF_IDS_LIMIT)
+    }
+
+    /// Reads a file of `events/` itself; `None` if it does not exist.
+    pub(crate) fn event_file(&self, file: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.dir.sub("events").bytes(file, FORMAT_LIMIT)
+    }
+
+    /// Reads `available_events`; `None` if it does not exist.
+    pub(crate) fn available_events(&self) -> Result<Option<Vec<u8>>, Error> {
+        self.dir.bytes("available_events", AVAILABLE_EVENTS_LIMIT)
+    }
+
     /// Returns the id of the event's context struct in its `btf_ids` file; `None` if
     /// there is no such file, or no such id in it.
     pub(crate) fn context_type_id(&self, name: &EventName) -> Result<Option<u32>, Error> {
-        let text = self.text(name, "btf_ids", BTF_IDS_LIMIT)?;
+        let text = self.btf_ids(name)?;
         Ok(text.and_then(|text| {
             let id = text
                 .lines()
@@ -347,6 +371,13 @@ impl Tracefs {
         path.extend([name.category(), name.event(), file]);
         path
     }
+}
+
+/// Whether a text, up to where one read ended, is a whole format file: the kernel writes a
+/// print fmt at once, including newlines inside it (`f_show()` in
+/// `kernel/trace/trace_events.c`).
+fn is_whole_format(text: &str) -> bool {
+    text.ends_with('\n') && text.contains("\nprint fmt: ")
 }
 
 #[cfg(test)]

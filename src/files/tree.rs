@@ -1,4 +1,5 @@
-//! A root in memory: the files that a kernel read from its image would have.
+//! A root in memory: the files of a captured kernel, from an archive of them, or as one read
+//! from its image would have them.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,11 @@ impl FileTree {
             }
             std::collections::btree_map::Entry::Occupied(_) => false,
         }
+    }
+
+    /// Adds a file, over one that is there already.
+    pub(crate) fn replace(&mut self, path: String, bytes: Vec<u8>) {
+        self.files.insert(path, bytes);
     }
 
     pub(crate) fn file(&self, path: &str) -> Option<&[u8]> {

@@ -83,6 +83,12 @@ pub enum ImageError {
         /// The files.
         files: Vec<String>,
     },
+    /// An archive has several captured kernels.
+    #[error("several captured kernels in one archive: {}", directories.join(", "))]
+    SeveralCaptures {
+        /// The directories in which they are; the first of them.
+        directories: Vec<String>,
+    },
     /// The module was built for another kernel, or there is no kernel beside it.
     #[error("a module alone: its kernel's image is needed, which has the types it uses")]
     ModuleAlone,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::btf::Object;
 use crate::context::RawTracepoint;
 use crate::error::Error;
-use crate::files::{BtfDir, Dir};
+use crate::files::{BtfDir, Dir, FileTree, capture_proc};
 use crate::layout::Layout;
 
 /// A kernel's tracepoints as far as its BTF tells. `/sys/kernel/btf` is readable by
@@ -29,6 +29,7 @@ use crate::layout::Layout;
 #[derive(Debug)]
 pub struct BtfKernel {
     btf: BtfDir,
+    proc: Dir,
 }
 
 /// A tracepoint as BTF knows it: see [`BtfKernel`].
@@ -55,7 +56,20 @@ impl BtfKernel {
     fn new(root: Dir) -> Self {
         Self {
             btf: BtfDir::new(root.sub("btf")),
+            proc: match root.is_live() {
+                true => Dir::live("/proc"),
+                false => root.sub("proc"),
+            },
         }
+    }
+
+    /// Takes BTF and what `/proc` says of the kernel. Returns the names of objects that may
+    /// not be read.
+    pub(super) fn capture_files(&self, tree: &mut FileTree) -> Result<Vec<String>, Error> {
+        // The same error as that of a list.
+        self.objects()?;
+        capture_proc(&self.proc, tree)?;
+        self.btf.capture(tree)
     }
 
     /// All tracepoints, sorted by name; those of modules that are loaded are among them.

@@ -1,4 +1,4 @@
-//! Kernels that are read from their images, without booting them.
+//! Kernels that are read from their images, without booting them, and from archives.
 
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use super::Kernel;
 use crate::btf::Btf;
 use crate::context::{CapturedFrom, ClassLine};
 use crate::error::{Error, with_causes};
-use crate::files::{Dir, FileTree, Package, Tracefs};
+use crate::files::{Dir, FileTree, Package, Tracefs, captured_archive, captured_files};
 use crate::image::{ImageError, ImageEvents, KernelImage, ModuleContext, ModuleImage};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::image::{ImageTracepoint, ModuleSites};
@@ -77,6 +77,34 @@ impl Kernel {
         Self::of_image(root, &path, image, modules, package.unreadable).map(Some)
     }
 
+    /// Opens an archive of a captured kernel; `None` if the file is not one.
+    pub(super) fn of_archive(root: &Path) -> Result<Option<Self>, Error> {
+        let files = captured_archive(root)?;
+        Ok(files.map(|files| Self::in_memory(root, files)))
+    }
+
+    /// Reads an archive of a captured kernel: `.tar`, alone or compressed, with the files that
+    /// [`at`](Self::at) reads, in it or in one directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAKernel`] if it has no events or is not an archive, [`Error::File`] if it
+    /// is cut off or too large, [`Error::Image`] if it has several kernels.
+    pub fn from_archive(archive: &[u8]) -> Result<Self, Error> {
+        let path = Path::new("archive");
+        match captured_files(path, archive)? {
+            Some(files) => Ok(Self::in_memory(path, files)),
+            None => Err(Error::NotAKernel {
+                root: path.to_owned(),
+            }),
+        }
+    }
+
+    fn in_memory(root: &Path, files: FileTree) -> Self {
+        let dir = Dir::in_memory(root, Arc::new(files));
+        Self::new(Tracefs::in_memory(&dir), dir)
+    }
+
     fn of_image(
         root: &Path,
         path: &Path,
@@ -98,9 +126,9 @@ impl Kernel {
         let unreadable = std::mem::take(&mut files.unreadable);
         #[cfg(all(feature = "probe", target_os = "linux"))]
         let sites = std::mem::take(&mut files.sites);
-        let dir = Dir::in_memory(root, Arc::new(files.finish()));
-        let mut kernel = Self::new(Tracefs::in_memory(&dir), dir);
+        let mut kernel = Self::in_memory(root, files.finish());
         if let Some(inner) = Arc::get_mut(&mut kernel.inner) {
+            inner.is_image = true;
             inner.unreadable = unreadable;
             #[cfg(all(feature = "probe", target_os = "linux"))]
             match image.tracepoints() {
@@ -125,7 +153,8 @@ impl Kernel {
 
     /// Returns the files that a capture of this [image](Self::is_image) has, by their paths
     /// below its root, sorted: `btf/vmlinux`, `tracing/events/sched/sched_switch/format`
-    /// and so on, and `tracing/classes` with the classes. None of other kernels.
+    /// and so on, and `tracing/classes` with the classes; and those that were read of an
+    /// archive. None of other kernels.
     ///
     /// Written to a directory, they are a kernel for [`at`](Self::at).
     pub fn image_files(&self) -> impl Iterator<Item = (&str, &[u8])> {

@@ -8,6 +8,7 @@ mod arguments;
 #[cfg(feature = "btf-rs")]
 mod btf_rs;
 mod by_btf;
+mod capture;
 mod enumerators;
 mod events_by_id;
 mod homes;
@@ -25,6 +26,7 @@ mod traces;
 pub(crate) use crate::files::HeldFiles;
 pub use crate::files::{Events, RejectedName};
 pub use by_btf::{BtfKernel, BtfTracepoint};
+pub use capture::{Capture, CaptureSummary};
 pub use events_by_id::EventsById;
 pub use offsets::{FieldOffsets, FieldPlace};
 pub use sweep::Contexts;
@@ -142,7 +144,8 @@ impl Kernel {
     /// `<category>:<event>`, id (`-` of an image's events), class and one of `btf_ids`,
     /// `memory`, `kcore`, `image`, with tabs between.
     ///
-    /// With the feature `image`, `root` may also be a kernel that was never booted: a
+    /// With the feature `image`, `root` may also be an archive of such a directory (`.tar`,
+    /// alone or compressed), which is read into memory, or a kernel that was never booted: a
     /// package (`.deb`, `.rpm`), a directory into which one was unpacked (`boot/vmlinuz-*`,
     /// `lib/modules/*`), a kernel's image in any wrapping (`vmlinuz`, `vmlinux`, `Image`), a
     /// module that lies in such a directory, or a BTF object. All that is read at once, and
@@ -158,7 +161,10 @@ impl Kernel {
         match Tracefs::at(root) {
             Ok(tracefs) => Ok(Self::new(tracefs, Dir::captured(root))),
             #[cfg(feature = "image")]
-            Err(error @ Error::NotAKernel { .. }) => Self::of_package(root)?.ok_or(error),
+            Err(error @ Error::NotAKernel { .. }) => match Self::of_archive(root)? {
+                Some(kernel) => Ok(kernel),
+                None => Self::of_package(root)?.ok_or(error),
+            },
             Err(error) => Err(error),
         }
     }
@@ -172,7 +178,7 @@ impl Kernel {
                 false => root.sub("proc"),
             },
             is_live: root.is_live(),
-            is_image: root.tree().is_some(),
+            is_image: false,
             #[cfg(feature = "image")]
             unreadable: Vec::new(),
             #[cfg(all(feature = "image", feature = "probe", target_os = "linux"))]

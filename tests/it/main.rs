@@ -3,6 +3,8 @@
 
 mod support;
 
+#[cfg(feature = "image")]
+mod archives;
 #[cfg(feature = "audit")]
 mod audit;
 #[cfg(feature = "btf-rs")]

@@ -33,14 +33,14 @@ pub(crate) fn main_of_child() -> Option<ExitCode> {
 }
 
 /// A process that waits to become a command; killed if it never does.
-pub(super) struct Suspended {
+pub(crate) struct Suspended {
     child: Option<Child>,
     path: PathBuf,
 }
 
 impl Suspended {
     /// `None` if there is no command.
-    pub(super) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
+    pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
         let Some(name) = command.first() else {
             return Ok(None);
         };
@@ -67,16 +67,16 @@ impl Suspended {
         }
     }
 
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
     /// Returns the command's file.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn resume(mut self) -> Result<Running, Failure> {
+    pub(crate) fn resume(mut self) -> Result<Running, Failure> {
         let child = self.child.take();
         let child = child.ok_or_else(|| Failure::Other("the command runs already".to_owned()))?;
         process::kill_process(Pid::from_child(&child), Signal::CONT)
@@ -96,18 +96,18 @@ impl Drop for Suspended {
 }
 
 /// The command, as it runs.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
 }
 
 impl Running {
     /// Whether it has ended.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Ends it if it runs still: SIGTERM, and SIGKILL where that does not help.
-    pub(super) fn end(mut self) -> Option<ExitStatus> {
+    pub(crate) fn end(mut self) -> Option<ExitStatus> {
         /// How long it may take to end on its own.
         const PATIENCE: Duration = Duration::from_secs(2);
         if !self.has_ended() {
@@ -124,7 +124,7 @@ impl Running {
 
 /// The status to end with as the command did: its own, or as of shells 128 and the
 /// signal that ended it.
-pub(super) fn code_of(status: ExitStatus) -> ExitCode {
+pub(crate) fn code_of(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     let code = code.and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)

@@ -23,8 +23,8 @@ const REMOVE: &str = "TRACEPOINTS_REMOVE_INSTANCE";
 
 /// An instance, which is removed on drop or, if this process is killed, by another
 /// process.
-pub(super) struct Instance {
-    pub(super) path: PathBuf,
+pub(crate) struct Instance {
+    pub(crate) path: PathBuf,
     is_there: bool,
     remover: Child,
 }
@@ -44,7 +44,7 @@ pub(crate) fn main_of_remover() -> Option<ExitCode> {
 }
 
 impl Instance {
-    pub(super) fn make(tracefs: &Path) -> Result<Self, Failure> {
+    pub(crate) fn make(tracefs: &Path) -> Result<Self, Failure> {
         let instances = tracefs.join("instances");
         remove_orphans(&instances);
         let path = instances.join(format!("{PREFIX}{}", std::process::id()));
@@ -66,7 +66,7 @@ impl Instance {
         Ok(instance)
     }
 
-    pub(super) fn read(&self, file: &str) -> Result<String, Failure> {
+    pub(crate) fn read(&self, file: &str) -> Result<String, Failure> {
         let path = self.path.join(file);
         // The kernel returns header_page whole or truncated, but not in parts.
         let mut text = String::with_capacity(1 << 16);
@@ -75,7 +75,7 @@ impl Instance {
         Ok(text)
     }
 
-    pub(super) fn write(&self, file: &str, text: &str) -> Result<(), Failure> {
+    pub(crate) fn write(&self, file: &str, text: &str) -> Result<(), Failure> {
         let path = self.path.join(file);
         // Files of tracefs cannot be created.
         let file = File::options().write(true).open(&path);
@@ -86,7 +86,7 @@ impl Instance {
     /// Chooses whose events are traced: those of these processes and their children or,
     /// without any, those of all processes except this one, whose printing would cause
     /// further events without end.
-    pub(super) fn choose_processes(&self, pids: &[u32]) -> Result<(), Failure> {
+    pub(crate) fn choose_processes(&self, pids: &[u32]) -> Result<(), Failure> {
         if !pids.is_empty() {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
             self.write("options/event-fork", "1")?;
@@ -100,14 +100,14 @@ impl Instance {
         }
     }
 
-    pub(super) fn enable(&self, events: &Events) -> Result<(), Failure> {
+    pub(crate) fn enable(&self, events: &Events) -> Result<(), Failure> {
         let file = |name: &EventName| format!("events/{}/{}/enable", name.category(), name.event());
         events
             .into_iter()
             .try_for_each(|name| self.write(&file(name), "1"))
     }
 
-    pub(super) fn buffers(&self, layout: PageLayout) -> Result<Vec<Buffer>, Failure> {
+    pub(crate) fn buffers(&self, layout: PageLayout) -> Result<Vec<Buffer>, Failure> {
         let dir = self.path.join("per_cpu");
         let entries = fs::read_dir(&dir).map_err(|error| about(&dir, error))?;
         let mut buffers = Vec::new();
@@ -130,7 +130,7 @@ impl Instance {
     }
 
     /// Removes it, and reports an error on stderr.
-    pub(super) fn remove(mut self) -> Result<(), Failure> {
+    pub(crate) fn remove(mut self) -> Result<(), Failure> {
         self.is_there = false;
         fs::remove_dir(&self.path).map_err(|error| about(&self.path, error))
     }
@@ -166,6 +166,6 @@ fn remove_orphans(instances: &Path) {
     }
 }
 
-pub(super) fn about(path: &Path, error: io::Error) -> Failure {
+pub(crate) fn about(path: &Path, error: io::Error) -> Failure {
     Failure::Other(format!("{}: {error}", path.display()))
 }

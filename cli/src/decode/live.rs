@@ -208,7 +208,7 @@ impl Queue {
 }
 
 /// The ring buffer of one CPU.
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     cpu: u32,
     path: PathBuf,
     file: File,
@@ -219,7 +219,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new(cpu: u32, path: PathBuf, file: File, page_size: usize) -> Self {
+    pub(crate) fn new(cpu: u32, path: PathBuf, file: File, page_size: usize) -> Self {
         Self {
             cpu,
             path,
@@ -230,12 +230,17 @@ impl Buffer {
         }
     }
 
-    pub(super) fn cpu(&self) -> u32 {
+    pub(crate) fn cpu(&self) -> u32 {
         self.cpu
     }
 
+    /// The page that was read last.
+    pub(crate) fn page(&self) -> &[u8] {
+        &self.page
+    }
+
     /// Reads the next page. Returns whether there was one.
-    fn fill(&mut self) -> Result<bool, Failure> {
+    pub(crate) fn fill(&mut self) -> Result<bool, Failure> {
         loop {
             let read = self.file.read(&mut self.page);
             match read {

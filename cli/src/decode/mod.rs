@@ -4,7 +4,7 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod instance;
 #[cfg(target_os = "linux")]
-mod live;
+pub(crate) mod live;
 mod print;
 
 use std::fs;

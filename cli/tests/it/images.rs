@@ -8,7 +8,7 @@ use crate::command::{run, stderr, stdout, tracepoints};
 use crate::support::fixture;
 
 /// All files below a directory, with their content.
-fn files(root: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(root: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut waiting = vec![root.to_owned()];
     while let Some(directory) = waiting.pop() {

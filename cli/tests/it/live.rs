@@ -13,7 +13,7 @@ use crate::support;
 
 /// Runs a shell script in its own mount namespace, with the command as `$TRACEPOINTS`.
 /// Returns `None`, having reported the skipped test, without the right to mount.
-fn in_namespace(script: &str) -> Option<Output> {
+pub(crate) fn in_namespace(script: &str) -> Option<Output> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-ec"]);
@@ -35,7 +35,7 @@ fn in_namespace(script: &str) -> Option<Output> {
     }
 }
 
-const MOUNT: &str = "mount -t tracefs tracefs /sys/kernel/tracing\n";
+pub(crate) const MOUNT: &str = "mount -t tracefs tracefs /sys/kernel/tracing\n";
 
 #[test]
 fn list_of_the_running_kernel() {

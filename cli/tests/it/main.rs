@@ -14,6 +14,8 @@ mod support;
 #[cfg(target_os = "linux")]
 mod attach;
 mod audit;
+#[cfg(target_os = "linux")]
+mod captures;
 mod decode;
 mod generated;
 mod images;

@@ -9,7 +9,7 @@ use crate::support;
 
 /// Runs the command as user 65534, in a mount namespace without tracefs; `None`, having
 /// said so, where that takes rights this user does not have.
-fn as_nobody(arguments: &[&str]) -> Option<(i32, String, String)> {
+pub(crate) fn as_nobody(arguments: &[&str]) -> Option<(i32, String, String)> {
     let dir = tempfile::tempdir().expect("a directory");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
     let copy = dir.path().join("tracepoints");

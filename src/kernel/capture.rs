@@ -1,0 +1,262 @@
+//! The files of a kernel as a capture has them: what this crate reads, and no more.
+//!
+//! All are the kernel's own texts and types. Nothing that processes wrote is among them:
+//! names of processes, records, and the paths in `dynamic_events` are left out.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::Kernel;
+use super::by_btf::BtfKernel;
+use crate::context::{CapturedFrom, ClassLine, Evidence, KernelSource};
+use crate::error::Error;
+use crate::files::{FileTree, capture_proc};
+use crate::name::EventName;
+
+/// A capture of a kernel: files that [`Kernel::at`] reads when they are written below one
+/// directory or into one archive.
+///
+/// ```
+/// use tracepoints::Kernel;
+///
+/// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
+/// let capture = kernel.capture(false)?;
+/// assert!(capture.files().any(|(path, _)| path == "btf/vmlinux"));
+/// assert!(capture.summary().events > 50);
+/// # Ok::<(), tracepoints::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Capture {
+    tree: FileTree,
+    summary: CaptureSummary,
+    left_out: Vec<String>,
+}
+
+/// How much a [`Capture`] has of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CaptureSummary {
+    /// Events with a format, those of `ftrace:*` too.
+    pub events: usize,
+    /// BTF objects: vmlinux's, and those of modules.
+    pub btf_objects: usize,
+    /// Classes that only the kernel's memory told.
+    pub classes: usize,
+    /// Symbols of functions.
+    pub symbols: usize,
+}
+
+impl Capture {
+    /// Returns the files, by their paths below the capture's root, sorted.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.tree.below("")
+    }
+
+    /// Returns how much it has of what.
+    pub fn summary(&self) -> CaptureSummary {
+        self.summary
+    }
+
+    /// Returns what is not in it though the kernel has it, one text each, and why.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    fn count(&mut self) {
+        let formats = self.tree.below("tracing/events");
+        let formats = formats.filter(|(path, _)| path.ends_with("/format"));
+        self.summary.events = formats.count();
+        self.summary.btf_objects = self.tree.below("btf").count();
+    }
+}
+
+impl Kernel {
+    /// Reads the files that this crate reads of a kernel: formats, BTF, `proc/version`, and
+    /// as `tracing/classes` what the running kernel's memory says of classes. Twice the same
+    /// kernel gives twice the same files.
+    ///
+    /// With `symbols`, the symbols of functions are added, `proc/kallsyms`, by which records
+    /// with addresses are printed. They say where this kernel is in memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`event_directories`](Self::event_directories) and
+    /// [`contexts`](Self::contexts); [`Error::File`].
+    pub fn capture(&self, symbols: bool) -> Result<Capture, Error> {
+        let mut capture = Capture {
+            tree: FileTree::default(),
+            summary: CaptureSummary::default(),
+            left_out: Vec::new(),
+        };
+        let gone = self.inner.tracefs.capture(&mut capture.tree)?;
+        capture.left_out.extend(
+            gone.iter()
+                .map(|name| format!("{name}: it was removed meanwhile")),
+        );
+        let unreadable = self.inner.btf.capture(&mut capture.tree)?;
+        capture.left_out.extend(
+            unreadable
+                .iter()
+                .map(|name| format!("btf/{name}: it may not be read")),
+        );
+        capture_proc(&self.inner.proc, &mut capture.tree)?;
+        self.capture_dynamic_events(&mut capture);
+        self.capture_classes(&mut capture)?;
+        if symbols {
+            self.capture_symbols(&mut capture)?;
+        }
+        capture.count();
+        Ok(capture)
+    }
+
+    /// Takes `dynamic_events` without the lines of uprobes, which have paths of files.
+    fn capture_dynamic_events(&self, capture: &mut Capture) {
+        let text = self.dynamic_events();
+        let (paths, kept): (Vec<&str>, Vec<&str>) = text
+            .split_inclusive('\n')
+            .partition(|line| line.split(' ').nth(1).is_some_and(|to| to.contains('/')));
+        if !kept.is_empty() {
+            let path = "tracing/dynamic_events".to_owned();
+            capture.tree.replace(path, kept.concat().into_bytes());
+        }
+        if !paths.is_empty() {
+            capture.left_out.push(format!(
+                "{} lines of dynamic_events: they have paths of files",
+                paths.len()
+            ));
+        }
+    }
+
+    /// Writes the classes that nothing in the files tells.
+    fn capture_classes(&self, capture: &mut Capture) -> Result<(), Error> {
+        let names: Vec<EventName> = self.events()?.into_iter().collect();
+        let mut lines = String::new();
+        for found in self.contexts(&names)? {
+            // An event that cannot be read is one of the capture, too.
+            let Ok((tracepoint, context)) = found else {
+                continue;
+            };
+            let from = match context.evidence() {
+                Evidence::Kernel(KernelSource::Memory) => CapturedFrom::Memory,
+                Evidence::Kernel(KernelSource::Capture(from)) => *from,
+                Evidence::Kernel(KernelSource::Image) => CapturedFrom::Image,
+                _ => continue,
+            };
+            let Some(class) = context.class() else {
+                continue;
+            };
+            let line = ClassLine {
+                event: tracepoint.name().clone(),
+                id: tracepoint.id(),
+                class: class.to_owned(),
+                from,
+            };
+            // Writing to a `String` is infallible.
+            let _ = writeln!(lines, "{line}");
+            capture.summary.classes += 1;
+        }
+        if !lines.is_empty() {
+            let path = "tracing/classes".to_owned();
+            capture.tree.replace(path, lines.into_bytes());
+        }
+        Ok(())
+    }
+
+    /// Takes the symbols of functions.
+    fn capture_symbols(&self, capture: &mut Capture) -> Result<(), Error> {
+        let limit = super::traces::KALLSYMS_LIMIT;
+        let Some(bytes) = self.inner.proc.bytes("kallsyms", limit)? else {
+            capture
+                .left_out
+                .push("symbols: there is no kallsyms".to_owned());
+            return Ok(());
+        };
+        match text_symbols(&String::from_utf8_lossy(&bytes)) {
+            Some((text, count)) => {
+                capture.summary.symbols = count;
+                let path = "proc/kallsyms".to_owned();
+                capture.tree.replace(path, text.into_bytes());
+            }
+            None => capture
+                .left_out
+                .push("symbols: the kernel shows their addresses to CAP_SYSLOG alone".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+/// The lines of functions, and of the symbol behind each run of them, which ends it; `None`
+/// if addresses are hidden. What programs were loaded is left out, as it changes from moment
+/// to moment.
+fn text_symbols(kallsyms: &str) -> Option<(String, usize)> {
+    let mut lines: Vec<(u64, bool, &str)> = kallsyms
+        .lines()
+        .filter(|line| !line.ends_with("[bpf]"))
+        .filter_map(|line| {
+            let mut words = line.splitn(3, ' ');
+            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+            let is_text = matches!(words.next()?, "t" | "T" | "w" | "W");
+            Some((address, is_text, line))
+        })
+        .filter(|(address, ..)| *address != 0)
+        .collect();
+    lines.sort_by_key(|(address, ..)| *address);
+    let mut text = String::new();
+    let mut count = 0;
+    let mut is_in_text = false;
+    for (_, is_text, line) in lines {
+        if is_text || is_in_text {
+            text += line;
+            text.push('\n');
+            count += usize::from(is_text);
+        }
+        is_in_text = is_text;
+    }
+    (count > 0).then_some((text, count))
+}
+
+impl BtfKernel {
+    /// Reads the files that everyone may read: BTF and `proc/version`. As a root, they are a
+    /// kernel without events, whose tracepoints are known by their arguments.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBtf`]; [`Error::File`].
+    pub fn capture(&self) -> Result<Capture, Error> {
+        let mut capture = Capture {
+            tree: FileTree::default(),
+            summary: CaptureSummary::default(),
+            left_out: vec!["events: tracefs is out of reach of this user".to_owned()],
+        };
+        let unreadable = self.capture_files(&mut capture.tree)?;
+        capture.left_out.extend(
+            unreadable
+                .iter()
+                .map(|name| format!("btf/{name}: it may not be read")),
+        );
+        let list = "tracing/available_events".to_owned();
+        capture.tree.replace(list, Vec::new());
+        capture.count();
+        Ok(capture)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_of_functions_and_where_they_end() {
+        let kallsyms = "ffff0010 T start\nffff0020 t inner\nffff0030 D data\nffff0040 d more\n\
+                        ffff0050 W weak\nffff0060 t program\t[bpf]\nffff0070 b bss\n";
+        let (text, count) = text_symbols(kallsyms).expect("symbols");
+        assert_eq!(count, 3);
+        assert_eq!(
+            text,
+            "ffff0010 T start\nffff0020 t inner\nffff0030 D data\nffff0050 W weak\n\
+             ffff0070 b bss\n"
+        );
+        assert_eq!(text_symbols("0000000000000000 T start\n"), None);
+    }
+}
