@@ -161,6 +161,7 @@ impl<'a> EventShape<'a> {
             };
             parts.push(match (start < offset, stop > end) {
                 (false, false) => name,
+                (false, true) if end - start == 1 => format!("the first byte of {name}"),
                 (false, true) => format!("the first {} bytes of {name}", end - start),
                 (true, _) => format!("{name} from its byte {} on", offset - start),
             });

@@ -1,6 +1,7 @@
 //! Audits compiled eBPF objects: prints a matrix of programs and kernels, and each read
 //! that is not right.
 
+mod differing;
 mod mend;
 
 use std::collections::BTreeMap;
@@ -103,6 +104,7 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     } else {
         write_matrix(&all, out)?;
         write_findings(&all, out)?;
+        differing::write(&all, out)?;
         mend::write(&all, &opened, out)?;
     }
     out.flush()?;
@@ -243,14 +245,19 @@ fn write_findings(all: &[Audited], out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn said(read: &AuditedRead) -> String {
-    let place = match (read.line(), read.function()) {
+/// The line of a read, or its instruction.
+fn place(read: &AuditedRead) -> String {
+    match (read.line(), read.function()) {
         (Some((file, line)), _) => format!("{file}:{line}"),
         (None, Some(function)) => format!("{function}, instruction {}", read.instruction()),
         (None, None) => format!("instruction {}", read.instruction()),
-    };
+    }
+}
+
+fn said(read: &AuditedRead) -> String {
     let mut text = format!(
-        "{place}: {}",
+        "{}: {}",
+        place(read),
         read.path().unwrap_or("a read of the context")
     );
     if let Some(wants) = read.wants() {

@@ -33,6 +33,15 @@ fn a_matrix_and_what_is_wrong() {
     );
 }
 
+/// Of a program that does not say what it means, which is most that are not in C.
+#[test]
+fn a_read_that_is_of_another_field_elsewhere() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let mut command = tracepoints(&["audit", "audit/loads.bpf.o"]);
+    command.args(KERNELS).current_dir(fixtures);
+    insta::assert_snapshot!(stdout(&command.output().expect("it runs")));
+}
+
 #[test]
 fn faults_are_denied_where_asked() {
     let deny = |kernel| audit(&["--deny", "--kernels", kernel]).status.code();
