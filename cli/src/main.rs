@@ -4,6 +4,8 @@
 #[cfg(target_os = "linux")]
 mod attach;
 mod audit;
+#[cfg(target_os = "linux")]
+mod bench;
 mod by_btf;
 mod capture;
 mod decode;
@@ -42,6 +44,8 @@ enum Subcommands {
     Format(format::Arguments),
     #[cfg(target_os = "linux")]
     Attach(Box<attach::Arguments>),
+    #[cfg(target_os = "linux")]
+    Bench(bench::Arguments),
     Decode(decode::Arguments),
     Audit(audit::Arguments),
     #[cfg(target_os = "linux")]
@@ -65,6 +69,8 @@ fn main() -> ExitCode {
         Subcommands::Format(arguments) => format::main(&arguments),
         #[cfg(target_os = "linux")]
         Subcommands::Attach(arguments) => attach::main(&arguments),
+        #[cfg(target_os = "linux")]
+        Subcommands::Bench(arguments) => bench::main(&arguments),
         Subcommands::Decode(arguments) => decode::main(&arguments),
         Subcommands::Audit(arguments) => audit::main(&arguments),
         #[cfg(target_os = "linux")]

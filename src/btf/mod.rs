@@ -23,7 +23,8 @@ mod relocate;
 mod section;
 mod types;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 
 pub(crate) use bytes::Bytes;
 pub(crate) use compatible::{EnumRule, IntegerWords, are_compatible};
@@ -52,6 +53,7 @@ pub(crate) struct Object {
     section: Arc<Section>,
     index: Index,
     base: Option<Arc<Object>>,
+    functions: OnceLock<HashSet<Box<[u8]>>>,
 }
 
 impl Object {
@@ -71,7 +73,20 @@ impl Object {
             section: Arc::new(section),
             name,
             base,
+            functions: OnceLock::new(),
         })
+    }
+
+    /// Whether it has a function of this name. The first question reads all names, some
+    /// milliseconds.
+    pub(crate) fn has_function(&self, name: &str) -> bool {
+        let functions = self.functions.get_or_init(|| {
+            let section = &self.section;
+            let types = section.own_ids().filter_map(|id| section.type_by_id(id));
+            let functions = types.filter(|ty| ty.kind == Kind::Func);
+            functions.map(|ty| ty.name().into()).collect()
+        });
+        functions.contains(name.as_bytes())
     }
 
     /// Returns `vmlinux`, or the module's name.

@@ -15,6 +15,7 @@ mod homes;
 #[cfg(feature = "image")]
 mod image;
 mod offsets;
+mod programs;
 mod raw;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod running;
@@ -29,6 +30,7 @@ pub use by_btf::{BtfKernel, BtfTracepoint};
 pub use capture::{Capture, CaptureSummary};
 pub use events_by_id::EventsById;
 pub use offsets::{FieldOffsets, FieldPlace};
+pub use programs::{EventProgram, ProgramForm};
 pub use sweep::Contexts;
 pub use tracepoint::Tracepoint;
 
@@ -203,8 +205,7 @@ impl Kernel {
     }
 
     /// Whether this is the running kernel, to which programs can be attached.
-    #[cfg(all(feature = "probe", target_os = "linux"))]
-    pub(crate) fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         self.inner.is_live
     }
 
@@ -213,6 +214,17 @@ impl Kernel {
     pub(crate) fn dynamic_events(&self) -> String {
         let events = self.inner.tracefs.dynamic_events();
         events.ok().flatten().unwrap_or_default()
+    }
+
+    /// Returns the line of [`dynamic_events`](Self::dynamic_events) that made this event:
+    /// `s:synthetic/wakeup u64 lat`, `e:eprobes/open syscalls/sys_enter_openat …`.
+    pub(crate) fn dynamic_event<'t>(dynamic_events: &'t str, name: &EventName) -> Option<&'t str> {
+        let is_this = |line: &&str| {
+            let words = line.split_once(':').map(|(_, rest)| rest);
+            let named = words.and_then(|words| words.split_whitespace().next());
+            named.and_then(|named| named.split_once('/')) == Some((name.category(), name.event()))
+        };
+        dynamic_events.lines().find(is_this)
     }
 
     /// Sets the byte order of a captured kernel without BTF, which would tell it. It is

@@ -46,7 +46,8 @@ impl Tracepoint {
         }
     }
 
-    pub(crate) fn kernel(&self) -> &Kernel {
+    /// Returns the kernel that the event is of.
+    pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
 

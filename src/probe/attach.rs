@@ -351,13 +351,7 @@ pub(crate) fn unattachable(
     if matches!(name.category(), "user_events" | "user_events_multi") {
         return Some(UnattachableKind::User);
     }
-    // `s:synthetic/wakeup u64 lat`, `e:eprobes/open syscalls/sys_enter_openat …`.
-    let is_this = |line: &&str| {
-        let words = line.split_once(':').map(|(_, rest)| rest);
-        let named = words.and_then(|words| words.split_whitespace().next());
-        named.and_then(|named| named.split_once('/')) == Some((name.category(), name.event()))
-    };
-    let line = dynamic_events.lines().find(is_this)?;
+    let line = Kernel::dynamic_event(dynamic_events, name)?;
     Some(match line.as_bytes().first()? {
         b's' => UnattachableKind::Synthetic,
         b'e' => UnattachableKind::EventProbe,

@@ -70,6 +70,7 @@ mod constants;
 mod error;
 mod group;
 mod grouping;
+mod nullable;
 #[cfg(test)]
 mod offline;
 mod plan;
@@ -85,6 +86,7 @@ pub use attached::Losses;
 pub use builder::ProbeBuilder;
 pub use error::{ProbeError, UnattachableKind};
 pub use group::{Group, GroupValue, Groups, Summary};
+pub use nullable::{ArgumentNullness, nullable_arguments};
 pub use pretty::PrettyPrinter;
 pub use probed::RawProgram;
 pub use record::{FieldValue, ProbeRecord};

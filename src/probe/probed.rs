@@ -173,7 +173,7 @@ impl RawEvent {
     }
 
     /// The names of the arguments.
-    fn arguments(&self) -> Result<Vec<String>, ProbeError> {
+    pub(crate) fn arguments(&self) -> Result<Vec<String>, ProbeError> {
         let names = self.home.argument_names(self.name.event());
         names.map_err(|source| ProbeError::Path {
             tracepoint: self.name.clone(),

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use tracepoints::format::print::FieldPrint;
 use tracepoints::format::{Field, Repair};
+use tracepoints::kernel::EventProgram;
 use tracepoints::{
     Context, Error, EventName, EventPattern, Kernel, Tracepoint, context::RawTracepoint,
     layout::Slot,
@@ -65,11 +66,22 @@ struct Description<'a> {
     type_id: Option<u32>,
     reason: String,
     raw: Option<RawTracepoint>,
+    programs: Vec<EventProgram>,
+    /// What the running kernel's verifier takes the raw tracepoint's arguments for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<Vec<AskedArgument>>,
     siblings: Vec<EventName>,
     fields: Vec<FieldRow<'a>>,
     print_fmt: &'a str,
     #[serde(skip_serializing_if = "<[Repair]>::is_empty")]
     repairs: &'a [Repair],
+}
+
+/// An argument of a raw tracepoint: its name, and `never`, `may_be_null` or `number`.
+#[derive(Serialize)]
+struct AskedArgument {
+    name: String,
+    null: String,
 }
 
 /// A field of the record, and its place in the context.
@@ -86,7 +98,7 @@ struct FieldRow<'a> {
 }
 
 impl<'a> Description<'a> {
-    fn of(tracepoint: &'a Tracepoint) -> Result<Self, Error> {
+    fn of(tracepoint: &'a Tracepoint, asks: bool) -> Result<Self, Error> {
         let name = tracepoint.name();
         let format = tracepoint.format();
         let context = tracepoint.context()?;
@@ -121,6 +133,11 @@ impl<'a> Description<'a> {
             sections,
             type_id: context.type_id(),
             raw: tracepoint.raw()?,
+            programs: tracepoint.programs()?,
+            arguments: match asks {
+                true => asked(tracepoint),
+                false => None,
+            },
             reason: context.evidence().to_string(),
             siblings: tracepoint.siblings()?,
             fields: common.chain(own).collect(),
@@ -129,6 +146,30 @@ impl<'a> Description<'a> {
             context,
         })
     }
+}
+
+/// Asks the running kernel's verifier; `None` where that cannot be done.
+#[cfg(target_os = "linux")]
+fn asked(tracepoint: &Tracepoint) -> Option<Vec<AskedArgument>> {
+    use tracepoints::probe::{ArgumentNullness, nullable_arguments};
+
+    let raw = tracepoint.raw().ok()??;
+    let asked = nullable_arguments(tracepoint.kernel(), raw.name()).ok()??;
+    let argument = |(name, nullness)| AskedArgument {
+        name,
+        null: match nullness {
+            ArgumentNullness::Never => "never",
+            ArgumentNullness::MayBeNull => "may_be_null",
+            _ => "number",
+        }
+        .to_owned(),
+    };
+    Some(asked.into_iter().map(argument).collect())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn asked(_: &Tracepoint) -> Option<Vec<AskedArgument>> {
+    None
 }
 
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
@@ -157,9 +198,11 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     }
     let mut code = ExitCode::SUCCESS;
     let mut is_first = true;
+    // Some programs are loaded to ask, which takes milliseconds for each event.
+    let asks = names.names().len() == 1 && kernel.is_live();
     for name in &names {
         let described = kernel.tracepoint(name).and_then(|tracepoint| {
-            let description = Description::of(&tracepoint)?;
+            let description = Description::of(&tracepoint, asks)?;
             Ok(match &mut json {
                 Some(json) => json.write(&description, out),
                 None => write_text(&description, &mut is_first, out),

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use tracepoints::Evidence;
 use tracepoints::format::FieldKind;
+use tracepoints::kernel::ProgramForm;
 
 use super::{Description, FieldRow};
 use crate::output::{self, Failure};
@@ -30,6 +31,7 @@ pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Resul
     if let Some(raw) = &description.raw {
         writeln!(out, "  raw       {raw}")?;
     }
+    write_programs(description, out)?;
     match context.evidence() {
         Evidence::Format(_) => writeln!(out, "  context   no BTF type")?,
         Evidence::Syscall(_) if context.struct_name().is_none() => {
@@ -62,6 +64,35 @@ pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Resul
     write_names(description, out)?;
     for note in notes(description) {
         writeln!(out, "  {note}")?;
+    }
+    Ok(())
+}
+
+/// One line for each type of program: since which version, and what it gets.
+fn write_programs(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    for (index, program) in description.programs.iter().enumerate() {
+        let label = if index == 0 { "programs" } else { "" };
+        let form = match program.form() {
+            // Its function has a name of its own.
+            ProgramForm::Fentry | ProgramForm::Fexit => program.section(),
+            form => form.as_str(),
+        };
+        let (since, gets) = (program.since(), program.gets());
+        write!(out, "  {label:9} {form:6}  since {since}: {gets}")?;
+        match program.nullable() {
+            [] => writeln!(out)?,
+            names => writeln!(out, "; may be NULL: {}", names.join(", "))?,
+        }
+    }
+    let asked = description.arguments.iter().flatten();
+    let nullable = asked.filter(|one| one.null == "may_be_null");
+    let nullable: Vec<&str> = nullable.map(|one| &*one.name).collect();
+    if !nullable.is_empty() {
+        let names = nullable.join(", ");
+        writeln!(
+            out,
+            "            the verifier of this kernel says may be NULL: {names}"
+        )?;
     }
     Ok(())
 }

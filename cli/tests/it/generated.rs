@@ -14,7 +14,7 @@ fn completions_name_every_subcommand() {
             .expect("it runs");
         assert!(output.status.success(), "{}", stderr(&output));
         for word in [
-            "list", "format", "show", "attach", "decode", "sites", "--root", "--filter",
+            "list", "format", "show", "attach", "bench", "decode", "sites", "--root", "--filter",
         ] {
             // fish has options without their dashes.
             let word = if shell == "fish" {
@@ -68,6 +68,7 @@ fn man_pages() {
         [
             "tracepoints-attach.1",
             "tracepoints-audit.1",
+            "tracepoints-bench.1",
             "tracepoints-capture.1",
             "tracepoints-completions.1",
             "tracepoints-decode.1",

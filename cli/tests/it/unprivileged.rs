@@ -55,6 +55,7 @@ fn every_subcommand_says_what_to_do() {
         &["format", "--emit", "c", "sched:sched_switch"],
         &["attach", "sched:sched_switch"],
         &["attach", "sched:sched_switch", "--", "true"],
+        &["bench", "raw_syscalls:sys_enter"],
         &["decode", "cpu0.raw"],
         &["decode", "--live", "sched:sched_switch"],
         &["sites", "sched:sched_switch"],

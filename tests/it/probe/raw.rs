@@ -13,7 +13,9 @@ use super::{Expected, getppid, text};
 use crate::support::live::live;
 use rustix::process::{Pid, Signal};
 use tracepoints::Kernel;
-use tracepoints::probe::{FieldValue, Probe, ProbeBuilder, ProbeError, ProbeRecord, RawProgram};
+use tracepoints::probe::{
+    FieldValue, Probe, ProbeBuilder, ProbeError, ProbeRecord, RawProgram, nullable_arguments,
+};
 
 /// A tracepoint that must be hit, with these values in one record.
 struct Hit {
@@ -601,4 +603,34 @@ fn what_cannot_be_read_is_said() {
     rename();
     assert!(groups.groups().expect("groups").is_empty());
     assert_eq!(groups.losses().expect("losses").unreadable, 2);
+}
+
+/// The verifier's own word, and that of the kernel's list.
+#[test]
+fn arguments_that_may_be_null() {
+    let Some(kernel) = live() else {
+        return;
+    };
+    let asked = |tracepoint: &str| {
+        let asked = nullable_arguments(&kernel, tracepoint).expect("it is there");
+        asked.map(|all| {
+            let all = all.into_iter();
+            all.map(|(name, nullness)| format!("{name}: {nullness:?}"))
+                .collect::<Vec<_>>()
+        })
+    };
+    let Some(boosted) = asked("sched_pi_setprio") else {
+        return eprintln!("NOT ON THIS KERNEL: a list of arguments that may be NULL");
+    };
+    assert_eq!(boosted, ["tsk: Never", "pi_task: MayBeNull"]);
+    assert_eq!(
+        asked("sys_enter").expect("a list"),
+        ["regs: Never", "id: Number"]
+    );
+    let switched = asked("sched_switch").expect("a list");
+    assert_eq!(
+        switched[..3],
+        ["preempt: Number", "prev: Never", "next: Never"]
+    );
+    assert!(nullable_arguments(&kernel, "no_such_tracepoint").is_err());
 }

@@ -4,6 +4,7 @@ mod class_rules;
 mod classes;
 mod homes;
 mod many_at_once;
+mod programs;
 mod syscalls;
 
 use crate::support::btf::{BtfWriter, TraceEntry};
