@@ -13,24 +13,25 @@ use tracepoints::{EventName, Value};
 pub(crate) struct EventRow<'a> {
     pub(crate) timestamp_ns: u64,
     pub(crate) cpu: u32,
-    /// The process, which the kernel calls `tgid`; `None` where the trace does not say it.
+    /// The process, which the kernel calls `tgid`; `None` if the trace does not have
+    /// it.
     pub(crate) pid: Option<u32>,
     /// The thread, which the kernel calls `pid`.
     pub(crate) tid: u32,
-    /// `None` where the trace does not say it.
+    /// `None` if the trace does not have it.
     pub(crate) comm: Option<&'a str>,
     pub(crate) event: &'a EventName,
     pub(crate) fields: FieldMap<'a>,
-    /// The fields that are longer than was kept.
+    /// The fields that were truncated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) cut: Vec<&'a str>,
-    /// The fields that the kernel could not read, and the error's number.
+    /// The fields that the kernel could not read, with the error's number.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) unreadable: BTreeMap<&'a str, i32>,
     /// The names of the values that are an enum's.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) names: BTreeMap<&'a str, &'a str>,
-    /// What the CPU was doing, as letters of the kernel's `trace` file.
+    /// The state of the CPU, as flag letters of the kernel's `trace` file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) flags: Option<String>,
     /// The fields in the kernel's own words.
@@ -38,21 +39,21 @@ pub(crate) struct EventRow<'a> {
     pub(crate) text: Option<&'a str>,
 }
 
-/// How many events one CPU lost right before what follows.
+/// The number of events that one CPU lost right before the next row's.
 #[derive(Serialize)]
 pub(crate) struct LostRow {
     pub(crate) cpu: u32,
-    /// `None` where the kernel does not say how many.
+    /// `None` if the kernel does not say how many.
     pub(crate) lost: Option<u64>,
 }
 
-/// What was lost in all: the last row, where anything was.
+/// The total losses: the last row, if anything was lost.
 #[derive(Serialize)]
 pub(crate) struct LossesRow {
     pub(crate) losses: BTreeMap<&'static str, u64>,
 }
 
-/// The fields' values, in order; null for what cannot be read.
+/// The fields' values, in order; null for a value that cannot be read.
 pub(crate) struct FieldMap<'a> {
     pub(crate) values: Vec<(&'a str, Option<Value<'a>>)>,
     /// The fields that are addresses.
@@ -63,7 +64,8 @@ impl Serialize for FieldMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.values.len()))?;
         for (name, value) in &self.values {
-            // As text: many readers of JSON keep 53 bits of a number.
+            // Written as text, since many readers of JSON keep only 53 bits of a
+            // number.
             match value {
                 Some(Value::Pointer(address)) => {
                     map.serialize_entry(name, &format_args!("{address:#x}"))?;
@@ -78,7 +80,7 @@ impl Serialize for FieldMap<'_> {
     }
 }
 
-/// Which fields of which event are addresses though their type does not say it:
+/// The fields, by event, that are addresses although their type does not show it:
 /// `unsigned long`, printed by `%p` and the like.
 #[derive(Default)]
 pub(crate) struct AddressFields {

@@ -15,9 +15,13 @@ mod describe;
 mod error;
 mod index;
 mod kind;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod members;
 mod memory;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod path;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod path_error;
 mod prototype;
 mod relocate;
 mod section;
@@ -33,9 +37,9 @@ pub(crate) use index::{Class, STRUCT_PREFIX};
 pub(crate) use kind::Kind;
 pub use memory::Btf;
 #[cfg(all(feature = "probe", target_os = "linux"))]
-pub use path::PathError;
-#[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use path::{ArgumentPath, Leaf};
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub use path_error::PathError;
 pub(crate) use section::{Section, TypeId, byte_order};
 pub(crate) use types::{Member, Type};
 

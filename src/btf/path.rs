@@ -5,6 +5,7 @@
 //! each other, since each fits one kind of type only.
 
 use super::kind::Kind;
+use super::path_error::PathError;
 use super::section::{MAX_CHAIN, Section, TypeId};
 use super::{BtfError, Object};
 
@@ -43,8 +44,8 @@ pub(crate) enum Leaf {
         /// In bytes: 1, 2, 4 or 8.
         size: u32,
         signed: bool,
-        /// Of a bitfield: its first bit, counted from the value's first byte as BTF counts,
-        /// and its width.
+        /// The first bit of a bitfield, counted from the value's first byte as BTF
+        /// counts, and its width.
         bits: Option<(u32, u32)>,
         /// Of an enum.
         names: Vec<(String, i128)>,
@@ -63,97 +64,6 @@ pub(crate) enum Leaf {
     },
     /// Anything else, of so many bytes.
     Bytes { size: u32 },
-}
-
-/// Why a path through a tracepoint's arguments leads nowhere.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PathError {
-    /// The text is not a path.
-    #[error(
-        "{path:?} is not a path: not understood from column {column} ({})", if .path.ends_with('-') { "a shell takes > for itself: quote the path, or write . for ->" } else { "a path is ARGUMENT->MEMBER.MEMBER[N]" }
-    )]
-    Syntax {
-        /// The text.
-        path: String,
-        /// The first character that is not understood, from 1.
-        column: usize,
-    },
-    /// The path is longer than any of use.
-    #[error("the path is longer than {limit} {unit}")]
-    TooLong {
-        /// The most there may be.
-        limit: usize,
-        /// Of what.
-        unit: &'static str,
-    },
-    /// The tracepoint has no argument of the name that the path begins with.
-    #[error("there is no argument {argument}; {}", listed("the arguments are", "there are none", .arguments))]
-    NoArgument {
-        /// The name.
-        argument: String,
-        /// Those there are.
-        arguments: Vec<String>,
-    },
-    /// The type has no member of that name.
-    #[error("{path}: {within} has no member {member}; {}", listed("it has", "it has none", .members))]
-    NoMember {
-        /// The path up to the struct.
-        path: String,
-        /// The struct's type.
-        within: String,
-        /// The name.
-        member: String,
-        /// Those there are.
-        members: Vec<String>,
-    },
-    /// What the path leads to so far has no members.
-    #[error("{path} is {is}, which has no members")]
-    NoStruct {
-        /// The path so far.
-        path: String,
-        /// Its type.
-        is: String,
-    },
-    /// What the path leads to so far has no elements, or fewer.
-    #[error("{path} is {is}, which has no element {index}")]
-    NoElement {
-        /// The path so far.
-        path: String,
-        /// Its type.
-        is: String,
-        /// The element, from 0.
-        index: u32,
-    },
-    /// The path ends at what has no value that a program could read.
-    #[error("{path} is {is}, which has no value to read")]
-    NoValue {
-        /// The path.
-        path: String,
-        /// Its type.
-        is: String,
-    },
-    /// A struct that the tracepoint passes by value.
-    #[error("{path} is passed by value: its members cannot be read")]
-    ByValue {
-        /// The argument.
-        path: String,
-    },
-    /// The types are not sound.
-    #[error("the types of {path} are not sound")]
-    Types {
-        /// The path.
-        path: String,
-        /// What is wrong with them.
-        source: BtfError,
-    },
-}
-
-fn listed(some: &str, none: &str, names: &[String]) -> String {
-    match names {
-        [] => none.to_owned(),
-        names => format!("{some} {}", names.join(", ")),
-    }
 }
 
 /// One step of a path.
@@ -214,12 +124,12 @@ fn steps(path: &str) -> Result<Vec<(PathStep<'_>, usize)>, PathError> {
     Ok(steps)
 }
 
-/// What a path has led to.
+/// The place that a path has led to so far.
 struct Walk<'o> {
     object: &'o Object,
     type_id: TypeId,
     place: Option<Reached>,
-    /// Of a bitfield: bits from the place's offset, and the width.
+    /// The bits of a bitfield, from the place's offset, and its width.
     bits: Option<(u32, u32)>,
 }
 

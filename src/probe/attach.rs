@@ -336,7 +336,7 @@ fn first_cpu() -> u32 {
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// What the event is, if no tracepoint program can be attached to it.
+/// Returns the kind of the event, if no tracepoint program can be attached to it.
 pub(crate) fn unattachable(
     tracepoint: &Tracepoint,
     dynamic_events: &str,

@@ -42,7 +42,7 @@ pub struct ProbeBuilder {
     pub(super) events: Vec<Probed>,
     pub(super) fields: Option<Vec<String>>,
     pub(super) filter: Option<Filter>,
-    /// What is wanted of some events alone.
+    /// Fields and filters for single events.
     pub(super) of_event: BTreeMap<EventName, OfEvent>,
     pub(super) scope: TaskScope,
     pub(super) data_limit: u32,
@@ -50,7 +50,7 @@ pub struct ProbeBuilder {
     pub(super) has_stacks: bool,
 }
 
-/// What is wanted of one event alone.
+/// Fields and filters for one event.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OfEvent {
     /// In place of the builder's.
@@ -206,9 +206,9 @@ impl ProbeBuilder {
     ///
     /// # Errors
     ///
-    /// What [`ProbeError`] lists: fields or filters that do not fit an event, an
-    /// event no program can be attached to, missing permissions, kernels that
-    /// cannot. Nothing stays attached then.
+    /// Those of [`ProbeError`]: fields or filters that do not fit an event, an event
+    /// that no program can be attached to, missing permissions, and kernels without the
+    /// necessary features. Nothing stays attached then.
     pub fn attach(&self) -> Result<Probe, ProbeError> {
         let hooks = self.hooks();
         let plans = self.events.iter().zip(&hooks).map(|(event, hooks)| {

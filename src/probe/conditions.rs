@@ -140,7 +140,7 @@ impl Conditions<'_, '_> {
         };
         let is_equal_next = (next == Next::Then) == test.equal;
         let is_prefix = test.is_prefix;
-        // What the string has to be in front of the first zero, in whole words.
+        // The bytes that the string must have before the first zero, in whole words.
         let length = test.text.len() as u32;
         let space = (length + 1).next_multiple_of(8).min(TEXT_SPACE);
         let offset = |at: u32| TEXT + at as i16;

@@ -85,8 +85,8 @@ pub enum ProbeError {
         /// The field.
         field: String,
     },
-    /// A histogram is made of integers.
-    #[error("{field} of {event} is no integer: there is no histogram of it")]
+    /// A histogram of a field that is not an integer.
+    #[error("{field} of {event} is not an integer: a histogram needs one")]
     NoInteger {
         /// The event.
         event: EventName,
@@ -98,18 +98,18 @@ pub enum ProbeError {
     Filter {
         /// The event.
         event: EventName,
-        /// Why it does not.
+        /// The reason.
         source: FilterError,
     },
     /// The event's print fmt is not understood.
-    #[error("the print fmt of {event} is not understood")]
+    #[error("cannot parse the print fmt of {event}")]
     PrintFmt {
         /// The event.
         event: EventName,
-        /// What is not understood.
+        /// The error of the print fmt.
         source: PrintFmtError,
     },
-    /// What is kept of the event is more than a program can write at once.
+    /// A record of the event would be larger than a program can write at once.
     #[error(
         "a record of {event} would take {size} bytes, and can take {limit}: keep fewer fields, or less of each"
     )]
@@ -138,7 +138,7 @@ pub enum ProbeError {
     Unattachable {
         /// The event.
         event: EventName,
-        /// What it is.
+        /// The kind of event.
         kind: UnattachableKind,
     },
     /// This process may not load programs or open events.
@@ -146,7 +146,7 @@ pub enum ProbeError {
         "permission denied: {what} takes CAP_BPF and CAP_PERFMON (before Linux 5.8, CAP_SYS_ADMIN): run as root"
     )]
     NotPermitted {
-        /// What it may not do.
+        /// The operation that is not permitted.
         what: &'static str,
     },
     /// The kernel is locked down to confidentiality: not even root reads its memory.
@@ -205,14 +205,14 @@ pub enum ProbeError {
     /// Any other failure of the system.
     #[error("{what} failed")]
     System {
-        /// What was tried.
+        /// The operation.
         what: String,
         /// The failure.
         source: io::Error,
     },
 }
 
-/// What an event is that takes no tracepoint program.
+/// Kinds of events to which no tracepoint program can be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnattachableKind {

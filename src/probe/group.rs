@@ -29,13 +29,13 @@ pub(crate) const GROUPS: u32 = 10_240;
 
 pub(crate) type GroupMap = PerCpuHashMap<MapData, [u8; KEY_SIZE], [u64; 4]>;
 
-/// What the key of an event's groups is made of.
+/// The parts of the key of an event's groups.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupPlan {
     pub(crate) event: EventName,
-    /// Each with the place in the key where it is, in bytes.
+    /// Each with its offset in the key, in bytes.
     pub(crate) parts: Vec<(KeyPart, u32)>,
-    /// Of which there is the sum, the smallest and the greatest.
+    /// The field whose sum, smallest and greatest value are kept.
     pub(crate) measured: Option<Measured>,
 }
 
@@ -222,7 +222,7 @@ impl fmt::Debug for Groups {
     }
 }
 
-/// What happened with the same values.
+/// Events with the same values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Group {
@@ -232,7 +232,7 @@ pub struct Group {
     pub key: Vec<GroupValue>,
     /// How often it happened.
     pub count: u64,
-    /// Of the field that was to be measured.
+    /// The summary of the measured field.
     pub summary: Option<Summary>,
 }
 
@@ -249,14 +249,14 @@ pub enum GroupValue {
     /// A string, of which 63 bytes are kept: strings that begin with the same 63 bytes
     /// are one group.
     Text {
-        /// What is kept of it, bytes that are not UTF-8 replaced.
+        /// The part that is kept, with bytes that are not UTF-8 replaced.
         text: String,
         /// Whether there may be more.
         is_cut: bool,
     },
 }
 
-/// What the values of a field come to.
+/// A summary of a field's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Summary {
@@ -348,8 +348,8 @@ impl Groups {
         Ok(groups.into_values().collect())
     }
 
-    /// What has not been counted. What there was no space for, as there are as many
-    /// groups as can be, is in [`Losses::full`].
+    /// Returns the numbers of events that were not counted. Events for which there was
+    /// no space, because there are as many groups as possible, are in [`Losses::full`].
     ///
     /// # Errors
     ///

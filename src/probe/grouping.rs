@@ -12,22 +12,22 @@ use crate::bpf::asm::{Alu, Assembler, Helper, Jump, Label, Reg, Size};
 const GROUP: i16 = -96 - KEY_SIZE as i16;
 const COUNTS: i16 = GROUP - 32;
 
-/// Where each count is in the map's value.
+/// The offset of each count in the map's value.
 const COUNT: i16 = 0;
 const SUM: i16 = 8;
 const MIN: i16 = 16;
 const MAX: i16 = 24;
 
-/// Where groups are counted.
+/// The maps in which groups are counted.
 pub(super) struct GroupMaps {
     pub(super) groups: i32,
-    /// The array for what there is no space for, and its key for what cannot be read.
+    /// The array for events without space, and its key for values that cannot be read.
     pub(super) lost: i32,
     pub(super) unreadable: u32,
 }
 
-/// One more in the group the event belongs to. Where there is no space for a new group,
-/// that is counted in the array `lost` at the event's index.
+/// Counts one more event in its group. If there is no space for a new group, it is
+/// counted in the array `lost` at the event's index.
 pub(super) fn count_in_group(
     asm: &mut Assembler,
     plan: &GroupPlan,

@@ -1,4 +1,5 @@
-//! What of an event a probe keeps, and where in its own record it keeps it.
+//! The fields of an event that a probe keeps, and their places in the probe's own
+//! record.
 
 use std::sync::Arc;
 
@@ -13,11 +14,12 @@ use crate::record::{Integers, Value};
 
 use super::error::ProbeError;
 
-/// What every record begins with. Offsets in bytes; the numbers are the machine's.
+/// The header of every record. Offsets are in bytes; the numbers have the machine's
+/// byte order.
 pub(crate) mod header {
-    /// When, in nanoseconds of `CLOCK_MONOTONIC`: 8 bytes.
+    /// The time, in nanoseconds of `CLOCK_MONOTONIC`: 8 bytes.
     pub(crate) const TIMESTAMP: i16 = 0;
-    /// Which of the probe's events, from 0: 4 bytes.
+    /// The index of the event in the probe: 4 bytes.
     pub(crate) const EVENT: i16 = 8;
     /// On which CPU: 4 bytes.
     pub(crate) const CPU: i16 = 12;
@@ -40,7 +42,7 @@ pub(crate) struct EventPlan {
     /// Where stacks are in the record, in bytes, if they are kept: the kernel's, and that
     /// of user space.
     pub(crate) stacks: Option<[u32; 2]>,
-    /// Manner many bytes a record takes, a multiple of 8.
+    /// How many bytes a record takes, a multiple of 8.
     pub(crate) size: u32,
 }
 
@@ -81,11 +83,11 @@ pub(crate) struct Source {
     pub(crate) offset: u32,
     /// In bytes.
     pub(crate) size: u32,
-    /// Of a bitfield.
+    /// The bits of a bitfield.
     pub(crate) bits: Option<BitShift>,
 }
 
-/// Manner what is at a source is read.
+/// How a value is read from its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// As a word.
@@ -104,7 +106,7 @@ pub(crate) enum Manner {
     Begins,
 }
 
-/// What offsets count from.
+/// The base of offsets.
 #[derive(Clone, Debug)]
 pub(crate) enum SourceBase {
     Context,
@@ -124,7 +126,7 @@ pub(crate) struct Argument {
     pub(crate) pointer_size: u32,
 }
 
-/// Manner a bitfield is taken out of a word of 64 bits: by these shifts.
+/// How a bitfield is taken out of a word of 64 bits: by these shifts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BitShift {
     pub(crate) left: u32,
@@ -152,7 +154,7 @@ pub(crate) enum Keep {
     Variable { capacity: u32, content: Content },
 }
 
-/// What bytes are.
+/// The kind of value that bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     Text,
@@ -271,7 +273,7 @@ impl EventPlan {
     }
 }
 
-/// Manner many addresses of a stack are kept.
+/// How many addresses of a stack are kept.
 pub(crate) const STACK_DEPTH: u32 = 64;
 /// In bytes: the length, or an error, and the addresses. 8 bytes each.
 const STACK_SIZE: u32 = 8 + 8 * STACK_DEPTH;
@@ -328,7 +330,7 @@ impl Keep {
             }
         };
         match access.read {
-            // What is no number of bytes a load has is bytes.
+            // A size that no load has is read as bytes.
             Read::Load | Read::Probe if matches!(whole, 1 | 2 | 4 | 8) => Self::Integer {
                 word: whole,
                 size: access.size,
@@ -369,11 +371,11 @@ impl Keep {
     }
 }
 
-/// What a record has of a field.
+/// The part of a field that a record has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept<'r> {
     Value(Value<'r>),
-    /// A part of the data: they are longer than what is kept.
+    /// A part of the data, which are longer than what is kept.
     Part(Value<'r>),
     /// The kernel could not read it: an error number.
     Unread(i32),

@@ -53,7 +53,7 @@ pub enum RawProgram {
     TpBtf,
 }
 
-/// Manner a program gets its context.
+/// How a program gets its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
     /// The record of an event.
@@ -84,7 +84,7 @@ impl Probed {
         }
     }
 
-    /// Manner its programs may get at their values, what is tried first before the rest. `is_safe`
+    /// How its programs may get at their values, what is tried first before the rest. `is_safe`
     /// says whether the kernel knows which arguments may be NULL.
     pub(crate) fn hooks(&self, is_safe: bool) -> Vec<Hook> {
         let typed = |is_direct| Hook::TpBtf { is_direct };
@@ -332,7 +332,7 @@ fn print_of(leaf: &Leaf) -> FieldPrint {
     print
 }
 
-/// Manner a value is read, and kept.
+/// How a value is read, and kept.
 fn read(path: &ArgumentPath, data_limit: u32, hook: Hook) -> (Source, Keep) {
     let integer = |size, signed, pointer| Keep::Integer {
         word: size,
@@ -432,7 +432,7 @@ fn read(path: &ArgumentPath, data_limit: u32, hook: Hook) -> (Source, Keep) {
     (source, keep)
 }
 
-/// Manner a bitfield is taken out of a word of so many bytes. BTF counts bits as the machine
+/// How a bitfield is taken out of a word of so many bytes. BTF counts bits as the machine
 /// does: from the lowest on, or from the highest.
 fn shift(size: u32, signed: bool, first: u32, width: u32) -> BitShift {
     let behind = match cfg!(target_endian = "big") {

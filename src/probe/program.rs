@@ -19,21 +19,21 @@ pub(super) const VALUE: Reg = Reg::R8;
 /// A second one.
 pub(super) const SECOND: Reg = Reg::R9;
 
-// What lies on the stack, as offsets from its end.
+// Places on the stack, as offsets from its end.
 const WORD: i16 = -8;
 pub(super) const KEY: i16 = -16;
 pub(super) const TEXT: i16 = -96;
-/// Manner many bytes there are at `TEXT`.
+/// The number of bytes at `TEXT`.
 pub(super) const TEXT_SPACE: u32 = 80;
 
-/// Manner many buckets a histogram has: negative numbers, zero, and one for each
-/// power of two.
+/// The number of a histogram's buckets: negative numbers, zero, and one for each power
+/// of two.
 pub(crate) const BUCKETS: u32 = 66;
 
-/// What a program does with what passes its filters.
+/// The action of a program on events that pass its filters.
 #[derive(Debug)]
 pub(crate) enum Action<'a> {
-    /// Writes a record to a ring buffer; counts those it has no space for.
+    /// Writes a record to a ring buffer, and counts records for which it has no space.
     Record {
         plan: &'a EventPlan,
         ring: i32,
@@ -51,7 +51,7 @@ pub(crate) enum Action<'a> {
         /// The key of `counts` for values that cannot be read.
         unreadable: u32,
     },
-    /// Counts by what fields hold; in `lost`, what there is no space for.
+    /// Counts by values of fields; in `lost`, events without space.
     Group {
         plan: &'a GroupPlan,
         map: i32,
@@ -61,7 +61,7 @@ pub(crate) enum Action<'a> {
     },
 }
 
-/// Manner a program adds to counts of its CPU.
+/// How a program adds to counts of its CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Adding {
     /// The kernel runs one program of an event at a time on a CPU (`bpf_prog_active` in
@@ -176,8 +176,7 @@ pub(crate) fn on_event(
     asm.finish()
 }
 
-/// A program that takes the children of the tasks in the map into it.
-/// Those there is no space for are counted in the array and at the key of `lost`.
+/// Returns a program that adds the children of the tasks in the map to the map.
 pub(crate) fn on_fork(tasks: i32, child: &Source, lost: (i32, u32)) -> Result<Program, BadJump> {
     let mut asm = Assembler::default();
     let out = asm.label();

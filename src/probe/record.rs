@@ -1,4 +1,4 @@
-//! What a probe hands out: one record for each time an event happened.
+//! Records of a probe, one for each time an event happened.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -34,7 +34,7 @@ impl Counter {
             .collect()
     }
 
-    /// What has not been counted.
+    /// Returns the numbers of events that were not counted.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Histogram {
         Ok(buckets)
     }
 
-    /// What has not been counted.
+    /// Returns the numbers of events that were not counted.
     ///
     /// # Errors
     ///

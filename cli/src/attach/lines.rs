@@ -1,4 +1,4 @@
-//! Records, one a line.
+//! Records, one on each line.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -70,7 +70,7 @@ impl<'a> Lines<'a> {
         })
     }
 
-    /// Prints records until the run is over; how many.
+    /// Prints records until the run is over, and returns their number.
     pub(super) fn print(
         &mut self,
         probe: &mut Probe,
@@ -79,7 +79,7 @@ impl<'a> Lines<'a> {
     ) -> Result<u64, Failure> {
         let mut count = 0;
         loop {
-            // Asked first: what happened before the end is still to be read.
+            // Asked first, because events from before the end still have to be read.
             let over = run.is_over();
             for record in probe.records() {
                 if self.max.is_some_and(|max| count >= max) {
@@ -106,7 +106,7 @@ impl<'a> Lines<'a> {
         self.line.clear();
         match &self.pretty {
             Some(pretty) => pretty.print(record, &mut self.line),
-            // Writing to a String is infallible.
+            // Writing to a `String` is infallible.
             None => _ = write!(self.line, "{record}"),
         }
         if let Some(json) = &mut self.json {
@@ -170,9 +170,9 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// What stands behind time, CPU and task.
+/// Returns the part of a line after time, CPU and task.
 fn text_of(line: &str) -> &str {
-    // The task's name may hold any text, but its pid and tid follow it.
+    // The task's name may contain any text, but its pid and tid follow it.
     let after = line.split_once("] ").map_or(line, |(_, rest)| rest);
     let mut slashes = after.match_indices('/');
     let end = slashes.find_map(|(at, _)| {
@@ -183,7 +183,7 @@ fn text_of(line: &str) -> &str {
     &after[end.unwrap_or(0)..]
 }
 
-/// The name of the error a system call returned.
+/// Returns the name of the error that a system call returned.
 fn errno_of(record: &ProbeRecord) -> Option<String> {
     /// `MAX_ERRNO` of the kernel's `include/linux/err.h`.
     const LARGEST: i64 = 4095;
@@ -194,7 +194,7 @@ fn errno_of(record: &ProbeRecord) -> Option<String> {
     }
     let returned = record.field("ret")?.value()?.integer()?;
     match returned {
-        // The kernel's own, never seen by programs.
+        // Internal errors of the kernel, which programs never get.
         -516 => Some("ERESTART_RESTARTBLOCK".to_owned()),
         -514 => Some("ERESTARTNOHAND".to_owned()),
         -513 => Some("ERESTARTNOINTR".to_owned()),
@@ -214,7 +214,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// How long the call took that the record ends, in nanoseconds.
+    /// Returns the duration of the call that the record ends, in nanoseconds.
     fn took(&mut self, record: &ProbeRecord) -> Option<u64> {
         let event = record.event().event();
         let tid = record.task().tid;
@@ -229,10 +229,11 @@ impl Calls {
     }
 }
 
-/// Times as they are asked for.
+/// The times of lines, in the format asked for.
 struct Clock {
     how: Time,
-    /// Nanoseconds from the time of the kernel's records to the time of day.
+    /// The difference between the time of day and the clock of the kernel's records, in
+    /// nanoseconds.
     to_wall: i128,
     zone: TimeZone,
     before: Option<u64>,
@@ -252,13 +253,13 @@ impl Clock {
         }
     }
 
-    /// Puts the time in place of the line's own, its first word.
+    /// Replaces the time of a line, its first word.
     fn restamp(&mut self, nanoseconds: u64, line: &mut String) {
         let before = self.before.replace(nanoseconds);
         let time = match self.how {
             Time::Boot => return,
             Time::Delta => {
-                // CPUs' records may come out of order by a little.
+                // Records of different CPUs may be slightly out of order.
                 let since = nanoseconds.saturating_sub(before.unwrap_or(nanoseconds));
                 format!("{:.6}", since as f64 / 1e9)
             }

@@ -221,7 +221,7 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     Ok(run.finish())
 }
 
-/// Programs of 32 bits make system calls that `syscalls:*` do not see.
+/// Warns about programs of 32 bits, whose system calls `syscalls:*` do not see.
 fn say_if_compat(pid: Option<u32>, command: Option<&Suspended>) {
     let (program, whose) = match (pid, command) {
         (Some(pid), _) => (
@@ -242,10 +242,10 @@ fn say_if_compat(pid: Option<u32>, command: Option<&Suspended>) {
     }
 }
 
-/// The kernel destroys perf events one after the other, some 36 ms each, and a process does
-/// not end before that is done.
+/// Announces a slow end: the kernel destroys perf events one after the other, in some
+/// 36 ms each, and a process ends only after that.
 fn say_detaching(events: usize) {
-    /// About a second.
+    /// The number of events that takes about a second.
     const MANY: usize = 25;
     if events >= MANY && std::io::stderr().is_terminal() {
         say!("detaching from {events} events; the kernel may take a while");
@@ -271,10 +271,10 @@ fn builder(
         builder = builder.filter(filter.clone());
     }
     if arguments.stack {
-        // A record is some 1,100 bytes then.
+        // A record then has some 1,100 bytes.
         builder = builder.stacks().ring_size(8 << 20);
     }
-    // What is said last of an event counts.
+    // The last mention of an event counts.
     for (index, target) in arguments.events.iter().enumerate() {
         let events = chosen.events.iter().map(|event| event.name().clone());
         let events = events.filter(|name| target.raw.is_none() && target.pattern.matches(name));
@@ -296,7 +296,7 @@ fn builder(
     })
 }
 
-/// The error, and what many stumble over.
+/// Converts the error, with a hint about the common causes.
 fn explained(error: tracepoints::probe::ProbeError, arguments: &Arguments) -> Failure {
     let of_targets = arguments.events.iter().flat_map(|target| {
         let fields = target.fields.iter().flatten().cloned();
@@ -318,13 +318,14 @@ fn explained(error: tracepoints::probe::ProbeError, arguments: &Arguments) -> Fa
     }
 }
 
-/// Each event takes files; as many as root may have are no harm.
+/// Raises the limit of open files: each event takes some, and root may have as many as
+/// it needs.
 fn raise_file_limit() {
     let limit = process::getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         ..limit
     };
-    // With fewer files fewer events can be attached to, which is then said.
+    // If this fails, fewer events can be attached to, which is then reported.
     let _ = process::setrlimit(Resource::Nofile, raised);
 }

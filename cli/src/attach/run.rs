@@ -1,4 +1,4 @@
-//! What goes on while programs are attached.
+//! The time while programs are attached.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,24 +18,24 @@ use tracepoints::probe::Losses;
 use super::command::{Running, Suspended, code_of};
 use crate::output::{Failure, plural, say};
 
-/// When to stop.
+/// The conditions on which to stop.
 pub(super) struct Run {
     end: Option<Instant>,
     stopped: Arc<AtomicBool>,
     command: Option<Running>,
-    /// The process that is looked at.
+    /// The traced process.
     process: Option<OwnedFd>,
     /// Whether it is this command that ends the traced one.
     is_cut_short: bool,
 }
 
 impl Run {
-    /// Listens for signals from here on.
+    /// Handles signals from here on.
     pub(super) fn new(duration: Option<Duration>, pid: Option<u32>) -> Result<Self, Failure> {
         let stopped = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let failed = |error| Failure::Other(format!("signal {signal}: {error}"));
-            // The second of them ends it as if there were no handler.
+            // The second signal ends it as if there were no handler.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopped))
                 .map_err(failed)?;
             signal_hook::flag::register(signal, Arc::clone(&stopped)).map_err(failed)?;
@@ -81,12 +81,12 @@ impl Run {
         false
     }
 
-    /// Ends before the command does.
+    /// Ends the run before the command ends.
     pub(super) fn cut_short(&mut self) {
         self.is_cut_short = true;
     }
 
-    /// How long to wait before looking again.
+    /// Returns how long to wait before the next check.
     pub(super) fn pause(&self) -> Duration {
         const LONGEST: Duration = Duration::from_millis(50);
         match self.end {
@@ -95,7 +95,7 @@ impl Run {
         }
     }
 
-    /// Waits until it is over, doing something each time an interval has passed.
+    /// Waits until the run is over, and calls the function after each interval.
     pub(super) fn until_end(
         &mut self,
         interval: Option<Duration>,
@@ -114,8 +114,8 @@ impl Run {
         Ok(())
     }
 
-    /// Ends the command, where it runs still. The status to end with: the command's, if it
-    /// ended by itself or by a signal that ended this process, too.
+    /// Ends the command if it still runs. Returns the status to end with: the
+    /// command's, if it ended by itself or by the signal that also ended this process.
     pub(super) fn finish(self) -> ExitCode {
         let Some(command) = self.command else {
             return ExitCode::SUCCESS;
@@ -141,7 +141,7 @@ fn has_ended(process: &OwnedFd) -> bool {
     matches!(poll(&mut fds, Some(&at_once)), Ok(1..))
 }
 
-/// Whether the file is a program of 32 bits, on a kernel of 64.
+/// Whether the file is a 32-bit program on a 64-bit kernel.
 pub(super) fn is_compat(program: &Path) -> bool {
     /// `EI_CLASS` of an ELF file, and its value there.
     const CLASS: usize = 4;
@@ -165,7 +165,7 @@ pub(super) fn losses(losses: &Losses, full: &'static str) -> BTreeMap<&'static s
     all.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-/// Reports what was lost on stderr.
+/// Reports losses on stderr.
 pub(super) fn report(
     losses: &BTreeMap<&'static str, u64>,
     out: &mut dyn Write,

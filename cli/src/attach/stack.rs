@@ -1,4 +1,4 @@
-//! Stacks: addresses by the names of their functions.
+//! Stacks, with the names of their functions.
 
 use std::fmt::Write as _;
 
@@ -11,13 +11,13 @@ use tracepoints::text::Addresses;
 
 use crate::output::Failure;
 
-/// Knows the names of functions, of the kernel and of processes.
+/// Finds the names of functions, in the kernel and in processes.
 pub(super) struct Stacks {
     kernel: Addresses,
     user: Symbolizer,
 }
 
-/// The stacks of a record, each the innermost function first.
+/// The stacks of a record, each with the innermost function first.
 #[derive(Serialize)]
 pub(super) struct NamedStacks {
     kernel: Vec<Frame>,
@@ -30,7 +30,7 @@ struct Frame {
     #[serde(serialize_with = "as_address")]
     address: u64,
     function: Option<String>,
-    /// How far the address is behind the function's start, in bytes.
+    /// The offset of the address in the function, in bytes.
     offset: Option<u64>,
     /// The kernel's module, or the process's file.
     module: Option<String>,
@@ -48,8 +48,8 @@ impl Stacks {
         })
     }
 
-    /// Names the functions as the process is now. Of one that has ended only addresses
-    /// are known.
+    /// Names the functions by the process's current mappings. For a process that has
+    /// ended, only addresses are known.
     pub(super) fn of(&self, record: &ProbeRecord) -> NamedStacks {
         let kernel = within(record.kernel_stack());
         let kernel = kernel.into_iter().map(|(address, inside)| {
@@ -104,15 +104,15 @@ impl Stacks {
         if addresses.is_empty() {
             return Vec::new();
         }
-        // Debug information that cannot be read hides no symbol of the file itself.
+        // Unreadable debug information does not hide the file's own symbols.
         symbolize(true)
             .or_else(|_| symbolize(false))
             .unwrap_or_default()
     }
 }
 
-/// The addresses, each with one inside of the instruction it is about: all but the
-/// innermost are where a call returns to, which may be behind a function's end.
+/// Returns the addresses, each with one inside the instruction that it is about: all
+/// except the innermost are return addresses, which may lie after a function's end.
 fn within(stack: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
     let both = |(index, address): (usize, u64)| (address, address - u64::from(index > 0));
     stack
@@ -126,7 +126,7 @@ impl NamedStacks {
     /// Appends a line for each function, as `perf script` has them.
     pub(super) fn print(&self, out: &mut String) {
         for frame in self.kernel.iter().chain(&self.user) {
-            // Writing to a String is infallible.
+            // Writing to a `String` is infallible.
             let _ = write!(out, "\n\t{:16x}", frame.address);
             if let (Some(function), Some(offset)) = (&frame.function, frame.offset) {
                 let _ = write!(out, " {function}+{offset:#x}");

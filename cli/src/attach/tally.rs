@@ -13,13 +13,13 @@ use tracepoints::probe::{
 use super::Arguments;
 use crate::output::{self, Failure, JsonRows, plural, say};
 
-/// What is counted.
+/// The quantity that is counted.
 pub(super) struct Tally<'a> {
     kind: Kind<'a>,
     top: Option<usize>,
 }
 
-/// Which of the tables of one run is printed.
+/// The place of a table among those that a run prints.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repetition {
     /// The only table of the run.
@@ -42,7 +42,7 @@ enum Kind<'a> {
 }
 
 impl<'a> Tally<'a> {
-    /// Counts what the arguments ask for; `None` where they ask for records.
+    /// Creates the tally that the arguments ask for; `None` if they ask for records.
     pub(super) fn attach(
         builder: &ProbeBuilder,
         arguments: &'a Arguments,
@@ -52,8 +52,8 @@ impl<'a> Tally<'a> {
         Some(kind.map(|kind| Self { kind, top }))
     }
 
-    /// Prints what has been counted so far: as rows of JSON, or as a table. On a terminal a
-    /// repeated table replaces the one before, and has as much as fits; the last is whole.
+    /// Prints the counts so far, as rows of JSON or as a table. On a terminal, a
+    /// repeated table replaces the one before and is cut to fit; the last is whole.
     pub(super) fn print(
         &self,
         json: &mut Option<JsonRows>,
@@ -73,7 +73,7 @@ impl<'a> Tally<'a> {
         let mut table = Vec::new();
         self.print_all(json, &mut table)?;
         let table = String::from_utf8_lossy(&table);
-        // Home, and clear what is below.
+        // Moves the cursor home and clears the screen below it.
         write!(out, "\x1b[H\x1b[J")?;
         match tcgetwinsize(&stdout) {
             Ok(size) if repetition == Repetition::Next && size.ws_row > 0 => {
@@ -144,7 +144,8 @@ impl<'a> Kind<'a> {
     }
 }
 
-/// `{"event", "by": {FIELD: VALUE}, "count"}`, and of a measured field its sum and so on.
+/// Returns `{"event", "by": {FIELD: VALUE}, "count"}`, with the sum and so on of a
+/// measured field.
 fn group_row(group: &Group, by: &[String], measured: Option<&str>) -> Value {
     let key: Map<String, Value> = std::iter::zip(by, &group.key)
         .map(|(field, value)| (field.clone(), json!(value)))
@@ -152,7 +153,7 @@ fn group_row(group: &Group, by: &[String], measured: Option<&str>) -> Value {
     let mut row = json!({"event": group.event, "by": key, "count": group.count});
     if let (Some(field), Some(summary)) = (measured, group.summary) {
         row["field"] = json!(field);
-        // Sums of CPUs may be larger than any reader takes.
+        // Sums over all CPUs may exceed the integers of JSON readers.
         row["sum"] = json!(summary.sum.clamp(i64::MIN.into(), u64::MAX.into()));
         row["min"] = json!(summary.min);
         row["max"] = json!(summary.max);
@@ -205,7 +206,7 @@ fn print_groups(
     Ok(())
 }
 
-/// Values by powers of two.
+/// Returns the rows of values by powers of two.
 fn print_powers(
     histogram: &Histogram,
     field: &str,
@@ -227,7 +228,8 @@ fn print_powers(
     Ok(())
 }
 
-/// Values by steps of one size, from the smallest there was to the greatest.
+/// Returns the rows of values by steps of one size, from the smallest to the greatest
+/// that occurred.
 fn print_steps(
     groups: &Groups,
     field: &str,
@@ -235,7 +237,7 @@ fn print_steps(
     json: &mut Option<JsonRows>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    /// So many steps at most are shown where nothing happened in them.
+    /// The most empty steps that are shown between others.
     const EMPTY: i128 = 100;
     let mut by_event: BTreeMap<EventName, BTreeMap<i128, u64>> = BTreeMap::new();
     for group in groups.groups()? {
@@ -310,14 +312,14 @@ fn print_counts(
     Ok(())
 }
 
-/// A line for each range of values, with its count as a bar.
+/// Writes a line for each range of values, with its count as a bar.
 fn print_bars(
     event: &EventName,
     field: &str,
     bars: &[(String, u64)],
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    /// How long the longest bar is.
+    /// The length of the longest bar.
     const BAR: u64 = 40;
     writeln!(out, "{event} {field}")?;
     let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(0);
@@ -328,7 +330,7 @@ fn print_bars(
     Ok(())
 }
 
-/// `[16, 31]`: a range between two powers of two.
+/// Returns `[16, 31]`, a range between two powers of two.
 fn values(bucket: &Bucket) -> String {
     match bucket.values() {
         None => "(.., 0)".to_owned(),

@@ -1,4 +1,4 @@
-//! `EVENT{FIELD,…}/FILTER/`: what to attach to, which fields to print of it, and when.
+//! `EVENT{FIELD,…}/FILTER/`: events to attach to, the fields to print, and a condition.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 use tracepoints::probe::RawProgram;
 use tracepoints::{EventPattern, Filter};
 
-/// Events, and what is wanted of them alone.
+/// Events, with the fields and the condition for them alone.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(super) pattern: EventPattern,
     /// Of raw tracepoints: by which type of program.
     pub(super) raw: Option<RawProgram>,
-    /// As `--fields` where there is none.
+    /// Those of `--fields` by default.
     pub(super) fields: Option<Vec<String>>,
-    /// Besides `--filter`.
+    /// In addition to `--filter`.
     pub(super) filter: Option<Filter>,
 }
 
@@ -23,8 +23,8 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (raw, text) = strip_raw(text);
-        // In `tracepoint/sched/sched_switch` a slash stands before the event's name; a
-        // filter comes after it.
+        // In `tracepoint/sched/sched_switch` slashes precede the event's name; a filter
+        // follows it.
         let from = match text.split_once(':') {
             Some((category, _)) => category.len(),
             None => 0,

@@ -60,12 +60,16 @@ fn room_of(file: &Path) -> String {
         .into_owned()
 }
 
+/// Whether the file runs programs offline, which only tests do.
+fn is_offline(file: &Path) -> bool {
+    file.starts_with("probe/offline") || file.ends_with("probe/offline.rs")
+}
+
 fn picture() -> Picture {
     let mut picture = Picture::new();
     for (file, text) in sources() {
         let room = room_of(&file);
-        // Programs are run offline in tests alone.
-        if NOT_ROOMS.contains(&&*room) || file.ends_with("probe/offline.rs") {
+        if NOT_ROOMS.contains(&&*room) || is_offline(&file) {
             continue;
         }
         let imports = picture.entry(room.clone()).or_default();
@@ -157,7 +161,7 @@ fn a_circle_is_found() {
 fn names_of_types_are_unique() {
     let mut places: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for (file, text) in sources() {
-        if file.ends_with("probe/offline.rs") || file.ends_with("fuzzing.rs") {
+        if is_offline(&file) || file.ends_with("fuzzing.rs") {
             continue;
         }
         for line in code(&text).lines() {
@@ -182,12 +186,47 @@ fn names_of_types_are_unique() {
     assert!(shared.is_empty(), "{shared:#?}");
 }
 
+/// The source of the library, the command, and what belongs to them.
+const ALL_SOURCES: [&str; 6] = [
+    "src",
+    "cli/src",
+    "cli/tests",
+    "tests",
+    "examples",
+    "benches",
+];
+
+/// A file of more than about 500 lines gives the reason in its head: "In one file because …".
+#[test]
+fn files_are_short() {
+    const LONGEST: usize = 550;
+    let mut long = Vec::new();
+    for directory in ALL_SOURCES {
+        for (file, text) in sources_in(directory) {
+            let lines = text.lines().count();
+            if lines <= LONGEST {
+                continue;
+            }
+            let head = text.lines().take_while(|line| line.starts_with("//!"));
+            let head: Vec<&str> = head.map(|line| line[3..].trim()).collect();
+            if !head.join(" ").contains("In one file because ") {
+                long.push(format!("{directory}/{}: {lines} lines", file.display()));
+            }
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "over {LONGEST} lines, and no reason in the head:\n{}",
+        long.join("\n")
+    );
+}
+
 /// A function that does not fit on two screens does several things.
 #[test]
 fn functions_are_short() {
     const LONGEST: usize = 100;
     let mut long = Vec::new();
-    for (file, text) in [sources(), sources_in("tests")].concat() {
+    for (file, text) in ALL_SOURCES.map(sources_in).concat() {
         let lines: Vec<&str> = text.lines().collect();
         for (start, line) in lines.iter().enumerate() {
             let code = line.trim_start();
