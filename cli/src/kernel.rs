@@ -10,6 +10,7 @@ use flate2::read::DeflateDecoder;
 use serde::Serialize;
 use tempfile::TempDir;
 use tracepoints::kernel::BtfKernel;
+use tracepoints::recording::RecordedKernel;
 use tracepoints::{Error, FileError, Kernel};
 
 use crate::output::{Failure, say, with_causes};
@@ -162,7 +163,7 @@ pub(crate) struct Identity {
     release: Option<String>,
     /// The machine, as from `uname -m`.
     architecture: Option<String>,
-    /// `live`, `demo`, or the directory of a captured kernel.
+    /// `live`, `demo`, the directory of a captured kernel, or a recording.
     source: String,
 }
 
@@ -236,6 +237,15 @@ impl Identity {
             release: release.map(str::to_owned),
             architecture: None,
             source: root.display().to_string(),
+        }
+    }
+
+    /// A recording tells both.
+    pub(crate) fn recorded(path: &str, kernel: &RecordedKernel) -> Self {
+        Self {
+            release: kernel.release().map(str::to_owned),
+            architecture: kernel.architecture().map(str::to_owned),
+            source: path.to_owned(),
         }
     }
 

@@ -29,5 +29,5 @@ pub(crate) use package::Package;
 pub(crate) use processes::{HeldFiles, HoldingProcesses};
 pub(crate) use reader::Reader;
 pub(crate) use tracefs::Tracefs;
-#[cfg(feature = "image")]
+#[cfg(any(feature = "image", feature = "recording"))]
 pub(crate) use tree::FileTree;

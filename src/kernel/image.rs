@@ -101,6 +101,7 @@ impl Kernel {
         let dir = Dir::in_memory(root, Arc::new(files.finish()));
         let mut kernel = Self::new(Tracefs::in_memory(&dir), dir);
         if let Some(inner) = Arc::get_mut(&mut kernel.inner) {
+            inner.is_image = true;
             inner.unreadable = unreadable;
             #[cfg(all(feature = "probe", target_os = "linux"))]
             match image.tracepoints() {
@@ -129,7 +130,8 @@ impl Kernel {
     ///
     /// Written to a directory, they are a kernel for [`at`](Self::at).
     pub fn image_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let files = self.inner.proc.tree().map(|tree| tree.below(""));
+        let tree = self.inner.proc.tree().filter(|_| self.is_image());
+        let files = tree.map(|tree| tree.below(""));
         files.into_iter().flatten()
     }
 

@@ -15,6 +15,8 @@ mod homes;
 mod image;
 mod offsets;
 mod raw;
+#[cfg(feature = "recording")]
+mod recorded;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod running;
 mod sweep;
@@ -172,7 +174,7 @@ impl Kernel {
                 false => root.sub("proc"),
             },
             is_live: root.is_live(),
-            is_image: root.tree().is_some(),
+            is_image: false,
             #[cfg(feature = "image")]
             unreadable: Vec::new(),
             #[cfg(all(feature = "image", feature = "probe", target_os = "linux"))]
