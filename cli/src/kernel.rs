@@ -10,6 +10,7 @@ use flate2::read::DeflateDecoder;
 use serde::Serialize;
 use tempfile::TempDir;
 use tracepoints::kernel::BtfKernel;
+use tracepoints::recording::RecordedKernel;
 use tracepoints::{Error, FileError, Kernel};
 
 use crate::output::{Failure, say, with_causes};
@@ -166,7 +167,7 @@ pub(crate) struct Identity {
     release: Option<String>,
     /// The machine, as from `uname -m`.
     architecture: Option<String>,
-    /// `live`, `demo`, or the directory of a captured kernel.
+    /// `live`, `demo`, the directory of a captured kernel, or a recording.
     source: String,
 }
 
@@ -248,6 +249,15 @@ impl Identity {
             release: word("proc/version", 2),
             architecture: word(ARCHITECTURE, 0),
             source: root.display().to_string(),
+        }
+    }
+
+    /// A recording tells both.
+    pub(crate) fn recorded(path: &str, kernel: &RecordedKernel) -> Self {
+        Self {
+            release: kernel.release().map(str::to_owned),
+            architecture: kernel.architecture().map(str::to_owned),
+            source: path.to_owned(),
         }
     }
 

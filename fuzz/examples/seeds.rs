@@ -3,6 +3,8 @@
 
 #[path = "../../tests/it/support/btf.rs"]
 mod btf;
+#[path = "../../tests/it/support/trace_dat.rs"]
+mod trace_dat;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -40,8 +42,41 @@ fn main() -> Result<()> {
     captured_roots(&mut seeds)?;
     images(&mut seeds)?;
     archives(&mut seeds)?;
+    recordings(&mut seeds)?;
     for (target, count) in &seeds.counts {
         println!("{target}: {count} seeds");
+    }
+    Ok(())
+}
+
+/// Writes small recordings: a few events and a page.
+fn recordings(seeds: &mut Seeds) -> Result<()> {
+    let zlib = |bytes: &[u8]| {
+        let mut out = Vec::new();
+        let mut encoder = flate2::read::ZlibEncoder::new(bytes, flate2::Compression::default());
+        // Reading from memory is infallible.
+        let _ = std::io::copy(&mut encoder, &mut out);
+        out
+    };
+    for (kernel, bits) in KERNELS {
+        let machine = tracepoints_fuzz::machine(bits);
+        let mut dat = trace_dat::DatFile::of_capture(&fixture(kernel), machine.byte_order());
+        dat.ftrace.truncate(1);
+        dat.categories.truncate(2);
+        dat.categories
+            .iter_mut()
+            .for_each(|(_, formats)| formats.truncate(2));
+        dat.printk_formats.truncate(200);
+        dat.task_names.truncate(200);
+        dat.buffers[0]
+            .cpus
+            .iter_mut()
+            .for_each(|pages| pages.truncate(4096));
+        dat.buffers[0].cpus.truncate(1);
+        seeds.add("trace_dat", &[&dat.version_6()])?;
+        for packing in [trace_dat::UNPACKED, ("zlib", &zlib)] {
+            seeds.add("trace_dat", &[&dat.version_7(packing)])?;
+        }
     }
     Ok(())
 }

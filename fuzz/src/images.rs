@@ -9,33 +9,38 @@ use crate::is_plain;
 #[allow(dead_code, unused_imports, reason = "the tests use more of it")]
 mod writer;
 
+/// What a kernel's memory is wrapped in.
+#[path = "../../tests/it/image/wrappings.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod wrappings;
+
 /// A kernel in memory, with few symbols: kallsyms in the form of Linux 7.0.
 pub fn small_kernel() -> Vec<u8> {
-    writer::image(&writer::kernel(), writer::Tables::ToPlace)
+    wrappings::image(&writer::kernel(), wrappings::Tables::ToPlace)
 }
 
 /// Images in each form, as seeds.
 pub fn images() -> Vec<Vec<u8>> {
     let kernel = writer::kernel();
     let forms = [
-        writer::Tables::Absolute,
-        writer::Tables::Old,
-        writer::Tables::OldWithOrder,
-        writer::Tables::OldButPercpu,
-        writer::Tables::New,
-        writer::Tables::ToPlace,
+        wrappings::Tables::Absolute,
+        wrappings::Tables::Old,
+        wrappings::Tables::OldWithOrder,
+        wrappings::Tables::OldButPercpu,
+        wrappings::Tables::New,
+        wrappings::Tables::ToPlace,
     ];
     let mut images: Vec<Vec<u8>> = forms
         .iter()
-        .map(|tables| writer::vmlinux(&kernel, *tables))
+        .map(|tables| wrappings::vmlinux(&kernel, *tables))
         .collect();
     images.push(small_kernel());
-    images.push(writer::image_with_relocations(&kernel));
+    images.push(wrappings::image_with_relocations(&kernel));
     images.push(writer::types().bytes());
     let packed: Vec<Vec<u8>> = images.iter().take(2).map(|image| gzip(image)).collect();
     for packed in packed {
-        images.push(writer::bz_image(&packed));
-        images.push(writer::zboot(&packed));
+        images.push(wrappings::bz_image(&packed));
+        images.push(wrappings::zboot(&packed));
         images.push(packed);
     }
     images

@@ -44,7 +44,7 @@ impl Dir {
     }
 
     /// Returns the root of a kernel in memory. Its paths are shown below `root`.
-    #[cfg(feature = "image")]
+    #[cfg(any(feature = "image", feature = "recording"))]
     pub(crate) fn in_memory(root: impl Into<PathBuf>, tree: Arc<FileTree>) -> Self {
         Self {
             tree: Some(tree),

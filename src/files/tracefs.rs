@@ -73,7 +73,7 @@ impl Tracefs {
     }
 
     /// Returns the tracefs of a root in memory, which may have no events.
-    #[cfg(feature = "image")]
+    #[cfg(any(feature = "image", feature = "recording"))]
     pub(crate) fn in_memory(root: &Dir) -> Self {
         Self::new(root.sub("tracing"), root.path().join("btf/vmlinux"))
     }

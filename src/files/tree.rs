@@ -11,7 +11,7 @@ pub(crate) struct FileTree {
 
 impl FileTree {
     /// Adds a file. One that is there already stays, and `false` is returned.
-    #[cfg(any(test, feature = "image"))]
+    #[cfg(any(test, feature = "image", feature = "recording"))]
     pub(crate) fn add(&mut self, path: String, bytes: Vec<u8>) -> bool {
         match self.files.entry(path) {
             std::collections::btree_map::Entry::Vacant(entry) => {

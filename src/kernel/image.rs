@@ -158,7 +158,8 @@ impl Kernel {
     ///
     /// Written to a directory, they are a kernel for [`at`](Self::at).
     pub fn image_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let files = self.inner.proc.tree().map(|tree| tree.below(""));
+        let tree = self.inner.proc.tree().filter(|_| self.is_image());
+        let files = tree.map(|tree| tree.below(""));
         files.into_iter().flatten()
     }
 

@@ -17,6 +17,8 @@ mod image;
 mod offsets;
 mod programs;
 mod raw;
+#[cfg(feature = "recording")]
+mod recorded;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod running;
 mod sweep;

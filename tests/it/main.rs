@@ -28,6 +28,8 @@ mod printed_by_code;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod probe;
 mod raw_tracepoints;
+#[cfg(feature = "recording")]
+mod recording;
 mod resolution;
 mod ring;
 mod round_trip;

@@ -1,25 +1,28 @@
 //! Prints events as the kernel's own `trace` file does, from saved pages of
-//! `trace_pipe_raw` or live from the running kernel.
+//! `trace_pipe_raw`, from recordings of trace-cmd, or live from the running kernel.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod instance;
 #[cfg(target_os = "linux")]
 pub(crate) mod live;
+mod merge;
 mod print;
+mod recorded;
 
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use merge::Source;
 use print::Printer;
-use tracepoints::record::ring::{Entries, Entry, Lost, PageLayout, Pages};
+use tracepoints::record::ring::PageLayout;
 use tracepoints::text::{TaskNames, TraceClock};
 use tracepoints::{ByteOrder, EventPattern, Kernel};
 
 use crate::kernel::KernelChoice;
-use crate::output::{self, Failure, JsonRows, Progress, say, with_causes};
+use crate::output::{self, Failure, JsonRows, say, with_causes};
 
 /// Print what the kernel traced, as its own trace file does
 #[derive(Args)]
@@ -49,8 +52,9 @@ pub(crate) struct Arguments {
     /// Trace only what this process and its children do
     #[arg(long, short, value_name = "PID", requires = "live")]
     pid: Vec<u32>,
-    /// Files of pages of trace_pipe_raw, - for standard input; with --live, which
-    /// events: sched:sched_switch, sched:*, …; with --demo, by default the demo's own
+    /// A trace.dat of trace-cmd record, or files of pages of trace_pipe_raw, - for
+    /// standard input; with --live, which events: sched:sched_switch, sched:*, …; with
+    /// --demo, by default the demo's own
     #[arg(value_name = "FILE|EVENT", required_unless_present = "demo")]
     operands: Vec<String>,
 }
@@ -58,6 +62,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tracepoints decode --live sched:sched_process_exec
+  tracepoints decode --only 'sched:*' trace.dat
   tracepoints decode --root captured captured/ring/cpu*.raw
   cat /sys/kernel/tracing/per_cpu/cpu0/trace_pipe_raw | tracepoints decode --cpu 0 -";
 
@@ -66,9 +71,6 @@ enum Endian {
     Little,
     Big,
 }
-
-/// Decoding this many bytes takes more than a moment.
-const LARGE: usize = 16 << 20;
 
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     output::run(false, |out| match arguments.live {
@@ -95,24 +97,34 @@ struct PageFile {
 }
 
 impl PageFile {
-    fn read(name: &str, cpu: Option<u32>) -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure::Other(format!("{name}: {error}"));
-        let cpu = cpu.or_else(|| cpu_of(Path::new(name))).ok_or_else(|| {
+    fn new(input: Input, cpu: Option<u32>) -> Result<Self, Failure> {
+        let Input { name, bytes } = input;
+        let cpu = cpu.or_else(|| cpu_of(Path::new(&name))).ok_or_else(|| {
             Failure::Other(format!("{name} does not say of which CPU it is: use --cpu"))
         })?;
-        let mut bytes = Vec::new();
-        match name {
-            "-" => io::stdin().read_to_end(&mut bytes).map_err(failed)?,
-            _ => {
-                bytes = fs::read(name).map_err(failed)?;
-                bytes.len()
+        Ok(Self { name, cpu, bytes })
+    }
+}
+
+/// A file that was read whole.
+struct Input {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Input {
+    fn read(name: String) -> Result<Self, Failure> {
+        let read = match &*name {
+            "-" => {
+                let mut bytes = Vec::new();
+                io::stdin().read_to_end(&mut bytes).map(|_| bytes)
             }
+            path => fs::read(path),
         };
-        Ok(Self {
-            name: name.to_owned(),
-            cpu,
-            bytes,
-        })
+        match read {
+            Ok(bytes) => Ok(Self { name, bytes }),
+            Err(error) => Err(Failure::Other(format!("{name}: {error}"))),
+        }
     }
 }
 
@@ -131,19 +143,24 @@ fn cpu_of(path: &Path) -> Option<u32> {
 }
 
 fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let inputs = arguments.operands.iter().cloned().map(Input::read);
+    let mut inputs: Vec<Input> = inputs.collect::<Result<_, _>>()?;
+    if let Some(recording) = recorded::only_one(&inputs, arguments)? {
+        return recorded::decode(recording, arguments, out);
+    }
     let chosen = arguments.kernel.open(|kernel| match arguments.endian {
         Some(Endian::Little) => kernel.with_byte_order(ByteOrder::Little),
         Some(Endian::Big) => kernel.with_byte_order(ByteOrder::Big),
         None => kernel,
     })?;
     let kernel = chosen.kernel;
-    let mut names = arguments.operands.clone();
-    if names.is_empty() {
-        names.extend(chosen.demo_pages());
+    if inputs.is_empty() {
+        let pages = chosen.demo_pages().into_iter().map(Input::read);
+        inputs = pages.collect::<Result<_, _>>()?;
     }
-    let files: Vec<PageFile> = names
-        .iter()
-        .map(|name| PageFile::read(name, arguments.cpu))
+    let files = inputs.into_iter();
+    let files: Vec<PageFile> = files
+        .map(|input| PageFile::new(input, arguments.cpu))
         .collect::<Result<_, _>>()?;
     let layout = match beside(&files, "header_page") {
         Some(text) => PageLayout::parse(&String::from_utf8_lossy(&text))
@@ -172,54 +189,17 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
             .with_kallsyms(&String::from_utf8_lossy(&symbols));
     }
     printer.only = arguments.only.clone();
-    let streams = files.iter().map(|file| {
-        let pages = layout.pages(&file.bytes, byte_order);
-        Stream::new(file, pages)
+    let sources = files.iter().map(|file| Source {
+        name: file.name.clone(),
+        cpu: file.cpu,
+        bytes: &file.bytes,
+        buffer: "",
+        layout,
+        byte_order,
+        style,
+        time_offset: 0,
     });
-    let mut streams: Vec<Stream<'_>> = streams.collect();
-    for stream in &mut streams {
-        stream.advance(&mut printer)?;
-    }
-    // Among events of one time, the kernel puts those of the first CPU first.
-    let order = |stream: &&mut Stream<'_>| {
-        let entry = stream.next.as_ref();
-        entry.map(|entry| (entry.timestamp(), stream.file.cpu))
-    };
-    let all: usize = files.iter().map(|file| file.bytes.len()).sum();
-    // On a terminal, the lines show the progress.
-    let is_long = all >= LARGE && !io::stdout().is_terminal();
-    let mut progress = Progress::when(is_long, "decoding");
-    let mut done = 0;
-    while let Some(stream) = streams
-        .iter_mut()
-        .filter(|stream| stream.next.is_some())
-        .min_by_key(order)
-    {
-        if let Some(entry) = stream.next {
-            printer.lost(stream.file.cpu, stream.lost.take())?;
-            printer.print(stream.file.cpu, entry.timestamp(), entry.bytes())?;
-        }
-        let before = stream.pages_read;
-        stream.advance(&mut printer)?;
-        if stream.pages_read != before {
-            done += (stream.pages_read - before) * layout.page_size();
-            progress.update(done as u64, all as u64);
-        }
-    }
-    progress.end();
-    let mut failed = printer.finish()?;
-    for stream in streams.iter().filter(|stream| stream.errors > 0) {
-        if stream.errors > 1 {
-            let (name, more) = (&stream.file.name, stream.errors - 1);
-            say!("{name}: {more} errors more");
-        }
-        failed = true;
-    }
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    merge::print_all(&mut printer, sources.collect())
 }
 
 /// Returns the names that were saved beside the pages, or those in the kernel's
@@ -252,63 +232,4 @@ fn beside(files: &[PageFile], name: &str) -> Option<Vec<u8>> {
     let paths = files.map(|file| Path::new(&file.name).with_file_name(name));
     let mut paths = paths.filter(|path| path.is_file());
     paths.find_map(|path| fs::read(path).ok())
-}
-
-/// The entries of one file, read one ahead.
-struct Stream<'a> {
-    file: &'a PageFile,
-    pages: Pages<'a>,
-    entries: Option<Entries<'a>>,
-    next: Option<Entry<'a>>,
-    lost: Option<Lost>,
-    errors: usize,
-    pages_read: usize,
-}
-
-impl<'a> Stream<'a> {
-    fn new(file: &'a PageFile, pages: Pages<'a>) -> Self {
-        Self {
-            file,
-            pages,
-            entries: None,
-            next: None,
-            lost: None,
-            errors: 0,
-            pages_read: 0,
-        }
-    }
-
-    /// Advances to the next entry. Reports pages that cannot be read, and skips them.
-    fn advance(&mut self, printer: &mut Printer<'_>) -> Result<(), Failure> {
-        loop {
-            let error = match self.entries.as_mut().and_then(Iterator::next) {
-                Some(Ok(entry)) => {
-                    self.next = Some(entry);
-                    return Ok(());
-                }
-                Some(Err(error)) => error,
-                None => match self.pages.next() {
-                    Some(Ok(page)) => {
-                        self.pages_read += 1;
-                        // A page may contain only the number of lost events.
-                        printer.lost(self.file.cpu, self.lost.take())?;
-                        self.lost = page.lost();
-                        self.entries = Some(page.entries());
-                        continue;
-                    }
-                    Some(Err(error)) => error,
-                    None => {
-                        self.next = None;
-                        return printer.lost(self.file.cpu, self.lost.take());
-                    }
-                },
-            };
-            // In a file that has no pages, all are errors.
-            self.errors += 1;
-            if self.errors == 1 {
-                printer.flush()?;
-                say!("{}: {error}", self.file.name);
-            }
-        }
-    }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
     events: &'a EventsById,
     style: TraceStyle,
+    /// What lines begin with: the buffer, where there are several.
+    prefix: String,
     pub(crate) names: TaskNames,
     pub(crate) addresses: Addresses,
     /// By event id; `None` of an event whose print fmt is not understood.
@@ -52,6 +54,7 @@ impl<'a> Printer<'a> {
             kernel,
             events,
             style,
+            prefix: String::new(),
             names: TaskNames::default(),
             addresses: Addresses::new(),
             renderers: HashMap::new(),
@@ -66,6 +69,16 @@ impl<'a> Printer<'a> {
             text: String::new(),
             line: Vec::new(),
             failures: BTreeMap::new(),
+        }
+    }
+
+    /// Says which buffer the next records are of, and how its lines are shown. As in
+    /// `trace-cmd report`, lines begin with the name of an instance.
+    pub(crate) fn turn_to(&mut self, buffer: &str, style: TraceStyle) {
+        self.style = style;
+        self.prefix.clear();
+        if !buffer.is_empty() {
+            self.prefix.extend([buffer, ": "]);
         }
     }
 
@@ -97,6 +110,7 @@ impl<'a> Printer<'a> {
         let line = context.and_then(|context| {
             self.text.clear();
             self.line.clear();
+            self.line.extend_from_slice(self.prefix.as_bytes());
             match (self.json.is_some(), renderer) {
                 (true, Some(renderer)) => {
                     renderer.check(&record)?;
@@ -175,8 +189,12 @@ impl<'a> Printer<'a> {
         self.lost += count.unwrap_or(0);
         match (&mut self.json, count) {
             (Some(json), lost) => json.write(&LostRow { cpu, lost }, self.out)?,
-            (None, Some(count)) => writeln!(self.out, "CPU:{cpu} [LOST {count} EVENTS]")?,
-            (None, None) => writeln!(self.out, "CPU:{cpu} [LOST EVENTS]")?,
+            (None, count) => {
+                let count = count.map_or(String::new(), |count| format!(" {count}"));
+                let line = format!("{}CPU:{cpu} [LOST{count} EVENTS]\n", self.prefix);
+                self.out
+                    .write_all(&self.screen.show_bytes(line.as_bytes()))?;
+            }
         }
         Ok(())
     }

@@ -10,6 +10,8 @@ mod command;
 #[path = "../../../tests/it/support/live.rs"]
 mod namespace;
 mod support;
+#[path = "../../../tests/it/support/trace_dat.rs"]
+mod trace_dat;
 
 #[cfg(target_os = "linux")]
 mod attach;
@@ -26,6 +28,7 @@ mod live;
 mod processes;
 mod raw;
 mod readme;
+mod recorded;
 mod schema;
 #[cfg(target_os = "linux")]
 mod unprivileged;

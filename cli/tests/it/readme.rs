@@ -138,6 +138,8 @@ fn commands_for_habits_are_taken() {
         .collect();
     assert!(commands.len() >= 12, "{commands:?}");
     let dir = tempfile::tempdir().expect("a directory");
+    let recording = crate::recorded::recording().version_6();
+    fs::write(dir.path().join("trace.dat"), recording).expect("a file");
     for command in commands {
         let pid = std::process::id().to_string();
         let script = command

@@ -97,6 +97,13 @@ impl PageLayout {
         self.data.end()
     }
 
+    /// Returns the layout of pages of this size in bytes, at least that of their header.
+    #[cfg(feature = "recording")]
+    pub(crate) fn with_page_size(mut self, page_size: usize) -> Self {
+        self.data.size = page_size.saturating_sub(self.data.offset);
+        self
+    }
+
     /// Returns the machine that wrote the pages. Its word size is that of `local_t`, as
     /// large as a `long`, in which a page stores how much of it is used.
     pub fn machine(self, byte_order: ByteOrder) -> Machine {

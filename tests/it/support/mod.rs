@@ -10,6 +10,8 @@ mod kernels;
 #[cfg(target_os = "linux")]
 pub(crate) mod live;
 pub(crate) mod page;
+#[cfg(feature = "recording")]
+pub(crate) mod trace_dat;
 
 #[cfg(target_os = "linux")]
 pub(crate) use kernels::test_name;

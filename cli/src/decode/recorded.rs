@@ -1,0 +1,89 @@
+//! Recordings of other programs: trace.dat, which says itself which kernel it is of.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use tracepoints::Kernel;
+use tracepoints::recording::TraceDat;
+use tracepoints::text::TraceClock;
+
+use super::merge::{self, Source};
+use super::print::Printer;
+use super::{Arguments, Input};
+use crate::kernel::Identity;
+use crate::output::{Failure, JsonRows, say, with_causes};
+
+/// So many formats that are left out are said one by one.
+const SAID: usize = 5;
+
+/// The recording among the operands, which has to be alone, with no option about a kernel.
+pub(super) fn only_one<'a>(
+    inputs: &'a [Input],
+    arguments: &Arguments,
+) -> Result<Option<&'a Input>, Failure> {
+    let mut recordings = inputs.iter().filter(|input| TraceDat::is_one(&input.bytes));
+    let Some(recording) = recordings.next() else {
+        return Ok(None);
+    };
+    let name = &recording.name;
+    if inputs.len() > 1 {
+        return Err(Failure::Other(format!(
+            "{name} is a trace.dat, which is decoded alone: leave out the other files"
+        )));
+    }
+    let kernel = &arguments.kernel;
+    if kernel.root.is_some() || kernel.demo || arguments.cpu.is_some() {
+        return Err(Failure::Other(format!(
+            "{name} is a trace.dat, which says itself which kernel and CPUs it is of: leave out --root, --demo and --cpu"
+        )));
+    }
+    Ok(Some(recording))
+}
+
+pub(super) fn decode(
+    input: &Input,
+    arguments: &Arguments,
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    let name = &input.name;
+    let failed =
+        |error: &dyn std::error::Error| Failure::Other(format!("{name}: {}", with_causes(error)));
+    let recording = TraceDat::parse(&input.bytes).map_err(|error| failed(&error))?;
+    let recorded = recording.kernel();
+    for reason in recorded.left_out().iter().take(SAID) {
+        say!("{name}: a format is left out: {reason}");
+    }
+    if let Some(more @ 1..) = recorded.left_out().len().checked_sub(SAID) {
+        say!("{name}: and {more} formats more that are left out");
+    }
+    if recording.has_other_times() {
+        say!("{name}: times are as recorded, and not converted to those of another clock");
+    }
+    let kernel = Kernel::recorded(name, recorded);
+    let layout = kernel.page_layout()?;
+    let events = kernel.events_by_id()?;
+    let style = kernel.trace_style()?;
+    let json = JsonRows::where_wanted(arguments.json, &Identity::recorded(name, recorded))?;
+    let mut printer = Printer::new(&kernel, &events, style, json, out);
+    printer.names = kernel.task_names()?;
+    printer.addresses = kernel.addresses()?;
+    printer.only.clone_from(&arguments.only);
+    let mut sources = Vec::new();
+    for buffer in recording.buffers() {
+        let clock = buffer.clock().and_then(TraceClock::of_file);
+        let cpus = buffer.cpus().iter();
+        for pages in cpus.filter(|pages| !pages.bytes().is_empty()) {
+            sources.push(Source {
+                name: format!("{name}: CPU {} at byte {}", pages.cpu(), pages.offset()),
+                cpu: pages.cpu(),
+                bytes: pages.bytes(),
+                buffer: buffer.name(),
+                layout: buffer.layout(layout),
+                byte_order: recorded.byte_order(),
+                style: clock.map_or(style, |clock| style.with_clock(clock)),
+                time_offset: recording.time_offset(),
+            });
+        }
+    }
+    merge::print_all(&mut printer, sources)
+}

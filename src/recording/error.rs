@@ -1,0 +1,113 @@
+//! Why a recording cannot be read.
+
+use std::fmt;
+
+/// A recording that no program writes, or in a form that this crate does not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordingError {
+    /// The first bytes are not a `trace.dat`'s.
+    #[error("not a trace.dat: the first bytes are not 17 08 44 and \"tracing\"")]
+    NotTraceDat,
+    /// The file's version is neither 6 nor 7.
+    #[error("version {version:?} of trace.dat: 6 and 7 are read")]
+    Version {
+        /// What the file says.
+        version: String,
+    },
+    /// The file ends inside a part, or a part is longer than what holds it.
+    #[error("cut off at {place}: {part} needs {needed} bytes, and {left} are left")]
+    CutOff {
+        /// The part.
+        part: &'static str,
+        /// Where the part begins.
+        place: RecordingPlace,
+        /// The number of bytes it needs.
+        needed: u64,
+        /// The number of bytes there are.
+        left: u64,
+    },
+    /// A part does not begin, or a number is not, as in any recording.
+    #[error("{expected} expected at {place}")]
+    Expected {
+        /// What every recording has there.
+        expected: &'static str,
+        /// Where.
+        place: RecordingPlace,
+    },
+    /// A section of version 7 that no other can replace is missing.
+    #[error("no section with {part}")]
+    Missing {
+        /// What it would hold.
+        part: &'static str,
+    },
+    /// More of a kind than any recording has.
+    #[error("more than {limit} {what}")]
+    TooMany {
+        /// The kind.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The CPUs' data together are larger than the file, so that some of them overlap.
+    #[error("the data of CPU {cpu} at {place} overlaps other CPUs' data")]
+    Overlap {
+        /// The CPU.
+        cpu: u32,
+        /// Where its data begins.
+        place: RecordingPlace,
+    },
+    /// Text that the kernel's latency tracers printed, without records.
+    #[error("recorded by a latency tracer: the file holds text, and no pages of records")]
+    Latency,
+    /// The file is compressed in a way that this crate does not know.
+    #[error("compressed by {name:?}: zlib and zstd are read")]
+    Compression {
+        /// The compression, as the file names it.
+        name: String,
+    },
+    /// A compressed part that cannot be decompressed.
+    #[error("the data at {place} cannot be decompressed")]
+    Unpack {
+        /// Where it begins.
+        place: RecordingPlace,
+        /// The decompressor's reason.
+        #[source]
+        reason: UnpackReason,
+    },
+    /// Compressed data that are larger than any recording's of this size.
+    #[error("the data at {place}, decompressed, exceed {limit} bytes")]
+    TooLarge {
+        /// Where the part begins that does not fit any more.
+        place: RecordingPlace,
+        /// The largest that all compressed parts together may be, in bytes.
+        limit: u64,
+    },
+}
+
+/// A place in a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordingPlace {
+    /// In bytes from the file's start. Of what was compressed: where that part begins.
+    pub offset: u64,
+    /// Of what was compressed: the offset in the part, decompressed.
+    pub within: Option<u64>,
+}
+
+impl fmt::Display for RecordingPlace {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.within {
+            None => write!(out, "byte {}", self.offset),
+            Some(within) => write!(
+                out,
+                "byte {within} of what is compressed at byte {}",
+                self.offset
+            ),
+        }
+    }
+}
+
+/// The reason of a decompressor, as text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnpackReason(pub(super) String);

@@ -1,0 +1,202 @@
+//! The files of the recorded kernel: formats, symbols, names.
+//!
+//! What records need of tracefs is written one file after the other, each with its length
+//! before it.
+
+use std::collections::BTreeMap;
+
+use super::cursor::Cursor;
+use super::error::RecordingError;
+use crate::machine::ByteOrder;
+use crate::name::EventName;
+
+/// What a recording says of the kernel that was recorded: files that a capture of it has,
+/// for [`Kernel::recorded`](crate::Kernel::recorded).
+#[derive(Clone, Debug)]
+pub struct RecordedKernel {
+    byte_order: ByteOrder,
+    release: Option<String>,
+    machine: Option<String>,
+    files: BTreeMap<String, Vec<u8>>,
+    left_out: Vec<String>,
+}
+
+impl RecordedKernel {
+    pub(super) fn new(byte_order: ByteOrder) -> Self {
+        Self {
+            byte_order,
+            release: None,
+            machine: None,
+            files: BTreeMap::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// Returns the byte order of its records.
+    pub fn byte_order(&self) -> ByteOrder {
+        self.byte_order
+    }
+
+    /// Returns its release, as `uname -r` prints it; `None` if the recording does not say
+    /// it.
+    pub fn release(&self) -> Option<&str> {
+        self.release.as_deref()
+    }
+
+    /// Returns its architecture, as `uname -m` prints it; `None` if the recording does not
+    /// say it.
+    pub fn architecture(&self) -> Option<&str> {
+        self.machine.as_deref()
+    }
+
+    /// Iterates over its files, by their paths in a capture, sorted:
+    /// `tracing/events/sched/sched_switch/format` and so on.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let files = self.files.iter();
+        files.map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+    }
+
+    /// Returns why formats were left out, one text each: their names are not those of
+    /// events, or two have one name.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    fn add(&mut self, path: &str, bytes: &[u8]) {
+        self.files.insert(path.to_owned(), bytes.to_owned());
+    }
+
+    /// Reads `header_page` and `header_event`.
+    pub(super) fn read_headers(&mut self, cursor: &mut Cursor<'_>) -> Result<(), RecordingError> {
+        for (mark, expected, part, path) in [
+            (
+                &b"header_page\0"[..],
+                "\"header_page\"",
+                "header_page",
+                "tracing/events/header_page",
+            ),
+            (
+                b"header_event\0",
+                "\"header_event\"",
+                "header_event",
+                "tracing/events/header_event",
+            ),
+        ] {
+            cursor.expect(mark, expected)?;
+            let length = cursor.u64(part)?;
+            let text = cursor.take(length, part)?;
+            self.add(path, text);
+        }
+        Ok(())
+    }
+
+    /// Reads the formats of `ftrace:*`.
+    pub(super) fn read_ftrace_formats(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<(), RecordingError> {
+        self.read_category("ftrace", cursor)
+    }
+
+    /// Reads the formats of all other events.
+    pub(super) fn read_formats(&mut self, cursor: &mut Cursor<'_>) -> Result<(), RecordingError> {
+        let categories = cursor.u32("the number of event systems")?;
+        for _ in 0..categories {
+            let category = cursor.text("an event system's name")?;
+            let category = String::from_utf8_lossy(category);
+            self.read_category(&category, cursor)?;
+        }
+        Ok(())
+    }
+
+    fn read_category(
+        &mut self,
+        category: &str,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<(), RecordingError> {
+        let count = cursor.u32("the number of formats")?;
+        for _ in 0..count {
+            let length = cursor.u64("a format")?;
+            let format = cursor.take(length, "a format")?;
+            self.add_format(category, format);
+        }
+        Ok(())
+    }
+
+    /// Its name is in its first line alone.
+    fn add_format(&mut self, category: &str, format: &[u8]) {
+        let line = format.split(|byte| *byte == b'\n').next();
+        let line = String::from_utf8_lossy(line.unwrap_or_default());
+        let name = line.strip_prefix("name: ").unwrap_or_default();
+        let shown = || {
+            format!("{category}:{name}")
+                .escape_debug()
+                .take(200)
+                .collect::<String>()
+        };
+        match EventName::of_directories(category, name) {
+            Err(reason) => self.left_out.push(format!("{}: {reason}", shown())),
+            Ok(_) => {
+                let path = format!("tracing/events/{category}/{name}/format");
+                match self.files.get(&path) {
+                    None => self.add(&path, format),
+                    Some(other) if other == format => {}
+                    Some(_) => self
+                        .left_out
+                        .push(format!("{}: two formats have this name", shown())),
+                }
+            }
+        }
+    }
+
+    pub(super) fn read_kallsyms(&mut self, cursor: &mut Cursor<'_>) -> Result<(), RecordingError> {
+        let length = cursor.u32("kallsyms")?;
+        let text = cursor.take(length.into(), "kallsyms")?;
+        self.add("proc/kallsyms", text);
+        Ok(())
+    }
+
+    pub(super) fn read_printk_formats(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<(), RecordingError> {
+        let length = cursor.u32("printk_formats")?;
+        let text = cursor.take(length.into(), "printk_formats")?;
+        self.add("tracing/printk_formats", text);
+        Ok(())
+    }
+
+    pub(super) fn read_task_names(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<(), RecordingError> {
+        let length = cursor.u64("saved_cmdlines")?;
+        let text = cursor.take(length, "saved_cmdlines")?;
+        self.add("tracing/saved_cmdlines", text);
+        Ok(())
+    }
+
+    /// Takes over `Linux <nodename> <release> <machine>`, of which the node's name is the
+    /// only part that may have spaces or be missing.
+    pub(super) fn set_uname(&mut self, uname: &[u8]) {
+        let uname = String::from_utf8_lossy(uname);
+        let mut words = uname.split_whitespace().rev();
+        let (machine, release) = (words.next(), words.next());
+        // Shown in rows and messages.
+        let plain = |word: &&str| !word.contains(char::is_control);
+        self.machine = machine.filter(plain).map(str::to_owned);
+        if let Some(release) = release.filter(plain) {
+            self.release = Some(release.to_owned());
+            let version = format!("Linux version {release}\n");
+            self.add("proc/version", version.as_bytes());
+        }
+    }
+
+    pub(super) fn set_clock(&mut self, trace_clock: &[u8]) {
+        self.add("tracing/trace_clock", trace_clock);
+    }
+
+    pub(super) fn has_headers(&self) -> bool {
+        self.files.contains_key("tracing/events/header_page")
+    }
+}

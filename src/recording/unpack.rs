@@ -1,0 +1,100 @@
+//! Decompresses parts of a recording.
+
+use std::io::{self, Read};
+
+use super::error::{RecordingError, RecordingPlace, UnpackReason};
+
+/// How a file's parts are compressed. Each is compressed alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    None,
+    Zlib,
+    Zstd,
+}
+
+impl Packing {
+    pub(super) fn of_name(name: &[u8]) -> Result<Self, RecordingError> {
+        match name {
+            b"none" => Ok(Self::None),
+            b"zlib" => Ok(Self::Zlib),
+            b"zstd" => Ok(Self::Zstd),
+            other => Err(RecordingError::Compression {
+                name: String::from_utf8_lossy(other).chars().take(80).collect(),
+            }),
+        }
+    }
+}
+
+/// Decompresses, and counts how much that comes to: a few bytes may stand for gigabytes.
+#[derive(Debug)]
+pub(super) struct Unpacker {
+    pub(super) packing: Packing,
+    limit: u64,
+    left: u64,
+}
+
+impl Unpacker {
+    /// For a file of this size.
+    pub(super) fn new(packing: Packing, file_size: usize) -> Self {
+        // Pages shrink to a fifth, and texts to a tenth.
+        const AT_LEAST: u64 = 64 << 20;
+        const RATIO: u64 = 64;
+        let limit = AT_LEAST.saturating_add((file_size as u64).saturating_mul(RATIO));
+        Self {
+            packing,
+            limit,
+            left: limit,
+        }
+    }
+
+    /// Appends what the bytes hold, which is said to be `size` bytes.
+    pub(super) fn unpack(
+        &mut self,
+        packed: &[u8],
+        size: u64,
+        place: RecordingPlace,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RecordingError> {
+        self.left = match self.left.checked_sub(size) {
+            Some(left) => left,
+            None => {
+                return Err(RecordingError::TooLarge {
+                    place,
+                    limit: self.limit,
+                });
+            }
+        };
+        let failed = |reason: String| RecordingError::Unpack {
+            place,
+            reason: UnpackReason(reason),
+        };
+        let before = out.len();
+        let read = match self.packing {
+            Packing::None => return Err(failed("the file says it has no compression".to_owned())),
+            Packing::Zlib => read(flate2::read::ZlibDecoder::new(packed), size, out),
+            Packing::Zstd => {
+                // `ZSTD_compress()` at any level, for at most 64 MiB.
+                const WINDOW: u64 = 128 << 20;
+                ruzstd::decoding::StreamingDecoder::new_with_max_window_size(packed, WINDOW)
+                    .map_err(io::Error::other)
+                    .and_then(|decoder| read(decoder, size, out))
+            }
+        };
+        read.map_err(|error| failed(error.to_string()))?;
+        match (out.len() - before) as u64 {
+            found if found == size => Ok(()),
+            found if found > size => {
+                Err(failed(format!("more than the {size} bytes it should be")))
+            }
+            found => Err(failed(format!("{found} bytes of the {size} it should be"))),
+        }
+    }
+}
+
+/// Appends at most one byte more than the limit.
+fn read(decoder: impl Read, limit: u64, out: &mut Vec<u8>) -> io::Result<()> {
+    decoder
+        .take(limit.saturating_add(1))
+        .read_to_end(out)
+        .map(drop)
+}
