@@ -520,7 +520,7 @@ fn raw_tracepoints_by_paths() {
         ),
         (
             ["raw_tp/sched_switch", "-H", "prev->comm"],
-            "prev->comm of raw_tp:sched_switch is no integer",
+            "prev->comm of raw_tp:sched_switch is not an integer",
         ),
     ] {
         let (_, said, is_well) = attach(&arguments);
