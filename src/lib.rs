@@ -48,6 +48,7 @@ pub mod audit;
 mod bpf;
 pub mod btf;
 pub mod context;
+pub mod diff;
 pub mod emit;
 mod error;
 mod files;

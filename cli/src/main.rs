@@ -9,6 +9,7 @@ mod bench;
 mod by_btf;
 mod capture;
 mod decode;
+mod diff;
 mod format;
 mod generate;
 mod kernel;
@@ -48,6 +49,7 @@ enum Subcommands {
     Bench(bench::Arguments),
     Decode(decode::Arguments),
     Audit(audit::Arguments),
+    Diff(diff::Arguments),
     #[cfg(target_os = "linux")]
     Sites(sites::Arguments),
     Capture(capture::Arguments),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Subcommands::Bench(arguments) => bench::main(&arguments),
         Subcommands::Decode(arguments) => decode::main(&arguments),
         Subcommands::Audit(arguments) => audit::main(&arguments),
+        Subcommands::Diff(arguments) => diff::main(&arguments),
         #[cfg(target_os = "linux")]
         Subcommands::Sites(arguments) => sites::main(&arguments),
         Subcommands::Capture(arguments) => capture::main(&arguments),

@@ -90,14 +90,13 @@ impl<'a> EventShape<'a> {
                 })
             }));
         }
-        let last = format.fields().last();
         let is_probe_event = matches!(
             context.evidence(),
             Evidence::Format(FormatReason::ProbeEvent)
         );
         Ok(Self {
             slots,
-            record_end: last.map_or(0, |field| field.offset().saturating_add(field.size())),
+            record_end: format.record_end(),
             pointer_size,
             byte_order,
             is_syscall: side.is_some(),

@@ -13,7 +13,6 @@ mod undecided;
 
 pub(crate) use classes::CapturedClasses;
 pub use classes::CapturedFrom;
-#[cfg(feature = "image")]
 pub(crate) use classes::ClassLine;
 pub use evidence::{Evidence, FormatReason, Inference, KernelSource, SyscallVariant};
 pub use raw::{RawArgument, RawTracepoint};

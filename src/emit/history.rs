@@ -156,7 +156,7 @@ pub(super) fn key(tracepoint: &Tracepoint) -> String {
 /// Returns the members that programs read, which libbpf finds by name. Of a system call's
 /// struct these are the arguments or the return value: for the number see
 /// [`Context::slot_of`](crate::Context::slot_of).
-pub(super) fn members(layout: &Layout, is_syscall: bool) -> impl Iterator<Item = &Slot> {
+pub(crate) fn members(layout: &Layout, is_syscall: bool) -> impl Iterator<Item = &Slot> {
     let slots = layout.slots().iter();
     slots.filter(move |slot| match is_syscall {
         true => matches!(slot.name(), "args" | "ret"),
@@ -167,7 +167,7 @@ pub(super) fn members(layout: &Layout, is_syscall: bool) -> impl Iterator<Item =
 /// Returns the kind of a member's type, as far as relocation depends on it, and its size
 /// in bytes: `i4`, `a16`. BTF does not tell the sign of every one-byte type. An array of
 /// size 0 may have any number of elements, as `args` of `syscall_trace_enter` has.
-pub(super) fn kind(slot: &Slot) -> String {
+pub(crate) fn kind(slot: &Slot) -> String {
     let kind = match slot.ty.resolved() {
         CType::Int { size: 1, .. } => 'b',
         CType::Int { signed: true, .. } => 'i',

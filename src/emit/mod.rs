@@ -41,8 +41,10 @@ pub use c::CHeader;
 pub use c_options::{COptions, CSurroundings};
 pub use constants::{constants_c, constants_rust};
 pub use history::History;
+pub(crate) use history::{kind, members};
 pub use offsets::FieldConstants;
 pub use portability::{Elsewhere, Portability, PortabilityRemark};
+pub(crate) use portability::{found_by_libbpf, is_syscall, misread_of};
 pub use rust::RustModule;
 pub use skeleton::{skeleton_c, skeleton_rust};
 

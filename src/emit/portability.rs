@@ -193,15 +193,23 @@ fn compare(
 
 /// Returns the members of the struct that libbpf finds by this name in a kernel's objects
 /// and that an event with `layout` has elsewhere or not at all; `None` if there is no such
-/// struct. libbpf takes
-/// vmlinux's struct, and a module's only if vmlinux has none
-/// (`bpf_core_resolve_relo()`, `tools/lib/bpf/libbpf.c`).
+/// struct.
 pub(super) fn misread(
     objects: &[Arc<Object>],
     struct_name: &str,
     layout: &Layout,
     is_syscall: bool,
 ) -> Result<Option<Vec<String>>, BtfError> {
+    let found = found_by_libbpf(objects, struct_name)?;
+    Ok(found.map(|found| misread_of(&found, layout, is_syscall)))
+}
+
+/// Returns the struct that libbpf finds by this name: vmlinux's, and a module's only if
+/// vmlinux has none (`bpf_core_resolve_relo()`, `tools/lib/bpf/libbpf.c`).
+pub(crate) fn found_by_libbpf(
+    objects: &[Arc<Object>],
+    struct_name: &str,
+) -> Result<Option<Layout>, BtfError> {
     let found = objects.iter().find_map(|object| {
         let index = object.index();
         let class = struct_name.strip_prefix(STRUCT_PREFIX);
@@ -212,22 +220,24 @@ pub(super) fn misread(
             id.or_else(|| index.known_structs(struct_name).next())?,
         ))
     });
-    let Some((object, id)) = found else {
-        return Ok(None);
-    };
-    let found = object.layout(id)?;
-    let wrong = history::members(&found, is_syscall).filter(|slot| {
+    found.map(|(object, id)| object.layout(id)).transpose()
+}
+
+/// Returns the members of the struct that libbpf found which an event with `layout` has
+/// elsewhere or not at all.
+pub(crate) fn misread_of(found: &Layout, layout: &Layout, is_syscall: bool) -> Vec<String> {
+    let wrong = history::members(found, is_syscall).filter(|slot| {
         let own = layout.slot(slot.name());
         // An array of size 0 has as many elements as are read.
         let sizes = own.map(|own| (own.size(), slot.size()));
         let is_sized = sizes.is_some_and(|(own, there)| own == there || own == 0 || there == 0);
         !is_sized || own.is_none_or(|own| own.bit_offset() != slot.bit_offset())
     });
-    Ok(Some(wrong.map(|slot| slot.name().to_owned()).collect()))
+    wrong.map(|slot| slot.name().to_owned()).collect()
 }
 
 /// Whether a context is that of a system call, whose struct is read by its values alone.
-pub(super) fn is_syscall(context: &Context) -> bool {
+pub(crate) fn is_syscall(context: &Context) -> bool {
     matches!(context.evidence(), Evidence::Syscall(_))
 }
 

@@ -201,6 +201,13 @@ impl Format {
         Self::layout_of(self.fields.iter())
     }
 
+    /// Returns where the last field ends, in bytes: the kernel does not attach programs that
+    /// load from behind it (`perf_event_set_bpf_prog()` in `kernel/events/core.c`).
+    pub(crate) fn record_end(&self) -> u32 {
+        let last = self.fields.last();
+        last.map_or(0, |field| field.offset().saturating_add(field.size()))
+    }
+
     /// Refuses a file that ends before its print fmt. Only Linux before 3.11 writes such
     /// files; another kernel's was cut.
     pub(crate) fn check_has_print_fmt(&self) -> Result<(), FormatError> {

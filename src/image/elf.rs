@@ -146,8 +146,10 @@ pub(crate) struct LinkedModule {
     /// Where its sections with these names are.
     sections: HashMap<String, std::ops::Range<u64>>,
     /// Where all sections begin, sorted.
+    #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
     starts: Vec<u64>,
     /// Where those begin in which not all pointers are in place.
+    #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
     unlinked: HashSet<u64>,
 }
 

@@ -10,6 +10,7 @@ mod audit;
 #[cfg(feature = "btf-rs")]
 mod btf_rs;
 mod concurrent_change;
+mod diff;
 mod emit;
 mod expressions;
 mod failures;

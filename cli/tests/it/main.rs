@@ -19,6 +19,7 @@ mod audit;
 #[cfg(target_os = "linux")]
 mod captures;
 mod decode;
+mod diff;
 mod generated;
 mod images;
 mod list_format;
