@@ -90,8 +90,8 @@ const PATHS: [(&str, &[&str]); 25] = [
     ("writeback_mark_inode_dirty", &["inode->i_ino"]),
 ];
 
-/// A builder of a probe on those of these that the kernel has, with the paths that lead
-/// somewhere there.
+/// A builder of a probe on those of these that the kernel has with all their paths: Linux
+/// 5.10 has no folios, no reasons and no `bi_bdev`.
 fn builder(kernel: &Kernel, program: RawProgram) -> (ProbeBuilder, Vec<&'static str>) {
     let category = match program {
         RawProgram::TpBtf => "tp_btf",
@@ -102,6 +102,16 @@ fn builder(kernel: &Kernel, program: RawProgram) -> (ProbeBuilder, Vec<&'static 
     for (name, paths) in PATHS {
         if kernel.raw_tracepoint(name).is_err() {
             eprintln!("NOT ON THIS KERNEL: {name}");
+            continue;
+        }
+        let alone = Probe::builder([]).raw_tracepoint(kernel, name, program);
+        let alone = alone.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let attached = alone
+            .fields(paths.iter().copied())
+            .process(std::process::id())
+            .attach();
+        if let Err(ProbeError::Path { source, .. }) = attached {
+            eprintln!("NOT ON THIS KERNEL: {name}: {source}");
             continue;
         }
         let with = builder.clone().raw_tracepoint(kernel, name, program);
@@ -142,6 +152,7 @@ fn values_through_paths(program: RawProgram) {
             }
         }
     }
+    seen.sort_unstable();
     seen.dedup();
     eprintln!(
         "{} raw tracepoints provoked and seen by {program:?}, {} records, {} skipped",
