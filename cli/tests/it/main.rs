@@ -17,6 +17,8 @@ mod trace_dat;
 mod attach;
 mod audit;
 #[cfg(target_os = "linux")]
+mod bench;
+#[cfg(target_os = "linux")]
 mod captures;
 mod decode;
 mod diff;
