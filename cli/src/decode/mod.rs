@@ -144,7 +144,7 @@ fn cpu_of(path: &Path) -> Option<u32> {
 
 fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let inputs = arguments.operands.iter().cloned().map(Input::read);
-    let mut inputs: Vec<Input> = inputs.collect::<Result<_, _>>()?;
+    let mut inputs: Vec<Result<Input, Failure>> = inputs.collect();
     if let Some(recording) = recorded::only_one(&inputs, arguments)? {
         return recorded::decode(recording, arguments, out);
     }
@@ -155,12 +155,12 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     })?;
     let kernel = chosen.kernel;
     if inputs.is_empty() {
-        let pages = chosen.demo_pages().into_iter().map(Input::read);
-        inputs = pages.collect::<Result<_, _>>()?;
+        inputs.extend(chosen.demo_pages().into_iter().map(Input::read));
     }
+    // A kernel that cannot be read is reported before a file that cannot.
     let files = inputs.into_iter();
     let files: Vec<PageFile> = files
-        .map(|input| PageFile::new(input, arguments.cpu))
+        .map(|input| PageFile::new(input?, arguments.cpu))
         .collect::<Result<_, _>>()?;
     let layout = match beside(&files, "header_page") {
         Some(text) => PageLayout::parse(&String::from_utf8_lossy(&text))

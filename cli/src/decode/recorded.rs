@@ -18,11 +18,11 @@ const SAID: usize = 5;
 
 /// The recording among the operands, which has to be alone, with no option about a kernel.
 pub(super) fn only_one<'a>(
-    inputs: &'a [Input],
+    inputs: &'a [Result<Input, Failure>],
     arguments: &Arguments,
 ) -> Result<Option<&'a Input>, Failure> {
-    let mut recordings = inputs.iter().filter(|input| TraceDat::is_one(&input.bytes));
-    let Some(recording) = recordings.next() else {
+    let mut read = inputs.iter().flatten();
+    let Some(recording) = read.find(|input| TraceDat::is_one(&input.bytes)) else {
         return Ok(None);
     };
     let name = &recording.name;
