@@ -70,8 +70,6 @@ mod patch;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub mod probe;
 pub mod record;
-#[cfg(feature = "recording")]
-pub mod recording;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub mod sites;
 pub mod text;

@@ -10,7 +10,7 @@ use flate2::read::DeflateDecoder;
 use serde::Serialize;
 use tempfile::TempDir;
 use tracepoints::kernel::BtfKernel;
-use tracepoints::recording::RecordedKernel;
+use tracepoints::record::recording::RecordedKernel;
 use tracepoints::{Error, FileError, Kernel};
 
 use crate::output::{Failure, say, with_causes};

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tracepoints::Kernel;
-use tracepoints::recording::TraceDat;
+use tracepoints::record::recording::TraceDat;
 use tracepoints_fuzz::is_plain;
 
 fuzz_target!(|data: &[u8]| {

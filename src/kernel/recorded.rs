@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::Kernel;
 use crate::files::{Dir, FileTree, Tracefs};
-use crate::recording::RecordedKernel;
+use crate::record::recording::RecordedKernel;
 
 impl Kernel {
     /// Returns the kernel that a recording is of, as far as the recording describes it: the
     /// formats of its events, with ids, the layout of its ring buffer's pages, symbols, and
     /// names of tasks. It has no BTF. `path` is the recording's file, for messages.
     ///
-    /// Which buffers and pages there are, the [`recording`](crate::recording) says.
+    /// Which buffers and pages there are, the [`recording`](crate::record::recording) says.
     pub fn recorded(path: impl AsRef<Path>, recorded: &RecordedKernel) -> Self {
         let mut tree = FileTree::default();
         for (path, bytes) in recorded.files() {

@@ -1,5 +1,7 @@
 //! The bytes of one event, read by its format.
 
+#[cfg(feature = "recording")]
+pub mod recording;
 pub mod ring;
 mod value;
 

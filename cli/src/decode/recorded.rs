@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use tracepoints::Kernel;
-use tracepoints::recording::TraceDat;
+use tracepoints::record::recording::TraceDat;
 use tracepoints::text::TraceClock;
 
 use super::merge::{self, Source};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use tracepoints::recording::{RecordingError, TraceDat};
+use tracepoints::record::recording::{RecordingError, TraceDat};
 use tracepoints::{ByteOrder, Kernel};
 
 use super::{forms, zlib};

@@ -8,7 +8,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-use tracepoints::recording::TraceDat;
+use tracepoints::record::recording::TraceDat;
 
 use crate::support::trace_dat::{DatFile, Packing, UNPACKED};
 

@@ -21,25 +21,25 @@ const MAX_OPTIONS: usize = 262_144;
 
 /// Ids of options and sections (`trace-cmd.dat.v7(5)`).
 pub(super) mod id {
-    pub(in crate::recording) const DONE: u16 = 0;
-    pub(in crate::recording) const DATE: u16 = 1;
-    pub(in crate::recording) const BUFFER: u16 = 3;
-    pub(in crate::recording) const TRACE_CLOCK: u16 = 4;
-    pub(in crate::recording) const UNAME: u16 = 5;
-    pub(in crate::recording) const OFFSET: u16 = 7;
-    pub(in crate::recording) const CPU_COUNT: u16 = 8;
-    pub(in crate::recording) const TIME_SHIFT: u16 = 12;
-    pub(in crate::recording) const TSC_TO_NS: u16 = 14;
-    pub(in crate::recording) const HEADERS: u16 = 16;
-    pub(in crate::recording) const FTRACE_FORMATS: u16 = 17;
-    pub(in crate::recording) const FORMATS: u16 = 18;
-    pub(in crate::recording) const KALLSYMS: u16 = 19;
-    pub(in crate::recording) const PRINTK_FORMATS: u16 = 20;
-    pub(in crate::recording) const TASK_NAMES: u16 = 21;
-    pub(in crate::recording) const BUFFER_TEXT: u16 = 22;
+    pub(in crate::record::recording) const DONE: u16 = 0;
+    pub(in crate::record::recording) const DATE: u16 = 1;
+    pub(in crate::record::recording) const BUFFER: u16 = 3;
+    pub(in crate::record::recording) const TRACE_CLOCK: u16 = 4;
+    pub(in crate::record::recording) const UNAME: u16 = 5;
+    pub(in crate::record::recording) const OFFSET: u16 = 7;
+    pub(in crate::record::recording) const CPU_COUNT: u16 = 8;
+    pub(in crate::record::recording) const TIME_SHIFT: u16 = 12;
+    pub(in crate::record::recording) const TSC_TO_NS: u16 = 14;
+    pub(in crate::record::recording) const HEADERS: u16 = 16;
+    pub(in crate::record::recording) const FTRACE_FORMATS: u16 = 17;
+    pub(in crate::record::recording) const FORMATS: u16 = 18;
+    pub(in crate::record::recording) const KALLSYMS: u16 = 19;
+    pub(in crate::record::recording) const PRINTK_FORMATS: u16 = 20;
+    pub(in crate::record::recording) const TASK_NAMES: u16 = 21;
+    pub(in crate::record::recording) const BUFFER_TEXT: u16 = 22;
 }
 
-/// A file of `trace-cmd record`: see [`recording`](crate::recording).
+/// A file of `trace-cmd record`: see [`recording`](crate::record::recording).
 ///
 /// It borrows the file's bytes; what is compressed is decompressed at once.
 #[derive(Clone, Debug)]
