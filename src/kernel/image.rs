@@ -154,11 +154,11 @@ impl Kernel {
     /// Returns the files that a capture of this [image](Self::is_image) has, by their paths
     /// below its root, sorted: `btf/vmlinux`, `tracing/events/sched/sched_switch/format`
     /// and so on, and `tracing/classes` with the classes; and those that were read of an
-    /// archive. None of other kernels.
+    /// archive or a recording. None of other kernels.
     ///
     /// Written to a directory, they are a kernel for [`at`](Self::at).
     pub fn image_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let tree = self.inner.proc.tree().filter(|_| self.is_image());
+        let tree = self.inner.proc.tree();
         let files = tree.map(|tree| tree.below(""));
         files.into_iter().flatten()
     }

@@ -34,7 +34,9 @@ fn rows(text: &str) -> Vec<String> {
 fn a_capture_is_the_running_kernel() {
     /// The script's status where other programs made or removed events meanwhile.
     const CHANGED: Option<i32> = Some(7);
-    for _ in 0..3 {
+    const TRIES: usize = 5;
+    let mut differing = Vec::new();
+    for _ in 0..TRIES {
         let dir = tempfile::tempdir().expect("a directory");
         let script = format!(
             "{MOUNT}cd {}
@@ -68,22 +70,34 @@ fn a_capture_is_the_running_kernel() {
             "{}",
             stderr(&output)
         );
-        return check_captures(dir.path());
+        // Events that others made and removed in between are in one capture alone.
+        match difference(dir.path()) {
+            None => return check_captures(dir.path()),
+            Some(what) => differing.push(what),
+        }
     }
+    assert!(differing.len() < TRIES, "{differing:?}");
     skip("other programs make and remove events all the time");
 }
 
-fn check_captures(dir: &Path) {
+/// Which root answers otherwise than the running kernel, or than its second capture.
+fn difference(dir: &Path) -> Option<&'static str> {
     let read = |name: &str| fs::read(dir.join(name)).expect(name);
     let text = |name: &str| String::from_utf8(read(name)).expect(name);
     let live = rows(&text("live.json"));
     assert!(live.len() > 100);
-    for root in ["a", "a.tar", "a.tar.gz", "a.tar.zst"] {
-        assert!(rows(&text(&format!("{root}.json"))) == live, "{root}");
+    let mut roots = ["a", "a.tar", "a.tar.gz", "a.tar.zst"].into_iter();
+    if let Some(root) = roots.find(|root| rows(&text(&format!("{root}.json"))) != live) {
+        return Some(root);
     }
-    assert!(read("a.tar.zst") == read("b.tar.zst"));
+    if read("a.tar.zst") != read("b.tar.zst") {
+        return Some("b.tar.zst");
+    }
+    (files(&dir.join("a")) != files(&dir.join("b"))).then_some("b")
+}
+
+fn check_captures(dir: &Path) {
     let captured = files(&dir.join("a"));
-    assert!(captured == files(&dir.join("b")));
     for (name, _) in &captured {
         let mut starts = ["tracing/", "btf/", "proc/"].iter();
         assert!(starts.any(|start| name.starts_with(start)), "{name}");

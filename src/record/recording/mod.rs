@@ -16,7 +16,7 @@
 //! Nothing here does I/O.
 //!
 //! ```no_run
-//! use tracepoints::{Kernel, recording::TraceDat};
+//! use tracepoints::{Kernel, record::recording::TraceDat};
 //!
 //! let bytes = std::fs::read("trace.dat")?;
 //! let recording = TraceDat::parse(&bytes)?;
