@@ -15,7 +15,7 @@ use std::thread;
 use walkdir::WalkDir;
 
 use super::archive::{self, AR_MAGIC, ArchiveVisitor, FILE_LIMIT, MAX_FILES, RPM_MAGIC};
-use super::dir::{Dir, is_missing};
+use super::dir::{Dir, is_missing, too_large};
 use crate::error::{Error, FileError, with_causes};
 use crate::image::{ImageError, ModuleImage};
 
@@ -140,17 +140,13 @@ impl Package {
     }
 
     fn of_file(path: &Path) -> Result<Self, Error> {
-        let (directory, name) = (
-            path.parent(),
-            path.file_name().and_then(|name| name.to_str()),
-        );
-        let (Some(directory), Some(name)) = (directory, name) else {
+        let Some(name) = path.file_name() else {
             return Err(Error::file(path, FileError::NotAFile));
         };
-        if is_module(name) {
+        if name.to_str().is_some_and(is_module) {
             return Self::of_module(path);
         }
-        // Links in the path that the user named are the user's.
+        // A link that the user named is followed: in Debian `/vmlinuz` is one.
         let mut file = open_file(path)?;
         let mut start = [0; 8];
         let length = archive::read_start(&mut file, &mut start);
@@ -162,13 +158,15 @@ impl Package {
         if start.starts_with(RPM_MAGIC) {
             return Self::of_rpm(path, file);
         }
-        let directory = match directory.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => directory,
-        };
-        let bytes = Dir::live(directory).bytes(name, FILE_LIMIT)?;
+        let mut bytes = start.to_vec();
+        let rest = FILE_LIMIT + 1 - bytes.len() as u64;
+        let read = file.take(rest).read_to_end(&mut bytes);
+        read.map_err(|error| Error::file(path, error))?;
+        if bytes.len() as u64 > FILE_LIMIT {
+            return Err(too_large(path.to_owned(), FILE_LIMIT));
+        }
         Ok(Self {
-            kernels: vec![(path.to_owned(), bytes.unwrap_or_default())],
+            kernels: vec![(path.to_owned(), bytes)],
             ..Self::default()
         })
     }

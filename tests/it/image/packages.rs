@@ -52,6 +52,16 @@ fn an_unpacked_package_is_a_root() {
     assert_eq!(names(&kernel), ["horn_blow"]);
     let kernel = Kernel::at(root.join("boot/vmlinuz-6.12.34-test")).expect("an image");
     assert!(names(&kernel).is_empty());
+    // As `/vmlinuz` is in Debian.
+    #[cfg(unix)]
+    {
+        let link = root.join("vmlinuz");
+        std::os::unix::fs::symlink("boot/vmlinuz-6.12.34-test", &link).expect("a link");
+        let linked = Kernel::at(&link).expect("an image");
+        let events = |kernel: &Kernel| kernel.events().expect("events").names().to_vec();
+        assert_eq!(events(&linked), events(&kernel));
+        fs::remove_file(link).expect("removed");
+    }
 
     // A module without its kernel, and a package with two.
     fs::write(root.join("alone.ko"), &module).expect("a file");
