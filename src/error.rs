@@ -11,7 +11,7 @@ use crate::image::ImageError;
 use crate::name::{EventName, NameError};
 use crate::record::ring::PageLayoutError;
 
-/// Why a kernel's tracepoints cannot be read, or one of them cannot.
+/// An error about a kernel's tracepoints, or about one of them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -37,7 +37,7 @@ pub enum Error {
     Image {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: ImageError,
     },
     /// A directory given as a captured kernel has no `tracing/` with events.
@@ -55,7 +55,7 @@ pub enum Error {
         shown(.path)
     )]
     NoBtf {
-        /// Where it would be.
+        /// The path at which vmlinux's BTF would be.
         path: PathBuf,
     },
     /// No event has this name.
@@ -86,7 +86,7 @@ pub enum Error {
     EventGone {
         /// The event.
         name: EventName,
-        /// The file that is not there.
+        /// The missing file.
         path: PathBuf,
     },
     /// A text is not an event name, or not a pattern of them.
@@ -97,7 +97,7 @@ pub enum Error {
     Format {
         /// The file.
         path: PathBuf,
-        /// The line, and what is wrong with it.
+        /// The line, and the reason.
         source: FormatError,
     },
     /// A format file names another event than the directory it lies in.
@@ -113,7 +113,7 @@ pub enum Error {
     Btf {
         /// The object's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: BtfError,
     },
     /// `btf-rs` cannot read a BTF object that this crate can.
@@ -137,7 +137,7 @@ pub enum Error {
     Layout {
         /// The event.
         name: EventName,
-        /// What is wrong with the types.
+        /// The reason.
         source: BtfError,
     },
     /// The event's print fmt cannot be parsed.
@@ -153,7 +153,7 @@ pub enum Error {
     NoStruct {
         /// The event.
         name: EventName,
-        /// Why it has none.
+        /// Why the context has no named struct.
         reason: String,
     },
     /// A header already has another type of the same name.
@@ -171,7 +171,7 @@ pub enum Error {
         shown(.path)
     )]
     UnknownByteOrder {
-        /// The file that would tell it.
+        /// The file that would tell the byte order.
         path: PathBuf,
     },
     /// The file that describes the pages of the ring buffer does not exist.
@@ -185,13 +185,13 @@ pub enum Error {
     PageLayout {
         /// The file that describes them.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: PageLayoutError,
     },
     /// A record is too short to have the id of its event.
     #[error("a record of {length} bytes is too short to have an event's id")]
     NoEventId {
-        /// Its length in bytes.
+        /// The record's length in bytes.
         length: usize,
     },
     /// The kernel has no event with a record's id: the event was removed since, or the
@@ -206,9 +206,9 @@ pub enum Error {
     SharedEventId {
         /// The id.
         id: u16,
-        /// One of them.
+        /// One of the events.
         first: EventName,
-        /// The other.
+        /// The other event.
         second: EventName,
     },
     /// An event's format file has another id than its `id` file.
@@ -227,28 +227,28 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// This user may not read it.
+    /// This user may not read the file.
     #[error("permission denied: run as root")]
     PermissionDenied,
-    /// It is not UTF-8 text.
+    /// The file is not UTF-8 text.
     #[error("not valid UTF-8 (byte {offset})")]
     NotText {
-        /// How many bytes before it are valid.
+        /// The number of valid bytes at the file's start.
         offset: usize,
     },
-    /// It is a symbolic link, or is reached through one. In a captured kernel no link is
-    /// followed, as it could lead out of the capture.
+    /// The file is a symbolic link, or is reached through one. In a captured kernel no
+    /// link is followed, as it could lead out of the capture.
     #[error(
         "a symbolic link, which is not followed: copy the file or directory it leads to in its place"
     )]
     Link,
-    /// It is a pipe, a device or a directory.
+    /// The file is a pipe, a device or a directory.
     #[error("not a regular file")]
     NotAFile,
-    /// It is larger than any kernel's.
+    /// The file is larger than any kernel's file of its kind.
     #[error("larger than {limit} bytes")]
     TooLarge {
-        /// The largest it may be, in bytes.
+        /// The largest size that is read, in bytes.
         limit: u64,
     },
     /// Any other failure of the system.
@@ -266,7 +266,7 @@ impl From<io::Error> for FileError {
 }
 
 impl Error {
-    /// Returns the failure to read a file that is not one event's.
+    /// Makes the error about a file that does not belong to one event.
     pub(crate) fn file(path: impl Into<PathBuf>, source: impl Into<FileError>) -> Self {
         Self::File {
             path: path.into(),
@@ -275,7 +275,7 @@ impl Error {
         }
     }
 
-    /// Returns the same failure, of a file of this event.
+    /// Returns the error as one about a file of this event.
     pub(crate) fn of_event(mut self, name: &EventName) -> Self {
         if let Self::File { event, .. } = &mut self {
             *event = Some(name.clone());

@@ -46,7 +46,7 @@ impl ByteOrder {
             .map(|word| self.read_u32(*word))
     }
 
-    /// Reads 0 to 8 bytes as an unsigned number; of more bytes, the first 8.
+    /// Reads up to 8 bytes as an unsigned number; of more bytes, only the first 8.
     #[inline]
     pub(crate) fn read_unsigned(self, bytes: &[u8]) -> u64 {
         let size = bytes.len().min(8);
@@ -64,7 +64,7 @@ impl ByteOrder {
     }
 }
 
-/// Returns the number in two's complement that the low `size` bytes of `bits` are.
+/// Returns the low `size` bytes of `bits` as a number in two's complement.
 #[inline]
 pub(crate) const fn sign_extended(bits: u64, size: u32) -> i64 {
     match size {
@@ -77,7 +77,7 @@ pub(crate) const fn sign_extended(bits: u64, size: u32) -> i64 {
     }
 }
 
-/// Returns the unsigned number that the low `size` bytes of `bits` are.
+/// Returns the low `size` bytes of `bits` as an unsigned number.
 #[inline]
 pub(crate) const fn zero_extended(bits: u64, size: u32) -> u64 {
     match size {
@@ -87,7 +87,8 @@ pub(crate) const fn zero_extended(bits: u64, size: u32) -> u64 {
     }
 }
 
-/// Byte order and word size: what the meaning of a record's bytes depends on.
+/// The byte order and word size of a machine, on which the meaning of a record's bytes
+/// depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Machine {
     byte_order: ByteOrder,
@@ -95,8 +96,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine this code is compiled for. In a 32-bit program on a 64-bit kernel,
-    /// this is not the kernel's.
+    /// The machine this code is compiled for. In a 32-bit program on a 64-bit kernel, this
+    /// is not the kernel's machine.
     pub const NATIVE: Self = Self {
         byte_order: ByteOrder::NATIVE,
         is_64_bit: cfg!(target_pointer_width = "64"),
@@ -110,7 +111,7 @@ impl Machine {
         }
     }
 
-    /// Returns the order of the bytes of a number.
+    /// Returns the machine's byte order.
     pub const fn byte_order(self) -> ByteOrder {
         self.byte_order
     }
@@ -120,20 +121,21 @@ impl Machine {
         if self.is_64_bit { 8 } else { 4 }
     }
 
-    /// Reads 0 to 8 bytes as an unsigned number; of more bytes, the first 8.
+    /// Reads up to 8 bytes as an unsigned number; of more bytes, only the first 8.
     #[inline]
     pub fn unsigned(self, bytes: &[u8]) -> u64 {
         self.byte_order.read_unsigned(bytes)
     }
 
-    /// Reads 0 to 8 bytes as a number in two's complement.
+    /// Reads up to 8 bytes as a number in two's complement; of more bytes, only the first
+    /// 8.
     #[inline]
     pub fn signed(self, bytes: &[u8]) -> i64 {
         sign_extended(self.unsigned(bytes), bytes.len() as u32)
     }
 
     /// Returns the id of a record's event: its `common_type`, the u16 that every record
-    /// begins with (`struct trace_entry`); `None` for less than 2 bytes.
+    /// begins with (`struct trace_entry`); `None` for fewer than 2 bytes.
     ///
     /// A record is the bytes between two headers of the ring buffer, or those that perf's
     /// `PERF_SAMPLE_RAW` has after its u32 size.

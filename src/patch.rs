@@ -1,7 +1,8 @@
-//! Patch sites: where code tests a tracepoint's key, and what is there now.
+//! Patch sites: the places where code tests a tracepoint's key, and the instruction at
+//! each.
 //!
-//! The compiler writes a no-op at each site and an entry into the section `__jump_table`:
-//! the site, where it jumps to, and the key (`struct jump_entry`,
+//! The compiler writes a no-op at each site, and an entry into the section `__jump_table`:
+//! the site, the target of its jump, and the key (`struct jump_entry`,
 //! `include/linux/jump_label.h`). The kernel writes a jump over the no-op while the key is
 //! enabled (`arch/x86/kernel/jump_label.c`, `arch/arm64/kernel/jump_label.c`).
 
@@ -14,21 +15,24 @@ use crate::machine::Machine;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PatchSite {
-    /// Its address. In a module's file, which has none before it is loaded, the offset in
-    /// bytes in its section.
+    /// The site's address. For a module's file, which has no addresses before it is
+    /// loaded, the offset in bytes in the site's section.
     #[serde(serialize_with = "as_hex", deserialize_with = "of_hex")]
     pub address: u64,
-    /// The function it is in; `None` where the kernel has no symbol.
+    /// The function that contains the site; `None` if the kernel has no symbol for it, or
+    /// the site was freed.
     pub location: Option<CodeLocation>,
-    /// The instruction there, of 2, 4 or 5 bytes; none if the site was freed.
+    /// The bytes of the instruction at the site: 2, 4 or 5 if it is known, at most 5
+    /// otherwise. Empty if the site was freed, or cannot be read.
     #[serde(serialize_with = "as_hex_bytes", deserialize_with = "of_hex_bytes")]
     pub bytes: Vec<u8>,
-    /// What that instruction is.
+    /// The kind of that instruction.
     pub state: PatchState,
-    /// Where it jumps to when it is patched: an address as that of the site.
+    /// The target of the jump when the site is patched: an address or offset, like
+    /// `address`.
     #[serde(serialize_with = "as_hex", deserialize_with = "of_hex")]
     pub target: u64,
-    /// The function that place is in.
+    /// The function that contains the target; `None` as for `location`.
     pub target_location: Option<CodeLocation>,
 }
 
@@ -41,9 +45,10 @@ pub enum PatchState {
     Nop,
     /// The jump to the site's target: the tracepoint is on.
     Jump,
-    /// It was in code that the kernel freed after it had started.
+    /// The site was in code that the kernel freed after it had started.
     Freed,
-    /// Neither: it is being patched right now, or the machine's code is not known.
+    /// Neither instruction: the site is being patched right now, it cannot be read, or the
+    /// machine's code is not known.
     Other,
 }
 
@@ -59,22 +64,24 @@ impl PatchState {
     }
 }
 
-/// A place in the kernel's code: a function, and how far it is in it.
+/// A place in the kernel's code: a function, and an offset in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CodeLocation {
     /// The function's name, as the kernel's symbols have it.
     pub function: String,
-    /// How far behind its start, in bytes.
+    /// The offset from the function's start, in bytes.
     pub offset: u64,
     /// The function's size in bytes, with padding.
     pub size: u64,
-    /// The module it is in; `None` of what is built in, `bpf` of programs.
+    /// The module that contains the function; `None` if it is built in, `bpf` for BPF
+    /// programs.
     pub module: Option<String>,
 }
 
 impl CodeLocation {
-    /// Reads what `%pS` prints: `name+0x1/0x20`, and ` [module]`.
+    /// Parses the text that `%pS` prints: `name+0x1/0x20`, followed by ` [module]` for a
+    /// function of a module.
     pub(crate) fn parse(printed: &str) -> Option<Self> {
         let (symbol, module) = match printed.split_once(' ') {
             Some((symbol, module)) => {
@@ -95,7 +102,7 @@ impl CodeLocation {
     }
 }
 
-/// `netif_rx_internal+0x2d`, and ` [module]`.
+/// Writes `netif_rx_internal+0x2d`, followed by ` [module]` for a function of a module.
 impl std::fmt::Display for CodeLocation {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{}+{:#x}", self.function, self.offset)?;
@@ -106,27 +113,27 @@ impl std::fmt::Display for CodeLocation {
     }
 }
 
-/// Whose instructions code consists of.
+/// The instruction set of a machine's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InstructionSet {
     X86,
     Arm64,
-    /// Its bytes are shown, and not understood.
+    /// Another instruction set: bytes are shown, but not understood.
     Unknown,
 }
 
 impl InstructionSet {
-    /// That of this machine.
+    /// The instruction set of the machine this code is compiled for.
     pub(crate) const NATIVE: Self = match () {
         () if cfg!(any(target_arch = "x86_64", target_arch = "x86")) => Self::X86,
         () if cfg!(target_arch = "aarch64") => Self::Arm64,
         () => Self::Unknown,
     };
 
-    /// How many bytes a site has at most.
+    /// The most bytes of a site.
     pub(crate) const LONGEST: usize = 5;
 
-    /// Returns how many of the bytes at a site are the instruction, and what it is.
+    /// Returns the length in bytes of the instruction at a site, and its kind.
     pub(crate) fn read(self, code: &[u8], address: u64, target: u64) -> (usize, PatchState) {
         let jump = |length: usize, distance: i64| {
             let after = address.wrapping_add(length as u64);
@@ -137,7 +144,7 @@ impl InstructionSet {
         };
         match (self, code) {
             (Self::X86, [0x0f, 0x1f, 0x44, 0, 0, ..]) => (5, PatchState::Nop),
-            // Linux 5.14 makes sites of two bytes where the target is near.
+            // Since Linux 5.14 a site has two bytes where the target is near.
             (Self::X86, [0x66, 0x90, ..]) => (2, PatchState::Nop),
             (Self::X86, [0xe9, distance @ ..]) => match distance.first_chunk() {
                 Some(distance) => jump(5, i32::from_le_bytes(*distance).into()),
@@ -146,7 +153,7 @@ impl InstructionSet {
             (Self::X86, [0xeb, distance, ..]) => jump(2, (*distance as i8).into()),
             (Self::Arm64, [a, b, c, d, ..]) => match u32::from_le_bytes([*a, *b, *c, *d]) {
                 0xd503_201f => (4, PatchState::Nop),
-                // Counts instructions, from the jump itself.
+                // The distance counts instructions, from the jump itself.
                 word if word >> 26 == 0b000_101 => {
                     let distance = i64::from((word << 6) as i32 >> 6) * 4;
                     jump(4, distance - 4)
@@ -158,7 +165,7 @@ impl InstructionSet {
     }
 }
 
-/// How `struct jump_entry` is laid out: offsets in bytes.
+/// The layout of `struct jump_entry`: its size, and the offsets of members, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JumpLayout {
     pub(crate) size: usize,
@@ -179,14 +186,14 @@ pub(crate) struct JumpEntry {
 }
 
 impl JumpLayout {
-    /// Reads a table that is at `start`.
+    /// Iterates over the entries of a table that is at the address `start`.
     pub(crate) fn entries(
         self,
         table: &[u8],
         start: u64,
         machine: Machine,
     ) -> impl Iterator<Item = JumpEntry> {
-        // Flags in the key's low bits: whether the branch is likely, and this.
+        // Flags in the key's low bits. The other flag says whether the branch is likely.
         const IS_IN_INIT: u64 = 2;
         const FLAGS: u64 = 3;
         let long = machine.long_size() as usize;
@@ -215,14 +222,14 @@ impl JumpLayout {
     }
 }
 
-/// The bytes of a member, as far as the entry has them.
+/// Returns the bytes of a member, as far as the entry has them.
 fn member(entry: &[u8], at: u64, size: usize) -> &[u8] {
     let bytes = entry.get(at as usize..).unwrap_or_default();
     &bytes[..bytes.len().min(size)]
 }
 
 impl PatchSite {
-    /// A site, with the bytes at its address.
+    /// Makes a site from its entry and the bytes at its address.
     pub(crate) fn new(
         set: InstructionSet,
         entry: &JumpEntry,
@@ -248,7 +255,7 @@ impl PatchSite {
 }
 
 fn as_hex<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    // As text: many readers of JSON keep 53 bits of a number.
+    // As text, because many readers of JSON keep only 53 bits of a number.
     serializer.collect_str(&format_args!("{address:#x}"))
 }
 

@@ -1,7 +1,7 @@
 //! Whether a C compiler accepts one type for another.
 //!
-//! All functions here err on one side: `false` means that no C compiler the kernel is
-//! built with would accept it.
+//! Every function here errs on one side: `false` means that no C compiler the kernel is
+//! built with would accept the type.
 
 use std::cell::Cell;
 
@@ -9,27 +9,30 @@ use super::kind::Kind;
 use super::section::{MAX_CHAIN, Section, TypeId};
 use super::types::Type;
 
-/// Which types, beside itself, an enum is compatible with.
+/// The types, beside itself, that an enum is compatible with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EnumRule {
-    /// Its underlying integer type: C11 6.7.2.2. The compiler chooses it by the enum's
-    /// values, so any integer of its size is accepted.
+    /// The enum's underlying integer type: C11 6.7.2.2. The compiler chooses it by the
+    /// enum's values, so any integer of its size is accepted.
     OwnInteger,
     /// Any enum or integer of its size. Two prototypes that are each compatible with a
-    /// third may differ so: one has `enum a`, one `enum b`, and the third `unsigned int`.
+    /// third may differ in this way: one has `enum a`, one `enum b`, and the third
+    /// `unsigned int`.
     AnyOfItsSize,
 }
 
-/// How deep pointers to functions with such parameters are followed.
+/// The greatest nesting of pointers, arrays and functions that is compared. Deeper types
+/// count as compatible.
 const MAX_DEPTH: u32 = 16;
 
-/// How many pairs of types are compared. Functions that take functions can make more
-/// pairs from few bytes than any machine can count; kernels' prototypes make some thirty.
+/// The most pairs of types that are compared; further pairs count as compatible. Functions
+/// that take functions can make more pairs from few bytes than any machine can count;
+/// kernels' prototypes make some thirty.
 const MAX_PAIRS: u32 = 4096;
 
 /// Whether two function prototypes are compatible types (C11 6.7.6.3, paragraph 15): they
-/// have as many parameters, and each is compatible with its counterpart, apart from its
-/// own qualifiers.
+/// have the same number of parameters, and each parameter is compatible with its
+/// counterpart, apart from its own qualifiers.
 ///
 /// Under `-Werror=incompatible-pointer-types`, with which the kernel is built, gcc and
 /// clang refuse a pointer to a function of an incompatible prototype. They refuse `int`
@@ -80,7 +83,8 @@ impl<'a> Compared<'a> {
             })
     }
 
-    /// A parameter's own qualifiers do not concern its caller.
+    /// Compares the types of two parameters, without their own qualifiers, which do not
+    /// concern a caller.
     fn parameters(&self, a: TypeId, b: TypeId, depth: u32) -> bool {
         match (self.bare(a), self.bare(b)) {
             (Some(a), Some(b)) => self.bare_types(&a, &b, depth),
@@ -115,7 +119,8 @@ impl<'a> Compared<'a> {
                 (Some(a), Some(b)) => self.pointees(a, b, depth + 1),
                 _ => true,
             },
-            // An array of unknown length is compatible with one of any length.
+            // Lengths are not compared: an array of unknown length is compatible with one
+            // of any length.
             (Kind::Array, Kind::Array) => match (a.array(), b.array()) {
                 (Some((a, _)), Some((b, _))) => self.parameters(a, b, depth + 1),
                 _ => true,
@@ -165,8 +170,8 @@ impl<'a> Compared<'a> {
     }
 }
 
-/// Whether both may be one type: a struct and a declaration of it are; of types without a
-/// name it is not known.
+/// Whether both may be one type: a struct and its declaration may, and so may types
+/// without a name.
 fn may_be_one_tag(a: Type<'_>, b: Type<'_>) -> bool {
     let (a, b) = (a.name(), b.name());
     a.is_empty() || b.is_empty() || a == b
@@ -215,7 +220,8 @@ impl IntegerWords {
         longs: 0,
     };
 
-    /// Returns `None` if there are no words, or one that does not spell an integer type.
+    /// Returns the integer type that the words spell; `None` if there are no words, or if
+    /// one of them does not spell an integer type.
     pub(crate) fn of<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut integer = Self::default();
         let (mut is_signed, mut count) = (false, 0);

@@ -34,7 +34,7 @@ impl<'a> Description<'a> {
 
     /// Returns the arguments of a tracepoint: those of the prototype behind its
     /// `btf_trace_<event>`, without the leading `void *__data`. Their names are those of
-    /// the first function in `named_by` that has as many.
+    /// the first function in `named_by` that has the same number of parameters.
     pub(super) fn arguments(
         &self,
         event: &str,
@@ -68,7 +68,8 @@ impl<'a> Description<'a> {
             .collect()
     }
 
-    /// Returns the names of a function's parameters but the first, if it has so many.
+    /// Returns the names of a function's parameters, without the first; `None` if there
+    /// are not `count` parameters, or one has no name.
     fn parameter_names(&self, function: TypeId, count: usize) -> Option<Vec<String>> {
         let prototype = self.target(self.type_by_id(function).ok()?).ok()?;
         let parameters = prototype.parameters();
@@ -218,7 +219,7 @@ impl<'a> Description<'a> {
     }
 }
 
-/// The error for a type that has no values, as far as is known.
+/// Returns the error for a type that has no values, as far as is known.
 fn is_no_value(id: TypeId, ty: &Type<'_>) -> BtfError {
     BtfError::Describe(match ty.kind {
         Kind::Unknown => format!(
@@ -229,8 +230,9 @@ fn is_no_value(id: TypeId, ty: &Type<'_>) -> BtfError {
     })
 }
 
-/// A name as text. Only members may have names that are not valid in C here; others were
-/// checked.
+/// Returns a name as text; empty if it is not UTF-8 or has control characters. Names of
+/// types were checked for control characters when the object was parsed; names of members,
+/// parameters and enumerators were not.
 fn text(name: &[u8]) -> &str {
     std::str::from_utf8(name)
         .ok()
@@ -251,25 +253,25 @@ enum Held {
     ByPointer,
 }
 
-/// How much of a type is followed before it is called endless: hostile types may be
-/// cycles, or branch at every step.
+/// The limits within which a type is followed: hostile types may be cycles, or branch at
+/// every step.
 struct Budget<'a> {
     depth: usize,
     spent: &'a Spent,
 }
 
-/// What one description has spent so far.
+/// The types and bytes that one description has spent so far.
 #[derive(Default)]
 struct Spent {
     types: Cell<usize>,
     value_bytes: Cell<usize>,
 }
 
-/// Types in one description. The largest structs that contexts hold by value need some
-/// hundreds. Each may have a name of a kilobyte.
+/// The most types in one description. The largest structs that contexts hold by value need
+/// some hundreds. Each may have a name of a kilobyte.
 const MAX_TYPES: usize = 1 << 14;
 
-/// Bytes of the enumerators of one description, names included.
+/// The most bytes of the enumerators of one description, names included.
 const MAX_VALUE_BYTES: usize = 16 << 20;
 
 impl<'a> Budget<'a> {
@@ -288,7 +290,8 @@ impl<'a> Budget<'a> {
         })
     }
 
-    /// Spends what the enumerators of a type need.
+    /// Spends the bytes that the enumerators of a type need; `None` if that exceeds the
+    /// limit.
     fn spend_values(&self, ty: &Type<'_>) -> Option<()> {
         for (name, _) in ty.values() {
             let bytes = size_of::<(String, i128)>() + name.len();

@@ -1,6 +1,6 @@
-//! Why a BTF object cannot be read.
+//! Errors of BTF objects.
 
-/// A BTF object that no kernel writes.
+/// Why a BTF object cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum BtfError {
@@ -23,7 +23,7 @@ pub enum BtfError {
     Truncated {
         /// The part that is cut.
         what: &'static str,
-        /// Where it should end, in bytes from the object's start.
+        /// Where the part should end, in bytes from the object's start.
         end: u64,
         /// How many bytes the object has.
         len: u64,
@@ -36,13 +36,13 @@ pub enum BtfError {
     Kind {
         /// The type's id.
         id: u32,
-        /// Its kind's number.
+        /// The kind's number.
         kind: u32,
     },
     /// The layout section is not an array of four bytes for each kind.
     #[error("the layout section has {length} bytes, not four for each kind")]
     LayoutLength {
-        /// Its length, in bytes.
+        /// The section's length, in bytes.
         length: usize,
     },
     /// The layout section gives a kind another length than its types have.
@@ -70,25 +70,26 @@ pub enum BtfError {
     Relocation {
         /// The type's id in `.BTF.base`.
         id: u32,
-        /// Its name, with control characters escaped.
+        /// The type's name, with control characters escaped.
         name: String,
-        /// How many types of vmlinux have its name, kind and size.
+        /// The number of types of vmlinux that match the type.
         found: usize,
     },
-    /// A module's object does not fit the vmlinux object it is read with.
+    /// A module's object does not fit the vmlinux object it is read with: their byte
+    /// orders differ.
     #[error("split BTF has the other byte order than its base")]
     Base,
     /// A `long int` of neither 4 nor 8 bytes, which no machine that Linux runs on has.
     #[error("its long int has {size} bytes, not 4 or 8")]
     LongSize {
-        /// Its size, in bytes.
+        /// The size of `long int`, in bytes.
         size: u32,
     },
     /// More types about tracepoints (contexts, typedefs and functions) than any kernel
     /// has.
     #[error("over {limit} types about tracepoints, more than any kernel has")]
     TooManyTracepoints {
-        /// How many there may be.
+        /// The most types that are read.
         limit: usize,
     },
     /// The names of tracepoints and their arguments overlap, and add up to several times
@@ -100,7 +101,7 @@ pub enum BtfError {
         /// The limit in bytes: four times the object's size, plus 64 KiB.
         limit: usize,
     },
-    /// Types that cannot be followed: why.
+    /// Types that cannot be followed, with the reason.
     #[error("{0}")]
     Describe(String),
 }

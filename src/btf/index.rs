@@ -35,7 +35,7 @@ impl Class {
         section.type_by_id(self.function)?.target()
     }
 
-    /// Returns the prototype of its events, if BTF has it.
+    /// Returns the prototype of the class's events, if BTF has it.
     pub(crate) fn prototype(&self) -> Option<Prototype> {
         self.prototype
     }
@@ -62,13 +62,13 @@ pub(crate) struct Index {
     /// Sorted by name. Names may repeat: two sources may each have a class of the same
     /// name.
     classes: Vec<Class>,
-    /// Each class's prototype and place in `classes`, sorted.
+    /// Each class's prototype, and the class's place in `classes`, sorted.
     by_prototype: Vec<(Option<Prototype>, usize)>,
     prototypes: KnownPrototypes,
     events: HashMap<Box<str>, DefinedTracepoint>,
     known_structs: Vec<(&'static str, TypeId)>,
     /// The functions that name their parameters as a tracepoint names its arguments, each
-    /// with its name's offset.
+    /// with the offset of its name.
     argument_functions: Vec<(u32, TypeId)>,
     /// The offsets of the names of the functions `trace_raw_output_<name>`.
     output_functions: Vec<u32>,
@@ -125,7 +125,8 @@ impl Collector {
             Kind::Typedef if begin.starts_with(TYPEDEF_PREFIX.as_bytes()) => {
                 self.typedefs.push((name, id));
             }
-            // All functions of interest begin so, and few others do.
+            // The names of the functions below begin with two underscores, as few others
+            // do.
             Kind::Func if begin.starts_with(b"__") => {
                 if begin.starts_with(FUNC_PREFIX.as_bytes()) {
                     self.funcs.push((name, id));
@@ -153,8 +154,8 @@ impl Collector {
         }
     }
 
-    /// Resolves the prototypes of what was found. `base` is vmlinux's index, for a
-    /// module.
+    /// Resolves the prototypes of the types that were found. `base` is vmlinux's index,
+    /// for a module.
     pub(super) fn finish(self, section: &Section, base: Option<&Index>) -> Result<Index, BtfError> {
         let count = self.structs.len()
             + self.typedefs.len()
@@ -210,12 +211,12 @@ impl Collector {
     }
 }
 
-/// Types about tracepoints in one object: Linux 7.3 has 5,000. A query for one event may
-/// go through all of them.
+/// The most types about tracepoints in one object: Linux 7.3 has 5,000. A query for one
+/// event may go through all of them.
 const MAX_TYPES: usize = 1 << 16;
 
 impl<'a> Prototypes<'a> {
-    /// Sorts types by name, without the prefix.
+    /// Maps the types by name, without the prefix.
     fn by_name<Name: Eq + Hash + From<&'a str>>(
         &mut self,
         named: &[(u32, TypeId)],
@@ -282,7 +283,8 @@ impl Index {
     }
 
     /// Returns the arguments of an event as a `FUNC_PROTO` of the object or its base;
-    /// also `None` if typedefs of that name lead to several.
+    /// `None` if BTF does not have them, or if typedefs of that name lead to several
+    /// prototypes.
     pub(crate) fn event_prototype(&self, section: &Section, event: &str) -> Option<TypeId> {
         let event = self.events.get(event).filter(|event| event.is_exact)?;
         let pointer = section.type_by_id(event.typedef)?.target()?;
@@ -327,7 +329,7 @@ impl Index {
     }
 
     /// Returns the classes whose events may have these arguments: first those whose
-    /// arguments are not known, and each group by name.
+    /// arguments are not known. Classes with the same arguments are sorted by name.
     pub(crate) fn classes_taking(
         &self,
         arguments: Option<Prototype>,

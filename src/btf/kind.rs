@@ -38,8 +38,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Returns how many bytes follow the twelve that every type has: a fixed part, and
-    /// for each element.
+    /// Returns the number of bytes that follow the twelve that every type has: a fixed
+    /// number, and a number for each element.
     const fn lengths(self) -> (u32, u16) {
         use Kind::*;
         match self {
@@ -58,7 +58,7 @@ impl Kind {
     }
 }
 
-/// The length of a type of unknown length: beyond the end of any object.
+/// Stands for an unknown length: beyond the end of any object.
 const ENDLESS: u32 = u32::MAX;
 
 /// A type's info word.
@@ -107,7 +107,7 @@ impl KindEntry {
         self.fixed == ENDLESS
     }
 
-    /// Returns the length in bytes of what follows the twelve that every type has.
+    /// Returns the number of bytes that follow the twelve that every type has.
     pub(super) fn length(self, info: Info) -> u64 {
         u64::from(self.fixed) + u64::from(self.each) * info.elements() as u64
     }
@@ -169,7 +169,8 @@ impl Kinds {
     }
 }
 
-/// Returns the kinds that an object's layout section describes; `None` if that is empty.
+/// Returns the kinds that an object's layout section describes; `None` if the section is
+/// empty.
 #[cold]
 pub(super) fn kinds_of_layout(
     section: &[u8],
@@ -190,5 +191,5 @@ pub(super) fn kinds_of_layout(
     }
 }
 
-/// Bytes for each kind in a layout section: `struct btf_layout`.
+/// The number of bytes for each kind in a layout section: `struct btf_layout`.
 const LAYOUT: usize = 4;

@@ -1,8 +1,9 @@
-//! Members of structs by name, also those of anonymous structs in them.
+//! Finds members of structs by name, those of nested anonymous structs included.
 
 use super::section::{Section, TypeId};
 
-/// How deep the kernel nests anonymous structs and unions.
+/// The greatest nesting of anonymous structs and unions that is searched, as deep as the
+/// kernel nests them.
 const NESTED: u32 = 4;
 
 /// A member of a struct, or of an anonymous one in it.
@@ -51,7 +52,8 @@ impl Section {
         })
     }
 
-    /// Returns the names that [`member_bits`](Self::member_bits) finds, in order.
+    /// Returns the names that [`member_bits`](Self::member_bits) finds: those of a struct
+    /// in order, before those of anonymous structs in it.
     pub(crate) fn member_names(&self, struct_id: TypeId) -> Vec<String> {
         /// Far more than any struct of the kernel has.
         const MOST: usize = 4096;

@@ -4,10 +4,11 @@
 //! then reads it in place: BTF is untrusted input, and root reads it. `index` keeps what
 //! that pass finds about tracepoints; `describe` makes C types of it on demand.
 //!
-//! No other crate reads BTF here. To describe one struct, `btf-rs` needed the object
-//! copied into a file it could map, and one pass over all types for each name, which was
-//! half the time of `format ONE`. Tests hold this reader to `btf-rs`: every type of every
-//! captured kernel, some million, with names, members, parameters and values.
+//! This module does not use another crate's reader. To describe one struct, `btf-rs`
+//! needed the object copied into a file it could map, and one pass over all types for each
+//! name, which took half the time of `format ONE`. Tests compare this reader with `btf-rs`
+//! on every type of every captured kernel, some million types, with names, members,
+//! parameters and values.
 
 mod bytes;
 mod compatible;
@@ -81,8 +82,8 @@ impl Object {
         })
     }
 
-    /// Whether it has a function of this name. The first question reads all names, some
-    /// milliseconds.
+    /// Whether the object has a function of this name. The first call reads all names,
+    /// which takes some milliseconds.
     pub(crate) fn has_function(&self, name: &str) -> bool {
         let functions = self.functions.get_or_init(|| {
             let section = &self.section;
@@ -98,7 +99,7 @@ impl Object {
         &self.name
     }
 
-    /// Returns vmlinux for a module.
+    /// Returns vmlinux for a module; `None` for vmlinux itself.
     pub(crate) fn base(&self) -> Option<&Arc<Object>> {
         self.base.as_ref()
     }
@@ -188,8 +189,8 @@ mod tests {
         /// Name and type.
         parameters: Vec<(String, u32)>,
         values: Vec<(String, i128)>,
-        /// Of an int or enum, whether it is signed; of a forward declaration,
-        /// whether it is a union's.
+        /// For an int or enum, whether it is signed; for a forward declaration, whether it
+        /// is a union's.
         flag: bool,
     }
 
@@ -444,7 +445,7 @@ mod tests {
                 bytes.truncate(end.index(bytes.len()));
             }
             let base = read_all(bytes.clone(), None);
-            // The rest of the same bytes, as a module's.
+            // The same bytes, read as a module's object.
             if base.is_some() {
                 read_all(bytes, base);
             }

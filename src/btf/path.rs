@@ -1,22 +1,22 @@
 //! Paths through the arguments of a tracepoint: `prev->comm`, `rq->q->id`, `skb->cb[3]`.
 //!
-//! A path is C's, without casts: `->` follows a pointer, `.` stays inside a struct, `[n]`
-//! is an element of an array or of what a pointer points at. `->` and `.` are taken for
-//! each other, since each fits one kind of type only.
+//! A path has C's syntax, without casts: `->` follows a pointer, `.` stays inside a
+//! struct, `[n]` is an element of an array or of the memory that a pointer points to. `->`
+//! and `.` are taken for each other, since each fits one kind of type only.
 
 use super::kind::Kind;
 use super::path_error::PathError;
 use super::section::{MAX_CHAIN, Section, TypeId};
 use super::{BtfError, Object};
 
-/// In bytes, and in steps: far longer than any path of use.
+/// The greatest length of a path in bytes, and in steps: far more than a useful path has.
 const MAX_PATH: usize = 256;
 const MAX_STEPS: usize = 24;
 
 /// A value that a path leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ArgumentPath {
-    /// Which of the arguments it begins with, from 0.
+    /// The index of the argument that the path begins with, from 0.
     pub(crate) argument: u32,
     /// Where the value is in memory; `None` where it is the argument itself.
     pub(crate) place: Option<Reached>,
@@ -28,8 +28,8 @@ pub(crate) struct ArgumentPath {
 /// The memory that an argument leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reached {
-    /// The argument is an address. At each of these offsets from it, in bytes, is the next
-    /// address.
+    /// The argument is the first address. Each hop is the offset in bytes, from the
+    /// address so far, at which the next address is stored.
     pub(crate) hops: Vec<u32>,
     /// The value's offset in bytes from the last address.
     pub(crate) offset: u32,
@@ -47,22 +47,22 @@ pub(crate) enum Leaf {
         /// The first bit of a bitfield, counted from the value's first byte as BTF
         /// counts, and its width.
         bits: Option<(u32, u32)>,
-        /// Of an enum.
+        /// The names and values of an enum; empty for other types.
         names: Vec<(String, i128)>,
     },
-    /// An address, in bytes.
+    /// An address of `size` bytes.
     Pointer { size: u32 },
     /// The address of a string.
     TextPointer { size: u32, of_user: bool },
-    /// A string of at most so many bytes; 0 where its end is not known.
+    /// A string of at most `size` bytes; 0 if its end is not known.
     Text { size: u32 },
-    /// An array of integers, of so many bytes together.
+    /// An array of integers of `element` bytes each, `size` bytes together.
     Integers {
         element: u32,
         signed: bool,
         size: u32,
     },
-    /// Anything else, of so many bytes.
+    /// Anything else, `size` bytes long.
     Bytes { size: u32 },
 }
 
@@ -73,7 +73,7 @@ enum PathStep<'p> {
     Element(u32),
 }
 
-/// The steps of a path, each with the offset in bytes at which it ends.
+/// Returns the steps of a path, each with the offset in bytes at which it ends.
 fn steps(path: &str) -> Result<Vec<(PathStep<'_>, usize)>, PathError> {
     if path.len() > MAX_PATH {
         return Err(PathError::TooLong {
@@ -129,7 +129,7 @@ struct Walk<'o> {
     object: &'o Object,
     type_id: TypeId,
     place: Option<Reached>,
-    /// The bits of a bitfield, from the place's offset, and its width.
+    /// The first bit of a bitfield, counted from the place's offset, and its width.
     bits: Option<(u32, u32)>,
 }
 
@@ -190,7 +190,7 @@ impl Object {
             .collect())
     }
 
-    /// The types of a tracepoint's arguments, without the leading `void *__data`.
+    /// Returns the types of a tracepoint's arguments, without the leading `void *__data`.
     fn argument_types(&self, event: &str) -> Vec<TypeId> {
         let section = self.section();
         let target = |id| section.type_by_id(id)?.target();
@@ -213,12 +213,13 @@ impl Walk<'_> {
         self.object.section()
     }
 
-    /// The type in C, for messages.
+    /// Returns the type in C, for messages.
     fn spelled(&self) -> String {
         spelled(self.object, self.type_id)
     }
 
-    /// Follows the pointer, if it is one: what it points at is next.
+    /// Follows the current type if it is a pointer: the walk continues at the pointer's
+    /// target.
     fn follow(&mut self) {
         let pointer = match self.section().resolve(self.type_id) {
             Some((_, ty)) if ty.kind == Kind::Ptr => ty.target().unwrap_or(0),
@@ -387,7 +388,7 @@ impl Walk<'_> {
     }
 }
 
-/// Programs add offsets as signed 32-bit numbers.
+/// Whether programs can add the offset: they do so with signed 32-bit numbers.
 fn is_offset(offset: &u32) -> bool {
     *offset < 1 << 30
 }

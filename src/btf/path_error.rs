@@ -16,7 +16,7 @@ pub enum PathError {
         /// The first character that is not understood, from 1.
         column: usize,
     },
-    /// The path is longer than any of use.
+    /// The path is longer than any useful one.
     #[error("the path is longer than {limit} {unit}")]
     TooLong {
         /// The most there may be.
@@ -29,7 +29,7 @@ pub enum PathError {
     NoArgument {
         /// The name.
         argument: String,
-        /// Those there are.
+        /// The names to choose from.
         arguments: Vec<String>,
     },
     /// The type has no member of that name.
@@ -41,7 +41,7 @@ pub enum PathError {
         within: String,
         /// The name.
         member: String,
-        /// Those there are.
+        /// The names to choose from.
         members: Vec<String>,
     },
     /// The value that the path has reached has no members.
@@ -49,7 +49,7 @@ pub enum PathError {
     NoStruct {
         /// The path so far.
         path: String,
-        /// Its type.
+        /// The value's type.
         is: String,
     },
     /// The value that the path has reached has no elements, or fewer.
@@ -57,7 +57,7 @@ pub enum PathError {
     NoElement {
         /// The path so far.
         path: String,
-        /// Its type.
+        /// The value's type.
         is: String,
         /// The element, from 0.
         index: u32,
@@ -67,10 +67,10 @@ pub enum PathError {
     NoValue {
         /// The path.
         path: String,
-        /// Its type.
+        /// The value's type.
         is: String,
     },
-    /// A struct that the tracepoint passes by value.
+    /// The path leads into a struct that the tracepoint passes by value.
     #[error("{path} is passed by value: its members cannot be read")]
     ByValue {
         /// The argument.

@@ -1,4 +1,5 @@
-//! Prototypes of tracepoints, so that those a compiler takes for the same are equal.
+//! Prototypes of tracepoints, in a form in which prototypes are equal if a compiler
+//! accepts one for the other.
 
 use std::collections::HashMap;
 
@@ -13,8 +14,9 @@ use super::types::Type;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Prototype(pub(super) u32);
 
-/// How many more bytes of names and spelled prototypes an object may produce. Names may
-/// overlap and types be used repeatedly, so that a small object could fill memory.
+/// The number of bytes of names and spelled prototypes that an object may still produce.
+/// Names may overlap and types be used repeatedly, so that a small object could fill
+/// memory.
 pub(super) struct Room {
     left: usize,
     limit: usize,
@@ -48,17 +50,18 @@ pub(super) type KnownPrototypes = HashMap<Box<[u8]>, Prototype>;
 /// ruled out. Spelling more alike only leaves more candidates.
 pub(super) struct Prototypes<'a> {
     pub(super) section: &'a Section,
-    /// vmlinux's, for a module: its prototypes are not in `found` again.
+    /// vmlinux's prototypes, for a module; they are not repeated in `found`.
     pub(super) base: Option<&'a KnownPrototypes>,
     pub(super) found: KnownPrototypes,
-    /// Those spelled already.
+    /// The prototypes that were spelled so far, by type id.
     pub(super) by_id: HashMap<TypeId, Option<Prototype>>,
-    /// The buffer in which the next is spelled.
+    /// The buffer in which the next prototype is spelled.
     pub(super) spelled: Vec<u8>,
     pub(super) room: Room,
 }
 
-/// A tracepoint has at most twelve arguments (`MAX_BPF_FUNC_ARGS`).
+/// The most parameters of a prototype that is read. A tracepoint has at most twelve
+/// arguments (`MAX_BPF_FUNC_ARGS`).
 pub(super) const MAX_PARAMETERS: usize = 64;
 
 impl<'a> Prototypes<'a> {
@@ -106,7 +109,7 @@ impl<'a> Prototypes<'a> {
             let ty = self.section.type_by_id(id);
             let target = ty.and_then(|ty| ty.target());
             id = match (ty.map(|ty| ty.kind), target, ty) {
-                // It may be an alias of anything.
+                // A type of an unknown kind may be an alias of anything.
                 (Some(Kind::Unknown), ..) => return None,
                 (Some(Kind::Typedef | Kind::TypeTag), Some(target), _) => target,
                 (Some(Kind::Ptr), Some(target), _) => {
@@ -137,7 +140,7 @@ impl<'a> Prototypes<'a> {
             return self.spell_number(b't', id);
         };
         match (ty.kind, ty.name()) {
-            // Defined or only declared.
+            // A struct is spelled alike whether it is defined or only declared.
             (Kind::Struct | Kind::Union | Kind::Fwd, name) if !name.is_empty() => {
                 self.spelled.push(b's');
                 self.spelled.extend(name);

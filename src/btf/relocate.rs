@@ -13,7 +13,7 @@ use super::kind::Kind;
 use super::section::{MAX_CHAIN, Section, TypeId};
 use super::types::Type;
 
-/// More types of one name than any kernel has.
+/// The most types of one name in vmlinux: more than any kernel has.
 const MAX_NAMESAKES: usize = 64;
 
 /// Returns the object's bytes as a split object of `vmlinux`, where `split` refers to a
@@ -141,7 +141,7 @@ fn embedded(split: &Section, distilled: &Section) -> HashSet<TypeId> {
     embedded
 }
 
-/// Where a module's ids and names move to.
+/// The new ids and names of a module's types.
 struct Relocation<'a> {
     /// The ids in vmlinux of the distilled base's types.
     ids: Vec<TypeId>,
@@ -192,7 +192,7 @@ impl Relocation<'_> {
                     variable[0] = self.type_id(variable[0])?;
                 }
             }
-            // Which of its words are ids or names is not known.
+            // It is not known which of the type's words are ids or names.
             Kind::Unknown => {
                 let kind = ty.kind_number() as u32;
                 return Err(BtfError::Kind { id, kind });
@@ -211,7 +211,8 @@ impl Relocation<'_> {
     }
 }
 
-/// The names of a module's object: its own, and those it uses of the distilled base.
+/// The names of a module's object: its own, and those that it uses from the distilled
+/// base.
 struct Names<'a> {
     distilled: &'a Section,
     /// The offset of the module's first own string, before and after.
@@ -274,5 +275,6 @@ impl<'a> Names<'a> {
     }
 }
 
-/// In bytes, for a module's strings: names of a distilled base may overlap.
+/// The largest size of a module's strings, in bytes: names of a distilled base may
+/// overlap.
 const MAX_STRINGS: usize = 64 << 20;

@@ -17,18 +17,18 @@ use crate::machine::ByteOrder;
 /// A type's number: 0 is `void`; a module's types continue after vmlinux's.
 pub(crate) type TypeId = u32;
 
-/// The bytes every type begins with: name, info, size or type.
+/// The number of bytes that every type begins with: name, info, size or type.
 const TYPE_HEADER: usize = 12;
 /// The header's length in BTF version 1.
 const HEADER: usize = 24;
-/// The header's length since it locates the layout section; longer headers may come.
+/// The length of a header that locates the layout section; later headers may be longer.
 const HEADER_WITH_LAYOUT: u64 = 32;
 
 /// How far a chain of types (typedef of const of array of …) is followed. Kernels' chains
 /// are shorter than ten; a cycle in hostile bytes ends here.
 pub(super) const MAX_CHAIN: usize = 64;
 
-/// In bytes. The kernel's limit is `KSYM_NAME_LEN`, 512.
+/// The greatest length of a name, in bytes. The kernel's limit is `KSYM_NAME_LEN`, 512.
 const MAX_NAME: usize = 1024;
 
 /// A BTF object, all of whose types and names are known to lie inside it.
@@ -186,7 +186,7 @@ impl Section {
             }
             if name.wrapping_sub(self.first_name) >= plain_names
                 && !self.is_type_name(name)
-                // An unknown kind may have something else in that word.
+                // Types of an unknown kind may have something else in that word.
                 && entry.kind != Kind::Unknown
             {
                 return Err(BtfError::Name { id, offset: name });
@@ -209,7 +209,7 @@ impl Section {
         self.big_endian
     }
 
-    /// Returns in which order the object keeps the bytes of a number.
+    /// Returns the object's byte order.
     #[cfg(feature = "audit")]
     pub(crate) fn byte_order(&self) -> ByteOrder {
         match self.big_endian {
@@ -218,12 +218,12 @@ impl Section {
         }
     }
 
-    /// Returns the ids of its own types.
+    /// Returns the ids of the object's own types.
     pub(super) fn own_ids(&self) -> Range<TypeId> {
         self.first_id..self.end_id()
     }
 
-    /// Returns its own strings, and the offset of the first.
+    /// Returns the object's own strings, and the offset of the first.
     pub(super) fn own_strings(&self) -> (u32, &[u8]) {
         let strings = self
             .bytes
@@ -278,14 +278,14 @@ impl Section {
         if offset >= self.strings_len {
             return None;
         }
-        // As far as the longest name, and no further: names may overlap.
+        // No string is searched further than the longest name goes: names may overlap.
         let end = self.strings_len.min(offset + MAX_NAME + 1);
         let string = self.bytes.get(self.strings + offset..self.strings + end)?;
         Some(CStr::from_bytes_until_nul(string).ok()?.to_bytes())
     }
 
-    /// Returns the strings from this offset on: cheaper than to find the end of one, for
-    /// the many that do not begin as required.
+    /// Returns the strings from this offset on. For the many names that do not begin as
+    /// required, this is cheaper than finding the end of each.
     pub(super) fn text_from(&self, offset: u32) -> &[u8] {
         let Some(offset) = offset.checked_sub(self.first_name) else {
             return self
@@ -410,12 +410,12 @@ impl Section {
         self.pointer_size
     }
 
-    /// Names at smaller offsets are the base's.
+    /// Returns the offset of the object's first own name. Smaller offsets are the base's.
     pub(super) fn first_name(&self) -> u32 {
         self.first_name
     }
 
-    /// Returns the offset after its last string.
+    /// Returns the offset after the object's last string.
     pub(super) fn end_name(&self) -> u32 {
         self.first_name.saturating_add(self.strings_len as u32)
     }
@@ -429,7 +429,7 @@ impl Section {
 /// The size of a value.
 enum ValueSize {
     Bytes(u32),
-    /// It contains a type of an unknown kind.
+    /// The value contains a type of an unknown kind.
     Unknown,
 }
 

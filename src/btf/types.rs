@@ -44,7 +44,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// The offset of its name in BTF's strings.
+    /// Returns the offset of the type's name in BTF's strings.
     pub(super) fn name_offset(&self) -> u32 {
         self.name
     }
@@ -90,7 +90,7 @@ impl<'a> Type<'a> {
         .then_some(self.size_or_type)
     }
 
-    /// Whether values of this type have the layout of its target's.
+    /// Whether values of this type have the same layout as those of its target.
     pub(super) fn is_alias(&self) -> bool {
         use Kind::*;
         matches!(self.kind, Typedef | Volatile | Const | Restrict | TypeTag)
@@ -166,7 +166,7 @@ impl<'a> Type<'a> {
             let low = ty.word(at + 4);
             let value = match ty.kind {
                 Kind::Enum64 => u64::from(ty.word(at + 8)) << 32 | u64::from(low),
-                // As a 64-bit value.
+                // Sign-extended to 64 bits.
                 _ if ty.flag() => i64::from(low as i32) as u64,
                 _ => u64::from(low),
             };

@@ -7,8 +7,8 @@ use crate::format::{Field, FieldKind, Format};
 use crate::layout::Slot;
 use crate::layout::ctype::CType;
 
-/// The number of bytes that every verifier allows loads from: before Linux 5.11
-/// `PERF_MAX_TRACE_SIZE` is 2048 (`include/linux/trace_events.h`).
+/// The number of bytes of a context that every kernel's verifier lets programs load:
+/// `PERF_MAX_TRACE_SIZE` is 2048 before Linux 5.11 (`include/linux/trace_events.h`).
 const LOADABLE: u32 = 2048;
 
 /// How a field is read.
@@ -16,14 +16,14 @@ const LOADABLE: u32 = 2048;
 pub(crate) enum Read {
     /// A load from the context.
     Load,
-    /// By `bpf_probe_read_kernel`: the verifier refuses unaligned loads, and
-    /// `BPF_LINK_CREATE` those after the record's last field.
+    /// A call of `bpf_probe_read_kernel`: the verifier refuses unaligned loads, and
+    /// `BPF_LINK_CREATE` refuses programs that load bytes after the record's last field.
     Probe,
     /// A string inside the context.
     Text,
     /// Bytes inside the context.
     Bytes,
-    /// A string or bytes elsewhere in the record, where the u32 locates them.
+    /// A string or bytes elsewhere in the record, located by the field's u32.
     Located { relative: bool, text: bool },
     /// A string in the memory of the process that made the system call.
     UserText,
@@ -35,18 +35,19 @@ pub(crate) struct Access<'a> {
     pub(crate) field: &'a Field,
     pub(crate) slot: Slot,
     pub(crate) read: Read,
-    /// Whether the slot may be loaded from: it is aligned, and not after the record's
-    /// last field, where the kernel would refuse to attach the program.
+    /// Whether a program may load the slot: it has the size of an integer, is aligned, and
+    /// ends neither after the record's last field, where the kernel would refuse to attach
+    /// the program, nor after `LOADABLE` bytes.
     pub(crate) is_loadable: bool,
-    /// Size in bytes, and sign, of the value. A system call's argument has a whole word
-    /// in the context, which may be more than its type.
+    /// The size of the value in bytes. A system call's argument takes a whole word in the
+    /// context, which may be wider than its type.
     pub(crate) size: u32,
     pub(crate) signed: bool,
 }
 
 impl<'a> Access<'a> {
-    /// Returns the event's own fields in the format's order; `None` for those the context
-    /// lacks.
+    /// Returns the event's own fields in the format's order, each with its access; `None`
+    /// for a field that the context lacks.
     pub(crate) fn of_fields(
         format: &'a Format,
         context: &Context,
@@ -73,7 +74,7 @@ impl<'a> Access<'a> {
             },
             FieldKind::Array if field.is_text() && slot.size() > 0 => Read::Text,
             FieldKind::Array | FieldKind::Struct => Read::Bytes,
-            // Typedefs hide their target, which BTF has.
+            // The format file has only a typedef's name; BTF has the type behind it.
             _ if matches!(
                 slot.ty.resolved(),
                 CType::Record { .. } | CType::Array { .. }
@@ -81,7 +82,7 @@ impl<'a> Access<'a> {
             {
                 Read::Bytes
             }
-            // Anything else is not an integer and not read as one.
+            // Values of other sizes are not integers, and are not read as such.
             _ if !matches!(slot.size(), 1 | 2 | 4 | 8) => Read::Bytes,
             FieldKind::Pointer if is_syscall && field.points_to_text() => Read::UserText,
             _ if is_loadable => Read::Load,

@@ -1,10 +1,11 @@
 //! The file `tracing/classes` of a captured kernel: the class of each event, recorded
 //! while the kernel could still be asked.
 //!
-//! Each line has four words, separated by tabs: `category:event`, the event's id (`-` of
-//! an image's events, which have none), the class, and its source (`btf_ids`, `memory`, `kcore`, `image`). Captures are untrusted
-//! input, and the file may be of another boot: a line counts only if the id is the
-//! event's, and the class is one that fits.
+//! Each line has four words, separated by tabs: `category:event`, the event's id (`-` for
+//! the events of an image, which have no ids), the class, and its source (`btf_ids`,
+//! `memory`, `kcore`, `image`). Captures are untrusted input, and the file may be of
+//! another boot: a line counts only if its id is the event's, and its class is one of
+//! those that fit.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -43,7 +44,7 @@ impl fmt::Display for CapturedFrom {
     }
 }
 
-/// Stands for the id of an event of an image.
+/// The second word of a line about an event of an image, which has no id.
 const NO_ID: &str = "-";
 
 /// A line of `tracing/classes`. [`Display`](fmt::Display) writes it without the newline;
@@ -103,7 +104,7 @@ pub(crate) struct CapturedClasses {
 }
 
 impl CapturedClasses {
-    /// Lines of another form are ignored.
+    /// Parses the file's text. Lines of any other form are ignored.
     pub(crate) fn parse(text: &str) -> Self {
         let mut by_event: HashMap<EventName, Option<ClassLine>> = HashMap::new();
         for line in text.lines().flat_map(ClassLine::from_str) {
@@ -122,7 +123,7 @@ impl CapturedClasses {
         Self { by_event }
     }
 
-    /// Returns the class of the event with this name and id.
+    /// Returns the class of the event with this name and id, and the class's source.
     pub(crate) fn class_of(
         &self,
         event: &EventName,

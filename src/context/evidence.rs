@@ -1,16 +1,16 @@
-//! How a context is known.
+//! The evidence for a context.
 
 use std::fmt;
 
 use super::classes::CapturedFrom;
 use super::rules::Proof;
 
-/// How a [`Context`](super::Context) is known.
+/// The evidence for a [`Context`](super::Context): how its struct is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Evidence {
     /// Several classes fit and no [`Rule`](super::Rule) excludes them, but the kernel
-    /// itself tells which it is.
+    /// itself tells which one is the event's.
     Kernel(KernelSource),
     /// The object that defines the event has a `trace_event_raw_<event>`, and
     /// its layout agrees with the format file.
@@ -21,9 +21,9 @@ pub enum Evidence {
     /// Several classes fit and none is excluded, but something short of a proof points to
     /// this one. [`Context::candidates`](super::Context::candidates) returns all.
     Inferred(Inference),
-    /// An event of `syscalls:*`, whose context is neither its record nor always
-    /// `trace_event_raw_sys_enter`: the struct whose arguments, or whose return
-    /// value, are where the kernel's own `struct syscall_tp_t` has them.
+    /// The event is one of `syscalls:*`, whose context is neither its record nor always
+    /// `trace_event_raw_sys_enter`. The context is the struct that has the arguments, or
+    /// the return value, where the kernel's own `struct syscall_tp_t` has them.
     Syscall(SyscallVariant),
     /// Several classes fit, none is excluded, and nothing tells which is the event's:
     /// [`Context::candidates`](super::Context::candidates) returns all. They have the
@@ -40,17 +40,17 @@ pub enum Evidence {
 pub enum KernelSource {
     /// In the event's `btf_ids` file (Linux 7.3 and later).
     BtfIds,
-    /// In its memory, where the event's `struct trace_event_call` points to its class,
-    /// and the class to its own function `trace_event_raw_event_<class>`. Available for
-    /// the running kernel, with the feature `probe`, on Linux 5.14 and later, to a
+    /// In the kernel's memory, where the event's `struct trace_event_call` points to its
+    /// class, and the class to its own function `trace_event_raw_event_<class>`. Available
+    /// for the running kernel, with the feature `probe`, on Linux 5.14 and later, to a
     /// process with `CAP_BPF` and `CAP_PERFMON`, whatever `kernel.kptr_restrict` is.
     Memory,
     /// In the file `tracing/classes` of a captured kernel, recorded at the time of
     /// capture.
     Capture(CapturedFrom),
     /// In the kernel's image or a module's file, where the event's `struct
-    /// trace_event_call` points to its class: of a kernel that was read without booting
-    /// it (feature `image`).
+    /// trace_event_call` points to its class. Available for a kernel that is read without
+    /// being booted (feature `image`).
     Image,
 }
 
@@ -58,22 +58,23 @@ pub enum KernelSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Inference {
-    /// R: of the classes that fit, only this one has its name in BTF's strings in the run
-    /// of the event's header. That is the order in which the compiler met the types. It
-    /// counts only if every event of the object whose class is proven is in the run of
-    /// its class.
+    /// R: of the classes that fit, only this one is named in the run of the event's
+    /// header, that is, next to the header's other names in BTF's strings. The strings
+    /// keep the order in which the compiler met the types. The inference counts only if
+    /// every event of the object whose class is proven is in the run of its class.
     HeaderRun,
-    /// U: each of the other classes that fit has an event of its own name.
+    /// U: every other class that fits has an event of its own name.
     OnlyTemplate,
 }
 
-/// Why a context's layout is only from the format file.
+/// The reason why a context has no BTF type, so that its layout is that of the format
+/// file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FormatReason {
     /// The kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`).
     NoBtf,
-    /// The kernel's BTF does not tell which object defines which event: that of Linux 5.4
+    /// The kernel's BTF does not tell which object defines which event: BTF of Linux 5.4
     /// has the structs, but not the typedefs `btf_trace_<event>`.
     NoEventsInBtf,
     /// vmlinux does not define the event, and the kernel has no BTF of modules:
@@ -92,16 +93,16 @@ pub enum FormatReason {
         /// The modules, each with the error.
         modules: Vec<String>,
     },
-    /// Events of several categories have this name, and fewer objects define it, so the
-    /// home of this one is not known.
+    /// Several categories have an event of this name, but fewer objects define the name,
+    /// so the home of this event is not known.
     SharedName,
-    /// More classes fit than any kernel has of one layout: no kernel made this BTF.
+    /// More classes fit than any kernel has of one layout, so the BTF is not a kernel's.
     TooManyClasses {
         /// `vmlinux`, or the module's name.
         home: String,
     },
-    /// A kprobe, uprobe or fprobe event. It takes no program of type
-    /// `BPF_PROG_TYPE_TRACEPOINT`, and so has no such context; the layout is empty.
+    /// A kprobe, uprobe or fprobe event. Programs of type `BPF_PROG_TYPE_TRACEPOINT`
+    /// cannot be attached to it, so it has no context, and the layout is empty.
     ProbeEvent,
 }
 
@@ -188,7 +189,7 @@ impl fmt::Display for KernelSource {
     }
 }
 
-/// Writes the end of a sentence: `all others are the own class of an event`.
+/// Writes the end of a sentence: `all but this one are the own class of an event`.
 impl fmt::Display for Inference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {

@@ -61,10 +61,11 @@ pub struct Context {
     format: Arc<Format>,
     is_syscall: bool,
     home: Option<Arc<Object>>,
-    /// Whether the struct is surely this object's; several may have one that fits.
+    /// Whether `home` is certainly the object that has the struct: several objects may
+    /// have a struct that fits.
     is_home_known: bool,
-    /// The struct and its class, where they are known. An ambiguous context has the first
-    /// candidate's, whose offsets are those of all.
+    /// The struct and its class, if they are known. An ambiguous context has those of the
+    /// first candidate, whose offsets all candidates share.
     types: Option<ContextTypes>,
     candidates: Vec<String>,
 }
@@ -73,7 +74,7 @@ pub struct Context {
 struct ContextTypes {
     /// `None` for the layout of `syscall_tp_t`, which programs cannot name.
     struct_name: Option<Arc<str>>,
-    /// Whether the struct is a class's, so that its name contains the class.
+    /// Whether the struct belongs to a class, so that its name contains the class's.
     has_class: bool,
     layout_of: TypeId,
     /// `syscall_tp_t`, for `syscalls:*`.
@@ -81,13 +82,13 @@ struct ContextTypes {
 }
 
 impl Context {
-    /// Says which context a program attached to the event gets, from what is in memory
+    /// Resolves the context of a program attached to the event from what is in memory
     /// alone: the event's format and the BTF of the kernel's objects, vmlinux and any
-    /// modules. [`Tracepoint::context`](crate::Tracepoint::context) reads both, and
-    /// knows more: which events share a name, and the kernel's own word.
+    /// modules. [`Tracepoint::context`](crate::Tracepoint::context) reads both, and knows
+    /// more: which events share a name, and what the kernel itself says about the class.
     ///
-    /// Only objects that define the event count. Without any the answer is
-    /// [`Evidence::Format`].
+    /// Only objects that define the event are considered, or vmlinux for an event of
+    /// `syscalls:*`. If there are none, the evidence is [`Evidence::Format`].
     ///
     /// ```
     /// use tracepoints::btf::Btf;
@@ -124,7 +125,7 @@ impl Context {
         resolve(name, &format, homes, &Silence)
     }
 
-    /// Returns how the context is known.
+    /// Returns the evidence for the context.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
@@ -152,25 +153,26 @@ impl Context {
         }
     }
 
-    /// Returns the classes that fit, sorted, if there are several: of an
-    /// [`Ambiguous`](Evidence::Ambiguous) context, and of an
+    /// Returns the classes that fit, sorted, if there are several: those of an
+    /// [`Ambiguous`](Evidence::Ambiguous) context, or of an
     /// [`Inferred`](Evidence::Inferred) or [`Kernel`](Evidence::Kernel) one, whose class
-    /// is among them. Otherwise empty.
+    /// is among them. For other evidence the list is empty.
     pub fn candidates(&self) -> &[String] {
         &self.candidates
     }
 
-    /// Returns the object whose BTF has the struct: `vmlinux`, or a module's name. `None`
-    /// if there is none, or if events of the same name in several categories leave it
-    /// open.
+    /// Returns the name of the object whose BTF has the struct: `vmlinux` or a module.
+    /// `None` if no BTF type describes the context, or if several objects that define an
+    /// event of this name have a struct that fits.
     pub fn home(&self) -> Option<&str> {
         let home = self.home.as_deref().filter(|_| self.is_home_known);
         home.map(Object::name)
     }
 
-    /// Returns the struct's id in the BTF of its [`home`](Self::home), which is
-    /// `tp_btf_id` in `btf_ids`. If no named struct describes a system call's context, it
-    /// is the id of `syscall_tp_t`; `None` if the struct or its home is not known.
+    /// Returns the struct's id in the BTF of its [`home`](Self::home); the event's
+    /// `btf_ids` file has it as `tp_btf_id`. If no named struct describes a system call's
+    /// context, this is the id of `syscall_tp_t`. `None` if the struct or its home is not
+    /// known.
     pub fn type_id(&self) -> Option<u32> {
         match self.evidence {
             _ if !self.is_home_known => None,
@@ -181,11 +183,11 @@ impl Context {
 
     /// Returns the context's members with their C types.
     ///
-    /// They are from BTF if there is a struct; otherwise they are the record's, from the
-    /// format file. An [`Ambiguous`](Evidence::Ambiguous) context has the first
-    /// candidate's, whose offsets are those of all. In a system call's, the arguments and
-    /// the return value are where the layout has them; for the number use
-    /// [`slot_of`](Self::slot_of).
+    /// The members are those of the struct in BTF or, without one, those of the record in
+    /// the format file. An [`Ambiguous`](Evidence::Ambiguous) context has the members of
+    /// the first candidate, whose offsets all candidates share. In a system call's
+    /// context, the arguments and the return value are where the layout has them; for the
+    /// number of the system call, use [`slot_of`](Self::slot_of).
     ///
     /// # Errors
     ///
@@ -236,8 +238,8 @@ impl Context {
                 .collect::<Result<_, _>>()
                 .map_err(|source| self.layout_error(source)),
             _ => {
-                // BTF made for it may have several members of one name: each belongs to
-                // one field.
+                // Hostile BTF may have several members of one name; each is used for one
+                // field only.
                 let mut is_taken = vec![false; layout.slots().len()];
                 let mut slot_of = |field: &Field| {
                     let name = field.member_name();
@@ -259,8 +261,8 @@ impl Context {
         }
     }
 
-    /// Returns the record's layout, without the parts that a system call's context lacks
-    /// or may have elsewhere: on RT kernels its number is not where the record has it.
+    /// Returns the record's layout, without the fields that a system call's context lacks
+    /// or may have elsewhere: on RT kernels the number is not where the record has it.
     fn record_part(&self) -> Layout {
         if let Evidence::Format(FormatReason::ProbeEvent) = self.evidence {
             return Format::layout_of(std::iter::empty());

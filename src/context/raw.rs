@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::btf::Argument;
 
 /// A tracepoint as programs of type `BPF_PROG_TYPE_RAW_TRACEPOINT` and `BPF_TRACE_RAW_TP`
-/// (`tp_btf`) see it: a function called with these arguments. An event of tracefs is made
-/// from one; some tracepoints have no event.
+/// (`tp_btf`) see it: a function called with these arguments. Events of tracefs are made
+/// from tracepoints; some tracepoints have no event.
 ///
 /// A `raw_tp` program gets the arguments as `u64 args[]` (`struct
 /// bpf_raw_tracepoint_args`), a `tp_btf` program with their types.
@@ -44,7 +44,7 @@ impl RawTracepoint {
         }
     }
 
-    /// Returns the size in bytes of all its text.
+    /// Returns the length in bytes of the name and of all texts of arguments.
     pub(crate) fn length(&self) -> usize {
         let argument = |argument: &RawArgument| argument.c_type.len() + argument.declaration.len();
         self.name.len() + self.arguments.iter().map(argument).sum::<usize>()
@@ -55,12 +55,14 @@ impl RawTracepoint {
         &self.name
     }
 
-    /// Returns the object whose BTF defines it: `vmlinux`, or a module's name.
+    /// Returns the name of the object whose BTF defines the tracepoint: `vmlinux` or a
+    /// module.
     pub fn home(&self) -> &str {
         &self.home
     }
 
-    /// Returns its arguments, in order; at most twelve.
+    /// Returns the tracepoint's arguments, in order. A kernel's tracepoint has at most
+    /// twelve (`MAX_BPF_FUNC_ARGS`).
     pub fn arguments(&self) -> &[RawArgument] {
         &self.arguments
     }
@@ -73,17 +75,18 @@ impl RawTracepoint {
 }
 
 impl RawArgument {
-    /// Returns its name, if a function in BTF has it.
+    /// Returns the argument's name, if a function in BTF tells it.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Returns its C type as an abstract declarator: `struct task_struct *`.
+    /// Returns the argument's C type as an abstract declarator: `struct task_struct *`.
     pub fn c_type(&self) -> &str {
         &self.c_type
     }
 
-    /// Returns its declaration in C; without a name, the first argument is `arg0`.
+    /// Returns the argument's declaration in C. An argument without a name is called
+    /// `arg0`, `arg1` and so on, by its position.
     pub fn declaration(&self) -> &str {
         &self.declaration
     }

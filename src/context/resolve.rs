@@ -1,20 +1,20 @@
-//! The class of an event.
+//! Resolves the class of an event.
 //!
 //! An event's **home** is the object, vmlinux or a module, whose BTF has the typedef
-//! `btf_trace_<event>`. BTF of Linux 5.4 has no such typedefs, and names no class: a
-//! struct with the event's name may belong to an event of the same name in a module.
+//! `btf_trace_<event>`. BTF of Linux 5.4 has no such typedefs, so no class is resolved from
+//! it: a struct with the event's name may belong to an event of the same name in a module.
 //! Within the home, in this order:
 //!
 //! 1. `trace_event_raw_<event>`, if its layout agrees with the format file:
 //!    [`Named`](Evidence::Named).
 //! 2. The classes with that layout that take the event's arguments. If there is exactly
 //!    one: [`Template`](Evidence::Template).
-//! 3. If there are several, the [`rules`](super::rules) exclude some. A class that is left
-//!    alone is proven: also `Template`. If all are excluded, the files contradict each
-//!    other, and the classes of step 2 remain, unproven.
-//! 4. The kernel's own word, if it is one of the classes left: the event's `btf_ids` file
-//!    (Linux 7.3), the running kernel's memory, or a capture's `classes` file:
-//!    [`Kernel`](Evidence::Kernel). It can only choose among equal layouts.
+//! 3. If there are several, the [`rules`](super::rules) exclude some. If one
+//!    class is left, it is proven: also `Template`. If all are excluded, the files
+//!    contradict each other, and the classes of step 2 remain, unproven.
+//! 4. The kernel itself, if it names one of the classes left: in the event's `btf_ids` file
+//!    (Linux 7.3), in the running kernel's memory, or in a capture's `classes` file:
+//!    [`Kernel`](Evidence::Kernel). It can only choose among classes of equal layout.
 //! 5. Two inferences, [`Inferred`](Evidence::Inferred): the class in the event's header
 //!    run, and the only class without an event of its own name. They are right for every
 //!    event of the captured kernels, but are not proofs.
@@ -25,27 +25,28 @@
 //! Only a rule compares types, because the format file has the source's spelling and BTF
 //! the compiler's.
 //!
-//! **Arguments agree** at first if a call cannot tell them apart; type ids may differ.
-//! `DEFINE_EVENT` repeats the arguments of its class, and may spell them differently: on
-//! 6.18 the events `xfs:xfs_fsmap_{low,high}_linear_key` have `uint64_t` where their class
-//! has `xfs_fsblock_t`, and `xfs:xfs_quota_expiry_range` has `long long` for `time64_t`.
-//! Comparing ids excluded the true class of four events, and left none. So typedefs and a
-//! parameter's own qualifiers are ignored, an enum counts as an integer of its size, and
-//! structs are distinguished by name. If this is looser than C, it leaves one more
-//! candidate, which a rule may exclude. If it were stricter, it could exclude the true
-//! class and give a wrong answer.
+//! **Arguments agree** at first if a call cannot tell them apart; their type ids may
+//! differ. `DEFINE_EVENT` repeats the arguments of its class, and may spell them
+//! differently: on 6.18 the events `xfs:xfs_fsmap_{low,high}_linear_key` have `uint64_t`
+//! where their class has `xfs_fsblock_t`, and `xfs:xfs_quota_expiry_range` has `long long`
+//! for `time64_t`. Comparing ids excluded the true class of four events, and left no
+//! candidate. So typedefs and a parameter's own qualifiers are ignored, an enum counts as
+//! an integer of its size, and structs are distinguished by name. If this is looser than
+//! C, it leaves one more candidate, which a rule may exclude. If it were stricter, it
+//! could exclude the true class and give a wrong answer.
 //!
-//! **A module's candidates include vmlinux's.** pahole leaves out of split BTF what the
-//! base has exactly alike: a class that both define is in vmlinux's BTF only.
+//! **A module's candidates include vmlinux's.** pahole leaves types out of split BTF that
+//! the base has exactly alike: a class that both define is in vmlinux's BTF only.
 //!
 //! **Several homes.** Two modules may each define an event of the same name (drivers of
 //! one family do). If several categories have an event of a name, every object is
-//! searched. If each answer is proven and all have the same class, that is the class, and
-//! its home is unknown; otherwise it is ambiguous among all. If fewer objects define the
-//! name than there are events that could be theirs, the answer is `Format`. A kprobe named
-//! like the tracepoint beside it fits no class, and takes no home.
+//! searched. If every answer is proven and all are the same class, that is the event's
+//! class, and its home is unknown; otherwise the context is ambiguous among all classes
+//! found. If fewer objects define the name than there are events that could be theirs, the
+//! answer is `Format`. A kprobe event with the name of a tracepoint fits no class, and so
+//! needs no home.
 //!
-//! Nothing here does I/O: answers that take other files come from [`KernelSays`].
+//! Nothing here does I/O: answers that need other files come from [`KernelSays`].
 
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ use crate::btf::{Class, Member, Object, Section, Type, TypeId};
 use crate::format::{Field, Format};
 use crate::name::EventName;
 
-/// Where an event may be at home, according to the kernel's files.
+/// The objects that may be an event's home, according to the kernel's files.
 pub(crate) enum Homes {
     /// These objects have `btf_trace_<event>`; rarely more than one does.
     Found(Vec<Arc<Object>>),
@@ -77,7 +78,8 @@ pub(crate) fn resolve(
     }
 }
 
-/// Resolves it from the event's own format and BTF.
+/// Resolves the context from the event's own format and BTF alone. `Err` if that leaves
+/// several classes of one home.
 pub(crate) fn resolve_alone(
     name: &EventName,
     format: &Arc<Format>,
@@ -97,8 +99,8 @@ pub(crate) fn resolve_alone(
             Some(Err(undecided)) => Err(undecided),
         };
     }
-    // Ids of different modules overlap, and events of the same name share their files:
-    // the kernel's word is of no use if the home is not known.
+    // If the home is not known, the kernel's word is of no use: the type ids of different
+    // modules overlap, and events of the same name share their files.
     let decided = |found: Result<Context, Undecided>| {
         found.unwrap_or_else(|undecided| undecided.decide(format, &Silence))
     };
@@ -135,7 +137,8 @@ pub(crate) fn fits(name: &EventName, format: &Arc<Format>, homes: &[Arc<Object>]
 }
 
 /// Resolves an event whose name several objects define, each with a class that fits. If
-/// all are proven and have the same name, that is the class, whichever the home is.
+/// all classes are proven and have the same name, that is the class, whichever object is
+/// the home.
 fn of_several_homes(mut fits: Vec<Context>) -> Context {
     let class = fits[0].class();
     let agreed = fits
@@ -159,11 +162,11 @@ fn of_several_homes(mut fits: Vec<Context>) -> Context {
     context
 }
 
-/// Kernels have some ten classes of one layout at most.
+/// The most classes of one layout that are considered. Kernels have at most some ten.
 pub(super) const MAX_CANDIDATES: usize = 256;
 
-/// Resolves in one home: a context, or the classes that fit if there are several; `None`
-/// if there is none.
+/// Resolves an event in one home. Returns a context, or the classes that fit if there are
+/// several; `None` if no class fits.
 fn in_home(
     name: &EventName,
     format: &Arc<Format>,
@@ -176,7 +179,7 @@ fn in_home(
         let own = Context::of_class(name, format, Evidence::Named, home, class);
         return Some(Ok(own));
     }
-    // A class that vmlinux has too, exactly alike, is left out of a module's BTF.
+    // A module's BTF leaves out a class that vmlinux has exactly alike.
     let arguments = index.prototype_of(event);
     let mut candidates: Vec<(&Arc<Object>, &Class)> = std::iter::once(home)
         .chain(home.base())
@@ -211,8 +214,8 @@ fn in_home(
 /// Whether a struct's members are exactly the record's fields in the format file, each
 /// with its name, offset and size.
 ///
-/// Its first member is `struct trace_entry ent`, the common fields; the last is the empty
-/// array `__data`, where the bytes of dynamic fields begin.
+/// The struct's first member is `struct trace_entry ent`, the common fields; the last is
+/// the empty array `__data`, where the bytes of dynamic fields begin.
 pub(super) fn agrees(format: &Format, home: &Object, struct_id: TypeId) -> bool {
     let section = home.section();
     let Some(ty) = section.type_by_id(struct_id) else {

@@ -4,10 +4,11 @@
 //! have been built, or could not have written the files it did. A rule that knows too
 //! little excludes nothing.
 //!
-//! P3 to P6 ask a **witness**: the event that has the class's own name and, by its
-//! layout, its struct. One event alone may have that name, and the object that defines
-//! the class has to be the one that defines the event, or it could be another's. Of a
-//! class of vmlinux that an event of a module fits, P3 asks any event of that class.
+//! P3 to P6 compare the event with a **witness**: the event that has the class's own name
+//! and, judging by its layout, the class's struct. Only one event may have that name, and
+//! the object that defines the class must also define that event; otherwise the name could
+//! be that of another class. If an event of a module fits a class of vmlinux, P3 accepts
+//! any event of that class as a witness.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use crate::btf::{Class, EnumRule, Object, are_compatible};
 use crate::format::Format;
 use crate::name::EventName;
 
-/// A reason to exclude a class that has an event's layout and takes arguments like its
-/// own.
+/// A reason to exclude a class that has an event's layout and takes arguments like the
+/// event's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Rule {
@@ -31,12 +32,12 @@ pub enum Rule {
     /// `check_trace_callback_type_<event>(__bpf_trace_<class>)` would have failed
     /// (`include/trace/bpf_probe.h`).
     Prototype,
-    /// P3: the event of the class's name, or another one of the class, is in another
+    /// P3: the event of the class's name, or another event of the class, is in another
     /// category. An event's directory is named after its class's category
     /// (`call->class->system`).
     Category,
-    /// P4: the event of the class's name has other lines of fields. All events of a class
-    /// print one list (`call->class->fields`).
+    /// P4: the event of the class's name has different field lines. All events of a class
+    /// print the same list of fields (`call->class->fields`).
     FieldText,
     /// P5: no class can take both the event's arguments and those of the event of the
     /// class's name. For BTF without functions (Linux 5.10), where [`Prototype`]
@@ -44,9 +45,9 @@ pub enum Rule {
     ///
     /// [`Prototype`]: Self::Prototype
     SiblingPrototype,
-    /// P6: the event of the class's name has another print fmt. Only
-    /// `DEFINE_EVENT_PRINT` gives an event a print fmt of its own, and it also makes a
-    /// function `trace_raw_output_<event>`, which this one has not.
+    /// P6: the event of the class's name has another print fmt. Only `DEFINE_EVENT_PRINT`
+    /// gives an event a print fmt of its own, and it also makes a function
+    /// `trace_raw_output_<event>`, which the event to resolve does not have.
     PrintFmt,
 }
 
@@ -75,7 +76,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// The proof that an event can be of no other class.
+/// The proof that an event belongs to no other class.
 ///
 /// ```
 /// use tracepoints::Kernel;
@@ -94,8 +95,8 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Returns the rules that exclude the other classes of this layout; none if there are
-    /// no others.
+    /// Returns the rules that exclude the other classes of this layout; none if no other
+    /// class has it.
     pub fn rules(&self) -> impl Iterator<Item = Rule> + use<> {
         let used = self.used;
         let rules = Rule::ALL.into_iter();
@@ -107,8 +108,8 @@ impl Proof {
     }
 }
 
-/// Writes `the one event class with this layout and these arguments`, or what excludes
-/// all others.
+/// Writes `the one event class with this layout and these arguments`, or the rules that
+/// exclude all others.
 impl fmt::Display for Proof {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rules: Vec<String> = self.rules().map(|rule| rule.to_string()).collect();
@@ -127,7 +128,8 @@ impl fmt::Display for Proof {
     }
 }
 
-/// The event that has a class's own name, and surely that class.
+/// An event that certainly belongs to a class: the one with the class's own name or, for a
+/// class of vmlinux that an event of a module fits, any event of the class.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     pub(crate) name: EventName,
@@ -146,7 +148,7 @@ pub(super) fn has_other_field_types(format: &Format, object: &Object, class: &Cl
         .iter()
         .zip(own_members(ty))
         .any(|(field, member)| {
-            // The member of a dynamic field is a `u32`, whatever its data are.
+            // The member of a dynamic field is a `u32`, whatever the type of the data.
             field.kind().member_prefix().is_empty()
                 && is_other_type(field.declaration(), section, member.type_id)
         })
@@ -156,7 +158,7 @@ pub(super) fn has_other_field_types(format: &Format, object: &Object, class: &Cl
 /// pointer to a function of the event's prototype, and the kernel is built with
 /// `-Werror=incompatible-pointer-types`.
 ///
-/// `home` is the event's: its ids include those of the object it is based on.
+/// `home` is the event's home: its type ids include those of its base.
 pub(super) fn cannot_take_arguments(home: &Object, event: &str, class: &Class) -> bool {
     let section = home.section();
     let event = home.index().event_prototype(section, event);
@@ -178,9 +180,9 @@ pub(super) fn has_other_field_lines(format: &Format, witness: &Witness) -> bool 
     format.fields() != witness.format.fields()
 }
 
-/// P5. By P2 both the event's prototype and the witness's are compatible with the class's
-/// function, if it is the class of both. Compatibility is not transitive: each may differ
-/// from the function by an enum, which is therefore left open.
+/// P5. If one class is that of both events, P2 makes both prototypes compatible with the
+/// class's function. Compatibility is not transitive: each prototype may differ from the
+/// function by an enum, so enums are compared by their sizes alone.
 pub(super) fn cannot_share_function(home: &Object, event: &str, witness: &Witness) -> bool {
     let section = home.section();
     let prototype = |event| home.index().event_prototype(section, event);
@@ -189,11 +191,12 @@ pub(super) fn cannot_share_function(home: &Object, event: &str, witness: &Witnes
         .is_some_and(|(a, b)| !are_compatible(section, a, b, EnumRule::AnyOfItsSize))
 }
 
-/// P6. `DEFINE_EVENT` uses the class's `print_fmt_<class>`; of the macros that make an
-/// event only `DEFINE_EVENT_PRINT` makes one for the event, together with the function
-/// `trace_raw_output_<event>` (`include/trace/stages/stage3_trace_output.h`). The witness
-/// has the class's own: a second `trace_raw_output_<class>` would not compile. That BTF
-/// has that function shows that it has such functions at all.
+/// P6. `DEFINE_EVENT` uses the class's `print_fmt_<class>`. Of the macros that make an
+/// event, only `DEFINE_EVENT_PRINT` makes a print fmt for the event, together with the
+/// function `trace_raw_output_<event>` (`include/trace/stages/stage3_trace_output.h`). The
+/// witness uses the class's print fmt: with one of its own there would be a second
+/// `trace_raw_output_<class>`, which would not compile. Finding the class's function in
+/// BTF shows that BTF has such functions at all.
 pub(super) fn has_other_print_fmt(
     event: &EventName,
     format: &Format,

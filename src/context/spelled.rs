@@ -3,7 +3,8 @@
 use crate::btf::{IntegerWords, Kind, Section, Type, TypeId};
 use crate::format::{Declaration, Token, is_address_space};
 
-/// Qualifiers and pointers of one type: kernels' fields have two or three.
+/// The most pointers, or dimensions of an array, of one type that are followed; kernels'
+/// fields have two or three.
 const MAX_LEVELS: usize = 8;
 
 /// A type, as far as its spelling determines it.
@@ -30,10 +31,10 @@ enum Base<'a> {
     Typedef(&'a str),
 }
 
-/// Whether the member's type is surely another than the declared one.
+/// Whether the member's type certainly differs from the declared one.
 ///
-/// Spellings that are not parsed (`typeof(…)`, a pointer to a function) and types of
-/// unknown kinds are never another. For arrays, elements are compared.
+/// Returns `false` for spellings that are not parsed (`typeof(…)`, a pointer to a
+/// function) and for types of unknown kinds. Arrays are compared by their elements.
 pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member: TypeId) -> bool {
     let Some(spelled) = Spelled::of(declaration) else {
         return false;
@@ -49,7 +50,7 @@ pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member
     }
     let mut outwards = spelled.levels.iter().rev();
     let mut level = Qualifiers::default();
-    // Each pointer may have attributes and qualifiers too.
+    // Each pointer may be followed by attributes and qualifiers.
     for _ in 0..4 * MAX_LEVELS {
         let ty = section.type_by_id(id);
         match ty.map(|ty| ty.kind) {
@@ -78,7 +79,8 @@ pub(super) fn is_other_type(declaration: &Declaration, section: &Section, member
 }
 
 impl<'a> Spelled<'a> {
-    /// Returns `None` for anything but words, qualifiers and asterisks.
+    /// Parses the declaration; `None` if it has anything but words, qualifiers and
+    /// asterisks.
     fn of(declaration: &'a Declaration) -> Option<Self> {
         let mut words: Vec<&str> = Vec::new();
         let mut levels = Vec::new();
@@ -111,7 +113,7 @@ impl<'a> Base<'a> {
             ["struct", tag] => Self::Struct(tag),
             ["union", tag] => Self::Union(tag),
             ["enum", tag] => Self::Enum(tag),
-            // A typedef of the kernel, or `_Bool` itself.
+            // `bool` is a typedef of the kernel, or `_Bool` itself.
             ["bool"] => Self::Typedef("bool"),
             _ => match IntegerWords::of(words.iter().map(|word| word.as_bytes())) {
                 Some(integer) => Self::Integer(integer),

@@ -1,17 +1,17 @@
 //! The context of `syscalls:*`.
 //!
-//! It is a local `struct syscall_tp_t` of `kernel/trace/trace_syscalls.c`. Programs
-//! usually use `trace_event_raw_sys_enter` in its place, but on kernels whose
+//! The context is a local `struct syscall_tp_t` of `kernel/trace/trace_syscalls.c`.
+//! Programs usually use `trace_event_raw_sys_enter` in its place, but on kernels whose
 //! `struct trace_entry` has 12 bytes (PREEMPT_RT, RHEL 9) that struct has the arguments
-//! elsewhere. So the struct is chosen whose `args` or `ret` are where `syscall_tp_t` has
-//! them.
+//! elsewhere. Therefore the struct is chosen whose `args` or `ret` are where
+//! `syscall_tp_t` has them.
 //!
 //! The number of the system call is read where `syscall_tp_t` has it: the number in
 //! `syscall_trace_enter` is wrong on RT kernels, and on big-endian ones `id` of
 //! `trace_event_raw_sys_enter` has 8 bytes of which 4 are set.
 //!
 //! Without BTF the arguments are assumed to be where the record has them, as on every
-//! kernel known to have no BTF. The number is then not assumed to be anywhere.
+//! kernel known to have no BTF. No place is assumed for the number.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ struct Place {
     type_id: TypeId,
 }
 
-/// Returns the member that tells the two `syscall_tp_t` apart.
+/// Returns the name of the member that distinguishes the two structs named `syscall_tp_t`.
 fn value_member(side: SyscallSide) -> &'static [u8] {
     match side {
         SyscallSide::Enter => b"args",
@@ -82,7 +82,7 @@ fn syscall_in(
         syscall_value(vmlinux, id, side)
             .is_some_and(|here| here.place.is_at(value.place.offset, value.place.size))
     };
-    // If there are several (there never were), they must agree.
+    // All structs of this side must agree; no known kernel has several.
     if !of_this_side.all(|(id, _)| as_there(id)) {
         return None;
     }
@@ -124,9 +124,9 @@ fn syscall_in(
 
 /// The arguments or the return value of a system call in a struct.
 struct SyscallValue {
-    /// The place of the first one.
+    /// The place of the first value.
     place: Place,
-    /// The number of them.
+    /// The number of values.
     count: u32,
 }
 
@@ -145,7 +145,7 @@ fn syscall_value(vmlinux: &Object, id: TypeId, side: SyscallSide) -> Option<Sysc
     })
 }
 
-/// Returns which form `syscall_tp_t` has, and where the number of the system call is.
+/// Returns the form of `syscall_tp_t`, and the place of the system call's number.
 fn syscall_number(vmlinux: &Object, id: TypeId) -> Option<(SyscallVariant, Option<Place>)> {
     let section = vmlinux.section();
     let ty = section.type_by_id(id)?;
@@ -179,14 +179,14 @@ impl Place {
         (self.offset, self.size) == (offset, size)
     }
 
-    /// Returns the place of the `index`th of values that follow each other.
+    /// Returns the place of the value at `index` among consecutive values of this type.
     fn nth(self, index: u32) -> Option<Self> {
         let offset = index.checked_mul(self.size)?.checked_add(self.offset)?;
         Some(Self { offset, ..self })
     }
 }
 
-/// No system call has more (`SYSCALL_DEFINE6`).
+/// The most arguments of a system call (`SYSCALL_DEFINE6`).
 const MAX_ARGUMENTS: u32 = 6;
 
 impl SyscallStruct {
@@ -218,8 +218,7 @@ impl SyscallStruct {
         let Some(place) = place else {
             return Ok(None);
         };
-        // If the struct has a member of exactly that place, with the member's name and
-        // type.
+        // A member of the struct at exactly that place gives the slot its name and type.
         let mut slots = layout.slots().iter();
         if let Some(slot) = slots.find(|slot| place.is_at(slot.offset(), slot.size())) {
             return Ok(Some(slot.clone()));

@@ -10,21 +10,21 @@ use crate::btf::{Class, Object, TypeId};
 use crate::format::Format;
 use crate::name::EventName;
 
-/// Questions that resolution asks the kernel if an event's format and BTF leave several
-/// classes, in this order.
+/// Questions that resolution asks the kernel, in this order, if an event's format and BTF
+/// leave several classes.
 pub(crate) trait KernelSays {
     /// Returns the event of this name that the object defines, if no other category has
     /// one of that name and no other object defines one.
     fn witness(&self, event: &str, object: &Arc<Object>) -> Option<Witness>;
 
-    /// Returns the struct's id, from the event's `btf_ids` file.
+    /// Returns the id of the context's struct, from the event's `btf_ids` file.
     fn type_id(&self) -> Option<TypeId>;
 
-    /// Returns the class's name in the running kernel's memory.
+    /// Returns the name of the event's class, from the running kernel's memory.
     fn class_in_memory(&self) -> Option<String>;
 
-    /// Returns the class's name in a capture's `classes` file or in the kernel's image, and
-    /// its source.
+    /// Returns the name of the event's class and its source, from a capture's `classes`
+    /// file or from the kernel's image.
     fn recorded_class(&self) -> Option<(String, KernelSource)>;
 
     /// Whether every event that the object defines, and whose class is proven, is in the
@@ -32,7 +32,7 @@ pub(crate) trait KernelSays {
     fn obeys_header_runs(&self, object: &Arc<Object>) -> bool;
 }
 
-/// A kernel that answers none of them.
+/// A kernel that answers no question.
 pub(crate) struct Silence;
 
 impl KernelSays for Silence {
@@ -63,20 +63,21 @@ pub(super) struct Candidate {
     pub(super) class: Class,
 }
 
-/// With more candidates than this, no event of the base's classes is looked for: that
-/// takes many formats, and kernels have some ten candidates at most.
+/// The most candidates with which witnesses of the base's classes are searched: the search
+/// reads many formats. Kernels have at most some ten candidates.
 const MAX_OF_BASE: usize = 32;
 
 /// An event that several classes of its home fit.
 pub(crate) struct Undecided {
     name: EventName,
     home: Arc<Object>,
-    /// By name, the home's before its base's.
+    /// Sorted by name, the home's before its base's.
     candidates: Vec<Candidate>,
 }
 
 impl Undecided {
-    /// `candidates` by name, the home's before its base's.
+    /// Makes an event that is to be decided. `candidates` are sorted by name, the home's
+    /// before its base's.
     pub(super) fn new(name: &EventName, home: &Arc<Object>, candidates: Vec<Candidate>) -> Self {
         Self {
             name: name.clone(),
@@ -127,8 +128,8 @@ impl Undecided {
     /// Returns the candidates that no rule excludes, and the proof if all have the same
     /// name.
     ///
-    /// If the rules leave none, the format file and BTF contradict each other, and prove
-    /// nothing.
+    /// If the rules exclude all candidates, the format file and BTF contradict each other,
+    /// and prove nothing.
     fn exclude<'a>(
         &self,
         all: Vec<&'a Candidate>,
@@ -171,7 +172,7 @@ impl Undecided {
         }
     }
 
-    /// Returns the rule that excludes the class by the event of its name.
+    /// Returns the rule that excludes the class by comparing the event with a witness.
     fn by_witness(
         &self,
         format: &Format,
@@ -223,7 +224,8 @@ impl Undecided {
         Some((find(&|class| class.name() == name)?, source))
     }
 
-    /// Infers a class by R, then by U.
+    /// Infers a class by R ([`Inference::HeaderRun`]), then by U
+    /// ([`Inference::OnlyTemplate`]).
     fn infer<'a>(
         &self,
         left: &[&'a Candidate],
@@ -254,7 +256,7 @@ impl Undecided {
         let run = index.header_run_of_event(section, self.name.event())?;
         let mut inside = Vec::new();
         for candidate in left {
-            // A name in the base's strings may be that of one of this object's classes.
+            // The base's strings may also have the names of this object's classes.
             if !Arc::ptr_eq(&candidate.object, &self.home) {
                 return None;
             }
@@ -266,8 +268,8 @@ impl Undecided {
     }
 }
 
-/// Whether the class of an event is in the event's header run. The class is proven, and
-/// the object defines the event.
+/// Whether the class of an event is in the event's header run. Also true if nothing can be
+/// compared: the class is not proven, is not the object's, or has no known run.
 pub(crate) fn is_in_header_run(context: &Context, object: &Arc<Object>) -> bool {
     let (index, section) = (object.index(), object.section());
     let (Some(home), Some(types)) = (&context.home, &context.types) else {
@@ -289,7 +291,7 @@ pub(crate) fn is_in_header_run(context: &Context, object: &Arc<Object>) -> bool 
     runs.is_none_or(|(event, class)| event == class)
 }
 
-/// Whether there are candidates, all of the same name.
+/// Whether there is at least one candidate, and all have the same name.
 fn is_one_class(candidates: &[&Candidate]) -> bool {
     candidates.split_first().is_some_and(|(first, rest)| {
         let name = first.class.name();
@@ -297,8 +299,8 @@ fn is_one_class(candidates: &[&Candidate]) -> bool {
     })
 }
 
-/// Returns the witness of a class, if it surely has that class: only one struct has its
-/// name, and its format has the struct's layout.
+/// Returns the witness of a class, if it certainly belongs to the class: only one struct
+/// has the class's name, and the witness's format has the layout of that struct.
 fn witness_of(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Witness> {
     let Candidate { object, class } = candidate;
     let index = object.index();
@@ -310,15 +312,15 @@ fn witness_of(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Wit
     agrees(&witness.format, object, class.struct_id).then_some(witness)
 }
 
-/// Returns an event that is proven to have a class of vmlinux that an event of a module
-/// fits.
+/// Returns an event that is proven to belong to a class of vmlinux, which an event of a
+/// module fits too.
 ///
-/// The event may have any name, because only its category is asked for, and all events of
-/// a class are in the category of the header that defines the class.
+/// The event may have any name, because only its category is compared, and all events of a
+/// class are in the category of the header that defines the class.
 ///
-/// This assumes that no module has, in a header of another category, a class with the
-/// name of one of vmlinux's and exactly the same members: split BTF would not contain
-/// such a class. On no captured kernel has that made a class wrong.
+/// This assumes that no module defines, in a header of another category, a class that has
+/// the name and exactly the members of a class of vmlinux: split BTF would not contain
+/// such a class. On no captured kernel has the assumption led to a wrong class.
 fn event_of_class(candidate: &Candidate, kernel_says: &dyn KernelSays) -> Option<Witness> {
     let Candidate { object, class } = candidate;
     let arguments = Some(class.prototype()?);

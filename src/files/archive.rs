@@ -1,8 +1,8 @@
-//! The files of archives, one after another and without unpacking them to disk: tar, and
+//! Reads the files of archives one after another, without unpacking them to disk: tar, and
 //! the packages of Debian (tar inside ar) and of RPM (cpio behind headers).
 //!
-//! Archives are untrusted input: what a link or a device would be is left out, and all is
-//! read with limits.
+//! Archives are untrusted input: links and devices are left out, and every read has a
+//! limit.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -11,31 +11,32 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, FileError};
 use crate::image::{MAX_UNPACKED, stream};
 
-/// In bytes: one file.
+/// The largest size of one file, in bytes.
 pub(super) const FILE_LIMIT: u64 = MAX_UNPACKED;
-/// In bytes, an archive's files. Those of a package have 300 MB to 2 GB.
+/// The largest size of a decompressed archive, in bytes. A package's files have 300 MB to
+/// 2 GB.
 const ARCHIVE_LIMIT: u64 = 16 << 30;
-/// More files than any package has: 6,000.
+/// The most files of an archive. Packages have up to 6,000.
 pub(super) const MAX_FILES: usize = 1 << 18;
 
-/// What takes the files of an archive.
+/// Receives the files of an archive.
 pub(super) trait ArchiveVisitor {
     /// Whether a file of this path and size in bytes is wanted.
     ///
     /// # Errors
     ///
-    /// If the archive is not to be read on.
+    /// An error ends the reading of the archive.
     fn wants(&mut self, path: &Path, size: u64) -> Result<bool, Error>;
 
     /// Takes a file that is wanted.
     fn take(&mut self, path: PathBuf, bytes: Vec<u8>);
 }
 
-/// Returns a reader of what a stream holds, decompressed if it is compressed.
+/// Returns a reader of a stream's content, decompressed if the stream is compressed.
 ///
 /// # Errors
 ///
-/// [`Error::File`].
+/// [`Error::File`] if the stream cannot be read, or its decompression cannot begin.
 pub(super) fn decompressed<'a>(
     path: &Path,
     mut input: impl Read + 'a,
@@ -48,7 +49,7 @@ pub(super) fn decompressed<'a>(
     stream(&start, whole).map_err(failed)
 }
 
-/// In bytes, with the NUL at the end: `PATH_MAX`.
+/// The longest path of a file in bytes, with the NUL at the end: `PATH_MAX`.
 const MAX_NAME: u64 = 4096;
 
 /// Reads a tar archive.
@@ -59,7 +60,8 @@ pub(super) fn tar_files(
 ) -> Result<(), Error> {
     let failed = |error| Error::file(path, error);
     let mut archive = tar::Archive::new(reader.take(ARCHIVE_LIMIT));
-    // Raw, because the crate takes memory for a long name of any length.
+    // Entries are read raw, because the crate would allocate memory for a name of any
+    // length.
     let entries = archive.entries().map_err(failed)?.raw(true);
     let mut long_name = None;
     for entry in entries.take(MAX_FILES) {
@@ -69,7 +71,7 @@ pub(super) fn tar_files(
             long_name = long_name_of(&mut entry).map_err(failed)?.or(long_name);
             continue;
         }
-        // The target of a link, between a file's name and the file.
+        // The target of a link may stand between a file's long name and the file.
         if kind.is_gnu_longlink() || kind.is_pax_global_extensions() {
             continue;
         }
@@ -90,10 +92,10 @@ pub(super) fn tar_files(
     Ok(())
 }
 
-/// The name of the next file, which does not fit into its own header: GNU's form, or one of
-/// POSIX's extensions.
+/// Returns the name of the next file, which does not fit into that file's own header, in
+/// GNU's form or as one of POSIX's extensions. `None` if the extensions have no name.
 fn long_name_of(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Option<String>> {
-    /// In bytes: an extension may have times and other attributes beside the name.
+    /// In bytes. Extensions may have times and other attributes beside the name.
     const MAX_EXTENSION: u64 = 1 << 16;
     let is_gnu = entry.header().entry_type().is_gnu_longname();
     let limit = if is_gnu { MAX_NAME } else { MAX_EXTENSION };
@@ -116,13 +118,13 @@ fn long_name_of(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Option<Stri
     Ok(None)
 }
 
-/// Reads an archive of cpio as RPM packages have it: the format `newc`.
+/// Reads a cpio archive in the format that RPM packages use, `newc`.
 pub(super) fn cpio_files(
     path: &Path,
     reader: impl Read,
     visitor: &mut impl ArchiveVisitor,
 ) -> Result<(), Error> {
-    /// In bytes: `struct cpio_newc_header`.
+    /// The size of `struct cpio_newc_header`, in bytes.
     const HEADER: usize = 110;
     const REGULAR: u32 = 0o100_000;
     const TYPE: u32 = 0o170_000;
@@ -132,7 +134,7 @@ pub(super) fn cpio_files(
     for _ in 0..MAX_FILES {
         let mut header = [0; HEADER];
         input.read_exact(&mut header).map_err(failed)?;
-        // The crate takes memory for a name of any length.
+        // The crate would allocate memory for a name of any length.
         let length = str::from_utf8(&header[94..102]).ok();
         let length = length.and_then(|text| u32::from_str_radix(text, 16).ok());
         if length.is_none_or(|length| u64::from(length) > MAX_NAME) {
@@ -180,15 +182,15 @@ fn file_bytes(
     Ok(bytes)
 }
 
-/// What the archive of a Debian package begins with.
+/// The first bytes of a Debian package, an archive of ar.
 pub(super) const AR_MAGIC: &[u8; 8] = b"!<arch>\n";
-/// What an RPM package begins with: `struct rpmlead`.
+/// The first bytes of an RPM package (`struct rpmlead`).
 pub(super) const RPM_MAGIC: &[u8; 4] = &[0xed, 0xab, 0xee, 0xdb];
 
-/// Finds `data.tar.*` in a Debian package, and leaves the file there. Returns its length in
-/// bytes.
+/// Finds `data.tar.*` in a Debian package, and positions the file at its start. Returns
+/// its length in bytes; `None` if it is not found.
 pub(super) fn find_deb_data(file: &mut File) -> io::Result<Option<u64>> {
-    /// `struct ar_hdr` of `ar.h`.
+    /// The size of `struct ar_hdr` (`ar.h`), in bytes.
     const HEADER: usize = 60;
     /// A Debian package has three members.
     const MAX_MEMBERS: usize = 16;
@@ -214,11 +216,11 @@ pub(super) fn find_deb_data(file: &mut File) -> io::Result<Option<u64>> {
 }
 
 /// Finds the compressed archive in an RPM package, behind its lead and two headers
-/// (`lib/header.c` and `lib/package.c` of rpm), and leaves the file there.
+/// (`lib/header.c` and `lib/package.c` of rpm), and positions the file at its start.
 pub(super) fn find_rpm_payload(file: &mut File) -> io::Result<()> {
     const LEAD: u64 = 96;
     const MAGIC: &[u8] = &[0x8e, 0xad, 0xe8, 0x01];
-    /// In bytes: an entry of a header's index.
+    /// The size of an entry of a header's index, in bytes.
     const ENTRY: u64 = 16;
     let mut at = LEAD;
     for is_signature in [true, false] {
@@ -240,7 +242,7 @@ pub(super) fn find_rpm_payload(file: &mut File) -> io::Result<()> {
     file.seek(SeekFrom::Start(at)).map(drop)
 }
 
-/// Reads up to the end of `start`, or of the file.
+/// Fills `start` from the file, as far as the file goes. Returns the number of bytes read.
 pub(super) fn read_start(file: &mut impl Read, start: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < start.len() {

@@ -11,10 +11,11 @@ use crate::btf::{self, Object};
 use crate::error::{Error, FileError, with_causes};
 use crate::machine::ByteOrder;
 
-/// In bytes. Kernels' vmlinux BTF has 3 to 10 MB, a module's at most a few.
+/// The largest size of an object, in bytes. vmlinux's BTF has 3 to 10 MB, a module's at
+/// most a few.
 const OBJECT_LIMIT: u64 = 64 << 20;
-/// In bytes, for all objects together. Those of a kernel with a thousand modules have
-/// some 100 MB.
+/// The largest size of all objects together, in bytes. The objects of a kernel with a
+/// thousand modules have some 100 MB.
 const TOTAL_LIMIT: u64 = 256 << 20;
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct BtfDir {
     /// Held while an object is read, so that none is read twice.
     reading: Mutex<()>,
     vmlinux: OnceLock<Option<Arc<Object>>>,
-    /// The modules as last listed; `None` before.
+    /// The modules as last listed; `None` before the first listing.
     modules: RwLock<Option<Arc<Modules>>>,
 }
 
@@ -55,7 +56,7 @@ struct Module {
 #[derive(Clone, Debug)]
 struct BadModule {
     error: String,
-    /// Whether the file itself is wrong, so that reading it again is of no use.
+    /// Whether the file itself is at fault, so that reading it again would fail too.
     is_lasting: bool,
 }
 
@@ -81,7 +82,7 @@ impl FileState {
         }
     }
 
-    /// A file in memory, which nobody changes.
+    /// Returns the state of a file in memory, which does not change.
     fn in_memory(bytes: &[u8]) -> Self {
         Self {
             inode: 0,
@@ -90,8 +91,8 @@ impl FileState {
         }
     }
 
-    /// Whether it is the same file; a module that is loaded later under the same name has
-    /// another.
+    /// Whether both are the same file. A module that is loaded later under the same name
+    /// has a different file.
     fn is_of_the_file_of(&self, other: &Self) -> bool {
         self.inode == other.inode
     }
@@ -103,7 +104,7 @@ impl Modules {
     }
 }
 
-/// At most this many modules that cannot be read are named.
+/// The most unreadable modules that are named; others are only counted.
 const MAX_UNREADABLE: usize = 16;
 
 impl BtfDir {
@@ -121,7 +122,7 @@ impl BtfDir {
         &self.path
     }
 
-    /// vmlinux's object; `None` on a kernel without BTF.
+    /// Returns vmlinux's object; `None` on a kernel without BTF.
     pub(crate) fn vmlinux(&self) -> Result<Option<Arc<Object>>, Error> {
         if let Some(vmlinux) = self.vmlinux.get() {
             return Ok(vmlinux.clone());
@@ -152,14 +153,15 @@ impl BtfDir {
         self.vmlinux.get().is_some()
     }
 
-    /// The modules' names, sorted.
+    /// Returns the modules' names, sorted.
     pub(crate) fn module_names(&self) -> Result<Vec<String>, Error> {
         let modules = self.list()?.into_iter();
         Ok(modules.map(|(name, _)| name).collect())
     }
 
-    /// Returns the module of this name; `None` if there is none with BTF. Unlike
-    /// [`objects`](Self::objects), it reports why one cannot be read.
+    /// Returns the object of the module of this name; `None` if no module of this name has
+    /// BTF. Unlike [`objects`](Self::objects), this returns the error if the object cannot
+    /// be read.
     #[cfg(feature = "btf-rs")]
     pub(crate) fn module_named(&self, name: &str) -> Result<Option<Arc<Object>>, Error> {
         let Some(vmlinux) = self.vmlinux()? else {
@@ -188,7 +190,7 @@ impl BtfDir {
         Ok(objects)
     }
 
-    /// Returns those of these modules that define an event of this name.
+    /// Returns the objects of those `modules` that define an event of this name.
     pub(crate) fn defining<'m>(
         &self,
         event: &str,
@@ -199,8 +201,7 @@ impl BtfDir {
         opened.homes.get(event).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the errors of those of these modules whose BTF cannot be read, one text
-    /// each.
+    /// Returns the errors of those `modules` whose BTF cannot be read, one text for each.
     pub(crate) fn unreadable<'m>(
         &self,
         vmlinux: &Arc<Object>,
@@ -292,8 +293,8 @@ impl BtfDir {
         known.map_or_else(|| self.refreshed(), Ok)
     }
 
-    /// Lists the modules anew. Objects read before are kept, and so are errors that are
-    /// their files'.
+    /// Lists the modules anew. Objects that were read before are kept, and so are errors
+    /// that reading an unchanged file again would repeat.
     pub(crate) fn refreshed(&self) -> Result<Arc<Modules>, Error> {
         let files = self.list()?;
         let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
@@ -336,9 +337,10 @@ impl BtfDir {
         self.dir.bytes(name, OBJECT_LIMIT)
     }
 
-    /// The modules' names and files, sorted.
+    /// Returns the modules' names and files, sorted by name.
     fn list(&self) -> Result<Vec<(String, FileState)>, Error> {
-        // Module names have no other characters, which would also be unsafe to print.
+        // Module names have no other characters; some others would also be unsafe to
+        // print.
         let is_name = |name: &str| {
             name != "vmlinux"
                 && name
@@ -366,7 +368,7 @@ impl BtfDir {
             };
             match entry.metadata() {
                 Ok(file) => files.push((name, FileState::of(&file))),
-                // It was unloaded just now.
+                // The module was unloaded just now.
                 Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(Error::file(entry.path(), error)),
             }

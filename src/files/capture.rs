@@ -1,4 +1,4 @@
-//! The files of a kernel that this crate reads, as a capture has them.
+//! Captures a kernel: collects the files that this crate reads.
 
 use super::btf_dir::BtfDir;
 use super::dir::{Dir, is_missing};
@@ -7,14 +7,15 @@ use super::tree::FileTree;
 use crate::error::{Error, FileError};
 use crate::name::EventName;
 
-/// Takes a file, unless there is none.
+/// Adds a file to the tree, if it exists.
 fn take(tree: &mut FileTree, path: String, bytes: Option<Vec<u8>>) {
     if let Some(bytes) = bytes {
         tree.replace(path, bytes);
     }
 }
 
-/// Whether the error is of a file that is no more, or may not be read.
+/// Whether the error means that a file no longer exists or may not be read, so that a
+/// capture leaves it out.
 fn is_left_out(error: &Error) -> bool {
     match error {
         Error::File { source, .. } => match source {
@@ -27,8 +28,8 @@ fn is_left_out(error: &Error) -> bool {
 }
 
 impl Tracefs {
-    /// Takes the files that events are read from, and those of decoding. Returns the names
-    /// of events that went meanwhile.
+    /// Adds the files that describe events, and those that decoding needs. Returns the
+    /// names of events that disappeared meanwhile.
     pub(crate) fn capture(&self, tree: &mut FileTree) -> Result<Vec<EventName>, Error> {
         let mut gone = Vec::new();
         let mut reader = self.reader();
@@ -58,8 +59,8 @@ impl Tracefs {
 }
 
 impl BtfDir {
-    /// Takes the objects of vmlinux and of modules. Returns the names of those that may not
-    /// be read.
+    /// Adds the BTF objects of vmlinux and of modules. Returns the names of objects that
+    /// may not be read.
     pub(crate) fn capture(&self, tree: &mut FileTree) -> Result<Vec<String>, Error> {
         let mut left_out = Vec::new();
         let mut names = vec!["vmlinux".to_owned()];
@@ -75,7 +76,7 @@ impl BtfDir {
     }
 }
 
-/// Takes what `/proc` tells of the kernel itself: its version and machine.
+/// Adds the files of `/proc` that describe the kernel itself: its version and its machine.
 pub(crate) fn capture_proc(proc: &Dir, tree: &mut FileTree) -> Result<(), Error> {
     const LIMIT: u64 = 4096;
     for file in ["version", "sys/kernel/arch"] {

@@ -22,7 +22,7 @@ pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
     let fd = rustix::fs::open(root, flags, Mode::empty())?;
     check_is_no_device(&fd, relative)?;
     match open_in(&fd, relative, FLAGS) {
-        // Linux before 5.6, or a sandbox that does not know the newer call.
+        // Linux before 5.6, or a sandbox that does not know `openat2`.
         Err(Errno::NOSYS | Errno::PERM) => open_checked(root, relative),
         opened => Ok(opened?.into()),
     }
@@ -33,12 +33,12 @@ pub(super) fn open(root: &Path, relative: &Path) -> io::Result<File> {
     open_checked(root, relative)
 }
 
-/// Opening a device may already have an effect. Only root could replace the file by
-/// one after this check.
+/// Fails if the file is a device, because opening one may already have an effect. Only
+/// root could put a device in the file's place after this check.
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
 pub(super) fn check_is_no_device(fd: &OwnedFd, relative: &Path) -> io::Result<()> {
     let Ok(found) = rustix::fs::statat(fd, relative, AtFlags::SYMLINK_NOFOLLOW) else {
-        // An error will be reported when it is opened.
+        // The error is reported when the file is opened.
         return Ok(());
     };
     match FileType::from_raw_mode(found.st_mode) {
@@ -68,14 +68,15 @@ pub(super) fn open_in(
     openat2(fd, relative.as_ref(), flags, Mode::empty(), resolve)
 }
 
-/// Opens without the system's help: someone who changes the capture meanwhile can
-/// still put a link in the way.
+/// Opens a file without `openat2`, after checking the path: someone who changes the
+/// capture meanwhile can still put a link in the way.
 pub(super) fn open_checked(root: &Path, relative: &Path) -> io::Result<File> {
     check(root, relative)?;
     dir::open(&root.join(relative))
 }
 
-/// Checks that no directory on the way is a link.
+/// Checks that no directory between `root` and the file is a link, and that the path does
+/// not lead out of `root`.
 pub(super) fn check(root: &Path, relative: &Path) -> io::Result<()> {
     let mut way = root.to_owned();
     for part in relative.parent().into_iter().flat_map(Path::components) {

@@ -1,5 +1,5 @@
-//! Archives of captured kernels, read into memory: `.tar`, `.tar.zst`, `.tar.gz` and what
-//! else is decompressed.
+//! Archives of captured kernels, read into memory: `.tar`, `.tar.zst`, `.tar.gz` and other
+//! compressions.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -10,17 +10,18 @@ use super::tree::FileTree;
 use crate::error::{Error, FileError};
 use crate::image::ImageError;
 
-/// In bytes: the files of a capture that are read, together. Captures have 10 to 50 MB.
+/// The largest size in bytes of a capture's files together. Captures have 10 to 50 MB.
 const CAPTURE_LIMIT: u64 = 1 << 30;
 
 /// Reads the files of an archive of a captured kernel; `None` if the file is not one.
 ///
 /// # Errors
 ///
-/// [`Error::File`], and [`ImageError::SeveralCaptures`].
+/// [`Error::File`] if the archive cannot be read; [`ImageError::SeveralCaptures`] if it
+/// has the files of several kernels.
 pub(crate) fn captured_archive(path: &Path) -> Result<Option<FileTree>, Error> {
     let metadata = path.metadata().map_err(|error| Error::file(path, error))?;
-    // A pipe is not waited for.
+    // Opening a pipe would wait for a writer.
     if !metadata.is_file() {
         return Ok(None);
     }
@@ -28,9 +29,9 @@ pub(crate) fn captured_archive(path: &Path) -> Result<Option<FileTree>, Error> {
     captured_files(path, file)
 }
 
-/// The same of bytes; `path` is for errors.
+/// Like [`captured_archive`], from the archive's bytes; `path` is for errors.
 pub(crate) fn captured_files(path: &Path, input: impl Read) -> Result<Option<FileTree>, Error> {
-    // What cannot be decompressed is told by who reads images.
+    // A file that cannot be decompressed is reported when it is read as an image.
     let Ok(mut reader) = archive::decompressed(path, input) else {
         return Ok(None);
     };
@@ -38,7 +39,7 @@ pub(crate) fn captured_files(path: &Path, input: impl Read) -> Result<Option<Fil
     let Ok(count) = archive::read_start(&mut reader, &mut start) else {
         return Ok(None);
     };
-    // POSIX's and GNU's archives say so in each header.
+    // The headers of POSIX's and of GNU's archives have this word.
     if start.get(257..262) != Some(b"ustar") || count < start.len() {
         return Ok(None);
     }
@@ -67,13 +68,14 @@ pub(crate) fn captured_files(path: &Path, input: impl Read) -> Result<Option<Fil
 struct CapturedFiles<'a> {
     archive: &'a Path,
     tree: FileTree,
-    /// The directories in which they are: `.`, or one above it.
+    /// The directories that contain captured kernels: `.`, or directories at the top of
+    /// the archive.
     tops: Vec<String>,
     size: u64,
 }
 
-/// The directory above a captured kernel's file, and the file's path below it; `None` if it
-/// is a file that this crate does not read.
+/// Returns the directory that contains the captured kernel, `.` or one at the top of the
+/// archive, and the file's path below it; `None` for a file that this crate does not read.
 fn place(path: &Path) -> Option<(&str, String)> {
     let parts: Vec<&str> = path
         .iter()
@@ -109,7 +111,7 @@ impl ArchiveVisitor for CapturedFiles<'_> {
     }
 
     fn take(&mut self, path: PathBuf, bytes: Vec<u8>) {
-        /// Of several kernels these many are named.
+        /// The most directories that the error names.
         const MAX_TOPS: usize = 8;
         let Some((top, inside)) = place(&path) else {
             return;
@@ -118,7 +120,7 @@ impl ArchiveVisitor for CapturedFiles<'_> {
         if !self.tops.contains(&top) && self.tops.len() < MAX_TOPS {
             self.tops.push(top);
         }
-        // Of two files of one name the last is the one that unpacking would leave.
+        // Unpacking would leave the last of several files of one name.
         self.tree.replace(inside, bytes);
     }
 }

@@ -1,4 +1,5 @@
-//! Directories: whole files of them, up to a limit, and links that are not followed.
+//! Directories whose files are read whole, up to a limit. In a captured kernel no link is
+//! followed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -52,7 +53,7 @@ impl Dir {
         }
     }
 
-    /// The files in memory; `None` of directories.
+    /// Returns the files in memory; `None` for a directory on disk.
     pub(crate) fn tree(&self) -> Option<&FileTree> {
         self.tree.as_deref()
     }
@@ -67,14 +68,15 @@ impl Dir {
         self.below.to_string_lossy().into_owned()
     }
 
-    /// A file in memory.
+    /// Returns a file in memory, `Some(None)` if it does not exist; `None` for a directory
+    /// on disk.
     pub(super) fn file_in_tree(&self, file: &str) -> Option<Option<&[u8]>> {
         let tree = self.tree()?;
         let path = self.below.join(file);
         Some(path.to_str().and_then(|path| tree.file(path)))
     }
 
-    /// Whether there is a file of this name, of whatever type.
+    /// Whether a file of this name exists, of whatever type.
     pub(crate) fn has(&self, file: &str) -> bool {
         match self.file_in_tree(file) {
             Some(found) => found.is_some(),
@@ -98,7 +100,7 @@ impl Dir {
         }
     }
 
-    /// Whether it is the running kernel's.
+    /// Whether the directory is the running kernel's.
     pub(crate) fn is_live(&self) -> bool {
         self.are_links_followed
     }
@@ -107,7 +109,7 @@ impl Dir {
         self.root.join(&self.below)
     }
 
-    /// Whether the directory exists, without a link on the way that is not followed.
+    /// Whether the directory exists. Fails if a link that is not followed is on the path.
     pub(crate) fn is_there(&self) -> Result<bool, Error> {
         if let Some(mut files) = self.in_tree() {
             return Ok(files.next().is_some());
@@ -144,7 +146,8 @@ impl Dir {
                 return Ok(None);
             }
             let length = metadata.len().min(limit);
-            // One read fills it, another finds the end: reserve for both.
+            // Reserve a byte more than the file has, so that the read that finds its end
+            // needs no larger buffer.
             let mut bytes = Vec::with_capacity(length.max(BUFFER as u64) as usize + 1);
             file.take(limit + 1).read_to_end(&mut bytes)?;
             Ok(Some(bytes))
@@ -157,8 +160,8 @@ impl Dir {
     }
 
     /// Like [`bytes`](Self::bytes), but maps the file if it is the running kernel's and
-    /// can be mapped. Files of a captured kernel may change or shrink while they are
-    /// read.
+    /// can be mapped. Files of a captured kernel are not mapped, because they may change
+    /// or shrink while they are read.
     pub(crate) fn mapped_or_read(&self, file: &str, limit: u64) -> Result<Option<Bytes>, Error> {
         let mapped = match self.are_links_followed {
             true => self.open(file).ok(),
@@ -203,7 +206,7 @@ impl Dir {
     }
 }
 
-/// All format files seen fit, but for one in a hundred.
+/// The size of a buffer, in bytes. Of the format files seen, 99 of 100 fit.
 pub(super) const BUFFER: usize = 1 << 16;
 
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
@@ -224,7 +227,8 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 #[cfg(not(all(target_os = "linux", feature = "fast-files")))]
 pub(super) fn open(path: &Path) -> io::Result<File> {
     // Without flags that refuse links and do not wait for pipes, the file is examined
-    // first. Someone who changes the capture in between can still put one there.
+    // first. Someone who changes the capture in between can still put a link or a pipe in
+    // its place.
     let found = path.symlink_metadata()?.file_type();
     match (found.is_file(), found.is_symlink()) {
         (true, _) => File::open(path),

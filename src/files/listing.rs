@@ -18,12 +18,12 @@ pub struct Events {
     rejected: Vec<RejectedName>,
 }
 
-/// Something a kernel lists as an event that this crate cannot name: a line of
-/// `available_events`, or without that file a directory of `events/`.
+/// An entry that a kernel lists as an event, but that is not a valid event name: a line of
+/// `available_events` or, without that file, a directory of `events/`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RejectedName {
-    /// The line's number, the first being 1; `None` for a directory.
+    /// The line's number, from 1; `None` for a directory.
     pub line: Option<usize>,
     /// The line, or the directory as `category:event`, with control characters escaped.
     pub text: String,
@@ -63,8 +63,8 @@ impl Events {
         self.names.iter()
     }
 
-    /// Returns what the kernel lists as events under invalid names, each with the reason.
-    /// No kernel seen so far has any; `user_events` can be given such names.
+    /// Returns the entries that the kernel lists as events under invalid names, each with
+    /// the reason. No kernel seen so far has any; `user_events` can be given such names.
     pub fn rejected(&self) -> &[RejectedName] {
         &self.rejected
     }
@@ -125,7 +125,7 @@ struct Lookup {
     first: HashMap<ByEvent, ()>,
     /// Events of the same name in further categories, which few names have.
     others: HashMap<Box<str>, Vec<EventName>>,
-    /// All events that share their name with another.
+    /// The events in `others`, to be looked up by their whole names.
     namesakes: HashSet<EventName>,
 }
 

@@ -1,4 +1,5 @@
-//! The loaded modules, as the kernel's memory is entered from them.
+//! The loaded modules, each with its open directory, from which its `struct module` is
+//! found in the kernel's memory.
 
 use std::fs::File;
 use std::io;
@@ -21,6 +22,6 @@ pub(crate) fn loaded_modules(proc_modules: &[u8]) -> Vec<LoadedModule> {
             name: name.to_owned(),
         })
     };
-    // One that was unloaded meanwhile has no directory.
+    // A module that was unloaded meanwhile has no directory.
     names.filter_map(|name| open(name).ok()).collect()
 }

@@ -14,7 +14,8 @@ impl<'a> Mount<'a> {
         mountinfo.lines().filter_map(Self::parse).collect()
     }
 
-    /// `22 20 0:7 / /sys/kernel/tracing rw,nosuid shared:4 - tracefs tracefs rw`
+    /// Parses a line, such as
+    /// `22 20 0:7 / /sys/kernel/tracing rw,nosuid shared:4 - tracefs tracefs rw`.
     fn parse(line: &'a str) -> Option<Self> {
         let (mount, file_system) = line.split_once(" - ")?;
         Some(Self {

@@ -3,7 +3,7 @@
 //!
 //! A package has the kernel's image in `boot/` or beside its modules, and modules in
 //! `lib/modules/<release>/`. Packages are untrusted input: links are not followed, and
-//! all is read with limits.
+//! every read has a limit.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,17 +19,18 @@ use super::dir::{Dir, is_missing, too_large};
 use crate::error::{Error, FileError, with_causes};
 use crate::image::{ImageError, ModuleImage};
 
-/// How deep modules lie below `lib/modules/<release>`.
+/// The greatest depth below `lib/modules` at which modules are searched.
 const MAX_DEPTH: usize = 24;
 
 /// A kernel's image and its modules.
 #[derive(Debug, Default)]
 pub(crate) struct Package {
-    /// Each image and where it was found; one, unless it is a package of several kernels.
+    /// Each image, with the path at which it was found. There is one, unless the package
+    /// has several kernels.
     kernels: Vec<(PathBuf, Vec<u8>)>,
     /// Sorted by their paths.
     pub(crate) modules: Vec<ModuleFile>,
-    /// Why files cannot be read, one text each.
+    /// The errors of files that cannot be read, one text for each.
     pub(crate) unreadable: Vec<String>,
 }
 
@@ -41,7 +42,8 @@ pub(crate) struct ModuleFile {
 }
 
 impl ModuleFile {
-    /// The module's name: its own, or else that of its file, as `modprobe` has it.
+    /// Returns the module's name: the name it states or else its file's name, as
+    /// `modprobe` spells it.
     pub(crate) fn name(&self) -> String {
         if let Some(name) = self.image.name() {
             return name.to_owned();
@@ -52,7 +54,7 @@ impl ModuleFile {
     }
 }
 
-/// What a file of a package is, by its path below the package's root.
+/// The role of a file in a package, by its path below the package's root.
 enum PackagePart {
     Kernel,
     Module,
@@ -96,13 +98,13 @@ fn is_module(name: &str) -> bool {
 }
 
 impl Package {
-    /// Reads a package, an unpacked one, a kernel's image, or a module that lies where
-    /// packages have it. `None` if a directory is none of them.
+    /// Reads a package, an unpacked package, a kernel's image, or a module that lies where
+    /// packages have modules. `None` if there is neither a kernel nor a module in it.
     ///
     /// # Errors
     ///
-    /// [`Error::File`] and [`Error::Image`]. A module that cannot be read is not an error
-    /// of its package.
+    /// [`Error::File`] and [`Error::Image`]. A module of a package that cannot be read is
+    /// not an error of the package: it is reported in `unreadable`.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, Error> {
         let metadata = path.metadata().map_err(|error| Error::file(path, error))?;
         let package = match metadata.is_dir() {
@@ -116,7 +118,7 @@ impl Package {
         self.kernels.is_empty() && self.modules.is_empty()
     }
 
-    /// Takes the kernel's image.
+    /// Removes and returns the kernel's image, with its path.
     ///
     /// # Errors
     ///
@@ -171,7 +173,7 @@ impl Package {
         })
     }
 
-    /// Reads a module and the kernel of the package it lies in.
+    /// Reads a module, and the kernel of the package that contains it.
     fn of_module(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Image {
             path: path.to_owned(),
@@ -210,7 +212,7 @@ impl Package {
         Ok(package)
     }
 
-    /// Adds the images of an unpacked package; those of one release, if it is given.
+    /// Adds the kernel images of an unpacked package: all of them, or those of `release`.
     fn add_kernels(&mut self, root: &Path, release: Option<&str>) -> Result<(), Error> {
         let dir = Dir::captured(root);
         let places = ["", "boot", "usr/lib/modules", "lib/modules"];
@@ -277,7 +279,7 @@ impl Package {
         Ok(package)
     }
 
-    /// Reads modules, with two threads: most of the time is spent decompressing them.
+    /// Reads modules in two threads: most of the time is spent decompressing them.
     fn add_modules(&mut self, dir: &Dir, mut files: Vec<PathBuf>) {
         files.reverse();
         let waiting = Mutex::new(files);
@@ -322,7 +324,7 @@ impl Package {
         }
     }
 
-    /// Reads a Debian package: an archive of `ar`, with the files in `data.tar.*`.
+    /// Reads a Debian package: an ar archive with the files in `data.tar.*`.
     fn of_deb(path: &Path, mut file: File) -> Result<Self, Error> {
         let data = archive::find_deb_data(&mut file).map_err(|error| Error::file(path, error))?;
         let length = data.ok_or_else(|| Error::Image {
@@ -333,19 +335,19 @@ impl Package {
         Self::of_archive(path, |files| archive::tar_files(path, reader, files))
     }
 
-    /// Reads an RPM package: an archive of `cpio` behind headers.
+    /// Reads an RPM package: a cpio archive behind headers.
     fn of_rpm(path: &Path, mut file: File) -> Result<Self, Error> {
         archive::find_rpm_payload(&mut file).map_err(|error| Error::file(path, error))?;
         let reader = archive::decompressed(path, file)?;
         Self::of_archive(path, |files| archive::cpio_files(path, reader, files))
     }
 
-    /// Reads the files of an archive, whose modules another thread reads meanwhile.
+    /// Reads the files of an archive, while another thread parses the modules.
     fn of_archive(
         path: &Path,
         visit: impl FnOnce(&mut PackageFiles) -> Result<(), Error>,
     ) -> Result<Self, Error> {
-        /// How many modules may wait.
+        /// The most modules that wait to be parsed.
         const WAITING: usize = 8;
         let (sender, receiver) = mpsc::sync_channel::<(PathBuf, Vec<u8>)>(WAITING);
         let read = |(inside, bytes): (PathBuf, Vec<u8>), package: &mut Self| {
@@ -400,7 +402,7 @@ impl ArchiveVisitor for PackageFiles {
             // Some packages have the image twice.
             Some(PackagePart::Kernel) if self.kernels.iter().any(|(_, known)| *known == bytes) => {}
             Some(PackagePart::Kernel) => self.kernels.push((path, bytes)),
-            // The other thread ends only if it panics, which is reported there.
+            // Sending fails only if the other thread has panicked, which `join` reports.
             Some(PackagePart::Module) => drop(self.modules.send((path, bytes))),
             None => {}
         }
@@ -416,7 +418,7 @@ fn read_module(dir: &Dir, inside: &Path) -> Result<ModuleImage, Error> {
     })
 }
 
-/// Opens a regular file, and waits for no pipe.
+/// Opens a regular file; anything else is an error, so that no pipe is waited for.
 fn open_file(path: &Path) -> Result<File, Error> {
     let metadata = path.metadata().map_err(|error| Error::file(path, error))?;
     if !metadata.is_file() {

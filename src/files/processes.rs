@@ -1,24 +1,25 @@
-//! Which processes hold perf events and BPF links: `/proc/*/fd`.
+//! The processes that hold perf events and BPF links, from `/proc/*/fd`.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A process that holds some of them.
+/// A process that holds perf events or BPF links.
 #[derive(Debug)]
 pub(crate) struct HeldFiles {
     pub(crate) pid: u32,
-    /// Its name; empty if it exited meanwhile.
+    /// The process's name; empty if it exited meanwhile.
     pub(crate) comm: String,
-    /// The descriptors of perf events.
+    /// The descriptors of its perf events.
     pub(crate) perf_events: Vec<u32>,
-    /// The ids of links, one for each descriptor.
+    /// The ids of its links, one for each descriptor.
     pub(crate) links: Vec<u32>,
-    /// Its directory in `/proc`, open.
+    /// The process's directory in `/proc`, open.
     pub(crate) directory: File,
 }
 
-/// The processes, and how many there are whose descriptors this user may not see.
+/// The processes that hold perf events or BPF links, and the number of processes whose
+/// descriptors this user may not see.
 #[derive(Debug, Default)]
 pub(crate) struct HoldingProcesses {
     pub(crate) processes: Vec<HeldFiles>,
@@ -26,8 +27,8 @@ pub(crate) struct HoldingProcesses {
 }
 
 impl HoldingProcesses {
-    /// Reads `/proc`. Processes that exit meanwhile are left out. Threads that share no
-    /// descriptors with their process are not looked at.
+    /// Reads `/proc`. Processes that exit meanwhile are left out. Threads that do not
+    /// share their process's descriptors are not examined.
     pub(crate) fn read(proc: &Path) -> io::Result<Self> {
         let mut found = Self::default();
         for entry in fs::read_dir(proc)? {
@@ -44,7 +45,7 @@ impl HoldingProcesses {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     found.hidden += 1;
                 }
-                // It exited.
+                // The process exited.
                 Err(_) => {}
             }
         }
@@ -58,7 +59,7 @@ fn held_by(pid: u32, path: PathBuf) -> io::Result<Option<HeldFiles>> {
     for entry in fs::read_dir(path.join("fd"))? {
         let entry = entry?;
         let Ok(target) = fs::read_link(entry.path()) else {
-            // Closed meanwhile.
+            // The descriptor was closed meanwhile.
             continue;
         };
         let Some(kind) = target
@@ -91,7 +92,7 @@ fn held_by(pid: u32, path: PathBuf) -> io::Result<Option<HeldFiles>> {
     }))
 }
 
-/// Returns the id of the link behind a descriptor; `None` if it is another object of BPF.
+/// Returns the id of the link behind a descriptor; `None` for any other BPF object.
 fn link_id(process: &Path, descriptor: u32) -> Option<u32> {
     let text = fs::read_to_string(process.join("fdinfo").join(descriptor.to_string()));
     let text = text.ok()?;

@@ -16,8 +16,8 @@ use super::dir::FLAGS;
 use super::dir::{BUFFER, Dir, not_text, outcome, too_large};
 use crate::error::Error;
 
-/// The buffer that a [`Reader`] begins with: it is zeroed, which for a reader of one file
-/// is more work than the rest if it is as large as [`BUFFER`]. Most format files fit.
+/// The size of a [`Reader`]'s first buffer, in bytes. Zeroing a buffer of [`BUFFER`] bytes
+/// would be most of the work of a reader of one file. Most format files fit.
 const FIRST_BUFFER: usize = 1 << 13;
 
 /// Reads small files of one directory, one after another, into one buffer and without
@@ -41,9 +41,9 @@ impl Reader {
     /// Returns the text of a file, whose path below the directory is given in parts, or
     /// `None` if there is no such file.
     ///
-    /// Files on tracefs are regular and are not checked. Their end is found by a read
-    /// that returns nothing, or by `is_whole`: whether a text, up to where one read
-    /// ended, must be complete.
+    /// Files on tracefs are always regular, and their type is not checked. Such a file
+    /// ends where a read returns nothing, or where `is_whole` says that the text up to the
+    /// end of a read must be complete.
     pub(crate) fn text(
         &mut self,
         relative: [&str; 3],
@@ -83,7 +83,7 @@ impl Reader {
                     Err(error) => return Err(error),
                 };
                 length += count;
-                // If the buffer is full there may be more.
+                // A full buffer means that there may be more.
                 if self.dir.is_tracefs
                     && length < self.buffer.len()
                     && str::from_utf8(&self.buffer[..length]).is_ok_and(&is_whole)
@@ -107,7 +107,7 @@ impl Reader {
     }
 }
 
-/// A directory that is open, where the system can open files relative to one.
+/// A directory, kept open where the system can open files relative to one.
 #[derive(Debug)]
 struct OpenDir {
     dir: Dir,
@@ -116,7 +116,7 @@ struct OpenDir {
     fd: Option<OwnedFd>,
 }
 
-/// Of `include/uapi/linux/magic.h`.
+/// `TRACEFS_MAGIC` of `include/uapi/linux/magic.h`.
 #[cfg(all(target_os = "linux", feature = "fast-files"))]
 const TRACEFS_MAGIC: u64 = 0x7472_6163;
 

@@ -1,4 +1,4 @@
-//! tracefs: the events there are, and the files that describe each.
+//! tracefs: the list of events, and the files that describe each.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::format::Format;
 use crate::name::EventName;
 use crate::record::ring::{self, PageLayout};
 
-/// Kernels' lists have some 100 KB, format files up to 10 KB.
+/// Limits in bytes. Kernels' lists have some 100 KB, format files up to 10 KB.
 const AVAILABLE_EVENTS_LIMIT: u64 = 4 << 20;
 const FORMAT_LIMIT: u64 = 1 << 20;
 const BTF_IDS_LIMIT: u64 = 4096;
@@ -25,7 +25,8 @@ const ID_LIMIT: u64 = 64;
 pub(crate) struct Tracefs {
     root: PathBuf,
     dir: Dir,
-    /// Where vmlinux's BTF would be; a kernel that has it is not one of the oldest.
+    /// The path of vmlinux's BTF. A kernel that has it is too new to write format files
+    /// without a print fmt.
     btf: PathBuf,
 }
 
@@ -109,8 +110,8 @@ impl Tracefs {
         }
     }
 
-    /// Called if a file does not exist: fails if that is only because tracefs was
-    /// unmounted, which cannot happen to a capture.
+    /// Fails if a file does not exist only because tracefs was unmounted, which cannot
+    /// happen to a capture.
     fn check_mounted(&self) -> Result<(), Error> {
         match self.dir.is_live() && !self.root.join("events").is_dir() {
             true => Err(Error::NotMounted),
@@ -122,8 +123,8 @@ impl Tracefs {
         &self.root
     }
 
-    /// Returns the events that programs can be attached to. If a capture has no
-    /// `available_events`, these are all that have a directory.
+    /// Returns the events that programs can be attached to or, if a capture has no
+    /// `available_events`, all events that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
         match self.available_events()? {
             // A line that is not UTF-8 is not a name.
@@ -136,7 +137,8 @@ impl Tracefs {
     }
 
     /// Returns all events that have a directory, sorted: those of
-    /// [`events`](Self::events) and those of `ftrace:*`, which are not listed.
+    /// [`events`](Self::events), and those of `ftrace:*`, which `available_events` does
+    /// not list.
     pub(crate) fn event_directories(&self) -> Result<Events, Error> {
         self.check_mounted()?;
         let dir = self.dir.sub("events");
@@ -161,7 +163,7 @@ impl Tracefs {
                 Err(error) => {
                     let path = error.path().unwrap_or(&events).to_owned();
                     match error.into_io_error() {
-                        // A module unloaded during the walk.
+                        // A module was unloaded during the walk.
                         Some(source) if is_missing(&source) && path != events => continue,
                         Some(source) => return Err(Error::file(path, source)),
                         // A loop of links; none occurs, because links are not followed.
@@ -216,7 +218,7 @@ impl Tracefs {
             return Ok(None);
         };
         let path = || self.format_path(name);
-        // Files of captures may have been pasted; the running kernel's were not.
+        // A capture's file may have been pasted together; the running kernel's was not.
         let format = match self.dir.is_live() {
             true => Format::parse(text),
             false => Format::parse_tolerant(text),
@@ -265,8 +267,8 @@ impl Tracefs {
         self.dir.bytes("available_events", AVAILABLE_EVENTS_LIMIT)
     }
 
-    /// Returns the id of the event's context struct in its `btf_ids` file; `None` if
-    /// there is no such file, or no such id in it.
+    /// Returns the id of the event's context struct in its `btf_ids` file; `None` if the
+    /// file does not exist, or has no such id.
     pub(crate) fn context_type_id(&self, name: &EventName) -> Result<Option<u32>, Error> {
         let text = self.btf_ids(name)?;
         Ok(text.and_then(|text| {
@@ -304,21 +306,21 @@ impl Tracefs {
         Ok(layout)
     }
 
-    /// Reads `printk_formats`; `None` if there is no such file.
+    /// Reads `printk_formats`; `None` if it does not exist.
     pub(crate) fn printk_formats(&self) -> Result<Option<String>, Error> {
-        /// Thousands of strings have a few hundred kilobytes.
+        /// In bytes. Thousands of strings have a few hundred kilobytes.
         const LIMIT: u64 = 16 << 20;
         self.lossy_text("printk_formats", LIMIT)
     }
 
-    /// Reads `saved_cmdlines`; `None` if there is no such file.
+    /// Reads `saved_cmdlines`; `None` if it does not exist.
     pub(crate) fn saved_cmdlines(&self) -> Result<Option<Vec<u8>>, Error> {
         /// `saved_cmdlines_size` is 128 by default, and can be changed.
         const LIMIT: u64 = 16 << 20;
         self.dir.bytes("saved_cmdlines", LIMIT)
     }
 
-    /// Reads `saved_tgids`; `None` if there is no such file.
+    /// Reads `saved_tgids`; `None` if it does not exist.
     pub(crate) fn saved_tgids(&self) -> Result<Option<Vec<u8>>, Error> {
         /// One line for each pid, of which there are at most 4 million.
         const LIMIT: u64 = 64 << 20;
@@ -326,29 +328,29 @@ impl Tracefs {
     }
 
     /// Whether lines of `trace` have thread groups, by `options/record-tgid`; `None` if
-    /// there is no such file.
+    /// that file does not exist.
     pub(crate) fn shows_groups(&self) -> Result<Option<bool>, Error> {
         const LIMIT: u64 = 64;
         let option = self.dir.sub("options").bytes("record-tgid", LIMIT)?;
         Ok(option.map(|option| option.starts_with(b"1")))
     }
 
-    /// Reads `dynamic_events`, the list of events made at run time; `None` if there is no
-    /// such file.
+    /// Reads `dynamic_events`, the list of events made at run time; `None` if it does not
+    /// exist.
     pub(crate) fn dynamic_events(&self) -> Result<Option<String>, Error> {
         const LIMIT: u64 = 16 << 20;
         self.lossy_text("dynamic_events", LIMIT)
     }
 
-    /// Reads `trace_clock`; `None` if there is no such file.
+    /// Reads `trace_clock`; `None` if it does not exist.
     pub(crate) fn trace_clock(&self) -> Result<Option<String>, Error> {
         const LIMIT: u64 = 4096;
         self.lossy_text("trace_clock", LIMIT)
     }
 
-    /// Reads a capture's `classes`; `None` if there is no such file.
+    /// Reads a capture's `classes`; `None` if it does not exist.
     pub(crate) fn classes(&self) -> Result<Option<String>, Error> {
-        /// Some 60 bytes for each event.
+        /// In bytes. Each event has some 60.
         const LIMIT: u64 = 4 << 20;
         self.lossy_text("classes", LIMIT)
     }

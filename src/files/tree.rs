@@ -1,5 +1,5 @@
-//! A root in memory: the files of a captured kernel, from an archive of them, or as one read
-//! from its image would have them.
+//! A root in memory: the files of a captured kernel, read from an archive or made from the
+//! kernel's image.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ pub(crate) struct FileTree {
 }
 
 impl FileTree {
-    /// Adds a file. One that is there already stays, and `false` is returned.
+    /// Adds a file. If the path already has one, keeps that and returns `false`.
     #[cfg(any(test, feature = "image", feature = "recording"))]
     pub(crate) fn add(&mut self, path: String, bytes: Vec<u8>) -> bool {
         match self.files.entry(path) {
@@ -22,7 +22,7 @@ impl FileTree {
         }
     }
 
-    /// Adds a file, over one that is there already.
+    /// Adds a file, replacing one at the same path.
     pub(crate) fn replace(&mut self, path: String, bytes: Vec<u8>) {
         self.files.insert(path, bytes);
     }
@@ -31,7 +31,7 @@ impl FileTree {
         self.files.get(path).map(Vec::as_slice)
     }
 
-    /// The files below a directory, by their paths below it, sorted.
+    /// Iterates over the files below a directory, with their paths below it, sorted.
     pub(crate) fn below<'a>(
         &'a self,
         directory: &str,

@@ -128,8 +128,9 @@ impl CType {
         })
     }
 
-    /// [`declare`](Self::declare), where `specify` returns the words that stand before
-    /// all declarators: for a void, int, float, typedef, enum, record or spelled type.
+    /// Like [`declare`](Self::declare), where `specify` returns the words that stand
+    /// before all declarators, for a void, int, float, typedef, enum, record or spelled
+    /// type.
     pub(crate) fn declare_with(
         &self,
         declarator: &str,

@@ -20,21 +20,22 @@ pub struct Difference {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DifferenceKind {
-    /// Its offset in bytes differs.
+    /// The member's offset in bytes differs. If a bitfield moved within a byte, both
+    /// offsets are the same.
     Moved {
         /// In the first layout.
         from: u32,
         /// In the second.
         to: u32,
     },
-    /// Its size in bytes differs, or the number of its bits.
+    /// The member's size in bytes differs, or the number of a bitfield's bits.
     Resized {
         /// In the first layout.
         from: u32,
         /// In the second.
         to: u32,
     },
-    /// The spelling of its type differs.
+    /// The spelling of the member's type differs.
     Retyped {
         /// In the first layout.
         from: String,

@@ -5,7 +5,7 @@
 pub(crate) struct IntegerType {
     pub(crate) width: Width,
     pub(crate) signed: bool,
-    /// Whether it is `bool`, which is 1 for whatever is not 0.
+    /// Whether the type is `bool`, in which every value except 0 becomes 1.
     pub(crate) is_bool: bool,
 }
 
@@ -14,15 +14,15 @@ pub(crate) struct IntegerType {
 pub(crate) enum Width {
     /// This many bytes on every machine.
     Fixed(u32),
-    /// That of a `long`.
+    /// The size of a `long`.
     Long,
     /// 8 bytes on 64-bit machines; on others the kernel's configuration decides.
     LongOrMore,
 }
 
 impl Width {
-    /// Returns the size in bytes where a `long` has this size; `None` if only the
-    /// kernel's configuration tells.
+    /// Returns the size in bytes on a machine whose `long` has `long` bytes; `None` if
+    /// only the kernel's configuration tells.
     pub(crate) fn size(self, long: u32) -> Option<u32> {
         match self {
             Self::Fixed(size) => Some(size),
@@ -33,12 +33,13 @@ impl Width {
 }
 
 impl IntegerType {
-    /// Returns the type of this name; `None` if it does not determine size and sign.
+    /// Returns the type of this name; `None` if the name does not determine size and sign.
     ///
-    /// Known are C's types, the kernel's of fixed size (`include/uapi/asm-generic/int-ll64.h`,
-    /// `include/linux/types.h`), those that its interface to programs fixes on every machine
-    /// (`include/uapi/asm-generic/posix_types.h` and others), and some that print fmts cast
-    /// to.
+    /// The known names are those of C's types, of the kernel's types of fixed size
+    /// (`include/uapi/asm-generic/int-ll64.h`, `include/linux/types.h`), of types that its
+    /// interface to programs fixes on every machine
+    /// (`include/uapi/asm-generic/posix_types.h` and others), and of some types that print
+    /// fmts cast to.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         let (width, signed) = match name {
             "char" | "signed char" | "s8" | "__s8" | "int8_t" => (Width::Fixed(1), true),

@@ -55,15 +55,15 @@ pub struct Slot {
     name: String,
     pub(crate) ty: CType,
     c_type: String,
-    /// In bits, which for a large offset do not fit a u32.
+    /// In bits. The bits of a large offset do not fit a u32.
     bit_offset: u64,
-    /// In bits, for a bitfield.
+    /// In bits; `None` if the member is not a bitfield.
     width: Option<u32>,
 }
 
 impl Layout {
-    /// Sorts the slots by offset. Those at the same offset (of a union, after an empty
-    /// array) stay in the order given.
+    /// Makes a layout with its slots sorted by offset. Slots at the same offset (in a
+    /// union, after an empty array) stay in the order given.
     pub(crate) fn new(
         keyword: RecordKeyword,
         name: Option<String>,
@@ -228,19 +228,20 @@ impl Slot {
         &self.name
     }
 
-    /// Returns its C type as an abstract declarator: `pid_t`, `char[16]`, `struct page
-    /// *`.
+    /// Returns the member's C type as an abstract declarator: `pid_t`, `char[16]`, `struct
+    /// page *`.
     pub fn c_type(&self) -> &str {
         &self.c_type
     }
 
-    /// Returns its offset in bytes; for a bitfield, that of the byte its first bit is in.
+    /// Returns the member's offset in bytes; for a bitfield, the offset of the byte that
+    /// contains its first bit.
     pub fn offset(&self) -> u32 {
         u32::try_from(self.bit_offset / 8).unwrap_or(u32::MAX)
     }
 
-    /// Returns its size in bytes; 0 for a flexible array. A bitfield has all bytes its
-    /// bits are in.
+    /// Returns the member's size in bytes; 0 for a flexible array. The size of a bitfield
+    /// is the number of bytes that contain its bits.
     pub fn size(&self) -> u32 {
         match self.width {
             Some(width) => ((self.bit_offset % 8) as u32 + width).div_ceil(8),
@@ -248,12 +249,13 @@ impl Slot {
         }
     }
 
-    /// Returns the offset of the first byte after it.
+    /// Returns the offset of the first byte after the member.
     pub fn end(&self) -> u32 {
         self.offset().saturating_add(self.size())
     }
 
-    /// Returns the alignment its type requires on a 64-bit machine, in bytes.
+    /// Returns the alignment that the member's type requires on a 64-bit machine, in
+    /// bytes.
     pub fn align(&self) -> u32 {
         self.ty.align()
     }
@@ -274,7 +276,8 @@ impl Slot {
         self.bit_offset
     }
 
-    /// Returns the layout of the struct or union that the member is, or is an array of.
+    /// Returns the layout of the struct or union that the member is, or is an array of;
+    /// `None` for other members.
     pub fn nested(&self) -> Option<&Layout> {
         let mut ty = self.ty.resolved();
         while let CType::Array { element, .. } = ty {

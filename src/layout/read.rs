@@ -1,7 +1,7 @@
 //! Deserializes layouts.
 //!
-//! A stored layout has its types as text. It can be described and compared as before,
-//! nested structs included.
+//! A stored layout has its types as text. It can still be described and compared, nested
+//! structs included.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error};
 use super::ctype::{CType, RecordKeyword};
 use super::{Layout, Slot};
 
-/// In bits: BTF stores the width in a byte.
+/// The largest width of a bitfield, in bits: BTF stores it in a byte.
 const MAX_WIDTH: u64 = 255;
 
 /// The serialized form of a [`Layout`], without `align` and `gaps`, which follow from the

@@ -1,11 +1,11 @@
-//! How alike two names are.
+//! The likeness of two names.
 
-/// The likeness of two names, from 0 (nothing in common) to 1 (equal): the share of
-/// letters that need not be inserted, deleted, replaced or swapped with the next to turn
-/// one into the other.
+/// Returns the likeness of two names, from 0 (nothing in common) to 1 (equal): the share
+/// of letters that need not be inserted, deleted, replaced or swapped with the next to
+/// turn one into the other.
 pub(crate) fn likeness(one: &str, other: &str) -> f64 {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    // Rows of distances between prefixes of both: the last but one, and the last.
+    // The last two rows of distances between prefixes of both names: `before`, then `row`.
     let mut row: Vec<usize> = (0..=other.len()).collect();
     let mut before = row.clone();
     for (i, &left) in one.iter().enumerate() {

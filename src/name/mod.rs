@@ -21,10 +21,10 @@ use pattern::strip_probe_type;
 
 /// A tracepoint's name: `category:event`, as in `available_events`.
 ///
-/// Both halves are letters, digits, `_`, `-` and `.`, as in `9p:9p_client_req`,
-/// `hv-pci:x` and `user_events_multi:test.0`; neither is `.` or `..`, or longer than
-/// 255 bytes. A name is therefore one component of a path in each half and plain text on
-/// a terminal, but not always an identifier in C.
+/// Both halves consist of letters, digits, `_`, `-` and `.`, as in `9p:9p_client_req`,
+/// `hv-pci:x` and `user_events_multi:test.0`; neither is `.` or `..`, or longer than 255
+/// bytes. Each half is therefore a single component of a path, and plain text on a
+/// terminal, but not always an identifier in C.
 ///
 /// The kernel checks little: the preprocessor pastes the names of tracepoints,
 /// `is_good_system_name()` and `is_good_name()` (`kernel/trace/trace.h`) check those of
@@ -54,7 +54,7 @@ pub struct EventName {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// There is no colon (or slash) between a category and an event.
+    /// No colon or slash separates a category from an event.
     #[error("{text:?} has no category: an event is written category:name, like sched:sched_switch")]
     NoCategory {
         /// The text.
@@ -65,7 +65,7 @@ pub enum NameError {
     BadName {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
     /// The text is not a valid pattern.
@@ -73,14 +73,14 @@ pub enum NameError {
     BadPattern {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
 }
 
 impl EventName {
-    /// Parses `category:event` only, not the other spellings. The error is the reason it
-    /// is not a name.
+    /// Parses `category:event` only, not the other spellings. `Err` is the reason why the
+    /// line is not a name.
     pub(crate) fn listed(line: &str) -> Result<Self, &'static str> {
         let colon = line.bytes().position(|byte| byte == b':');
         let colon = colon.ok_or("there is no colon")?;
@@ -94,8 +94,8 @@ impl EventName {
         }
     }
 
-    /// Returns the name for a category and an event, each a directory of `events/`. The
-    /// error is the reason it is not a name.
+    /// Returns the name for a category and an event, each a directory of `events/`. `Err`
+    /// is the reason why they do not make a name.
     pub(crate) fn of_directories(category: &str, event: &str) -> Result<Self, &'static str> {
         match fault(category).or(fault(event)) {
             Some(fault) => Err(fault),
@@ -154,7 +154,7 @@ impl FromStr for EventName {
     }
 }
 
-/// The longest half of a name, in bytes: the longest name of a directory.
+/// The greatest length of a half of a name in bytes: that of a directory's name.
 const MAX_HALF: usize = 255;
 
 fn is_name(half: &str) -> bool {

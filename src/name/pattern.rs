@@ -50,14 +50,14 @@ impl EventPattern {
         self.category.matches(name.category()) && self.event.matches(name.event())
     }
 
-    /// Whether a tracepoint with this name and no category matches. A pattern that names
-    /// a category matches none.
+    /// Whether a tracepoint with this name and no category matches. A pattern that names a
+    /// category matches no such tracepoint.
     pub fn matches_bare(&self, tracepoint: &str) -> bool {
         self.category.is_all() && self.event.matches(tracepoint)
     }
 
-    /// Returns the only name that matches; `None` if the pattern has wildcards.
-    /// `rawtracepoint:NAME` has none either: as in bpftrace, `NAME` has no category.
+    /// Returns the only name that matches; `None` if the pattern has wildcards or no
+    /// category. In `rawtracepoint:NAME`, as in bpftrace, `NAME` has no category.
     pub fn to_name(&self) -> Option<EventName> {
         format!("{}:{}", self.category, self.event).parse().ok()
     }

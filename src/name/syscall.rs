@@ -1,4 +1,4 @@
-//! How events of system calls are recognized: by name, and by the first field of their
+//! Recognizes events of system calls by their names, and by the first field of their
 //! records.
 
 use super::EventName;
@@ -14,11 +14,12 @@ pub(crate) enum SyscallSide {
 
 impl SyscallSide {
     /// Returns the side of an event with this name, whose records begin with this field
-    /// after the common ones; `None` if it is not a system call's.
+    /// after the common ones; `None` if the event is not a system call's.
     ///
     /// Other events may be in the category `syscalls`: probes and user events are in any
     /// category, under any name, that their creator chooses. Only records of the kernel's
-    /// own (`kernel/trace/trace_syscalls.c`) begin with the number of the system call.
+    /// own events (`kernel/trace/trace_syscalls.c`) begin with the number of the system
+    /// call.
     pub(crate) fn of(name: &EventName, first_field: Option<&str>) -> Option<Self> {
         match name.category() {
             "syscalls" => Self::of_event(name.event(), first_field),
@@ -26,7 +27,7 @@ impl SyscallSide {
         }
     }
 
-    /// Returns the side where the category is not known, as in a format file.
+    /// Like [`of`](Self::of), where the category is not known, as in a format file.
     pub(crate) fn of_event(event: &str, first_field: Option<&str>) -> Option<Self> {
         let (side, _) = split(event)?;
         first_field.is_some_and(is_syscall_number).then_some(side)
@@ -52,7 +53,7 @@ fn split(event: &str) -> Option<(SyscallSide, &str)> {
 pub(crate) const SYSCALL_NUMBER: &str = "__syscall_nr";
 
 /// Whether the first field of a system call's record is its number, by the field's name.
-/// Only the first: arguments may be called `nr` too (`io_submit`).
+/// Other fields are not examined: arguments may be called `nr` too (`io_submit`).
 fn is_syscall_number(first_field: &str) -> bool {
     matches!(first_field, SYSCALL_NUMBER | "nr")
 }
