@@ -15,7 +15,7 @@ use crate::kernel::Tracepoint;
 use crate::layout::{Difference, Layout, Slot};
 use crate::name::EventName;
 
-/// What is on the first kernel, and what on the second.
+/// A value on the first kernel, and on the second.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct FromTo<T> {
     /// On the first kernel.
@@ -30,7 +30,7 @@ impl<T: PartialEq> FromTo<T> {
     }
 }
 
-/// Which kernels have an event or a tracepoint.
+/// The kernels that have an event or a tracepoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventChange {
@@ -42,8 +42,8 @@ pub enum EventChange {
     Changed,
 }
 
-/// A name that a field's flag or value has on one kernel, or has for another number on the
-/// other.
+/// A name of a field's flag or value that only one kernel has, or that stands for another
+/// number on the other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[non_exhaustive]
 pub struct NameChange {
@@ -51,9 +51,9 @@ pub struct NameChange {
     pub field: String,
     /// The name of the flag or the value.
     pub name: String,
-    /// Its number on the first kernel; `None` if it has not the name.
+    /// The number on the first kernel; `None` if the kernel does not have the name.
     pub from: Option<u64>,
-    /// Its number on the second.
+    /// The number on the second kernel.
     pub to: Option<u64>,
 }
 
@@ -84,7 +84,7 @@ pub struct RawDiff {
 pub(super) struct Side<'a> {
     pub(super) tracepoint: &'a Tracepoint,
     pub(super) context: &'a Context,
-    /// The context's struct, or what is known of it.
+    /// The context's struct, or the layout that is known of it.
     pub(super) layout: Layout,
     pub(super) raw: Option<RawTracepoint>,
     /// Where the last field of the record ends, in bytes.
@@ -104,7 +104,7 @@ impl<'a> Side<'a> {
         })
     }
 
-    /// The fields that the context has, each with its place there.
+    /// Returns the fields that the context has, each with its place there.
     pub(super) fn placed(&self) -> impl Iterator<Item = PlacedField<'_>> {
         let fields = self.tracepoint.format().fields().iter();
         let placed = fields.zip(&self.places);
@@ -121,18 +121,19 @@ fn arguments(raw: &RawTracepoint) -> Vec<String> {
     declarations.map(str::to_owned).collect()
 }
 
-/// Whether the same bytes are another value: of another sign, or of another kind.
+/// Whether the same bytes are another value: one of another sign or kind.
 pub(super) fn is_retyped(here: &Field, there: &Field) -> bool {
     (here.kind(), here.signed()) != (there.kind(), there.signed())
 }
 
-/// The layout of some fields of a record.
+/// Returns what differs in the layout of some fields of a record.
 fn differences(here: &[Field], there: &[Field]) -> Vec<Difference> {
     let layout = |fields: &[Field]| Format::layout_of(fields.iter());
     layout(here).differences(&layout(there))
 }
 
-/// What differs in the common fields, which all events of a kernel have alike.
+/// Returns what differs in the common fields, which are the same for all events of a
+/// kernel.
 pub(super) fn common_differences(
     old: &BTreeMap<EventName, (Tracepoint, Context)>,
     new: &BTreeMap<EventName, (Tracepoint, Context)>,
@@ -148,7 +149,7 @@ pub(super) fn common_differences(
 }
 
 impl EventDiff {
-    /// The difference of an event that both kernels have; `None` if there is none.
+    /// Returns the difference of an event that both kernels have; `None` if there is none.
     pub(super) fn of(
         here: &Side<'_>,
         there: &Side<'_>,
@@ -157,7 +158,7 @@ impl EventDiff {
         let (old, new) = (here.tracepoint.format(), there.tracepoint.format());
         let struct_name = |side: &Side<'_>| side.context.struct_name().map(str::to_owned);
         let fields = differences(old.fields(), new.fields());
-        // Of most events the struct's members are the record's fields.
+        // For most events, the struct's members are the record's fields.
         let is_apart = old.syscall_side(here.tracepoint.name()).is_some();
         let members = match is_apart {
             true => here.layout.differences(&there.layout),
@@ -227,8 +228,8 @@ impl EventDiff {
         self.change
     }
 
-    /// Returns the names of the context's struct, where they differ: `None` inside is a
-    /// struct that is not known.
+    /// Returns the names of the context's struct, if they differ; `None` inside means that
+    /// the struct is not known.
     pub fn struct_name(&self) -> Option<&FromTo<Option<String>>> {
         self.struct_name.as_ref()
     }
@@ -238,13 +239,13 @@ impl EventDiff {
         &self.fields
     }
 
-    /// Returns what differs in the context's struct, of events whose context is not the
+    /// Returns what differs in the context's struct, for events whose context is not the
     /// record: those of system calls.
     pub fn members(&self) -> &[Difference] {
         &self.members
     }
 
-    /// Returns the declarations of the raw tracepoint's arguments, where they differ.
+    /// Returns the declarations of the raw tracepoint's arguments, if they differ.
     pub fn arguments(&self) -> Option<&FromTo<Vec<String>>> {
         self.arguments.as_ref()
     }
@@ -254,14 +255,15 @@ impl EventDiff {
         &self.names
     }
 
-    /// Returns what its users get on the second kernel; `None` of a new event, which has
-    /// none.
+    /// Returns the verdicts for users on the second kernel; `None` for a new event, which
+    /// has no users.
     pub fn users(&self) -> Option<&UserVerdicts> {
         self.users.as_ref()
     }
 }
 
-/// What differs in the names of the flags and values of fields of both.
+/// Returns what differs in the names of flags and values, for fields that both kernels
+/// have.
 fn name_changes(here: &Tracepoint, there: &Tracepoint) -> Vec<NameChange> {
     let mut changes = Vec::new();
     for field in here.format().fields() {
@@ -269,7 +271,7 @@ fn name_changes(here: &Tracepoint, there: &Tracepoint) -> Vec<NameChange> {
         if there.format().field(name).is_none() {
             continue;
         }
-        // One that cannot be parsed tells no names.
+        // A print fmt that cannot be parsed tells no names.
         let (Ok(old), Ok(new)) = (here.field_print(name), there.field_print(name)) else {
             continue;
         };
@@ -348,18 +350,18 @@ impl RawDiff {
         &self.tracepoint
     }
 
-    /// Returns which of the kernels has it. A tracepoint that got an event is gone from
-    /// here, and one whose event was removed is new.
+    /// Returns which of the kernels has it. A tracepoint that got an event counts as gone
+    /// here, and one whose event was removed as new.
     pub fn change(&self) -> EventChange {
         self.change
     }
 
-    /// Returns the declarations of its arguments, where they differ.
+    /// Returns the declarations of its arguments, if they differ.
     pub fn arguments(&self) -> Option<&FromTo<Vec<String>>> {
         self.arguments.as_ref()
     }
 
-    /// Returns what programs get; `None` of a new one.
+    /// Returns the verdict for raw programs; `None` for a new tracepoint.
     pub fn raw_tp(&self) -> Option<&Judged> {
         self.raw_tp.as_ref()
     }

@@ -1,5 +1,4 @@
-//! What differs between the tracepoints of two kernels, and what that means for who uses
-//! them.
+//! The differences between the tracepoints of two kernels, and what they mean for users.
 //!
 //! Any two kernels are compared: running, captured, archived or read from an image. An
 //! event of one of them alone is gone or new; of an event of both, its struct, its
@@ -20,7 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Verdicts are about what was made for the first kernel and is run on the second:
+//! Verdicts are about programs that were made for the first kernel and run on the second:
 //!
 //! | user | reads |
 //! | --- | --- |
@@ -107,7 +106,8 @@ impl KernelDiff {
             unreadable: [old.unreadable.clone(), new.unreadable.clone()].concat(),
         };
         let is_unreadable = |known: &ComparedKernel, name: &EventName| {
-            // Its name is in the error's text, but not as a value.
+            // The error's text contains the event's name, but the error has no value for
+            // it.
             known
                 .unreadable
                 .iter()

@@ -1,5 +1,5 @@
-//! What a difference means for each kind of user: what was made for the first kernel and is
-//! run on the second.
+//! What a difference means for each kind of user: a program that was made for the first
+//! kernel and runs on the second.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::emit;
 use crate::format::Field;
 use crate::layout::Slot;
 
-/// What a user gets on the second kernel, from best to worst.
+/// The result for a user on the second kernel, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum UserVerdict {
-    /// It reads what it means.
+    /// It reads what it is meant to read.
     Safe,
-    /// It cannot be told, as a struct or the arguments are not known.
+    /// The result is not known, since a struct or the arguments are not known.
     Unknown,
     /// It loads, but a type differs in sign, size or kind: it has to be compiled, or
     /// written, for the second kernel.
     Recompile,
     /// It does not load or attach, or does not find a field.
     Refused,
-    /// It loads and reads other bytes than it means: worse than what is refused, which is
+    /// It loads and reads other bytes than it is meant to: worse than a refusal, which is
     /// noticed.
     WrongValue,
     /// There is no such event.
@@ -60,13 +60,13 @@ impl Serialize for UserVerdict {
     }
 }
 
-/// A verdict, and what it is about.
+/// A verdict and its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Judged {
-    /// The worst of what it reads.
+    /// The worst verdict on anything that the user reads.
     pub verdict: UserVerdict,
-    /// Why, in a sentence without an end; `None` of what is safe.
+    /// The reason, a sentence without a full stop; `None` if the verdict is `safe`.
     pub reason: Option<String>,
 }
 
@@ -89,7 +89,7 @@ impl Judged {
         Self::of(UserVerdict::Gone, "there is no such event")
     }
 
-    /// The worse of two; the first of equals.
+    /// Returns the worse of two; the first if they are equal.
     fn or_worse(self, other: Self) -> Self {
         match other.verdict > self.verdict {
             true => other,
@@ -138,7 +138,7 @@ impl UserVerdicts {
         })
     }
 
-    /// Whether nobody notices.
+    /// Whether all verdicts are `safe`.
     pub fn are_safe(&self) -> bool {
         let all = [&self.core, &self.fixed_offsets, &self.format_parsers];
         let mut all = all.into_iter().chain(&self.raw_tp);
@@ -146,15 +146,15 @@ impl UserVerdicts {
     }
 }
 
-/// `list` with a word before it for one thing, and another for several.
+/// Returns the list after a word for one thing or another for several.
 fn about(list: &[&str], one: &str, several: &str) -> String {
     let word = if list.len() == 1 { one } else { several };
     format!("{word} {}", list.join(", "))
 }
 
-/// libbpf takes the struct of the first kernel's name where the second has it, whatever
-/// struct the event has there, and finds members by name: the same rules as those of
-/// [`History::portability`](crate::emit::History::portability).
+/// Judges CO-RE programs. libbpf takes the struct of the first kernel's name if the second
+/// has it, whatever struct the event has there, and finds members by name. The rules are
+/// those of [`History::portability`](crate::emit::History::portability).
 fn core(here: &Side<'_>, there: &Side<'_>, objects: &[Arc<Object>]) -> Result<Judged, BtfError> {
     let Some(struct_name) = here.context.struct_name() else {
         return Ok(match here.context.candidates() {
@@ -221,15 +221,16 @@ fn core(here: &Side<'_>, there: &Side<'_>, objects: &[Arc<Object>]) -> Result<Ju
     Ok(judged)
 }
 
-/// libbpf adapts loads of unsigned integers to another size
-/// (`bpf_core_patch_insn()`, `tools/lib/bpf/relo_core.c`), and no others.
+/// Whether a member's type differs for libbpf, which adapts loads of unsigned integers to
+/// another size (`bpf_core_patch_insn()`, `tools/lib/bpf/relo_core.c`), and no others.
 fn is_retyped_for_libbpf(here: &Slot, there: &Slot) -> bool {
     let (here, there) = (emit::kind(here), emit::kind(there));
     let is_unsigned = |kind: &str| kind.starts_with(['u', 'b']) && !kind.ends_with('b');
     here != there && !(is_unsigned(&here) && is_unsigned(&there))
 }
 
-/// A program reads as many bytes as the field had, where it was.
+/// Judges programs with fixed offsets, which read as many bytes as the field had, where it
+/// was.
 fn fixed_offsets(here: &Side<'_>, there: &Side<'_>) -> Judged {
     let mut judged = Judged::safe();
     let (mut wrong, mut behind, mut retyped) = (Vec::new(), Vec::new(), Vec::new());
@@ -265,7 +266,8 @@ fn fixed_offsets(here: &Side<'_>, there: &Side<'_>) -> Judged {
     judged
 }
 
-/// A parser finds each field by name, wherever it is and however long.
+/// Judges parsers of format files, which find each field by name, wherever it is and
+/// however long.
 fn format_parsers(here: &Side<'_>, there: &Side<'_>) -> Judged {
     let names = |side: &Side<'_>| -> Vec<String> {
         let fields = side.tracepoint.format().fields().iter();
@@ -287,8 +289,9 @@ fn format_parsers(here: &Side<'_>, there: &Side<'_>) -> Judged {
     }
 }
 
-/// A program gets arguments by position. The kernel does not attach one that reads more of
-/// them than there are (`bpf_probe_register()`, `kernel/trace/bpf_trace.c`).
+/// Judges raw programs, which get arguments by position. The kernel does not attach one
+/// that reads more arguments than there are (`bpf_probe_register()`,
+/// `kernel/trace/bpf_trace.c`).
 pub(super) fn raw_arguments(here: &RawTracepoint, there: Option<&RawTracepoint>) -> Judged {
     let Some(there) = there else {
         return Judged::of(UserVerdict::Unknown, "the arguments there are not known");
@@ -324,12 +327,12 @@ pub(super) fn raw_arguments(here: &RawTracepoint, there: Option<&RawTracepoint>)
     judged
 }
 
-/// A type without `const` and `volatile`, which change nothing that is read.
+/// Returns a type without `const` and `volatile`, which do not change what is read.
 fn unqualified(ty: &str) -> String {
     let words = ty.split(' ');
     let words = words.filter(|word| !matches!(*word, "const" | "volatile"));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The fields that the context has, with their places in it.
+/// A field that the context has, with its place in it.
 pub(super) type PlacedField<'a> = (&'a Field, &'a Slot);

@@ -38,7 +38,7 @@ pub struct CHeader {
     definitions: Definitions,
     assertions: String,
     guard: Option<String>,
-    /// The name of the kernel, if the text says it.
+    /// The name of the kernel, if the text names it.
     kernel: Option<String>,
     portability: Vec<Portability>,
 }
@@ -57,9 +57,9 @@ impl CHeader {
         }
     }
 
-    /// Begins the text with a comment that names the kernel that it is from. With
-    /// [`preserve_access_index`](COptions::preserve_access_index) it also says on which
-    /// other kernels it is known not to be right: see
+    /// Begins the text with a comment that names its kernel. With
+    /// [`preserve_access_index`](COptions::preserve_access_index) the comment also lists
+    /// other kernels on which the text is known to be wrong: see
     /// [`portability`](Self::portability).
     #[must_use]
     pub fn of_kernel(mut self, label: &str) -> Self {
@@ -67,8 +67,9 @@ impl CHeader {
         self
     }
 
-    /// Lets a compiler that includes the text again step over it: `#ifndef` of this name,
-    /// in capitals, with `_` for other characters than letters and digits.
+    /// Adds an include guard, by which a compiler skips the text when it is included again:
+    /// `#ifndef` of this name, in capitals, with `_` for characters other than letters and
+    /// digits.
     #[must_use]
     pub fn guarded_by(mut self, name: &str) -> Self {
         self.guard = Some(macro_name(name));
@@ -104,11 +105,10 @@ impl CHeader {
     ///
     /// # Errors
     ///
-    /// [`Error::NoStruct`] if the header is for CO-RE and the context has no
-    /// struct of a known name; [`Error::Conflict`] if the header already has
-    /// another type of the same name, when it is left as it was;
-    /// [`Error::Layout`] if the types cannot be written in C; and those of
-    /// [`Tracepoint::context`].
+    /// [`Error::NoStruct`] if the header is for CO-RE and the context has no struct of a
+    /// known name; [`Error::Conflict`] if the header already has another type of the same
+    /// name, in which case it is left as it was; [`Error::Layout`] if the types cannot be
+    /// written in C; and those of [`Tracepoint::context`].
     pub fn add(&mut self, tracepoint: &Tracepoint) -> Result<String, Error> {
         let emitted = Emitted::of(tracepoint)?;
         if self.options.preserve_access_index && emitted.context.struct_name().is_none() {
@@ -130,7 +130,8 @@ impl CHeader {
             && emitted.context.struct_name().is_some()
             && emitted.context.home() == Some("vmlinux")
         {
-            // vmlinux.h has it. That of another kernel may differ where it is relocated.
+            // `vmlinux.h` has the struct. Another kernel's may differ where it is
+            // relocated.
             let is_new = definitions.known.insert(key, name.clone()).is_none();
             if is_new && self.options.assertions && !self.options.preserve_access_index {
                 self.assertions += &assertions(&name, &emitted.layout);
@@ -161,7 +162,7 @@ impl CHeader {
             })?;
         let is_new = definitions.known.len() > before;
         self.definitions = definitions;
-        // What has 8 bytes in a program and fewer on a 32-bit kernel is relocated.
+        // Types that have 8 bytes in a program and fewer on a 32-bit kernel are relocated.
         let is_asserted = !self.definitions.is_relocated || !has_narrow(&emitted.layout);
         if self.options.assertions && is_new && is_asserted {
             self.assertions += &assertions(&name, &emitted.layout);
@@ -254,12 +255,12 @@ pub(super) fn comment(text: &str) -> String {
     format!("/* {} */", in_comment(text))
 }
 
-/// Returns untrusted text as it may stand inside a comment.
+/// Returns untrusted text in a form that may stand inside a comment.
 fn in_comment(text: &str) -> String {
     text.replace("*/", "* /").replace("/*", "/ *")
 }
 
-/// Returns a name for a macro.
+/// Returns a text as the name of a macro.
 pub(super) fn macro_name(text: &str) -> String {
     let plain = text.chars().map(|c| match c.is_ascii_alphanumeric() {
         true => c.to_ascii_uppercase(),

@@ -13,13 +13,13 @@ use crate::layout::{Layout, Slot};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Definitions {
     /// Whether libbpf relocates offsets and sizes. It finds types by their names in the
-    /// kernel, so these are kept.
+    /// kernel, which are therefore kept.
     pub(super) is_relocated: bool,
-    /// Whether the text defines no types but structs of contexts.
+    /// Whether the text defines no types except structs of contexts.
     pub(super) is_plain: bool,
     pub(super) text: String,
-    /// The definition of each `struct x`, `enum y` or typedef `z`, to detect another of
-    /// that name.
+    /// The definition of each `struct x`, `enum y` or typedef `z`, by which another one of
+    /// the same name is detected.
     pub(super) known: HashMap<String, String>,
     pub(super) enumerators: HashMap<String, usize>,
 }
@@ -115,7 +115,7 @@ impl Definitions {
 
     pub(super) fn define(&mut self, key: &str, text: String) -> Result<(), Failure> {
         match self.known.get(key) {
-            // It is only declared so far, or not known.
+            // The type is only declared so far, or not known.
             None => {}
             Some(known) if known.is_empty() => {}
             Some(known) if *known == text => return Ok(()),
@@ -130,7 +130,7 @@ impl Definitions {
         Ok(())
     }
 
-    /// The words before a declarator.
+    /// Returns the words before a declarator.
     fn specifier(&self, ty: &CType, indent: usize) -> String {
         match ty {
             CType::Record {
@@ -141,7 +141,7 @@ impl Definitions {
                 (Some(name), _) => format!("{} {name}", keyword.as_str()),
                 (None, Some(body)) => match self.body(body, indent) {
                     Ok(body) => format!("{} {body}", keyword.as_str()),
-                    // `members` has already accepted it.
+                    // `members` has already accepted the type.
                     Err(_) => "void".to_owned(),
                 },
                 (None, None) => "void".to_owned(),
@@ -269,8 +269,8 @@ impl Definitions {
         Cow::Owned(other)
     }
 
-    /// Returns the type that stands for one whose name other headers may define. Names of
-    /// enums matter for relocation, and only these stay, as flavours.
+    /// Returns the type that stands for one whose name other headers may define. Relocation
+    /// depends on names of enums, so that only these stay, as flavours.
     fn plain(&self, ty: &CType) -> Option<CType> {
         let bytes = |count| CType::Array {
             element: Box::new(CType::Int {
@@ -335,8 +335,8 @@ impl Definitions {
             .to_owned()
     }
 
-    /// `enum x { … }`; a name another enum has already gets a number, as
-    /// bpftool gives it one.
+    /// Returns `enum x { … }`. A name that another enum already has gets a number, as in
+    /// bpftool's output.
     fn new_enumeration(&mut self, ty: &CType) -> String {
         let CType::Enum {
             name, size, values, ..
@@ -363,7 +363,7 @@ impl Definitions {
     }
 }
 
-/// The end of names of types that stand for the kernel's: libbpf ignores three
+/// The suffix of names of types that stand for the kernel's: libbpf ignores three
 /// underscores and what follows.
 const FLAVOUR: &str = "___plain";
 
@@ -384,7 +384,7 @@ fn is_narrow(ty: &CType) -> bool {
     }
 }
 
-/// Whether a member has such a type.
+/// Whether a member has a narrow type: see [`is_narrow`].
 pub(super) fn has_narrow(layout: &Layout) -> bool {
     layout.slots().iter().any(|slot| {
         let mut ty = slot.ty.resolved();
@@ -403,7 +403,7 @@ fn overlap(layout: &Layout, slot: &Slot) -> Failure {
     )))
 }
 
-/// Whether C, which aligns members, would lay them out differently.
+/// Whether C, which aligns members, would lay the members out differently.
 fn is_packed(layout: &Layout) -> bool {
     !layout.size().is_multiple_of(layout.align()) || !layout.is_aligned()
 }
@@ -415,7 +415,7 @@ struct Padding {
 }
 
 impl Padding {
-    /// Fills from bit `from` to bit `to`.
+    /// Fills the gap from bit `from` to bit `to`.
     fn write(&mut self, text: &mut String, tabs: &str, from: u64, to: u64) -> fmt::Result {
         let to_byte = from.next_multiple_of(8).min(to) - from;
         let rest = to - from - to_byte;
@@ -438,7 +438,7 @@ impl Padding {
     }
 }
 
-/// The integer type of this many bytes.
+/// Returns the integer type of this many bytes.
 pub(super) fn integer(size: u32, signed: bool) -> &'static str {
     match (size, signed) {
         (1, false) => "unsigned char",

@@ -1,4 +1,4 @@
-//! How C is emitted.
+//! The options for emitted C.
 
 /// Options for emitting C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,10 +22,10 @@ pub enum CSurroundings {
     /// `___plain`. Other members are integers, `void *`, and arrays of bytes for structs
     /// and unions, which libbpf then refuses to relocate.
     SystemHeaders,
-    /// The kernel's `vmlinux.h`, which has the structs of vmlinux's events. Others, those
-    /// of modules' events and those without a name in the kernel, are defined as for
-    /// [`SystemHeaders`](Self::SystemHeaders). It is asserted that `vmlinux.h` has the
-    /// kernel's layout, but not for CO-RE, which takes any kernel's.
+    /// The kernel's `vmlinux.h`, which has the structs of vmlinux's events. Other structs,
+    /// those of modules' events and those without a name in the kernel, are defined as for
+    /// [`SystemHeaders`](Self::SystemHeaders). Assertions check that `vmlinux.h` has the
+    /// kernel's layout, except for CO-RE, which takes any kernel's.
     Vmlinux,
 }
 
@@ -50,7 +50,7 @@ impl COptions {
         self
     }
 
-    /// Omits the types that the context structs need, for a file that has them from
+    /// Omits the types that the context structs need, for a file that gets them from
     /// elsewhere. Default: off.
     #[must_use]
     pub fn contexts_only(mut self, yes: bool) -> Self {

@@ -9,9 +9,9 @@ use crate::kernel::Tracepoint;
 /// Returns the names of an event's flags and values in C: one `#define` each, in the
 /// order the kernel tries them; empty if its print fmt has none.
 ///
-/// They begin with the names of event and field, in capitals, because other events use
-/// the same names for other values. Enumerators of unknown value are left out, and listed
-/// in a comment.
+/// The constants begin with the names of event and field, in capitals, because other events
+/// use the same names for other values. Enumerators of unknown value are left out, and
+/// listed in a comment.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub fn constants_c(tracepoint: &Tracepoint) -> Result<String, PrintFmtError> {
 ///
 /// # Errors
 ///
-/// As [`constants_c`].
+/// Those of [`constants_c`].
 pub fn constants_rust(tracepoint: &Tracepoint) -> Result<String, PrintFmtError> {
     write(
         tracepoint,
@@ -64,7 +64,7 @@ fn write(
         for named in print.names() {
             let Some(value) = named.value else {
                 let unknown = format!("{}: its value is not known", named.name.escape_debug());
-                // A name cannot end the comment.
+                // A name must not end the comment.
                 text += &comment(&unknown.replace("*/", "* /"));
                 continue;
             };
@@ -87,7 +87,7 @@ fn write(
 fn identifier(event: &str, field: &str, name: &str) -> String {
     let mut identifier = String::new();
     let _ = write!(identifier, "{event}_{field}_{name}");
-    // `9p:9p_protocol_dump` is a name too.
+    // A name may begin with a digit: `9p:9p_protocol_dump`.
     if identifier.starts_with(|c: char| c.is_ascii_digit()) {
         identifier.insert(0, '_');
     }

@@ -1,15 +1,16 @@
 //! Events whose struct or members differ between kernels, in a table.
 //!
-//! The table is made from whole captured kernels by the tests in `history_tests.rs`, which
-//! also fails where the table differs from the kernels at hand. An event is in it if two
-//! kernels have it with another struct, or with members of another name, type or size.
-//! Offsets are not in it: libbpf relocates them. The class is that of `truth/class.tsv`,
-//! read from the kernel's own memory; events without a BTF type are left out.
+//! The table is made from whole captured kernels by a test in `history_tests.rs`, which
+//! also fails if the table differs from the kernels at hand. An event is in the table if
+//! two kernels have it with another struct, or with members of another name, type or size.
+//! Offsets are not in the table, since libbpf relocates them. The class is that of
+//! `truth/class.tsv`, read from the kernel's own memory; events without a BTF type are left
+//! out.
 //!
-//! A line is an event, the letters of kernels, a struct and its members, with tabs
-//! between. A struct after `!` is one that other kernels have for the event and that
-//! libbpf finds here too, for other events; its members are those that the event has
-//! elsewhere, or not at all.
+//! A line is an event, the letters of kernels, a struct and its members, with tabs between.
+//! A struct after `!` is one that other kernels have for the event and that libbpf also
+//! finds here, for other events. Its members are those that the event has elsewhere, or not
+//! at all.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -23,8 +24,7 @@ use crate::name::{EventName, SyscallSide};
 
 const TABLE: &str = include_str!("history.tsv");
 
-/// What a table of captured kernels tells of events whose struct, or whose members,
-/// differ between kernels.
+/// A table of events whose struct or members differ between captured kernels.
 ///
 /// libbpf relocates a program to the kernel it is loaded on by the names of structs and
 /// members. It does not know which struct an event has there: where that has changed, and
@@ -54,10 +54,10 @@ pub struct History {
 /// One event on some kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HistoryRow {
-    /// A letter for each.
+    /// The letters of the kernels.
     letters: &'static str,
     pub(super) struct_name: &'static str,
-    /// Whether the struct is not the event's there.
+    /// Whether the struct is not the event's on these kernels.
     pub(super) is_misread: bool,
     members: &'static str,
 }
@@ -99,10 +99,10 @@ impl History {
         self.kernels.iter().map(|(_, label)| *label)
     }
 
-    /// Returns what a program gets on the table's kernels that was compiled with this
-    /// kernel's struct and is relocated by names (CO-RE). No remark if the table has
-    /// nothing that differs: the kernels that have the event have the same struct with
-    /// the same members, or none has it.
+    /// Returns what a program gets on the table's kernels if it was compiled with this
+    /// kernel's struct and is relocated by names (CO-RE). There is no remark if the table
+    /// has no difference: the kernels that have the event have the same struct with the
+    /// same members, or none has it.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl History {
         rows.map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the rows of an event of this name; none for a system call's.
+    /// Returns the rows of an event of this name; empty for a system call's.
     pub(super) fn rows_of(&self, event: &EventName) -> &[HistoryRow] {
         let rows = self.events.get(event.as_str());
         rows.map_or(&[], Vec::as_slice)
@@ -130,21 +130,22 @@ impl History {
 }
 
 impl HistoryRow {
-    /// Whether both are of at least one kernel in common.
+    /// Whether both rows are of at least one common kernel.
     pub(super) fn has_kernel_of(&self, other: &Self) -> bool {
         self.letters
             .chars()
             .any(|letter| other.letters.contains(letter))
     }
 
-    /// Returns names and kinds of the members; of a misread struct, no kinds.
+    /// Returns the names and kinds of the members; the kinds are empty for a misread
+    /// struct.
     pub(super) fn members(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let words = self.members.split(' ').filter(|word| *word != "-");
         words.map(|word| word.split_once(':').unwrap_or((word, "")))
     }
 }
 
-/// Returns the event's name in the table: all system calls have one context.
+/// Returns the event's name in the table. All system calls share one name for each side.
 pub(super) fn key(tracepoint: &Tracepoint) -> String {
     match tracepoint.format().syscall_side(tracepoint.name()) {
         Some(SyscallSide::Enter) => "syscalls:sys_enter_*".to_owned(),
@@ -153,8 +154,8 @@ pub(super) fn key(tracepoint: &Tracepoint) -> String {
     }
 }
 
-/// Returns the members that programs read, which libbpf finds by name. Of a system call's
-/// struct these are the arguments or the return value: for the number see
+/// Returns the members that programs read and that libbpf finds by name. For a system
+/// call's struct these are the arguments or the return value: for the number see
 /// [`Context::slot_of`](crate::Context::slot_of).
 pub(crate) fn members(layout: &Layout, is_syscall: bool) -> impl Iterator<Item = &Slot> {
     let slots = layout.slots().iter();

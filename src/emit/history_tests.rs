@@ -1,4 +1,4 @@
-//! The table of history, made from the captured kernels of the corpus and held against
+//! The table of history, made from the captured kernels of the corpus and compared with
 //! them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,7 +27,8 @@ struct CapturedKernel {
     events: BTreeMap<String, OnKernel>,
 }
 
-/// What a kernel has for an event, as a line of the table says it.
+/// The structs and members of each event on each kernel, as the lines of the table have
+/// them.
 type Said = BTreeMap<(String, String), BTreeSet<(String, String)>>;
 
 fn captured(root: &Path) -> CapturedKernel {
@@ -87,7 +88,7 @@ fn words_or_dash(words: Vec<String>) -> String {
     }
 }
 
-/// The events that two kernels have with another struct or other members.
+/// Returns the events that two kernels have with another struct or other members.
 fn changed(kernels: &[CapturedKernel]) -> BTreeSet<String> {
     let mut first: HashMap<&str, &OnKernel> = HashMap::new();
     let mut changed = BTreeSet::new();
@@ -100,8 +101,8 @@ fn changed(kernels: &[CapturedKernel]) -> BTreeSet<String> {
     changed
 }
 
-/// What kernels have for events, with the structs that other kernels have for them;
-/// `structs` are more of these.
+/// Returns the structs of events on kernels, and the structs that other kernels have for
+/// the events; `structs` are more of the latter.
 fn said(
     kernels: &[CapturedKernel],
     events: &BTreeSet<String>,
@@ -134,7 +135,7 @@ fn said(
     said
 }
 
-/// What the checked-in table says of kernels with these labels.
+/// Returns the content of the checked-in table for kernels with these labels.
 fn said_by_table(labels: &BTreeSet<&str>) -> Said {
     let history = History::known();
     let mut said = Said::new();
@@ -206,7 +207,7 @@ fn the_table_is_what_the_captured_kernels_have() {
         "not in the table: {:?}; TRACEPOINTS_WRITE_HISTORY=1 makes it anew",
         labels.difference(&known)
     );
-    // Some of the table's kernels alone may be here.
+    // The corpus may have only some of the table's kernels.
     events.extend(history.events.keys().map(|event| (*event).to_owned()));
     let structs = history.events.iter().map(|(event, rows)| {
         let names = rows.iter().map(|row| row.struct_name);
@@ -246,7 +247,7 @@ fn every_line_of_the_table_is_read() {
     }
 }
 
-/// What each remark says, on kernels known to differ.
+/// The text of each remark, on kernels known to differ.
 #[test]
 fn remarks_on_events_known_to_have_changed() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");

@@ -5,11 +5,12 @@
 //! CO-RE it has the names that libbpf relocates. The assertions are generated
 //! from the layout, so that a compiler checks the text against it.
 //!
-//! [`CAccessors`] and [`FieldConstants`] are for more than one kernel: what a field is read
-//! by is decided when the program is loaded, by the loader's relocations or by constants.
+//! [`CAccessors`] and [`FieldConstants`] are for more than one kernel: the way to read a
+//! field is decided when the program is loaded, by the loader's relocations or by
+//! constants.
 //!
-//! Relocation by names is not right where an event has another struct: [`History`] knows
-//! the changes between captured kernels, and the text for CO-RE says where it is wrong.
+//! Relocation by names is wrong where an event has another struct. [`History`] knows the
+//! changes between captured kernels, and the text for CO-RE says where it is wrong.
 //!
 //! C is written from values of C types, so that the writer neither knows BTF nor reads
 //! files. Every gap is a member, as C on another machine might not leave it. A struct that
@@ -57,7 +58,7 @@ use crate::kernel::Tracepoint;
 use crate::layout::Layout;
 use crate::name::SyscallSide;
 
-/// A context under the name its struct is emitted by.
+/// A context, and the name under which its struct is emitted.
 struct Emitted {
     struct_name: String,
     layout: Layout,

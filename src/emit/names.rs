@@ -50,7 +50,7 @@ fn check_type(ty: &CType) -> Result<(), BtfError> {
     }
 }
 
-/// Checks one name; that of an anonymous type is empty.
+/// Checks one name, which is empty for an anonymous type.
 fn check_name(name: &str) -> Result<(), BtfError> {
     match name.is_empty() || is_identifier(name) {
         true => Ok(()),

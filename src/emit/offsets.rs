@@ -1,4 +1,4 @@
-//! Where fields are, as constants of a program, set when it is loaded.
+//! Places of fields as constants of a program, which are set when it is loaded.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -58,12 +58,12 @@ pub struct FieldConstants {
 }
 
 impl FieldConstants {
-    /// Creates constants of no fields.
+    /// Creates constants without fields.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a field of an event. Whether a kernel has it is not asked.
+    /// Adds a field of an event. Does not check whether a kernel has it.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl FieldConstants {
         Ok(())
     }
 
-    /// Returns what to set the constants to on a kernel.
+    /// Returns the values of the constants for a kernel.
     ///
     /// # Errors
     ///
@@ -94,9 +94,9 @@ impl FieldConstants {
 
     /// Returns the constants in C, with functions that read a field by one of them.
     ///
-    /// For a program (`-target bpf`) it includes libbpf's `bpf_helpers.h`, which needs the
-    /// types of `vmlinux.h`, or of `linux/bpf.h`, included before it. For a loader it
-    /// defines `struct tracepoint_field` alone, and needs nothing.
+    /// For a program (`-target bpf`) the text includes libbpf's `bpf_helpers.h`, which
+    /// needs the types of `vmlinux.h`, or of `linux/bpf.h`, included before it. For a
+    /// loader it defines only `struct tracepoint_field`, and needs nothing.
     pub fn c(&self) -> String {
         let mut members = String::new();
         for (event, field) in &self.fields {

@@ -13,22 +13,22 @@ use crate::kernel::Tracepoint;
 use crate::layout::Layout;
 use crate::name::EventName;
 
-/// What a program that uses one kernel's struct of an event gets on other kernels:
-/// see [`History::portability`].
+/// How a program that uses one kernel's struct of an event fares on other kernels: see
+/// [`History::portability`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Portability {
     event: EventName,
     remarks: Vec<PortabilityRemark>,
 }
 
-/// What a program gets on some kernels.
+/// How a program fares on some kernels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortabilityRemark {
     kernels: Vec<&'static str>,
     elsewhere: Elsewhere,
 }
 
-/// What a program gets on another kernel, if it is not what it reads on its own.
+/// How a program fares on another kernel, if not as on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Elsewhere {
@@ -116,7 +116,7 @@ impl Portability {
         &self.event
     }
 
-    /// Returns what differs; empty if nothing does as far as known.
+    /// Returns the differences; empty if none are known.
     pub fn remarks(&self) -> &[PortabilityRemark] {
         &self.remarks
     }
@@ -129,7 +129,7 @@ impl PortabilityRemark {
         &self.kernels
     }
 
-    /// Returns what a program gets there.
+    /// Returns how a program fares there.
     pub fn elsewhere(&self) -> &Elsewhere {
         &self.elsewhere
     }
@@ -146,7 +146,7 @@ fn compare(
     let mut found = rows
         .iter()
         .filter(|one| one.is_misread && one.struct_name == struct_name);
-    // The rows of one kernel are of one event, so that they have all kernels in common.
+    // One misread row with a kernel of this row counts for all kernels of this row.
     if let Some(found) = found.find(|one| one.has_kernel_of(row)) {
         let wrong = found.members().map(|(name, _)| name);
         let members: Vec<String> = wrong
@@ -162,7 +162,8 @@ fn compare(
         };
     }
     if row.struct_name != struct_name {
-        // The table says of each struct that the event has anywhere where else it is.
+        // For each struct that the event has on any kernel, the table says where else it
+        // exists.
         let is_known = rows.iter().any(|one| one.struct_name == struct_name);
         return vec![match is_known {
             true => Elsewhere::LacksStruct { struct_name: there },
@@ -191,9 +192,9 @@ fn compare(
     found
 }
 
-/// Returns the members of the struct that libbpf finds by this name in a kernel's objects
-/// and that an event with `layout` has elsewhere or not at all; `None` if there is no such
-/// struct.
+/// Returns the members of the struct that libbpf finds by this name in a kernel's objects,
+/// as far as an event with `layout` has them elsewhere or not at all; `None` if there is no
+/// such struct.
 pub(super) fn misread(
     objects: &[Arc<Object>],
     struct_name: &str,
@@ -223,12 +224,12 @@ pub(crate) fn found_by_libbpf(
     found.map(|(object, id)| object.layout(id)).transpose()
 }
 
-/// Returns the members of the struct that libbpf found which an event with `layout` has
-/// elsewhere or not at all.
+/// Returns the members of the struct that libbpf found, as far as an event with `layout`
+/// has them elsewhere or not at all.
 pub(crate) fn misread_of(found: &Layout, layout: &Layout, is_syscall: bool) -> Vec<String> {
     let wrong = history::members(found, is_syscall).filter(|slot| {
         let own = layout.slot(slot.name());
-        // An array of size 0 has as many elements as are read.
+        // An array of size 0 may have any number of elements.
         let sizes = own.map(|own| (own.size(), slot.size()));
         let is_sized = sizes.is_some_and(|(own, there)| own == there || own == 0 || there == 0);
         !is_sized || own.is_none_or(|own| own.bit_offset() != slot.bit_offset())

@@ -89,7 +89,7 @@ impl RustModule {
     }
 
     /// Returns the text as a module of this name, `pub mod name { … }`. The text alone has
-    /// items only, without attributes of the file it is in, so that it can be included
+    /// only items, without attributes of the file it is in, so that it can be included
     /// (`include!`).
     pub fn to_mod(&self, name: &str) -> String {
         let lines = self.to_string();
@@ -109,8 +109,8 @@ impl RustModule {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] if the module already has another type of the same
-    /// name, when it is left as it was; and those of [`Tracepoint::context`].
+    /// [`Error::Conflict`] if the module already has another type of the same name, in
+    /// which case it is left as it was; and those of [`Tracepoint::context`].
     pub fn add(&mut self, tracepoint: &Tracepoint) -> Result<String, Error> {
         let emitted = Emitted::of(tracepoint)?;
         let mut draft = Draft {
@@ -184,7 +184,7 @@ impl Draft<'_> {
     ) -> Result<String, Conflict> {
         let mut fields = Vec::new();
         let mut at = 0;
-        // The struct must not be longer than the kernel's.
+        // Rust's padding must not make the struct longer than the kernel's.
         let largest_align = match layout.size() {
             0 => 16,
             size => 1 << size.trailing_zeros().min(4),
@@ -417,7 +417,7 @@ pub(super) fn identifier(name: &str) -> String {
     }
 }
 
-/// Whether it is a keyword in Rust, edition 2024, reserved ones included.
+/// Whether a name is a keyword in Rust, edition 2024, reserved ones included.
 fn is_keyword(name: &str) -> bool {
     matches!(
         name,

@@ -11,7 +11,7 @@ use crate::kernel::Tracepoint;
 use crate::layout::ctype::CType;
 use crate::name::SYSCALL_NUMBER;
 
-/// How many bytes of a string or array a program copies to its stack of 512 bytes.
+/// Limit on the bytes of a string or array that a program copies to its stack of 512 bytes.
 const TEXT: u32 = 128;
 
 /// Returns the fields in the context, and the names of those it lacks.
@@ -164,8 +164,8 @@ impl Access<'_> {
         !matches!(self.read, Read::Load | Read::Probe)
     }
 
-    /// Whether it is the number of a system call, which is not always where the struct
-    /// has it.
+    /// Whether the field is the number of a system call, which is not always where the
+    /// struct has it.
     fn is_number(&self) -> bool {
         self.field.name() == SYSCALL_NUMBER
     }
@@ -411,7 +411,7 @@ impl Access<'_> {
     }
 }
 
-/// `a`, or `{a, b}`.
+/// Returns `a`, or `{a, b}`.
 fn braced(names: &[&str]) -> String {
     match names {
         [one] => (*one).to_owned(),

@@ -295,7 +295,7 @@ impl Subject<'_> {
                 let (size, signed) = field.argument().unwrap_or(word);
                 match size {
                     1 | 2 | 4 | 8 => integer(size, signed),
-                    // A file may have such a size for a pointer.
+                    // A format file may have such a size for a pointer.
                     _ => SubjectKind::Neither,
                 }
             }

@@ -43,7 +43,7 @@ pub(crate) enum Subject<'f> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IntegerSubject<'f> {
     pub(crate) subject: Subject<'f>,
-    /// Bytes and sign of the value.
+    /// The size of the value in bytes.
     pub(crate) size: u32,
     pub(crate) signed: bool,
 }

@@ -1,4 +1,4 @@
-//! Faults of filters.
+//! Errors of filters.
 
 use crate::record::RecordError;
 
@@ -22,7 +22,7 @@ pub enum FilterError {
     SingleEqual {
         /// The whole text.
         filter: String,
-        /// Its place, in characters counted from 1.
+        /// The place of the `=`, in characters counted from 1.
         column: usize,
     },
     /// The text is longer than a filter may be.
@@ -42,9 +42,9 @@ pub enum FilterError {
     NoField {
         /// The event's name, without its category.
         event: String,
-        /// The name.
+        /// The name in the filter.
         field: String,
-        /// The fields it has.
+        /// The fields that the event has.
         fields: Vec<String>,
     },
     /// A field's type does not allow the comparison.
@@ -54,7 +54,7 @@ pub enum FilterError {
         field: String,
         /// The kind of field.
         is: &'static str,
-        /// What it would be compared with.
+        /// The other side of the comparison.
         with: &'static str,
     },
     /// A number that the field can never have.
@@ -76,7 +76,7 @@ pub enum FilterError {
         field: String,
         /// The word.
         name: String,
-        /// The names that its values have.
+        /// The names of the field's values.
         names: Vec<String>,
     },
     /// The field has fewer elements, or is not an array.

@@ -51,7 +51,7 @@ impl BoundNode<'_> {
 }
 
 impl Subject<'_> {
-    /// Whether this is the field or a part of it.
+    /// Whether the subject is the field or a part of it.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     fn is_of(self, field: &Field) -> bool {
         match self {
@@ -116,8 +116,8 @@ fn order(left: u64, right: u64, is_signed: bool) -> Ordering {
 }
 
 impl FieldsTest<'_> {
-    /// Whether the values are compared as signed ones; an unsigned one then has fewer
-    /// than 64 bits.
+    /// Whether the values are compared as signed ones. An unsigned one then has fewer than
+    /// 64 bits.
     pub(crate) fn is_order_signed(&self) -> bool {
         self.left.signed || self.right.signed
     }
@@ -131,7 +131,7 @@ impl FieldsTest<'_> {
 }
 
 impl IntegerTest<'_> {
-    /// Whether the order is that of signed numbers; masked bits are unsigned.
+    /// Whether the values are compared as signed ones. Masked bits are unsigned.
     pub(crate) fn is_order_signed(&self) -> bool {
         self.value.signed && self.mask.is_none()
     }

@@ -71,9 +71,9 @@ pub struct Task {
     pub pid: u32,
     /// The thread, which the kernel calls `pid`.
     pub tid: u32,
-    /// Its name, padded with NULs.
+    /// The name of the thread, padded with NULs.
     pub comm: [u8; 16],
-    /// The CPU it runs on.
+    /// The CPU that the thread runs on.
     pub cpu: u32,
 }
 

@@ -56,7 +56,7 @@ fn conjunction(input: &str, depth: usize) -> IResult<&str, Condition> {
     joined(more, first, Condition::And).parse(input)
 }
 
-/// Joins the operands that follow the first; returns the first alone if there are none.
+/// Joins the first operand with those that follow; returns it alone if there are none.
 fn joined<'i>(
     more: impl Parser<&'i str, Output = Condition, Error = Error<&'i str>>,
     first: Condition,
@@ -98,7 +98,7 @@ fn operand(input: &str, depth: usize) -> IResult<&str, Condition> {
     Ok((input, node))
 }
 
-/// `ret in (-1, 0)`: equal to any of these.
+/// Parses `ret in (-1, 0)`: equal to any of these.
 fn any_of(input: &str) -> IResult<&str, Condition> {
     let sign = (token("in"), token("("));
     let (input, (name, mask, _)) = (name, opt(mask), sign).parse(input)?;
@@ -133,7 +133,7 @@ fn any_of(input: &str) -> IResult<&str, Condition> {
     Ok((input, condition))
 }
 
-/// `& 0x200`, `& O_CREAT`, `& (O_CREAT | O_EXCL)`.
+/// Parses `& 0x200`, `& O_CREAT`, `& (O_CREAT | O_EXCL)`.
 fn mask(input: &str) -> IResult<&str, Vec<Bits>> {
     // `a && b` is not a mask.
     let sign = (token("&"), not(char('&')), multispace0);
@@ -196,7 +196,7 @@ fn multispace0_then<'i, T>(
     preceded(multispace0, cut(parser))
 }
 
-/// A string with at most one `*`, its last character.
+/// Parses a string with at most one `*`, as its last character.
 fn glob(input: &str) -> IResult<&str, String> {
     let (rest, text) = string(input)?;
     match text.find('*') {
@@ -207,8 +207,8 @@ fn glob(input: &str) -> IResult<&str, String> {
     }
 }
 
-/// `ret`, `task.pid`, `args[0]`, and paths: `prev->comm`, `rq->q->id`, `skb->cb[3]`. An
-/// index at the end is not a part of the path.
+/// Parses `ret`, `task.pid`, `args[0]`, and paths: `prev->comm`, `rq->q->id`, `skb->cb[3]`.
+/// An index at the end is not a part of the path.
 fn name(input: &str) -> IResult<&str, Name> {
     let (rest, first) = word(input)?;
     let (scope, start) = match (first, opt(char('.')).parse(rest)?) {
@@ -231,7 +231,7 @@ fn name(input: &str) -> IResult<&str, Name> {
         match step {
             None => break,
             Some(None) => (end, index) = (after, None),
-            // A part of the path if something follows.
+            // The index is a part of the path if something follows.
             Some(Some(number)) => match u32::try_from(number) {
                 Ok(number) if index.is_none() => index = Some(number),
                 Ok(number) => (end, index) = (rest, Some(number)),

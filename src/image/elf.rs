@@ -13,28 +13,28 @@ use super::memory::{ImageMemory, Region};
 use super::symbols::Symbols;
 use crate::machine::{ByteOrder, Machine};
 
-/// More sections than any module has: some 100.
+/// Limit on sections; a module has some 100.
 const MAX_SECTIONS: usize = 16384;
-/// More relocations than any module's data has: some 100,000.
+/// Limit on relocations; a module's data has some 100,000.
 const MAX_RELOCATIONS: usize = 1 << 23;
 
-/// What ELF says of any file.
+/// Facts that are read of any ELF file.
 pub(super) struct ElfFacts {
     pub(super) machine: Machine,
     pub(super) architecture: Architecture,
     pub(super) is_module: bool,
-    /// Its section `.BTF`.
+    /// The section `.BTF`.
     pub(super) btf: Option<Vec<u8>>,
-    /// Its section `.BTF.base`, of a module built apart from its kernel.
+    /// The section `.BTF.base` of a module that was built apart from its kernel.
     pub(super) btf_base: Option<Vec<u8>>,
-    /// Its section `.modinfo`: texts of the form `key=value`, with NULs between.
+    /// The section `.modinfo`: texts of the form `key=value`, with NULs between them.
     pub(super) modinfo: Vec<u8>,
     pub(super) has_events: bool,
-    /// Whether it defines or uses a tracepoint.
+    /// Whether the file defines or uses a tracepoint.
     pub(super) has_tracepoints: bool,
 }
 
-/// What the symbols of tracepoints begin with.
+/// The prefix of the symbols of tracepoints.
 pub(super) const TRACEPOINT: &str = "__tracepoint_";
 
 fn failed(error: object::read::Error) -> ImageError {
@@ -86,7 +86,7 @@ impl ElfFacts {
 pub(super) struct LinkedElf {
     pub(super) memory: ImageMemory,
     pub(super) symbols: Symbols,
-    /// The lowest address of its code: `_text`.
+    /// The lowest address of the kernel's code: `_text`.
     pub(super) text: Option<u64>,
 }
 
@@ -116,7 +116,7 @@ pub(super) fn linked(bytes: Vec<u8>) -> Result<LinkedElf, ImageError> {
     let mut memory = ImageMemory::new(machine, bytes, regions);
     let size = machine.long_size() as usize;
     for (place, value) in relocations {
-        // One that lies outside changes nothing that is read.
+        // A place outside of the memory changes nothing that is read.
         let _ = memory.put(place, value, size);
     }
     Ok(LinkedElf {
@@ -126,8 +126,8 @@ pub(super) fn linked(bytes: Vec<u8>) -> Result<LinkedElf, ImageError> {
     })
 }
 
-/// The pointers of a kernel that can be moved (arm64, s390, riscv): each place and its
-/// value.
+/// Returns the pointers of a kernel that can be moved (arm64, s390, riscv): each place and
+/// its value.
 fn relative_relocations(file: &object::File<'_>) -> Vec<(u64, u64)> {
     let relocations = file.dynamic_relocations().into_iter().flatten();
     let relative = relocations.take(MAX_RELOCATIONS).filter(|(_, relocation)| {
@@ -138,17 +138,17 @@ fn relative_relocations(file: &object::File<'_>) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// A module's memory, as if it was loaded: its sections one after another, and pointers
-/// between them in place.
+/// A module's memory as if it were loaded: its sections one after another, with the
+/// pointers between them in place.
 pub(crate) struct LinkedModule {
     pub(super) memory: ImageMemory,
     pub(super) symbols: Symbols,
-    /// Where its sections with these names are.
+    /// The addresses of sections, by name.
     sections: HashMap<String, std::ops::Range<u64>>,
-    /// Where all sections begin, sorted.
+    /// The start addresses of all sections, sorted.
     #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
     starts: Vec<u64>,
-    /// Where those begin in which not all pointers are in place.
+    /// The start addresses of the sections in which not all pointers are in place.
     #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
     unlinked: HashSet<u64>,
 }
@@ -164,8 +164,7 @@ impl LinkedModule {
         !self.unlinked.contains(&self.section(name).start)
     }
 
-    /// How far an address is behind the start of its section, which is its address in the
-    /// file.
+    /// Returns the offset of an address in its section, which is its address in the file.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(super) fn in_section(&self, address: u64) -> u64 {
         let after = self.starts.partition_point(|start| *start <= address);
@@ -176,13 +175,15 @@ impl LinkedModule {
     }
 }
 
-/// Where the first section is put, and where what other objects define.
+/// The address of the first section.
 const FIRST_ADDRESS: u64 = 0x1_0000;
+/// The first address for symbols that other objects define.
 const FIRST_FOREIGN: u64 = 0x4000_0000;
-/// How far those are from each other: no less than what is read of one.
+/// The distance of such symbols in bytes, no less than what is read of one.
 const FOREIGN_SIZE: u64 = 256;
 
-/// Links a module. Sections of code are not relocated: nothing in them is followed.
+/// Links a module. Sections of code are not relocated, since no pointer in them is
+/// followed.
 pub(super) fn module(bytes: &[u8]) -> Result<LinkedModule, ImageError> {
     let file = object::File::parse(bytes).map_err(failed)?;
     let machine = machine_of(&file);
@@ -210,7 +211,7 @@ pub(super) fn module(bytes: &[u8]) -> Result<LinkedModule, ImageError> {
         data.extend_from_slice(content);
         starts.insert(section.index(), next);
         if let Ok(name) = section.name() {
-            // Some have parts of the same name; those that are read do not.
+            // Some sections share a name, but none of those that are read.
             sections.entry(name.to_owned()).or_insert(next..end);
         }
         next = end;
@@ -227,8 +228,8 @@ pub(super) fn module(bytes: &[u8]) -> Result<LinkedModule, ImageError> {
         }
     };
     let symbols = file.symbols().filter_map(|symbol| {
-        // `$x` and `.L1` mark places in code and are not its functions
-        // (`is_mapping_symbol()` in `include/linux/module_symbol.h`).
+        // `$x` and `.L1` mark places in code and are not functions (`is_mapping_symbol()`
+        // in `include/linux/module_symbol.h`).
         let name = symbol.name().ok().filter(|name| !name.is_empty())?;
         let name = Some(name).filter(|name| !name.starts_with(['$', '.']))?;
         Some((address(symbol.index())?, name))
@@ -247,10 +248,10 @@ pub(super) fn module(bytes: &[u8]) -> Result<LinkedModule, ImageError> {
     })
 }
 
-/// Whether a relocation makes a pointer relative to its own place, and its size in bytes;
-/// `None` if it makes something else.
+/// Returns whether a relocation makes a pointer relative to its own place, and the
+/// pointer's size in bytes; `None` if it makes something else.
 fn pointer_kind(file: &object::File<'_>, relocation: &object::Relocation) -> Option<(bool, usize)> {
-    // The crate does not know this one, of the keys in jump tables.
+    // The crate `object` does not know this type, which the keys in jump tables have.
     let pc64 = RelocationFlags::Elf {
         r_type: object::elf::R_X86_64_PC64,
     };
@@ -268,8 +269,8 @@ fn pointer_kind(file: &object::File<'_>, relocation: &object::Relocation) -> Opt
     }
 }
 
-/// Puts pointers in place, absolute ones and those relative to their own place. Returns the
-/// addresses of sections in which not all could be.
+/// Puts pointers in place, both absolute ones and those relative to their own place.
+/// Returns the addresses of the sections in which not all could be put.
 fn relocate(
     file: &object::File<'_>,
     memory: &mut ImageMemory,
@@ -304,7 +305,7 @@ fn relocate(
             if is_relative {
                 value = value.wrapping_sub(place);
             }
-            // One that lies outside changes nothing that is read.
+            // A place outside of the memory changes nothing that is read.
             let _ = memory.put(place, value, size);
         }
     }

@@ -7,7 +7,7 @@ use crate::btf::BtfError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// The first bytes are those of none of the files that are read.
+    /// The first bytes match none of the formats that are read.
     #[error(
         "not a kernel image, a module or a BTF object (bzImage, Image, zboot, ELF; compressed or not)"
     )]
@@ -24,25 +24,25 @@ pub enum ImageError {
     /// Compressed or archived data that is larger than any kernel's.
     #[error("larger than {limit} bytes when decompressed")]
     TooLarge {
-        /// The largest it may be, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// Files inside files, deeper than any kernel's.
+    /// Files nested inside each other, more deeply than in any kernel.
     #[error("more than {limit} files inside each other")]
     TooDeep {
-        /// How many there may be.
+        /// The limit on nesting.
         limit: u32,
     },
-    /// A part of the file lies outside of it.
+    /// A part of the file extends beyond the file's end.
     #[error("cut off: {part} ends beyond the file")]
     CutOff {
         /// The part.
         part: &'static str,
     },
-    /// An ELF file that the reader of ELF files refuses.
+    /// An ELF file that cannot be read.
     #[error("the ELF file cannot be read")]
     Elf {
-        /// Its reason.
+        /// The ELF reader's reason.
         #[source]
         reason: Reason,
     },
@@ -50,49 +50,49 @@ pub enum ImageError {
     /// form this crate does not know.
     #[error("no symbols: neither an ELF symbol table nor kallsyms")]
     NoSymbols,
-    /// A symbol that the kernel's linker makes is not among the image's.
+    /// A symbol that the kernel's linker defines is missing from the image.
     #[error("no symbol {name} in the image: built without CONFIG_EVENT_TRACING?")]
     NoSymbol {
         /// The symbol.
         name: &'static str,
     },
-    /// The image has no BTF, which says how the kernel's structs are laid out.
+    /// The image has no BTF, which describes the layout of the kernel's structs.
     #[error("no BTF in the image: the kernel was built without CONFIG_DEBUG_INFO_BTF")]
     NoBtf,
-    /// The image's BTF is not sound.
+    /// The image's BTF is invalid.
     #[error("the BTF in the image cannot be read")]
     Btf(#[from] BtfError),
-    /// The kernel's structs are not those this crate knows. Before Linux 5.5, code and not
-    /// data says which fields an event has.
+    /// The kernel's structs differ from those this crate knows. Before Linux 5.5, an
+    /// event's fields are defined by code and not by data.
     #[error("the image's BTF has no {what}: Linux 5.5 and later are read")]
     Structs {
         /// The struct and its member, or the enumerator.
         what: String,
     },
-    /// Where the image is in memory cannot be found out.
+    /// The image's address in memory cannot be determined.
     #[error("the image's address in memory cannot be found out")]
     NoBase,
-    /// A package or directory has no kernel's image.
+    /// A package or directory contains no kernel's image.
     #[error(
         "no kernel's image: neither boot/vmlinuz-* nor lib/modules/*/vmlinuz; distributions may have it in another package"
     )]
     NoKernel,
-    /// A package or directory has several kernels' images.
+    /// A package or directory contains several kernels' images.
     #[error("several kernels' images, of which one has to be named: {}", files.join(", "))]
     SeveralKernels {
         /// The files.
         files: Vec<String>,
     },
-    /// An archive has several captured kernels.
+    /// An archive contains several captured kernels.
     #[error("several captured kernels in one archive: {}", directories.join(", "))]
     SeveralCaptures {
-        /// The directories in which they are; the first of them.
+        /// The directories that contain them, or the first of these.
         directories: Vec<String>,
     },
-    /// The module was built for another kernel, or there is no kernel beside it.
+    /// The module was built for another kernel, or no kernel is given with it.
     #[error("a module alone: its kernel's image is needed, which has the types it uses")]
     ModuleAlone,
-    /// A table of the kernel's is not what a kernel has.
+    /// A table in the image is not one that a kernel has.
     #[error("the image's {table} is not a kernel's")]
     Table {
         /// The table.
@@ -100,7 +100,7 @@ pub enum ImageError {
     },
 }
 
-/// The reason of another crate, as text.
+/// Another crate's reason, as text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Reason(pub(super) String);

@@ -1,12 +1,12 @@
-//! Enumerators and sizes in print fmts and types, which the kernel replaces by their values
-//! at boot and when a module is loaded: `trace_event_eval_update()` in
+//! Replaces enumerators and sizes in print fmts and types by their values, as the kernel
+//! does at boot and when a module is loaded: `trace_event_eval_update()` in
 //! `kernel/trace/trace_events.c`.
 
 use super::memory::{ImageMemory, pointers};
 use super::structs::Structs;
 use std::ops::Range;
 
-/// One replacement, of the events of one system.
+/// One replacement, for the events of one system.
 #[derive(Clone, Debug)]
 pub(super) struct EvalMap {
     /// The address of the system's name, by which the kernel compares it.
@@ -15,7 +15,7 @@ pub(super) struct EvalMap {
     value: String,
 }
 
-/// How a kernel changes types of fields at load.
+/// The changes that a kernel makes to types of fields at load.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FieldUpdates {
     /// Whether enumerators in an array's length are replaced (Linux 5.18).
@@ -24,7 +24,7 @@ pub(super) struct FieldUpdates {
     pub(super) attributes: bool,
 }
 
-/// More than any kernel has: 3,000.
+/// Limit on maps; a kernel has 3,000.
 const MAX_MAPS: usize = 1 << 16;
 
 /// Reads the maps that the pointers in a range point to.
@@ -39,7 +39,7 @@ pub(super) fn maps(
     let map = |address: u64| {
         let name = memory.text(places.name.read(memory, address)?)?;
         let value = places.value.read(memory, address)?;
-        // `%ld`.
+        // The kernel prints the value by `%ld`.
         let value = match memory.machine().long_size() {
             4 => (value as u32 as i32).to_string(),
             _ => (value as i64).to_string(),
@@ -53,19 +53,19 @@ pub(super) fn maps(
         Some(map).filter(|map| !map.name.is_empty())
     };
     let maps = pointers(memory, range, MAX_MAPS)?.into_iter();
-    // What cannot be read is not replaced: its name then stays in the text.
+    // A map that cannot be read is skipped, and its name stays in the text.
     Some(maps.filter_map(map).collect())
 }
 
-/// The maps of events whose system's name is at this address.
+/// Returns the maps of the system whose name is at this address.
 pub(super) fn of_system(maps: &[EvalMap], system: u64) -> impl Iterator<Item = &EvalMap> {
     maps.iter().filter(move |map| map.system == system)
 }
 
 impl EvalMap {
-    /// `update_event_printk()`: replaces words outside of strings.
+    /// Replaces words outside of strings, as `update_event_printk()` does.
     pub(super) fn update_print_fmt(&self, text: &str) -> Option<String> {
-        // Without the word nothing can change, and few print fmts have it.
+        // Few print fmts contain the name.
         if !text.contains(&*self.name) {
             return None;
         }
@@ -81,7 +81,8 @@ impl EvalMap {
                 b'"' => is_quoted = !is_quoted,
                 _ if is_quoted => {}
                 digit if digit.is_ascii_digit() => {
-                    // With a suffix such as ULL, and what follows it.
+                    // Skips the number with a suffix such as ULL, and the character after
+                    // it.
                     while at(index).is_ascii_alphanumeric() {
                         index += 1;
                     }
@@ -89,7 +90,7 @@ impl EvalMap {
                 first if is_word(first) => {
                     let end = index + name.len();
                     if bytes[index..].starts_with(name) && !is_word(at(end)) {
-                        // There is no room for a value longer than the name.
+                        // The kernel replaces in place and has no room for a longer value.
                         if self.value.len() > self.name.len() {
                             break;
                         }
@@ -109,7 +110,7 @@ impl EvalMap {
         Some(out)
     }
 
-    /// `update_event_fields()`: replaces the beginning of an array's length.
+    /// Replaces the beginning of an array's length, as `update_event_fields()` does.
     pub(super) fn update_type(&self, text: &str) -> Option<String> {
         let (element, length) = text.split_once('[')?;
         let first = length.bytes().next()?;
@@ -121,7 +122,7 @@ impl EvalMap {
     }
 }
 
-/// The end of a word and of the members that follow it (`REC->x`, `a.b`).
+/// Returns the end of a word and of the members that follow it (`REC->x`, `a.b`).
 fn after_word(bytes: &[u8], start: usize) -> usize {
     let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
     let mut index = start;
@@ -141,7 +142,7 @@ fn after_word(bytes: &[u8], start: usize) -> usize {
     }
 }
 
-/// `sanitize_field_type()`: removes `__attribute__(…)`.
+/// Removes `__attribute__(…)`, as `sanitize_field_type()` does.
 pub(super) fn without_attributes(text: &str) -> String {
     const ATTRIBUTE: &str = "__attribute__(";
     let mut rest = text.to_owned();

@@ -1,4 +1,4 @@
-//! The events of a kernel or a module, from its tables.
+//! Reads the events of a kernel or a module from its tables.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -17,24 +17,24 @@ use crate::name::EventName;
 #[derive(Clone, Debug)]
 pub(crate) struct ImageEvent {
     pub(crate) name: EventName,
-    /// Its format file, without the line of the id.
+    /// The format file, without the line of the id.
     pub(crate) format: String,
-    /// Its class, by the pointer to it; `None` of events without a tracepoint, and if the
-    /// kernel's tables contradict each other.
+    /// The class, found by the pointer to it; `None` for events without a tracepoint, and
+    /// if the kernel's tables contradict each other.
     pub(crate) class: Option<String>,
     /// Whether `available_events` lists it.
     pub(crate) is_listed: bool,
 }
 
-/// The events of an image, and how many could not be read.
+/// The events of an image, and why others could not be read.
 #[derive(Debug, Default)]
 pub(crate) struct ImageEvents {
     pub(crate) events: Vec<ImageEvent>,
-    /// Reasons, one for each.
+    /// The reason for each event that could not be read.
     pub(crate) unreadable: Vec<String>,
 }
 
-/// Where an object's tables are.
+/// The address ranges of an object's tables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TableRanges {
     /// Pointers to `struct trace_event_call`.
@@ -45,7 +45,7 @@ pub(super) struct TableRanges {
     pub(super) raw_map: Range<u64>,
 }
 
-/// All that is needed to read an object's events.
+/// Everything that is needed to read an object's events.
 #[derive(Clone, Copy)]
 pub(super) struct EventSource<'a> {
     pub(super) memory: &'a ImageMemory,
@@ -57,12 +57,12 @@ pub(super) struct EventSource<'a> {
     pub(super) called: Option<&'a HashSet<&'a str>>,
 }
 
-/// More events than any kernel has: 4,000, with all modules.
+/// Limit on events; a kernel with all modules has 4,000.
 const MAX_EVENTS: usize = 1 << 16;
-/// More fields than any event has; a format file may have as many.
+/// Limit on fields of an event; a format file may have as many.
 const MAX_FIELDS: usize = 4096;
 
-/// `((const char *)~0UL)`: a function defines the fields.
+/// Whether a field's type is `((const char *)~0UL)`: a function defines the fields.
 fn is_function(ty: u64, memory: &ImageMemory) -> bool {
     match memory.machine().long_size() {
         4 => ty == u64::from(u32::MAX),
@@ -104,7 +104,8 @@ pub(super) fn read(
     Ok(found)
 }
 
-/// The class of each tracepoint, by the function that BPF runs for it: `__bpf_raw_tp_map`.
+/// Returns the class of each tracepoint in `__bpf_raw_tp_map`, by the function that BPF
+/// runs for the tracepoint.
 fn raw_classes(source: EventSource<'_>, range: Range<u64>) -> HashMap<&str, &str> {
     let Some(places) = &source.structs.raw_map else {
         return HashMap::new();
@@ -140,8 +141,8 @@ struct CallReader<'a> {
 }
 
 impl<'a> CallReader<'a> {
-    /// Returns the event; `None` if the kernel has no such event, and the part that cannot
-    /// be read.
+    /// Returns the event; `None` if the kernel has no such event. The error is the part
+    /// that cannot be read.
     fn read(&self) -> Result<Option<ImageEvent>, &'static str> {
         let EventSource {
             memory, structs, ..
@@ -197,7 +198,7 @@ impl<'a> CallReader<'a> {
         place.read(self.source.memory, self.address)
     }
 
-    /// The event's name, and whether it is its tracepoint's.
+    /// Returns the event's name, and whether it is the name of the event's tracepoint.
     fn name(&self) -> Option<(&'a str, bool)> {
         let EventSource {
             memory, structs, ..
@@ -220,7 +221,7 @@ impl<'a> CallReader<'a> {
         Syscall::at(self.source.memory, places, metadata)
     }
 
-    /// `event_define_fields()`.
+    /// Reads the fields, as `event_define_fields()` does.
     fn fields(&self, class: u64, syscall: Option<&Syscall<'_>>) -> Option<Vec<ImageField>> {
         let EventSource {
             memory, structs, ..
@@ -228,7 +229,7 @@ impl<'a> CallReader<'a> {
         let mut at = structs.class_fields.read(memory, class)?;
         let mut fields = Vec::new();
         let mut offset = u64::from(structs.entry_size);
-        // Without a table an event has the common fields alone.
+        // An event without a table has only the common fields.
         while at != 0 && fields.len() < MAX_FIELDS {
             let ty = structs.field_type.read(memory, at)?;
             if ty == 0 {
@@ -273,7 +274,7 @@ impl<'a> CallReader<'a> {
             Some(syscall) if syscall.is_entered_by(self.address) => {
                 syscall.print_fmt(memory, structs.syscall.as_ref()?, flags)
             }
-            // `set_syscall_print_fmt()`.
+            // The text is that of `set_syscall_print_fmt()`.
             Some(_) => Some("\"0x%lx\", REC->ret".to_owned()),
             None => {
                 let text = self.place(structs.call_print_fmt)?;
@@ -282,8 +283,8 @@ impl<'a> CallReader<'a> {
         }
     }
 
-    /// The class, by the names of its own function and of itself, and by the function that
-    /// BPF runs for the tracepoint: all that are known have to agree.
+    /// Returns the class, as named by the class's own function, by its symbol, and by the
+    /// function that BPF runs for the tracepoint. Those that are known must agree.
     fn class(&self, class: u64, tracepoint: Option<&str>) -> Option<String> {
         let EventSource {
             memory,

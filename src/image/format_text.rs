@@ -12,11 +12,11 @@ pub(super) struct ImageField {
     pub(super) offset: u64,
     pub(super) size: u64,
     pub(super) is_signed: bool,
-    /// The length of an array; 0 of other fields.
+    /// The length of an array; 0 for other fields.
     pub(super) length: u64,
 }
 
-/// Writes a format file, but for the line of the id, which only a running kernel has.
+/// Writes a format file without the line of the id, which only a running kernel has.
 pub(super) fn write(
     name: &str,
     structs: &Structs,

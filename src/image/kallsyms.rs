@@ -1,48 +1,49 @@
 //! The symbols that a kernel carries for itself, found in its read-only data.
 //!
-//! `scripts/kallsyms.c` writes these tables. Nothing in a stripped image says where; they
-//! are found by the token table, in which the digits `0` to `9` stand one after another,
+//! `scripts/kallsyms.c` writes these tables. A stripped image does not say where they are.
+//! They are found by the token table, in which the digits `0` to `9` follow one another,
 //! and every other table is checked against those found before:
 //!
 //! | Linux | order |
 //! | --- | --- |
 //! | up to 6.1 | addresses, relative base, number, names, markers, tokens, token index |
-//! | 6.2, 6.3 | the same, with the names' order between markers and tokens |
+//! | 6.2, 6.3 | as up to 6.1, with the names' order between markers and tokens |
 //! | 6.4 to 6.19 | number, names, markers, tokens, token index, addresses, relative base, order |
-//! | 7.0 and later | the same without relative base: addresses are relative to their places |
+//! | 7.0 and later | as in 6.4, without relative base: addresses are relative to their places |
 //!
-//! Addresses are 8 bytes (4 on 32 bits), or 4 bytes relative to the lowest address. With
-//! `CONFIG_KALLSYMS_ABSOLUTE_PERCPU` (x86 up to 6.14) those of 0 and more are absolute,
-//! and `-1 - offset` is relative.
+//! Addresses are 8 bytes (4 on 32-bit machines), or 4 bytes relative to the lowest address.
+//! With `CONFIG_KALLSYMS_ABSOLUTE_PERCPU` (x86 up to 6.14), a word of 0 or more is an
+//! absolute address, and a negative one is `-1 - offset` of a relative address.
 
 use crate::machine::Machine;
 
 /// A table of symbols: their names, and where they are.
 #[derive(Debug)]
 pub(super) struct Kallsyms {
-    /// SymbolNames without the letter of their kind, in the order of addresses.
+    /// The names without the letter of their kind, in the order of addresses.
     pub(super) names: Vec<String>,
     pub(super) places: Vec<SymbolPlace>,
 }
 
-/// Where a symbol is.
+/// The place of a symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SymbolPlace {
-    /// In bytes from `_text`, the kernel's beginning.
+    /// The distance in bytes from `_text`, the kernel's start.
     FromText(i64),
-    /// An address, which does not move with the kernel.
+    /// An absolute address, which does not move with the kernel.
     Absolute(u64),
 }
 
-/// More symbols than any kernel has: 300,000.
+/// Limit on symbols; a kernel has 300,000.
 const MAX_SYMBOLS: usize = super::symbols::MAX_SYMBOLS;
-/// In bytes. The kernel's limit is `KSYM_NAME_LEN`, 512.
+/// Limit on a name's length in bytes. The kernel's is `KSYM_NAME_LEN`, 512.
 const MAX_NAME: usize = 1024;
-/// In bytes, all names together. Kernels' have some 10 MB.
+/// Limit on the size of all names together in bytes. Kernels' have some 10 MB.
 const MAX_NAMES: usize = 256 << 20;
 
-/// The number of tokens, and which is `0`.
+/// The number of tokens.
 const TOKENS: usize = 256;
+/// The index of the token `0`.
 const DIGIT: usize = b'0' as usize;
 
 impl Kallsyms {
@@ -91,19 +92,18 @@ fn align(at: usize, to: usize) -> usize {
     at.next_multiple_of(to)
 }
 
-/// The texts that bytes of names stand for.
+/// The texts that the bytes of compressed names stand for.
 struct Tokens<'a> {
     start: usize,
     texts: Vec<&'a [u8]>,
-    /// After the index.
+    /// Where the token index ends.
     end: usize,
 }
 
 impl<'a> Tokens<'a> {
-    /// Reads the table of which the token `0` is at `digits`, and checks it against its
-    /// index.
+    /// Reads the table whose token `0` is at `digits`, and checks it against its index.
     fn around(bytes: &'a [u8], digits: usize, machine: Machine) -> Option<Self> {
-        /// In bytes, all tokens together: kernels' have 1 KB.
+        /// Limit on the size of all tokens together in bytes; kernels' have 1 KB.
         const MAX_TABLE: usize = 1 << 16;
         let table = bytes.get(digits..)?;
         let table = &table[..table.len().min(MAX_TABLE)];
@@ -135,12 +135,12 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// The compressed names, and tables beside them.
+/// The compressed names, and the tables beside them.
 struct SymbolNames {
-    /// Where the number of names is.
+    /// The place of the number of names.
     number: usize,
     count: usize,
-    /// Where the names are.
+    /// The place of the first name.
     start: usize,
     end: usize,
 }
@@ -148,13 +148,13 @@ struct SymbolNames {
 impl SymbolNames {
     /// Finds the markers before the tokens, then the names before the markers.
     fn before(bytes: &[u8], tokens: usize, machine: Machine) -> Option<Self> {
-        // Right before the tokens, but in 6.2 and 6.3, which have 3 bytes for each symbol
-        // in between.
+        // The markers end right before the tokens, except in 6.2 and 6.3, which have 3
+        // bytes for each symbol in between.
         let reach = 3 * MAX_SYMBOLS;
         let nearest = tokens - tokens % 4;
         let ends = (nearest.saturating_sub(reach)..=nearest).rev().step_by(4);
         for end in ends {
-            // Since 4.20 a marker has 4 bytes, before that those of a `long`.
+            // A marker has 4 bytes since 4.20, and the size of a `long` before.
             for size in [4, machine.long_size() as usize] {
                 let Some(markers) = Markers::ending_at(bytes, end, size, machine) else {
                     continue;
@@ -169,7 +169,7 @@ impl SymbolNames {
 
     fn before_markers(bytes: &[u8], markers: &Markers, machine: Machine) -> Option<Self> {
         let last = *markers.offsets.last()?;
-        // The names behind the last marker are at most 256.
+        // At most 256 names follow the last marker.
         let farthest = markers.start.checked_sub(last)?;
         let nearest = farthest.saturating_sub(256 * (MAX_NAME + 2));
         let numbers = nearest - nearest % 4..=farthest - farthest % 4;
@@ -181,7 +181,7 @@ impl SymbolNames {
             if count.div_ceil(256) != markers.offsets.len() {
                 continue;
             }
-            // Up to 6.19 each table is aligned as a `long`.
+            // Up to 6.19, each table is aligned like a `long`.
             for gap in [4, 8] {
                 let start = number + gap;
                 if let Some(end) = names_end(bytes, start, count, markers) {
@@ -221,8 +221,9 @@ impl SymbolNames {
     }
 }
 
-/// The length of the compressed name at this place, and of the length itself: a second
-/// byte follows if the first has its highest bit set (Linux 6.1 and later).
+/// Returns the length of the compressed name at this place, and the size of the length
+/// itself: a second byte follows if the first has its highest bit set (Linux 6.1 and
+/// later).
 fn name_length(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let first = usize::from(*bytes.get(at)?);
     match first & 0x80 {
@@ -234,8 +235,8 @@ fn name_length(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// Walks all names, and checks that every 256th is where its marker says. Returns where
-/// they end.
+/// Walks all names, and checks that every 256th is where its marker says. Returns the end
+/// of the names.
 fn names_end(bytes: &[u8], start: usize, count: usize, markers: &Markers) -> Option<usize> {
     let mut at = start;
     for index in 0..count {
@@ -261,18 +262,16 @@ struct Markers {
 }
 
 impl Markers {
-    /// Reads markers back from where they end, to the first, which is 0.
+    /// Reads the markers backwards, from their end to the first, which is 0.
     fn ending_at(bytes: &[u8], end: usize, size: usize, machine: Machine) -> Option<Self> {
-        /// In bytes, of 256 names.
+        /// Limits on the distance of two markers, the size of 256 names in bytes.
         const SHORTEST: usize = 256 * 2;
         const LONGEST: usize = 256 * (MAX_NAME + 2);
         let marker = |at: usize| -> Option<usize> {
             usize::try_from(machine.unsigned(bytes.get(at..at + size)?)).ok()
         };
-        // Padding up to the next table.
         let mut at = end.checked_sub(size)?;
         let mut offsets = vec![marker(at)?];
-        // A kernel has more than 512 symbols.
         while *offsets.last()? != 0 {
             at = at.checked_sub(size)?;
             let before = marker(at)?;
@@ -283,11 +282,12 @@ impl Markers {
             offsets.push(before);
         }
         offsets.reverse();
+        // A kernel has more than 256 symbols, and so more than one marker.
         (offsets.len() > 1).then_some(Self { start: at, offsets })
     }
 }
 
-/// Finds the addresses before the names or behind the tokens.
+/// Finds the addresses, which are before the names or after the tokens.
 fn places(
     bytes: &[u8],
     machine: Machine,
@@ -298,7 +298,7 @@ fn places(
     let count = names.count;
     let long = machine.long_size() as usize;
     let small = align(4 * count, long);
-    // Before the number, with the relative base in between.
+    // Before the number of names, with the relative base in between.
     let old = names.number.checked_sub(long + small);
     let new = [align(tokens.end, 4), align(tokens.end, 8)];
     let starts = new.into_iter().chain(old);
@@ -316,7 +316,7 @@ fn places(
             return Some(places);
         }
     }
-    // Addresses as they are, before Linux 4.6 and on few machines after.
+    // Absolute addresses: before Linux 4.6, and on few machines since.
     let start = names.number.checked_sub(align(long * count, long))?;
     let table = bytes.get(start..)?.get(..long * count)?;
     let addresses: Vec<u64> = table
@@ -328,19 +328,19 @@ fn places(
     (base != 0 && addresses.is_sorted()).then(|| addresses.iter().map(place).collect())
 }
 
-/// All addresses relative to the lowest.
+/// Returns the places if all addresses are relative to the lowest.
 fn relative(words: &[i32], text: usize) -> Option<Vec<SymbolPlace>> {
     let offset = |word: &i32| i64::from(*word as u32);
     let base = offset(&words[text]);
     let place = |word: &i32| SymbolPlace::FromText(offset(word) - base);
-    // The lowest address is that of a symbol.
+    // A symbol is at the lowest address, so the first offset is 0.
     (words.first() == Some(&0) && words.is_sorted_by_key(offset))
         .then(|| words.iter().map(place).collect())
 }
 
-/// Those below 0 are relative.
+/// Returns the places if words below 0 are relative addresses, and others absolute ones.
 fn relative_but_percpu(words: &[i32], text: usize) -> Option<Vec<SymbolPlace>> {
-    // Absolute ones first, as they are lower.
+    // Absolute addresses come first, as they are lower.
     let key = |word: &i32| match *word {
         absolute @ 0.. => (false, i64::from(absolute)),
         relative => (true, -1 - i64::from(relative)),
@@ -354,7 +354,7 @@ fn relative_but_percpu(words: &[i32], text: usize) -> Option<Vec<SymbolPlace>> {
         .then(|| words.iter().map(place).collect())
 }
 
-/// Each relative to the place where it is written (Linux 7.0).
+/// Returns the places if each address is relative to where it is written (Linux 7.0).
 fn relative_to_place(words: &[i32], text: usize) -> Option<Vec<SymbolPlace>> {
     let offsets: Vec<i64> = words
         .iter()
@@ -363,7 +363,7 @@ fn relative_to_place(words: &[i32], text: usize) -> Option<Vec<SymbolPlace>> {
         .collect();
     let base = offsets[text];
     let place = |offset: &i64| SymbolPlace::FromText(offset - base);
-    // Not all the same: a table of zeros is sorted in every sense.
+    // The offsets must differ: a table of zeros is sorted in every sense.
     (offsets.first() != offsets.last() && offsets.is_sorted())
         .then(|| offsets.iter().map(place).collect())
 }

@@ -21,12 +21,12 @@ use super::syscalls::{self, OpenFlags};
 use super::unpack::{Unpacked, unpack};
 use crate::btf::{self, Object};
 
-/// A kernel's image, read.
+/// A kernel's image that was read.
 #[derive(Debug)]
 pub(crate) struct KernelImage {
-    /// Its BTF, if it has any.
+    /// vmlinux's BTF.
     btf: Vec<u8>,
-    /// What more than BTF tells; `None` of a file that has only BTF.
+    /// Everything beyond BTF; `None` for a file that has only BTF.
     whole: Option<WholeImage>,
 }
 
@@ -38,24 +38,24 @@ pub(super) struct WholeImage {
     pub(super) structs: Arc<Structs>,
     updates: FieldUpdates,
     flags: Option<OpenFlags>,
-    /// The machine that its code is for, where the image says it.
+    /// The machine that the code is for, if the image says so.
     #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
     pub(super) architecture: Option<Architecture>,
 }
 
-/// What reading modules takes of their kernel.
+/// The parts of a kernel that are needed to read its modules.
 #[derive(Clone, Debug)]
 pub(crate) struct ModuleContext {
     pub(super) structs: Arc<Structs>,
     pub(super) updates: FieldUpdates,
     pub(super) is_64_bit: bool,
-    /// The machine that code is for, where the image says it.
+    /// The machine that the code is for, if the image says so.
     #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
     pub(super) architecture: Option<Architecture>,
 }
 
 impl KernelImage {
-    /// Reads an image in any of the forms that boot loaders and BTF's users have it.
+    /// Reads an image in any form that boot loaders or users of BTF take.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl KernelImage {
             let found = regions.find_map(|(_, bytes)| Kallsyms::find(bytes, facts.machine));
             match (found, linked.text) {
                 (Some(kallsyms), Some(text)) => symbols = raw::symbols(&kallsyms, text),
-                // The file may be one with BTF alone.
+                // The file may have only BTF.
                 _ => match facts.btf {
                     Some(btf) if linked.memory.regions().next().is_none() => {
                         return Ok(Self { btf, whole: None });
@@ -133,10 +133,11 @@ impl KernelImage {
         let object = Object::parse("vmlinux".to_owned(), btf.clone(), None)?;
         let structs = Structs::of(object.section())?;
         let has = |name: &str| symbols.address_of(name).is_some();
-        // The function was renamed when it began to remove attributes.
+        // The function was renamed to this when it began to remove attributes.
         let attributes = has("trace_event_update_all");
         let updates = FieldUpdates {
-            // Its list of texts that modules have; a function that may be inlined.
+            // `module_strings` lists the texts of modules; `update_event_fields` may be
+            // inlined.
             evals: attributes || has("module_strings") || has("update_event_fields"),
             attributes,
         };
@@ -153,12 +154,13 @@ impl KernelImage {
         })
     }
 
-    /// vmlinux's BTF.
+    /// Returns vmlinux's BTF.
     pub(crate) fn btf(&self) -> &[u8] {
         &self.btf
     }
 
-    /// What its modules are read with; `None` of BTF alone.
+    /// Returns the context in which the kernel's modules are read; `None` if there is only
+    /// BTF.
     pub(crate) fn module_context(&self) -> Option<ModuleContext> {
         let whole = self.whole.as_ref()?;
         Some(ModuleContext {
@@ -169,12 +171,13 @@ impl KernelImage {
         })
     }
 
-    /// The line of `/proc/version`; `None` of BTF alone.
+    /// Returns the line of `/proc/version`; `None` if there is only BTF.
     pub(crate) fn version(&self) -> Option<&str> {
         self.whole.as_ref()?.version()
     }
 
-    /// Its tracepoints with their sites; `None` if it does not tell where the tables are.
+    /// Returns the tracepoints with their sites; `None` if the image does not tell where
+    /// the tables are.
     ///
     /// # Errors
     ///
@@ -187,7 +190,7 @@ impl KernelImage {
         }
     }
 
-    /// Its events; none of BTF alone.
+    /// Returns the events; none if there is only BTF.
     ///
     /// # Errors
     ///
@@ -203,7 +206,7 @@ impl KernelImage {
 impl WholeImage {
     fn version(&self) -> Option<&str> {
         const START: &[u8] = b"Linux version ";
-        /// In bytes; the kernel writes some 200.
+        /// Limit on the line in bytes; the kernel writes some 200.
         const LONGEST: usize = 1024;
         self.memory.regions().find_map(|(_, bytes)| {
             let mut from = 0;
@@ -214,7 +217,7 @@ impl WholeImage {
                     .position(|window| window == START)?;
                 let text = &rest[at..rest.len().min(at + LONGEST)];
                 let line = text.split_inclusive(|byte| *byte == b'\n').next()?;
-                // Its twin has `%s` in place of the release.
+                // Other text that begins like the line has no release.
                 if line.ends_with(b"\n") && line.get(START.len()).is_some_and(u8::is_ascii_digit) {
                     return str::from_utf8(line)
                         .ok()
@@ -225,7 +228,7 @@ impl WholeImage {
         })
     }
 
-    /// What lies between two symbols that the linker makes.
+    /// Returns the range between two symbols that the linker defines.
     pub(super) fn between(&self, start: &str, end: &str) -> Option<Range<u64>> {
         Some(self.symbols.address_of(start)?..self.symbols.address_of(end)?)
     }
@@ -275,7 +278,7 @@ fn find_btf(memory: &ImageMemory, symbols: &Symbols) -> Option<Vec<u8>> {
     }
 }
 
-/// The bytes of a BTF object, by the lengths in its header.
+/// Returns the bytes of a BTF object, by the lengths in its header.
 fn whole_btf(bytes: &[u8]) -> Option<&[u8]> {
     btf::byte_order(bytes).ok()?;
     let word = |at: usize| {
@@ -285,7 +288,7 @@ fn whole_btf(bytes: &[u8]) -> Option<&[u8]> {
     let header = word(4).filter(|length| (24..=64).contains(length))?;
     let types = word(8)?.checked_add(word(12)?)?;
     let strings = word(16)?.checked_add(word(20)?)?;
-    /// A kernel's types alone have some megabytes.
+    /// Less than any kernel's BTF in bytes: its types alone have some megabytes.
     const SMALLEST: usize = 1 << 12;
     let end = header.checked_add(types.max(strings))?;
     bytes.get(..end).filter(|whole| whole.len() > SMALLEST)

@@ -2,7 +2,7 @@
 //! `lib/lzo/lzo1x_decompress_safe.c`; the format is described in
 //! `Documentation/staging/lzo.rst`).
 //!
-//! No crate is kept that reads it and may be linked by this one.
+//! No maintained crate that this one may link reads it.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use super::unpack::MAX_UNPACKED;
 const MAGIC: &[u8] = &[0x89, b'L', b'Z', b'O', 0, 0x0d, 0x0a, 0x1a, 0x0a];
 const HAS_FILTER: u32 = 0x800;
 
-/// Appends what is decompressed.
+/// Appends the decompressed data.
 pub(super) fn decompress(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let mut input = Input { bytes, at: 0 };
     header(&mut input)?;
@@ -22,11 +22,11 @@ pub(super) fn decompress(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
             return Ok(());
         }
         let packed = input.number(4)? as usize;
-        // The checksum of what is decompressed.
+        // The checksum of the decompressed block.
         input.number(4)?;
         let block = input.take(packed)?;
         if out.len() as u64 + length as u64 > MAX_UNPACKED {
-            // The caller says that it is too large.
+            // For a size over the limit, the caller reports an error.
             out.resize(MAX_UNPACKED as usize + 1, 0);
             return Ok(());
         }
@@ -64,7 +64,7 @@ impl<'a> Input<'a> {
         Ok(usize::from(self.take(1)?[0]))
     }
 
-    /// A big-endian number.
+    /// Reads a big-endian number.
     fn number(&mut self, size: usize) -> io::Result<u32> {
         let bytes = self.take(size)?;
         Ok(bytes
@@ -77,7 +77,7 @@ impl<'a> Input<'a> {
         Ok(usize::from(bytes[0]) | usize::from(bytes[1]) << 8)
     }
 
-    /// A length that goes on in the bytes after it, as long as they are 0.
+    /// Reads a length, which continues in the following bytes as long as they are 0.
     fn length(&mut self, base: usize) -> io::Result<usize> {
         let mut length = base;
         loop {
@@ -89,13 +89,13 @@ impl<'a> Input<'a> {
     }
 }
 
-/// `parse_header()`.
+/// Reads the header, as `parse_header()` does.
 fn header(input: &mut Input<'_>) -> io::Result<()> {
     if input.take(MAGIC.len())? != MAGIC {
         return Err(invalid("not the header of lzop"));
     }
     let version = input.number(2)?;
-    // The library's version, and since 0.9.4 that needed to read it.
+    // The library's version and, since 0.9.4, the version needed to read the file.
     input.number(2)?;
     if version >= 0x0940 {
         input.number(2)?;
@@ -119,7 +119,7 @@ fn header(input: &mut Input<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies what was written `distance` bytes before.
+/// Copies bytes that were written `distance` bytes before.
 fn copy(out: &mut Vec<u8>, distance: usize, length: usize, end: usize) -> io::Result<()> {
     let from = out.len().checked_sub(distance);
     let from = from.ok_or_else(|| invalid("a distance before the beginning"))?;
@@ -140,10 +140,10 @@ fn literals(input: &mut Input<'_>, out: &mut Vec<u8>, length: usize, end: usize)
     Ok(())
 }
 
-/// One block, of which `out` gets bytes up to `end`.
+/// Decompresses one block, which fills `out` up to `end`.
 fn block_of(bytes: &[u8], out: &mut Vec<u8>, end: usize) -> io::Result<()> {
     let mut input = Input { bytes, at: 0 };
-    // How many literals the last instruction copied: 0 to 3, or 4 for more.
+    // The number of literals that the last instruction copied: 0 to 3, or 4 for more.
     let mut state = 0;
     if let Some(first @ 18..) = bytes.first().copied() {
         input.at = 1;
@@ -205,7 +205,7 @@ fn block_of(bytes: &[u8], out: &mut Vec<u8>, end: usize) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// What `lzop -9` makes of five equal lines.
+    /// Five equal lines, packed by `lzop -9`.
     const PACKED: &[u8] = b"\x89LZO\0\x0d\x0a\x1a\x0a\x10\x40\x20\xa0\x09\x40\x03\x09\x03\0\0\x09\
         \0\0\x81\xa4\x6b\x0a\x46\x98\0\0\0\0\x07lzo.txt\x5c\x23\x06\xd4\0\0\x01\xea\0\0\0\x36\
         \xb2\x04\x92\xbe\x1fthe kernel is \x20\x05\x34\0\x0d, and 012345678\
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(String::from_utf8(out).expect("text"), line.repeat(5));
     }
 
-    /// Cut or damaged, it is an error or other text, and never longer than it says.
+    /// Truncated input is an error, and damaged input does not panic.
     #[test]
     fn damaged() {
         for length in 0..PACKED.len() {

@@ -9,15 +9,15 @@ use crate::machine::{Machine, until_nul};
 pub(crate) struct ImageMemory {
     machine: Machine,
     data: Vec<u8>,
-    /// By address, without overlaps.
+    /// Sorted by address, without overlaps.
     regions: Vec<Region>,
 }
 
-/// Consecutive addresses.
+/// A range of consecutive addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Region {
     pub(super) start: u64,
-    /// Their bytes in the file.
+    /// The place of their bytes in the file.
     pub(super) bytes: Range<usize>,
 }
 
@@ -27,11 +27,12 @@ impl Region {
     }
 }
 
-/// The longest text that is read, in bytes: a print fmt has up to 10 KB.
+/// Limit on a text's length in bytes; a print fmt has up to 10 KB.
 const MAX_TEXT: usize = 1 << 20;
 
 impl ImageMemory {
-    /// Regions that lie outside of `data`, or overlap one before, are left out.
+    /// Creates a memory. Leaves out regions that lie outside of `data` or overlap one
+    /// before.
     pub(super) fn new(machine: Machine, data: Vec<u8>, mut regions: Vec<Region>) -> Self {
         regions.retain(|region| {
             region.bytes.start < region.bytes.end
@@ -58,7 +59,7 @@ impl ImageMemory {
         self.machine
     }
 
-    /// The bytes of all regions and what lies between them in the file.
+    /// Returns the bytes of all regions, with those between them in the file.
     pub(super) fn data(&self) -> &[u8] {
         &self.data
     }
@@ -68,7 +69,7 @@ impl ImageMemory {
         regions.map(|region| (region.start, &self.data[region.bytes.clone()]))
     }
 
-    /// Where the byte of an address is in the file.
+    /// Returns the place in the file of the bytes from an address to the end of its region.
     fn place(&self, address: u64) -> Option<Range<usize>> {
         let after = self
             .regions
@@ -79,7 +80,7 @@ impl ImageMemory {
         (start < region.bytes.end).then_some(start..region.bytes.end)
     }
 
-    /// The bytes from an address up to the end of its region.
+    /// Returns the bytes from an address to the end of its region.
     pub(super) fn from(&self, address: u64) -> Option<&[u8]> {
         self.data.get(self.place(address)?)
     }
@@ -88,7 +89,7 @@ impl ImageMemory {
         self.from(address)?.get(..length)
     }
 
-    /// Writes over bytes, as a relocation does.
+    /// Overwrites bytes, as a relocation does.
     pub(super) fn put(&mut self, address: u64, value: u64, size: usize) -> Option<()> {
         let place = self.place(address)?;
         let bytes = self.data.get_mut(place)?.get_mut(..size)?;
@@ -112,7 +113,7 @@ impl ImageMemory {
         self.unsigned(address, self.machine.long_size() as usize)
     }
 
-    /// Reads a NUL-terminated text; `None` if it has no end, or is not text.
+    /// Reads a NUL-terminated text; `None` if it has no end or is not valid UTF-8.
     pub(super) fn text(&self, address: u64) -> Option<&str> {
         let bytes = self.from(address)?;
         let text = until_nul(&bytes[..bytes.len().min(MAX_TEXT)]);
@@ -131,7 +132,7 @@ pub(super) fn pointers(memory: &ImageMemory, range: Range<u64>, limit: usize) ->
         .ok()
         .filter(|count| *count <= limit)?;
     let all = memory.bytes(range.start, usize::try_from(length).ok()?);
-    // An array of nothing may begin where a region ends.
+    // An empty array may begin where a region ends.
     let all = if length == 0 { &[] } else { all? };
     let words = all.chunks_exact(size as usize).take(count);
     Some(words.map(|word| memory.machine().unsigned(word)).collect())

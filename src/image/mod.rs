@@ -1,12 +1,12 @@
 //! Kernels that are not running: their images and modules, as packages have them.
 //!
-//! A kernel's image holds all that tracefs would show, but for what is decided at boot:
-//! the tables of its events with their fields and print fmts, its BTF, and its own list
-//! of symbols. So do its modules, for their part.
+//! A kernel's image holds everything that tracefs would show except what is decided at
+//! boot: the tables of its events with their fields and print fmts, its BTF, and its own
+//! list of symbols. A module holds the same for its part.
 //!
 //! - `unpack` finds the kernel inside boot headers and compression;
-//! - `elf` and `raw` lay out its memory, with pointers in place; of a module, `elf` links
-//!   the sections as loading it would;
+//! - `elf` and `raw` lay out its memory, with pointers in place; `elf` also links the
+//!   sections of a module as loading it would;
 //! - `kallsyms` finds the symbols in a kernel that was stripped;
 //! - `structs` asks the image's own BTF where the kernel's structs have their members, so
 //!   that no layout is known beforehand;
@@ -14,9 +14,9 @@
 //!   enumerators as the kernel does at boot, `syscalls` makes the events of system calls,
 //!   and `format_text` writes what `events/*/*/format` would show.
 //!
-//! Ids of events and of BTF objects are given at boot: a format from an image has none.
-//! Images are untrusted input: all that is read is looked up in bounds, and the limits are
-//! in `docs/limits.md`. Nothing here does I/O.
+//! Ids of events and of BTF objects are assigned at boot, so that a format from an image
+//! has none. Images are untrusted input: every access is checked against bounds, and the
+//! limits are in `docs/limits.md`. Nothing here does I/O.
 
 mod elf;
 mod error;
@@ -36,7 +36,7 @@ mod symbols;
 mod syscalls;
 mod unpack;
 
-/// The numbers of names and of places that are found, for the fuzzer.
+/// Returns the numbers of names and of places that are found, for the fuzzer.
 #[cfg(fuzzing)]
 pub(crate) fn kallsyms_count(
     bytes: &[u8],

@@ -8,7 +8,7 @@ use super::kernel::ModuleContext;
 use super::sites::{self, ModuleSites};
 use super::unpack::{Unpacked, unpack};
 
-/// A module, read as far as it can be without its kernel.
+/// A module, read as far as possible without its kernel.
 #[derive(Debug)]
 pub(crate) struct ModuleImage {
     name: Option<String>,
@@ -24,7 +24,7 @@ impl ModuleImage {
     ///
     /// # Errors
     ///
-    /// [`ImageError`]; [`ImageError::Unknown`] if it is another file.
+    /// [`ImageError`]; [`ImageError::Unknown`] if the file is not a module.
     pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, ImageError> {
         let Unpacked::Elf(bytes) = unpack(bytes)? else {
             return Err(ImageError::Unknown);
@@ -33,7 +33,7 @@ impl ModuleImage {
         if !facts.is_module {
             return Err(ImageError::Unknown);
         }
-        // Patch sites are told with probes alone.
+        // Patch sites are read only for probes.
         let has_sites = cfg!(all(feature = "probe", target_os = "linux")) && facts.has_tracepoints;
         let is_needed = facts.has_events || has_sites;
         Ok(Self {
@@ -45,17 +45,19 @@ impl ModuleImage {
         })
     }
 
-    /// The module's name, as its BTF's file has it; `None` if the file does not say it.
+    /// Returns the module's name, which is also that of its BTF's file; `None` if the file
+    /// does not say it.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Its BTF, and that of the types it shares with its kernel, of a module built apart.
+    /// Returns the module's BTF and, if it was built apart from its kernel, that of the
+    /// types it shares with the kernel.
     pub(crate) fn btf(&self) -> Option<(&[u8], Option<&[u8]>)> {
         Some((self.btf.as_deref()?, self.btf_base.as_deref()))
     }
 
-    /// Lays it out as loading it would; `None` if it has neither events nor sites.
+    /// Lays the module out as loading it would; `None` if it has neither events nor sites.
     ///
     /// # Errors
     ///
@@ -72,7 +74,7 @@ impl ModuleImage {
 }
 
 impl LinkedModule {
-    /// Its events.
+    /// Returns the module's events.
     ///
     /// # Errors
     ///
@@ -94,7 +96,8 @@ impl LinkedModule {
         events::read(source, &tables)
     }
 
-    /// Its tracepoints, and its patch sites; `None` if what is in the tables is not known.
+    /// Returns the module's tracepoints and patch sites; `None` if the layout of the tables
+    /// is not known.
     ///
     /// # Errors
     ///
@@ -109,7 +112,7 @@ impl LinkedModule {
     }
 }
 
-/// The module's name in `.modinfo`, if it is one.
+/// Returns the name in `.modinfo`, if it can be a module's.
 fn name(modinfo: &[u8]) -> Option<String> {
     let mut texts = modinfo.split(|byte| *byte == 0);
     let name = texts.find_map(|text| text.strip_prefix(b"name="))?;

@@ -1,8 +1,8 @@
 //! A kernel's memory without ELF: arm64's and riscv's `Image`.
 //!
-//! Nothing in the file says at which address it was linked. It follows from the table of
-//! events: kallsyms says where the table is and where each event is, relative to the
-//! kernel's beginning, and the table has the events' addresses.
+//! The file does not say at which address it was linked. The address follows from the table
+//! of events: kallsyms says where the table and each event are, relative to the kernel's
+//! start, and the table has the events' addresses.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,13 +33,13 @@ pub(super) fn kernel(bytes: Vec<u8>) -> Result<RawKernel, ImageError> {
     let symbols = symbols(&kallsyms, base);
     let mut memory = ImageMemory::new(MACHINE, bytes, vec![region]);
     for (place, value) in relocations {
-        // One that lies outside changes nothing that is read.
+        // A place outside of the memory changes nothing that is read.
         let _ = memory.put(place, value, 8);
     }
     Ok(RawKernel { memory, symbols })
 }
 
-/// The symbols of a kernel whose `_text` is at this address.
+/// Returns the symbols of a kernel whose `_text` is at this address.
 pub(super) fn symbols(kallsyms: &Kallsyms, text: u64) -> Symbols {
     let address = |place: &SymbolPlace| match *place {
         SymbolPlace::FromText(offset) => text.wrapping_add_signed(offset),
@@ -49,17 +49,17 @@ pub(super) fn symbols(kallsyms: &Kallsyms, text: u64) -> Symbols {
     Symbols::new(addresses.zip(&kallsyms.names))
 }
 
-/// `struct elf64_rela`.
+/// The size of `struct elf64_rela` in bytes.
 const RELA: usize = 24;
 
-/// The table of relative relocations of a kernel that was linked with RELA: places and
-/// values. Kernels with RELR, which have their pointers in place, have none.
+/// Returns the relative relocations of a kernel that was linked with RELA, as places and
+/// values. Kernels with RELR have their pointers in place, and no such table.
 ///
-/// The table has no header either; it is the longest sequence of entries of that type.
+/// The table has no header: it is the longest sequence of entries of that type.
 fn relocations(bytes: &[u8]) -> Vec<(u64, u64)> {
     /// `R_AARCH64_RELATIVE` and `R_RISCV_RELATIVE`, as the second word of an entry.
     const TYPES: [u64; 2] = [0x403, 3];
-    /// Shorter sequences are something else.
+    /// The least number of entries that can be the table.
     const FEWEST: usize = 1000;
     let word = |at: usize| {
         let word = bytes.get(at..)?.first_chunk::<8>()?;
@@ -67,8 +67,8 @@ fn relocations(bytes: &[u8]) -> Vec<(u64, u64)> {
     };
     let mut longest = 0..0;
     for ty in TYPES {
-        // The types are at every 24th byte; which of the three words it is changes with
-        // the table's place.
+        // The type is one of the three words of an entry of 24 bytes; which one depends on
+        // where the table begins.
         for phase in 0..3 {
             let mut at = 8 * phase;
             let mut start = at;
@@ -91,7 +91,7 @@ fn relocations(bytes: &[u8]) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// The address at which the kernel was linked.
+/// Returns the address at which the kernel was linked.
 fn base(bytes: &[u8], kallsyms: &Kallsyms, relocations: &[(u64, u64)]) -> Result<u64, ImageError> {
     /// Kernels begin at multiples of 64 KB.
     const ALIGNMENT: u64 = 1 << 16;

@@ -1,5 +1,6 @@
-//! Where tracepoints are in the code of an image and of modules: `__tracepoints_ptrs` and
-//! `__jump_table`, as in the running kernel, where all are off.
+//! Finds where tracepoints are in the code of an image and of modules, by
+//! `__tracepoints_ptrs` and `__jump_table`, as in the running kernel. In an image all are
+//! off.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -20,20 +21,21 @@ pub(crate) struct ImageTracepoint {
     pub(crate) name: String,
     /// The module that defines it; `None` if it is built in.
     pub(crate) module: Option<String>,
-    /// By address, as linked; those in modules that do not define it are last.
+    /// The sites by address, as linked. Those in modules that do not define the tracepoint
+    /// are last.
     pub(crate) sites: Vec<PatchSite>,
 }
 
 /// The tracepoints of a module.
 #[derive(Debug, Default)]
 pub(crate) struct ModuleSites {
-    /// Those it defines, with its own sites of them.
+    /// The tracepoints that the module defines, with its own sites of them.
     pub(crate) own: Vec<ImageTracepoint>,
-    /// Its sites of others' tracepoints, by the tracepoints' names.
+    /// The module's sites of others' tracepoints, by the tracepoints' names.
     pub(crate) foreign: BTreeMap<String, Vec<PatchSite>>,
 }
 
-/// More bytes than either table has.
+/// Limit on the size of either table in bytes.
 const MAX_TABLE: u64 = 64 << 20;
 
 /// An object's memory, and where its tables are.
@@ -79,8 +81,8 @@ impl WholeImage {
     }
 }
 
-/// The tracepoints of a module; `None` if the kernel's BTF does not tell what the tables
-/// are, or the machine has relocations in them that are not known (riscv).
+/// Returns the tracepoints of a module; `None` if the kernel's BTF does not tell the layout
+/// of the tables, or if the tables have relocations that are not known (riscv).
 pub(super) fn of_module(
     linked: &LinkedModule,
     name: &str,
@@ -113,7 +115,8 @@ pub(super) fn of_module(
             sites.extend(source.sites(entries));
         }
     }
-    // Addresses here are made up; the file's are of use to who looks into it.
+    // Addresses in the linked memory are made up; those in the file help whoever looks into
+    // it.
     let own = found.own.iter_mut().map(|tracepoint| &mut tracepoint.sites);
     for sites in own.chain(found.foreign.values_mut()) {
         for site in sites {
@@ -143,14 +146,14 @@ impl SiteSource<'_> {
         bytes.ok_or(ImageError::Table { table })
     }
 
-    /// The jump table's entries, by their keys.
+    /// Returns the entries of the jump table, by their keys.
     fn entries_by_key(&self) -> Result<HashMap<u64, Vec<JumpEntry>>, ImageError> {
         let mut by_key: HashMap<u64, Vec<JumpEntry>> = HashMap::new();
         let bytes = self.table("__jump_table", &self.entries)?;
         let machine = self.memory.machine();
         let layout = self.places.layout;
         for entry in layout.entries(bytes, self.entries.start, machine) {
-            // In a file this flag tells objtool something else (`HAVE_JUMP_LABEL_HACK`).
+            // In a file, this flag is for objtool (`HAVE_JUMP_LABEL_HACK`).
             let entry = JumpEntry {
                 is_in_init: false,
                 ..entry
@@ -160,7 +163,8 @@ impl SiteSource<'_> {
         Ok(by_key)
     }
 
-    /// The tracepoints that the object defines, whose sites are taken out of `by_key`.
+    /// Returns the tracepoints that the object defines, and takes their sites out of
+    /// `by_key`.
     fn tracepoints(
         &self,
         by_key: &mut HashMap<u64, Vec<JumpEntry>>,
@@ -189,7 +193,7 @@ impl SiteSource<'_> {
         Ok(found)
     }
 
-    /// The sites of one key, by address.
+    /// Returns the sites of one key, by address.
     fn sites(&self, mut entries: Vec<JumpEntry>) -> Vec<PatchSite> {
         entries.sort_by_key(|entry| entry.site);
         entries.iter().map(|entry| self.site(entry)).collect()

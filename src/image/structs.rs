@@ -1,4 +1,4 @@
-//! Where the kernel's structs have their members, from its BTF.
+//! Finds where the kernel's structs have their members, from its BTF.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use crate::btf::{Kind, Section, TypeId};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::patch::JumpLayout;
 
-/// Where a member is in its struct.
+/// The place of a member in its struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MemberBits {
-    /// In bits.
+    /// The offset in bits.
     offset: u32,
-    /// In bits.
+    /// The size in bits.
     size: u32,
 }
 
@@ -30,7 +30,8 @@ impl MemberBits {
         if self.size == 8 * size as u32 {
             return Some(value);
         }
-        // Bits are counted from the end at which bytes begin.
+        // Bits are counted from the lowest on little-endian machines, and from the highest
+        // on big-endian ones.
         let before = self.offset % 8;
         let shift = match memory.machine().byte_order() {
             crate::machine::ByteOrder::Little => before,
@@ -45,7 +46,7 @@ impl MemberBits {
 pub(super) struct CommonField {
     /// The member's name, without `common_`.
     pub(super) name: String,
-    /// As the kernel's source spells it.
+    /// The type, as the kernel's source spells it.
     pub(super) type_text: String,
     pub(super) offset: u32,
     pub(super) size: u32,
@@ -59,7 +60,7 @@ pub(super) struct Structs {
     /// `sizeof(struct trace_entry)`.
     pub(super) entry_size: u32,
     pub(super) call_class: MemberBits,
-    /// Of events without a tracepoint.
+    /// For events without a tracepoint.
     pub(super) call_name: MemberBits,
     pub(super) call_tracepoint: MemberBits,
     pub(super) call_print_fmt: MemberBits,
@@ -75,18 +76,20 @@ pub(super) struct Structs {
     pub(super) field_size: MemberBits,
     pub(super) field_align: MemberBits,
     pub(super) field_is_signed: MemberBits,
-    /// Where it is, it is printed as an array's length (6.1.192 has it, 5.10.223 does not).
+    /// Kernels that have the member print it as an array's length (6.1.192 has it, 5.10.223
+    /// does not).
     pub(super) field_length: Option<MemberBits>,
     pub(super) tracepoint_name: MemberBits,
-    /// `None` without any enumerator that is replaced.
+    /// `None` if the kernel replaces no enumerators.
     pub(super) eval: Option<EvalPlaces>,
     /// `None` without `CONFIG_FTRACE_SYSCALLS`.
     pub(super) syscall: Option<SyscallPlaces>,
     /// `None` without BPF.
     pub(super) raw_map: Option<RawMapPlaces>,
-    /// `TRACE_EVENT_FL_TRACEPOINT`.
+    /// `None` if BTF does not tell the layout of the tables.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(super) sites: Option<SitePlaces>,
+    /// `TRACE_EVENT_FL_TRACEPOINT`.
     pub(super) has_tracepoint: u64,
     /// `TRACE_EVENT_FL_IGNORE_ENABLE`.
     pub(super) is_unlisted: u64,
@@ -108,7 +111,7 @@ pub(super) struct SyscallPlaces {
     pub(super) types: MemberBits,
     pub(super) arguments: MemberBits,
     pub(super) enter_event: MemberBits,
-    /// Whether what pointers lead to is recorded (Linux 6.19).
+    /// Whether the data that pointers lead to is recorded (Linux 6.19).
     pub(super) has_pointees: bool,
     /// The offset of the first argument in a record.
     pub(super) first_argument: u32,
@@ -161,14 +164,15 @@ impl Structs {
     }
 }
 
-/// What leads to a tracepoint's sites.
+/// The way from a tracepoint to its sites.
 #[cfg(all(feature = "probe", target_os = "linux"))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SitePlaces {
-    /// Where the key is in `struct tracepoint`, in bytes.
+    /// The offset of the key in `struct tracepoint`, in bytes.
     pub(super) key: u64,
     pub(super) layout: JumpLayout,
-    /// Of the table of tracepoints: 4 bytes are a distance, 8 an address.
+    /// The size of an element of the table of tracepoints: 4 bytes are a distance, 8 an
+    /// address.
     pub(super) pointer_size: usize,
 }
 
@@ -187,7 +191,7 @@ impl SitePlaces {
                 size: found.size("jump_entry").ok()? as usize,
                 target: u64::from(entry("target")?.offset / 8),
                 key: u64::from(entry("key")?.offset / 8),
-                // Addresses are as long as the key.
+                // Absolute addresses are as long as the key.
                 is_relative: code.size < entry("key")?.size,
             },
             pointer_size: Some(pointer_size).filter(|size| matches!(size, 4 | 8))?,
@@ -232,7 +236,8 @@ impl RawMapPlaces {
     }
 }
 
-/// `trace_define_common_fields()`: the members of `struct trace_entry`.
+/// Returns the size of `struct trace_entry` and its members, as
+/// `trace_define_common_fields()` defines them.
 fn common_fields(found: &KnownTypes<'_>) -> Result<(u32, Vec<CommonField>), ImageError> {
     let missing = || missing("struct trace_entry");
     let id = found.id("trace_entry").ok_or_else(missing)?;
@@ -240,7 +245,6 @@ fn common_fields(found: &KnownTypes<'_>) -> Result<(u32, Vec<CommonField>), Imag
     let mut fields = Vec::new();
     for member in entry.members() {
         let (_, ty) = found.section.resolve(member.type_id).ok_or_else(missing)?;
-        // Of a plain int, the name is the compiler's: `short unsigned int`.
         let name = str::from_utf8(member.name()).map_err(|_| missing())?;
         fields.push(CommonField {
             name: name.to_owned(),
@@ -253,7 +257,8 @@ fn common_fields(found: &KnownTypes<'_>) -> Result<(u32, Vec<CommonField>), Imag
     Ok((entry.size(), fields))
 }
 
-/// How the kernel's source spells an integer type that BTF names as compilers do.
+/// Returns the kernel source's spelling of an integer type, which BTF names as compilers
+/// do.
 fn kernel_spelling(name: &[u8]) -> Option<String> {
     let text = match name {
         b"short unsigned int" | b"unsigned short" => "unsigned short",
@@ -274,7 +279,7 @@ fn missing(what: &str) -> ImageError {
     }
 }
 
-/// The structs and enumerators that are looked for, found in one pass over all types.
+/// The structs and enumerators that are searched for, found in one pass over all types.
 struct KnownTypes<'a> {
     section: &'a Section,
     structs: HashMap<&'static str, Vec<TypeId>>,
@@ -329,7 +334,7 @@ impl<'a> KnownTypes<'a> {
         found
     }
 
-    /// The first struct of this name.
+    /// Returns the first struct of this name.
     fn id(&self, name: &'static str) -> Option<TypeId> {
         self.structs.get(name)?.first().copied()
     }
@@ -340,8 +345,8 @@ impl<'a> KnownTypes<'a> {
         size.ok_or_else(|| missing(&format!("struct {name}")))
     }
 
-    /// Returns a member's place, which all structs of this name that have the member must
-    /// agree on.
+    /// Returns a member's place. All structs of this name that have the member must agree
+    /// on it.
     fn member(&self, name: &'static str, member: &'static str) -> Result<MemberBits, ImageError> {
         let ids = self.structs.get(name).into_iter().flatten();
         let mut places = ids.filter_map(|id| self.place(*id, member.as_bytes(), 0, 4));
@@ -352,7 +357,7 @@ impl<'a> KnownTypes<'a> {
         }
     }
 
-    /// The place of a member, which may be in a nested anonymous struct or union.
+    /// Returns the place of a member, which may be in a nested anonymous struct or union.
     fn place(&self, id: TypeId, name: &[u8], outer: u32, depth: u32) -> Option<MemberBits> {
         let ty = self.section.type_by_id(id)?;
         let mut members = ty.members();

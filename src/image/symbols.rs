@@ -1,12 +1,12 @@
-//! Names of addresses.
+//! The symbols of a kernel or a module, by name and by address.
 
 /// The symbols of a kernel or a module.
 #[derive(Debug, Default)]
 pub(super) struct Symbols {
     names: String,
-    /// By address.
+    /// Sorted by address.
     all: Vec<Symbol>,
-    /// Places in `all`, by name.
+    /// Indices into `all`, sorted by name.
     by_name: Vec<u32>,
 }
 
@@ -17,11 +17,11 @@ struct Symbol {
     length: u32,
 }
 
-/// More symbols than any kernel has: 300,000.
+/// Limit on symbols; a kernel has 300,000.
 pub(super) const MAX_SYMBOLS: usize = 1 << 22;
 
 impl Symbols {
-    /// Symbols beyond what any kernel has are left out.
+    /// Creates the table. Symbols beyond the limit are left out.
     pub(super) fn new<N: AsRef<str>>(symbols: impl IntoIterator<Item = (u64, N)>) -> Self {
         let mut names = String::new();
         let mut all = Vec::new();
@@ -58,7 +58,7 @@ impl Symbols {
         name_in(&self.names, symbol)
     }
 
-    /// All names of an address.
+    /// Returns all names of an address.
     pub(super) fn at(&self, address: u64) -> impl Iterator<Item = &str> {
         let start = self.all.partition_point(|symbol| symbol.address < address);
         let same = self.all[start..].iter();
@@ -66,8 +66,8 @@ impl Symbols {
             .map(|symbol| self.name(symbol))
     }
 
-    /// The rest of the name of an address that begins with `prefix`. Compilers add parts
-    /// to names (`.llvm.123`, `.cfi_jt`), which are left out.
+    /// Returns the rest of the address's name that begins with `prefix`. Parts that
+    /// compilers add to names (`.llvm.123`, `.cfi_jt`) are left out.
     pub(super) fn at_with_prefix(&self, address: u64, prefix: &str) -> Option<&str> {
         let name = self
             .at(address)
@@ -75,7 +75,7 @@ impl Symbols {
         name.split('.').next().filter(|name| !name.is_empty())
     }
 
-    /// The address of the first symbol of this name.
+    /// Returns the address of the first symbol of this name.
     pub(super) fn address_of(&self, name: &str) -> Option<u64> {
         let symbol = |place: &u32| self.all.get(*place as usize);
         let start = self
@@ -85,7 +85,7 @@ impl Symbols {
         (self.name(first) == name).then_some(first.address)
     }
 
-    /// The last symbol that is not after an address: its own address, and its first name.
+    /// Returns the last symbol at or before an address: its own address and its first name.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(super) fn before(&self, address: u64) -> Option<(u64, &str)> {
         let after = self.all.partition_point(|symbol| symbol.address <= address);
@@ -93,7 +93,7 @@ impl Symbols {
         Some((start, self.at(start).next()?))
     }
 
-    /// The first address after this one that has a name.
+    /// Returns the first address after this one that has a name.
     pub(super) fn next_after(&self, address: u64) -> Option<u64> {
         let after = self.all.partition_point(|symbol| symbol.address <= address);
         self.all.get(after).map(|symbol| symbol.address)

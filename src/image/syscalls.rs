@@ -11,17 +11,17 @@ use super::symbols::Symbols;
 /// A system call's metadata.
 #[derive(Debug)]
 pub(super) struct Syscall<'a> {
-    /// `sys_openat`.
+    /// The name, such as `sys_openat`.
     name: &'a str,
     types: Vec<&'a str>,
     arguments: Vec<&'a str>,
     enter_event: u64,
 }
 
-/// More arguments than any system call has: 6.
+/// Limit on arguments; a system call has at most 6.
 const MAX_ARGUMENTS: u64 = 16;
-/// More system calls than any kernel has: 500, but the numbers of some machines begin at
-/// some thousands.
+/// Limit on system calls. Kernels have 500, but the numbers of some machines begin at some
+/// thousands.
 const MAX_SYSCALLS: u64 = 1 << 16;
 
 impl<'a> Syscall<'a> {
@@ -52,12 +52,13 @@ impl<'a> Syscall<'a> {
         self.name
     }
 
-    /// Whether the event at this address is the one of the call's beginning.
+    /// Whether the event at this address is that of the call's beginning.
     pub(super) fn is_entered_by(&self, call: u64) -> bool {
         self.enter_event == call
     }
 
-    /// `syscall_enter_define_fields()`: a slot of the size of a `long` for each argument.
+    /// Returns a slot of the size of a `long` for each argument, and then the text or bytes
+    /// recorded with it: `syscall_enter_define_fields()`.
     pub(super) fn fields(&self, memory: &ImageMemory, places: &SyscallPlaces) -> Vec<ImageField> {
         let long = u64::from(memory.machine().long_size());
         let mut offset = u64::from(places.first_argument);
@@ -94,7 +95,8 @@ impl<'a> Syscall<'a> {
         }
     }
 
-    /// `__set_enter_print_fmt()`. `None` for a machine whose flags of files are not known.
+    /// Returns the text of `__set_enter_print_fmt()`; `None` for a machine whose flags of
+    /// files are not known.
     pub(super) fn print_fmt(
         &self,
         memory: &ImageMemory,
@@ -133,12 +135,12 @@ impl<'a> Syscall<'a> {
     }
 }
 
-/// Which arguments point to what is recorded with them: `check_faultable_syscall()`.
+/// The arguments whose pointees are recorded with them: `check_faultable_syscall()`.
 #[derive(Clone, Copy, Debug)]
 struct Pointees {
     /// A bit for each argument.
     mask: u32,
-    /// Whether they are texts, and not bytes.
+    /// Whether the pointees are texts, and not bytes.
     is_text: bool,
 }
 
@@ -148,9 +150,10 @@ impl Pointees {
         is_text: true,
     };
 
-    /// The kernel decides by the call's number, whose name in `unistd.h` is not always
-    /// that of the function: `umount2` is `sys_umount`. On 32 bits the numbers of calls
-    /// with a time or a uid are those of functions with another suffix.
+    /// Returns the pointees of a call. The kernel decides by the call's number, whose name
+    /// in `unistd.h` is not always that of the function: `umount2` is `sys_umount`. On
+    /// 32-bit machines, the numbers of calls with a time or a uid are those of functions
+    /// with another suffix.
     fn of(name: &str, is_32_bit: bool) -> Self {
         let call = name.strip_prefix("sys_").unwrap_or(name);
         let (call, is_old) = match call
@@ -227,7 +230,7 @@ impl OpenFlags {
     };
 }
 
-/// `sys_enter_openat_print_fmt()`.
+/// Returns the text of `sys_enter_openat_print_fmt()`.
 fn openat_print_fmt(flags: &OpenFlags) -> String {
     let names = [
         (0x1, "O_WRONLY"),
@@ -260,8 +263,8 @@ fn openat_print_fmt(flags: &OpenFlags) -> String {
     )
 }
 
-/// The names of the functions in the table of system calls: only a call that is there has
-/// events (`init_ftrace_syscalls()`). `None` if there is no table to be found.
+/// Returns the names of the functions in the table of system calls. Only a call in the
+/// table has events (`init_ftrace_syscalls()`). `None` if the table cannot be found.
 pub(super) fn called_functions<'a>(
     memory: &ImageMemory,
     symbols: &'a Symbols,
@@ -278,7 +281,7 @@ pub(super) fn called_functions<'a>(
         if found.peek().is_none() {
             break;
         }
-        // The function of all numbers without a call has metadata, too.
+        // `sys_ni_syscall`, the function of numbers without a call, has metadata too.
         names.extend(
             found
                 .filter_map(call_of)
@@ -288,7 +291,8 @@ pub(super) fn called_functions<'a>(
     (!names.is_empty()).then_some(names)
 }
 
-/// `sys_openat` of `__x64_sys_openat`: `arch_syscall_match_sym_name()` of each machine.
+/// Returns the name without the machine's prefix, `sys_openat` for `__x64_sys_openat`:
+/// `arch_syscall_match_sym_name()` of each machine.
 fn call_of(function: &str) -> Option<&str> {
     const PREFIXES: [&str; 9] = [
         "__x64_", "__ia32_", "__arm64_", "__riscv_", "__s390x_", "__s390_", "__se_", "__do_", "",

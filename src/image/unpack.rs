@@ -1,8 +1,8 @@
-//! What a file is, and the files inside it: boot headers and compression.
+//! Tells what a file is, and unpacks the files inside it: boot headers and compression.
 //!
 //! A kernel is compressed, and wrapped in code that decompresses it at boot
-//! (`arch/x86/boot/header.S`, `drivers/firmware/efi/libstub/zboot-header.S`). What is
-//! inside is found by the headers that boot loaders read.
+//! (`arch/x86/boot/header.S`, `drivers/firmware/efi/libstub/zboot-header.S`). The
+//! compressed kernel is found by the headers that boot loaders read.
 
 use std::io::{self, Read};
 
@@ -10,14 +10,14 @@ use ruzstd::decoding::StreamingDecoder;
 
 use super::error::{ImageError, Reason};
 
-/// In bytes, decompressed. Kernels have 30 to 100 MB, and modules with debugging
-/// information up to some 100 MB.
+/// Limit on decompressed data in bytes. Kernels have 30 to 100 MB, and modules with
+/// debugging information up to some 100 MB.
 pub(crate) const MAX_UNPACKED: u64 = 512 << 20;
 
-/// How many files may be inside each other: a bzImage in a `.gz` has three.
+/// Limit on files inside each other. A bzImage in a `.gz` has three.
 const MAX_DEPTH: u32 = 5;
 
-/// The file inside.
+/// The innermost file.
 #[derive(Debug)]
 pub(super) enum Unpacked {
     /// An ELF file: a kernel, a module, or an object with a section `.BTF`.
@@ -28,7 +28,7 @@ pub(super) enum Unpacked {
     Btf(Vec<u8>),
 }
 
-/// How data is compressed.
+/// A format of compressed data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compression {
     Gzip,
@@ -38,12 +38,12 @@ enum Compression {
     Lz4,
     Lzo,
     Bzip2,
-    /// The format of `lzma`, before there was xz.
+    /// The format of `lzma`, the predecessor of xz.
     Lzma,
 }
 
 impl Compression {
-    /// By the first bytes, as `lib/decompress.c` has them.
+    /// Returns the compression by its first bytes, as `lib/decompress.c` lists them.
     fn of(bytes: &[u8]) -> Option<Self> {
         const MAGICS: [(&[u8], Compression); 7] = [
             (&[0x1f, 0x8b], Compression::Gzip),
@@ -100,7 +100,7 @@ pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Unpacked, ImageError> {
     Err(ImageError::TooDeep { limit: MAX_DEPTH })
 }
 
-/// Returns what compressed bytes hold; `None` if they are not compressed.
+/// Returns the decompressed bytes; `None` if they are not compressed.
 ///
 /// # Errors
 ///
@@ -125,7 +125,7 @@ fn decompressed(bytes: &[u8]) -> Result<Option<Vec<u8>>, ImageError> {
     }
 }
 
-/// Appends what is decompressed, and at most one byte more than the limit.
+/// Appends the decompressed data, and at most one byte more than the limit.
 fn read_all(compression: Compression, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let limit = MAX_UNPACKED + 1;
     match compression {
@@ -138,10 +138,11 @@ fn read_all(compression: Compression, bytes: &[u8], out: &mut Vec<u8>) -> io::Re
     }
 }
 
-/// Returns a reader of what compressed bytes hold; the formats without streams are read
+/// Returns a reader of the decompressed data. Formats without streams are decompressed
 /// whole.
 fn reader<'a>(compression: Compression, input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    // Kernels have 128 MB at most: `xz --lzma2=dict=128MiB`, `zstd --ultra -22`.
+    // Kernels' dictionaries have at most 128 MB: `xz --lzma2=dict=128MiB`,
+    // `zstd --ultra -22`.
     const DICTIONARY: u64 = 128 << 20;
     const MEMORY_KB: u32 = 2 * (DICTIONARY >> 10) as u32;
     Ok(match compression {
@@ -162,12 +163,12 @@ fn reader<'a>(compression: Compression, input: impl Read + 'a) -> io::Result<Box
     })
 }
 
-/// Returns a reader of what a stream holds, which begins with `start`: decompressed, if it
-/// is compressed.
+/// Returns a reader of a stream that begins with `start`. If the stream is compressed, the
+/// reader decompresses it.
 ///
 /// # Errors
 ///
-/// One of the decompressor, or if the stream is compressed by lz4 or lzo.
+/// Those of the decompressor, and an error if the stream is compressed by lz4 or lzo.
 pub(crate) fn stream<'a>(start: &[u8], input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     match Compression::of(start) {
         Some(compression) => reader(compression, input),
@@ -175,11 +176,12 @@ pub(crate) fn stream<'a>(start: &[u8], input: impl Read + 'a) -> io::Result<Box<
     }
 }
 
-/// `lib/decompress_unlz4.c`: blocks of up to 8 MB, each with its length before it.
+/// Decompresses the format of `lib/decompress_unlz4.c`: blocks of up to 8 MB, each with its
+/// length before it.
 fn lz4(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     const BLOCK: usize = 8 << 20;
     let mut rest = bytes.get(4..).unwrap_or_default();
-    // x86 appends the kernel's length, which no block is as short as.
+    // x86 appends the kernel's length in 4 bytes; no block is as short.
     while rest.len() > 4 {
         let length = u32::from_le_bytes(*rest.first_chunk().unwrap_or(&[0; 4])) as usize;
         if length == 0 {

@@ -24,11 +24,11 @@ pub(super) struct KnownAnswers {
     header_runs: Mutex<HeaderRunVerdicts>,
 }
 
-/// For each object: whether all its events whose class is proven are in the header run of
-/// that class.
+/// The verdict for each object: whether all its events of proven class are in the header
+/// run of that class.
 #[derive(Debug, Default)]
 struct HeaderRunVerdicts {
-    /// The events there were when the verdicts were found.
+    /// The events that existed when the verdicts were found.
     listing: Option<Arc<Listing>>,
     by_object: HashMap<String, bool>,
 }
@@ -58,13 +58,13 @@ pub(super) struct Answers<'a> {
     /// The modules of a sweep; `None` for those loaded now.
     pub(super) modules: Option<&'a Modules>,
     pub(super) formats: Option<&'a ReadFormats<'a>>,
-    /// Whether header runs may be used: not while they are being checked.
+    /// Whether header runs may be used, which they may not while they are being checked.
     pub(super) may_ask_runs: bool,
 }
 
 impl Answers<'_> {
-    /// Whether the object is the only one to define the event of this name, and no other
-    /// category has one.
+    /// Whether the object is the only home of an event of this name: vmlinux if it defines
+    /// one, and otherwise the only module that does.
     fn is_only_home(&self, event: &str, object: &Arc<Object>) -> bool {
         let homes = match self.modules {
             Some(modules) => self.kernel.homes_among(event, false, modules),
@@ -77,7 +77,7 @@ impl Answers<'_> {
         if let Some(format) = self.formats.and_then(|formats| formats.get(name)) {
             return Some(Arc::clone(format));
         }
-        // A format that cannot be read is an error of that event, not of this one.
+        // A format that cannot be read is an error of its own event.
         let format: Result<Option<Format>, Error> = self.kernel.inner.tracefs.format(name);
         format.ok().flatten().map(Arc::new)
     }
@@ -142,7 +142,7 @@ impl KernelSays for Answers<'_> {
     }
 
     fn recorded_class(&self) -> Option<(String, KernelSource)> {
-        // So does a `classes` file.
+        // A `classes` file that cannot be read leaves the choice open, too.
         let classes = self.kernel.inner.classes.get_or_init(|| {
             let text = self.kernel.inner.tracefs.classes().ok().flatten();
             CapturedClasses::parse(&text.unwrap_or_default())
@@ -185,8 +185,8 @@ mod tests {
 
     use super::*;
 
-    /// The law behind the inference from header runs. It holds on every captured kernel
-    /// for every event whose class was read from the kernel's memory, proven or not.
+    /// The law behind the inference from header runs. It holds on every captured kernel for
+    /// every event whose class was read from the kernel's memory, proven or not.
     #[test]
     fn every_class_is_in_its_events_header_run() {
         let Some(corpus) = std::env::var_os("TRACEPOINTS_CORPUS") else {

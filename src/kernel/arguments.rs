@@ -6,15 +6,16 @@ use crate::btf::{Object, TypeId};
 use crate::format::ArgumentType;
 use crate::layout::ctype::CType;
 
-/// Far more names than the typedefs and enums of any kernel have.
+/// Limit on names, far above the number of typedefs and enums of any kernel.
 const MAX_NAMES: usize = 1 << 20;
 
-/// The typedefs and enums of an object by name, with `enum name` for an enum. The first
-/// of several with one name counts; `None` if there are more than any kernel has.
+/// The typedefs and enums of an object by name, with `enum name` for an enum. The first of
+/// several with one name counts.
 #[derive(Debug)]
 pub(super) struct NamedTypes(HashMap<Box<str>, TypeId>);
 
 impl NamedTypes {
+    /// Reads the types; `None` if there are more than any kernel has.
     pub(super) fn of(object: &Object) -> Option<Self> {
         let section = object.section();
         let mut types = HashMap::new();
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
     use crate::format::known_argument_type;
 
-    /// Sizes and signs derived from names are those in kernels' BTF.
+    /// The sizes and signs that names tell are those in kernels' BTF.
     #[test]
     fn names_tell_what_btf_says() {
         let mut files = vec![std::path::PathBuf::from("/sys/kernel/btf/vmlinux")];
@@ -72,7 +73,7 @@ mod tests {
             };
             let object = Object::parse("vmlinux".to_owned(), bytes, None).expect("sound BTF");
             let types = NamedTypes::of(&object).expect("not too many");
-            // Except `s8`, which is unsigned in BTF of Linux 5.10.
+            // `s8` is left out, which is unsigned in BTF of Linux 5.10.
             for name in [
                 "u8",
                 "__u8",

@@ -1,4 +1,4 @@
-//! Tracepoints by BTF alone, for who may not read tracefs.
+//! Tracepoints by BTF alone, for users who may not read tracefs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::layout::Layout;
 /// A kernel's tracepoints as far as its BTF tells. `/sys/kernel/btf` is readable by
 /// everyone, tracefs by root alone: this is what an ordinary user can know.
 ///
-/// BTF has the name of each tracepoint, its arguments, and the structs of event classes.
-/// It does not have categories, format files, the events of `syscalls:*`, nor which class
-/// an event is of that has no struct of its own name.
+/// BTF has the name of each tracepoint, its arguments, and the structs of event classes. It
+/// does not have categories, format files or the events of `syscalls:*`, and it does not
+/// tell the class of an event without a struct of its own name.
 ///
 /// ```
 /// use tracepoints::kernel::BtfKernel;
@@ -43,12 +43,12 @@ pub struct BtfTracepoint {
 }
 
 impl BtfKernel {
-    /// The running kernel: `/sys/kernel/btf`.
+    /// Opens the running kernel's BTF: `/sys/kernel/btf`.
     pub fn live() -> Self {
         Self::new(Dir::live("/sys/kernel"))
     }
 
-    /// A kernel captured in `root`, with `btf/vmlinux` and `btf/<module>`.
+    /// Opens the BTF of a kernel captured in `root`, with `btf/vmlinux` and `btf/<module>`.
     pub fn at(root: impl AsRef<Path>) -> Self {
         Self::new(Dir::captured(root.as_ref()))
     }
@@ -63,17 +63,17 @@ impl BtfKernel {
         }
     }
 
-    /// Takes BTF and what `/proc` says of the kernel. Returns the names of objects that may
-    /// not be read.
+    /// Adds BTF and what `/proc` says of the kernel to the tree. Returns the names of
+    /// objects that may not be read.
     pub(super) fn capture_files(&self, tree: &mut FileTree) -> Result<Vec<String>, Error> {
-        // The same error as that of a list.
+        // Fails with the error of a list of tracepoints.
         self.objects()?;
         capture_proc(&self.proc, tree)?;
         self.btf.capture(tree)
     }
 
-    /// All tracepoints, sorted by name; those of modules that are loaded are among them.
-    /// A module whose BTF cannot be read has none.
+    /// Returns all tracepoints, sorted by name, including those of loaded modules. A module
+    /// whose BTF cannot be read has none.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl BtfKernel {
         Ok(all)
     }
 
-    /// The tracepoint of this name, which has no category.
+    /// Returns the tracepoint of this name, which has no category.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl BtfKernel {
         };
         let arguments = home.arguments(name).map_err(failed)?;
         let index = home.index();
-        // A class of this name that takes other arguments is some other event's.
+        // A class of this name that takes other arguments belongs to another event.
         let fits = index
             .classes_taking(index.prototype_of(name))
             .any(|class| class.name() == name);
@@ -145,20 +145,20 @@ impl BtfKernel {
 }
 
 impl BtfTracepoint {
-    /// The tracepoint's name, its home and its arguments.
+    /// Returns the tracepoint's name, home and arguments.
     pub fn raw(&self) -> &RawTracepoint {
         &self.raw
     }
 
-    /// `trace_event_raw_<name>`, where the object that defines the tracepoint has it and
-    /// its class takes the same arguments: named by BTF alone, not checked against a
-    /// format file. `None` where the event, if there is one, is of a class of another
-    /// name.
+    /// Returns `trace_event_raw_<name>`, if the object that defines the tracepoint has this
+    /// struct and its class takes the same arguments. BTF alone names it, without a check
+    /// against a format file. `None` if the event, if there is one, is of a class of
+    /// another name.
     pub fn struct_name(&self) -> Option<&str> {
         self.struct_name.as_deref()
     }
 
-    /// The layout of that struct.
+    /// Returns the layout of that struct.
     pub fn layout(&self) -> Option<&Layout> {
         self.layout.as_ref()
     }

@@ -1,7 +1,7 @@
-//! The files of a kernel as a capture has them: what this crate reads, and no more.
+//! The files of a kernel as a capture has them: those that this crate reads, and no more.
 //!
-//! All are the kernel's own texts and types. Nothing that processes wrote is among them:
-//! names of processes, records, and the paths in `dynamic_events` are left out.
+//! All are the kernel's own texts and types. Text that processes wrote is left out: names
+//! of processes, records, and the paths in `dynamic_events`.
 
 use std::fmt::Write;
 
@@ -33,15 +33,15 @@ pub struct Capture {
     left_out: Vec<String>,
 }
 
-/// How much a [`Capture`] has of what.
+/// The numbers of events, objects and symbols in a [`Capture`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CaptureSummary {
-    /// Events with a format, those of `ftrace:*` too.
+    /// Events with a format, including those of `ftrace:*`.
     pub events: usize,
-    /// BTF objects: vmlinux's, and those of modules.
+    /// BTF objects: vmlinux's and those of modules.
     pub btf_objects: usize,
-    /// Classes that only the kernel's memory told.
+    /// Classes that only the kernel's memory tells.
     pub classes: usize,
     /// Symbols of functions.
     pub symbols: usize,
@@ -53,12 +53,12 @@ impl Capture {
         self.tree.below("")
     }
 
-    /// Returns how much it has of what.
+    /// Returns the numbers of events, objects and symbols in it.
     pub fn summary(&self) -> CaptureSummary {
         self.summary
     }
 
-    /// Returns what is not in it though the kernel has it, one text each, and why.
+    /// Returns what the kernel has and the capture lacks, one text each with the reason.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
@@ -72,12 +72,12 @@ impl Capture {
 }
 
 impl Kernel {
-    /// Reads the files that this crate reads of a kernel: formats, BTF, `proc/version`, and
-    /// as `tracing/classes` what the running kernel's memory says of classes. Twice the same
-    /// kernel gives twice the same files.
+    /// Reads the files that this crate reads of a kernel: formats, BTF, `proc/version` and,
+    /// as `tracing/classes`, what the running kernel's memory says of classes. Two captures
+    /// of the same kernel have the same files.
     ///
-    /// With `symbols`, the symbols of functions are added, `proc/kallsyms`, by which records
-    /// with addresses are printed. They say where this kernel is in memory.
+    /// With `symbols`, also reads the symbols of functions, `proc/kallsyms`, by which
+    /// records with addresses are printed. They tell where this kernel is in memory.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl Kernel {
         Ok(capture)
     }
 
-    /// Takes `dynamic_events` without the lines of uprobes, which have paths of files.
+    /// Adds `dynamic_events` without the lines of uprobes, which have paths of files.
     fn capture_dynamic_events(&self, capture: &mut Capture) {
         let text = self.dynamic_events();
         let (paths, kept): (Vec<&str>, Vec<&str>) = text
@@ -128,12 +128,12 @@ impl Kernel {
         }
     }
 
-    /// Writes the classes that nothing in the files tells.
+    /// Writes the classes that no other file tells.
     fn capture_classes(&self, capture: &mut Capture) -> Result<(), Error> {
         let names: Vec<EventName> = self.events()?.into_iter().collect();
         let mut lines = String::new();
         for found in self.contexts(&names)? {
-            // An event that cannot be read is one of the capture, too.
+            // An event that cannot be read stays in the capture.
             let Ok((tracepoint, context)) = found else {
                 continue;
             };
@@ -163,7 +163,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Takes the symbols of functions.
+    /// Adds the symbols of functions.
     fn capture_symbols(&self, capture: &mut Capture) -> Result<(), Error> {
         let limit = super::traces::KALLSYMS_LIMIT;
         let Some(bytes) = self.inner.proc.bytes("kallsyms", limit)? else {
@@ -186,9 +186,9 @@ impl Kernel {
     }
 }
 
-/// The lines of functions, and of the symbol behind each run of them, which ends it; `None`
-/// if addresses are hidden. What programs were loaded is left out, as it changes from moment
-/// to moment.
+/// Returns the lines of functions, and of the symbol that ends each run of them; `None` if
+/// addresses are hidden. Loaded BPF programs are left out, as they change from moment to
+/// moment.
 fn text_symbols(kallsyms: &str) -> Option<(String, usize)> {
     let mut lines: Vec<(u64, bool, &str)> = kallsyms
         .lines()
@@ -217,8 +217,8 @@ fn text_symbols(kallsyms: &str) -> Option<(String, usize)> {
 }
 
 impl BtfKernel {
-    /// Reads the files that everyone may read: BTF and `proc/version`. As a root, they are a
-    /// kernel without events, whose tracepoints are known by their arguments.
+    /// Reads the files that everyone may read: BTF and `proc/version`. Opened as a root,
+    /// they are a kernel without events, whose tracepoints are known by their arguments.
     ///
     /// # Errors
     ///

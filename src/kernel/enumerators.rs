@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::btf::Object;
 
-/// Far more enumerators than any kernel has.
+/// Limit on enumerators, far above the number of any kernel.
 const MAX_ENUMERATORS: usize = 1 << 20;
 
-/// In bytes: longer names are left out.
+/// Limit on a name's length in bytes: longer names are left out.
 const MAX_ENUMERATOR: usize = 256;
 
 pub(super) type Enumerators = HashMap<Box<str>, Option<i64>>;

@@ -51,9 +51,9 @@ impl EventsById {
         let mut events: Vec<Option<KnownEvent>> = Vec::new();
         for name in tracefs.event_directories()? {
             let id = match tracefs.id(&name) {
-                // It is gone since, or no record can have its id.
+                // The event is gone since, or has an id that no record can have.
                 Ok(id) => id.and_then(|id| u16::try_from(id).ok()),
-                // Its error matters only if its records are read.
+                // The error matters only if the event's records are read.
                 Err(error) if error.is_of_one_event() => continue,
                 Err(error) => return Err(error),
             };

@@ -1,8 +1,8 @@
 //! The objects, vmlinux or modules, that an event may be at home in.
 //!
-//! Nothing outside of a module's BTF tells which events the module has. Modules' BTF is
-//! therefore read when an event is asked for that vmlinux does not define: then that of
-//! all modules, once, and the events each defines are kept.
+//! Only a module's BTF tells which events the module has. When an event is asked for that
+//! vmlinux does not define, the BTF of all modules is therefore read, once, and the events
+//! that each defines are kept.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::files::{Listing, Modules};
 use crate::name::EventName;
 
-/// How many events of the same name in other categories are read to decide whose home is
-/// whose. Kernels' tracepoints have one such event, kprobes may have some more.
+/// Limit on events of the same name in other categories that are read to tell their homes
+/// apart. Kernels' tracepoints have one such event; kprobes may have some more.
 const MAX_NAMESAKES: usize = 64;
 
 impl Kernel {
@@ -46,9 +46,9 @@ impl Kernel {
         if namesakes.len() > MAX_NAMESAKES {
             return Ok(Homes::None(FormatReason::SharedName));
         }
-        // Fewer objects define an event of this name than there are events. Those that
-        // fit nowhere, such as a kprobe named like the tracepoint beside it, take no home
-        // from another.
+        // There are more events of this name than objects that define one. Events that fit
+        // nowhere, such as a kprobe named like the tracepoint beside it, take no home from
+        // others.
         let mut rivals = 0;
         for namesake in namesakes {
             let format = self.inner.tracefs.format(namesake)?.map(Arc::new);
@@ -73,8 +73,8 @@ impl Kernel {
         if vmlinux.index().has_event(event) && !shared {
             return Ok(Homes::Found(vec![vmlinux]));
         }
-        // Since the modules were listed, that of this event or of one of the same name
-        // may have been loaded.
+        // The module of this event, or of another one of the same name, may have been
+        // loaded since the modules were listed.
         if !shared {
             let modules = self.inner.btf.modules()?;
             let found = self.homes_in(event, &vmlinux, &modules);

@@ -59,8 +59,8 @@ impl Kernel {
         Self::of_image(path, path, image.into(), named, unreadable)
     }
 
-    /// Opens a kernel's image, a package or an unpacked package; `None` if a directory is
-    /// neither.
+    /// Opens a kernel's image, a package or an unpacked package; `None` for a directory
+    /// that is not an unpacked package.
     pub(super) fn of_package(root: &Path) -> Result<Option<Self>, Error> {
         let Some(mut package) = Package::open(root)? else {
             return Ok(None);
@@ -77,7 +77,7 @@ impl Kernel {
         Self::of_image(root, &path, image, modules, package.unreadable).map(Some)
     }
 
-    /// Opens an archive of a captured kernel; `None` if the file is not one.
+    /// Opens an archive of a captured kernel; `None` if the file is not such an archive.
     pub(super) fn of_archive(root: &Path) -> Result<Option<Self>, Error> {
         let files = captured_archive(root)?;
         Ok(files.map(|files| Self::in_memory(root, files)))
@@ -145,7 +145,7 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Whether the kernel was read from its image, and never booted: its events have no
+    /// Whether the kernel was read from its image and never booted. Its events then have no
     /// ids.
     pub fn is_image(&self) -> bool {
         self.inner.is_image
@@ -153,10 +153,10 @@ impl Kernel {
 
     /// Returns the files that a capture of this [image](Self::is_image) has, by their paths
     /// below its root, sorted: `btf/vmlinux`, `tracing/events/sched/sched_switch/format`
-    /// and so on, and `tracing/classes` with the classes; and those that were read of an
-    /// archive or a recording. None of other kernels.
+    /// and so on, and `tracing/classes` with the classes. For an archive or a recording,
+    /// returns the files that were read of it; for other kernels, none.
     ///
-    /// Written to a directory, they are a kernel for [`at`](Self::at).
+    /// Written to a directory, the files are a kernel for [`at`](Self::at).
     pub fn image_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let tree = self.inner.proc.tree();
         let files = tree.map(|tree| tree.below(""));
@@ -301,8 +301,8 @@ fn with_modules(
         known.extend(module.own);
         foreign.extend(module.foreign);
     }
-    // Exported symbols have one name each; other tracepoints of that name are used by their
-    // own modules alone.
+    // Names of exported symbols are unique. Other tracepoints of the same name are used by
+    // their own modules alone.
     let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
     for (index, tracepoint) in known.iter().enumerate() {
         by_name

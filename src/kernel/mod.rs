@@ -84,7 +84,7 @@ use sweep::Sweep;
 #[derive(Clone, Debug)]
 pub struct Kernel {
     inner: Arc<Inner>,
-    /// `None` if only BTF has it.
+    /// The byte order, if something other than BTF tells it.
     byte_order: Option<ByteOrder>,
 }
 
@@ -95,15 +95,15 @@ struct Inner {
     btf: BtfDir,
     proc: Dir,
     is_live: bool,
-    /// Whether it was read from its image, and never booted.
+    /// Whether the kernel was read from its image and never booted.
     is_image: bool,
-    /// Of an image: why parts of it cannot be read.
+    /// Why parts of an image cannot be read.
     #[cfg(feature = "image")]
     unreadable: Vec<String>,
-    /// Of an image: its tracepoints, where their sites are known.
+    /// The tracepoints of an image, if their sites are known.
     #[cfg(all(feature = "image", feature = "probe", target_os = "linux"))]
     tracepoints: Option<Vec<ImageTracepoint>>,
-    /// Enumerators, read when first needed.
+    /// The enumerators of vmlinux, read when first needed.
     constants: OnceLock<Option<Enumerators>>,
     module_constants: OnceLock<Option<Enumerators>>,
     /// Typedefs and enums of vmlinux, read when first needed.
@@ -111,15 +111,15 @@ struct Inner {
     /// The version in `proc/version`.
     version: OnceLock<Option<KernelVersion>>,
     syscall_style: OnceLock<SyscallStyle>,
-    /// Created when first needed; `None` inside if it cannot be.
+    /// Created when first needed; `None` inside if it cannot be created.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     memory: OnceLock<Option<KernelMemory>>,
     #[cfg(feature = "btf-rs")]
     btf_rs: btf_rs::BtfRs,
     answers: KnownAnswers,
-    /// A capture's file, read when first needed.
+    /// A capture's `classes` file, read when first needed.
     classes: OnceLock<CapturedClasses>,
-    /// The list as last read; `None` before.
+    /// The list of events as last read; `None` before.
     listing: RwLock<Option<Arc<Listing>>>,
 }
 
@@ -134,26 +134,27 @@ impl Kernel {
     /// [`FileError::PermissionDenied`](crate::FileError::PermissionDenied) if it is for
     /// root alone.
     pub fn live() -> Result<Self, Error> {
-        // Without /proc the usual places are tried.
+        // Without `/proc`, only the usual places are tried.
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let tracefs = Tracefs::find(Path::new("/"), &mountinfo)?;
         let kernel = Self::new(tracefs, Dir::live("/sys/kernel"));
         Ok(kernel.with_byte_order(ByteOrder::NATIVE))
     }
 
-    /// A kernel captured in `root`, laid out like `/sys/kernel`:
-    /// `tracing/available_events`, `tracing/events/<category>/<event>/format`
-    /// and, if the kernel had BTF, `btf/vmlinux` and `btf/<module>`. A capture may also say
-    /// which class an event has, where BTF leaves several: `tracing/classes`, a line
-    /// `<category>:<event>`, id (`-` of an image's events), class and one of `btf_ids`,
+    /// Opens a kernel captured in `root`, laid out like `/sys/kernel`:
+    /// `tracing/available_events`, `tracing/events/<category>/<event>/format` and, if the
+    /// kernel had BTF, `btf/vmlinux` and `btf/<module>`. A capture may also say which class
+    /// an event has, where BTF leaves several: `tracing/classes`, with a line of
+    /// `<category>:<event>`, id (`-` for an image's events), class and one of `btf_ids`,
     /// `memory`, `kcore`, `image`, with tabs between.
     ///
     /// With the feature `image`, `root` may also be an archive of such a directory (`.tar`,
-    /// alone or compressed), which is read into memory, or a kernel that was never booted: a
-    /// package (`.deb`, `.rpm`), a directory into which one was unpacked (`boot/vmlinuz-*`,
-    /// `lib/modules/*`), a kernel's image in any wrapping (`vmlinuz`, `vmlinux`, `Image`), a
-    /// module that lies in such a directory, or a BTF object. All that is read at once, and
-    /// what cannot be is among `Kernel::unreadable`.
+    /// alone or compressed), which is read into memory, or a kernel that was never booted:
+    /// a package (`.deb`, `.rpm`), a directory into which one was unpacked
+    /// (`boot/vmlinuz-*`, `lib/modules/*`), a kernel's image in any wrapping (`vmlinuz`,
+    /// `vmlinux`, `Image`), a module that lies in such a directory, or a BTF object.
+    /// Everything is read at once, and parts that cannot be read are listed by
+    /// `Kernel::unreadable`.
     ///
     /// # Errors
     ///
@@ -229,8 +230,8 @@ impl Kernel {
         dynamic_events.lines().find(is_this)
     }
 
-    /// Sets the byte order of a captured kernel without BTF, which would tell it. It is
-    /// not checked.
+    /// Sets the byte order of a captured kernel that has no BTF to tell it. The byte order
+    /// is not checked.
     #[must_use]
     pub fn with_byte_order(mut self, byte_order: ByteOrder) -> Self {
         self.byte_order = Some(byte_order);
@@ -262,7 +263,7 @@ impl Kernel {
 
     /// Returns the size in bytes of the kernel's `long`, if `events/header_page` tells.
     pub(crate) fn long_size(&self) -> Option<u32> {
-        // The byte order does not matter.
+        // The size does not depend on the byte order.
         let machine = self.page_layout().ok()?.machine(ByteOrder::NATIVE);
         Some(machine.long_size())
     }
@@ -397,7 +398,8 @@ impl Kernel {
         self.inner.btf.vmlinux()
     }
 
-    /// Every BTF object that can be read, vmlinux first; none on a kernel without BTF.
+    /// Returns every BTF object that can be read, vmlinux first; none on a kernel without
+    /// BTF.
     pub(crate) fn objects(&self) -> Result<Vec<Arc<Object>>, Error> {
         self.inner.btf.objects()
     }
@@ -589,7 +591,7 @@ mod tests {
         for (name, at_once) in names.iter().zip(at_once) {
             let tracepoint = kernel.tracepoint(name).expect("an event");
             let context = tracepoint.context().expect("a context");
-            // The same through many events at once.
+            // Resolving many events at once gives the same.
             let (_, at_once) = at_once.expect("an event");
             assert_eq!(at_once.evidence(), context.evidence(), "{name}");
             assert_eq!(at_once.struct_name(), context.struct_name(), "{name}");

@@ -1,4 +1,4 @@
-//! Where fields are, as constants that programs are given before they are loaded.
+//! Places of fields, as constants that programs are given before they are loaded.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::machine::ByteOrder;
 use crate::name::EventName;
 
-/// The place of a field in the context, as one kernel has it: 8 bytes, which a program has
-/// as a constant. Returned by [`Kernel::offsets`].
+/// The place of a field in the context on one kernel: 8 bytes, which a program has as a
+/// constant. Returned by [`Kernel::offsets`].
 ///
 /// In memory it is a `u32` and two `u16`, of the kernel's byte order: offset, size, and
 /// [`how`](Self::how).
@@ -21,15 +21,15 @@ pub struct FieldPlace {
 }
 
 impl FieldPlace {
-    /// Of [`how`](Self::how): the kernel does not have the field in the context.
+    /// A value of [`how`](Self::how): the kernel does not have the field in the context.
     pub const ABSENT: u16 = 0;
-    /// Of [`how`](Self::how): the value, or the array, is in the context.
+    /// A value of [`how`](Self::how): the value, or the array, is in the context.
     pub const IN_PLACE: u16 = 1;
-    /// Of [`how`](Self::how): a `u32` in the context locates the bytes; its low 16 bits
-    /// count from the context's start, its high 16 bits are their number.
+    /// A value of [`how`](Self::how): a `u32` in the context locates the bytes. Its low 16
+    /// bits count from the context's start, and its high 16 bits are the number of bytes.
     pub const LOCATED: u16 = 2;
-    /// Of [`how`](Self::how): as [`LOCATED`](Self::LOCATED), counted from the end of the
-    /// `u32`.
+    /// A value of [`how`](Self::how): like [`LOCATED`](Self::LOCATED), but counted from the
+    /// end of the `u32`.
     pub const RELATIVE: u16 = 3;
     /// A bit of [`how`](Self::how): the value is signed.
     pub const SIGNED: u16 = 0x100;
@@ -58,7 +58,7 @@ impl FieldPlace {
         };
         match access.read {
             Read::Load | Read::Probe | Read::UserText => {
-                // The value is a part of a system call's word.
+                // A system call's value may be a part of its word.
                 let skipped = match byte_order {
                     ByteOrder::Big => slot.size().saturating_sub(access.size),
                     ByteOrder::Little => 0,
@@ -75,7 +75,7 @@ impl FieldPlace {
                 size: word,
                 how: Self::IN_PLACE,
             },
-            // The u32 is read, and no location is smaller.
+            // Programs read a `u32`, and no location has another size.
             Read::Located { .. } if word != 4 => Self::default(),
             Read::Located { relative, .. } => Self {
                 offset: slot.offset(),
@@ -126,9 +126,9 @@ impl FieldOffsets {
 
 impl Kernel {
     /// Returns where the contexts of this kernel have fields, for programs that are given
-    /// that before they are loaded: see
+    /// the places before they are loaded: see
     /// [`FieldConstants`](crate::emit::FieldConstants). A field that the kernel does not
-    /// have in a context, or of an event that it does not have, is
+    /// have in a context, or whose event it does not have, is
     /// [`ABSENT`](FieldPlace::ABSENT).
     ///
     /// # Errors

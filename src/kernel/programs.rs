@@ -1,4 +1,4 @@
-//! Which types of programs can serve an event, and what each gets.
+//! The types of programs that can serve an event, and what each gets.
 
 use std::fmt;
 
@@ -16,16 +16,16 @@ use crate::name::SyscallSide;
 pub enum ProgramForm {
     /// `tp`: gets the event's context (`BPF_PROG_TYPE_TRACEPOINT`).
     Tp,
-    /// `tp.s`: the same for system calls, and may sleep, so that memory of the process that is
-    /// not there yet is read (`bpf_copy_from_user`).
+    /// `tp.s`: like `tp`, for system calls. It may sleep, so that it can read memory of the
+    /// process that is not there yet (`bpf_copy_from_user`).
     TpSleepable,
     /// `raw_tp`: gets the tracepoint's arguments as numbers.
     RawTp,
-    /// `tp_btf`: gets them with their types, and loads from structs directly.
+    /// `tp_btf`: gets the arguments with their types, and loads from structs directly.
     TpBtf,
-    /// `fentry`: on the function that makes a system call; gets its argument.
+    /// `fentry`: runs on the function that makes a system call, and gets its argument.
     Fentry,
-    /// `fexit`: on the same, when it returns; gets the returned value too.
+    /// `fexit`: runs when that function returns, and also gets the returned value.
     Fexit,
 }
 
@@ -70,39 +70,41 @@ impl EventProgram {
         &self.section
     }
 
-    /// Returns what it gets, in C where that can be said in C.
+    /// Returns what the program gets, in C if it can be said in C.
     pub fn gets(&self) -> &str {
         &self.gets
     }
 
-    /// Returns the version of Linux that brought it for such an event. This kernel has it.
+    /// Returns the version of Linux that introduced the type for such an event. This kernel
+    /// has it.
     pub fn since(&self) -> &str {
         &self.since
     }
 
-    /// Returns the arguments that may be NULL by their names (`__nullable`, Linux 6.11). The
-    /// verifier has a list of others (`raw_tp_null_args` of `kernel/bpf/btf.c`, Linux 6.13),
-    /// which is not in BTF; `probe::nullable_arguments` asks the running one.
+    /// Returns the arguments that may be NULL by their names (`__nullable`, Linux 6.11).
+    /// The verifier has a list of others (`raw_tp_null_args` of `kernel/bpf/btf.c`, Linux
+    /// 6.13), which is not in BTF; `probe::nullable_arguments` asks the running kernel's.
     pub fn nullable(&self) -> &[String] {
         &self.nullable
     }
 }
 
-/// The functions that make system calls, by what their names begin with, and since which
-/// version the architecture has programs on functions (trampolines).
+/// The functions that make system calls, by their prefix, each with the version since which
+/// the architecture has programs on functions (trampolines).
 const SYSCALL_FUNCTIONS: [(&str, &str); 3] = [
     ("__x64_sys_", "5.5"),
     ("__arm64_sys_", "6.0"),
     ("__s390x_sys_", "6.3"),
 ];
 
-/// What runs sleepable programs at the tracepoints of system calls
+/// The function that runs sleepable programs at the tracepoints of system calls
 /// (`kernel/trace/bpf_trace.c`).
 const FAULTABLE: &str = "trace_call_bpf_faultable";
 
 impl Tracepoint {
     /// Returns the types of programs that this kernel has for the event, in the order `tp`,
-    /// `tp.s`, `raw_tp`, `tp_btf`, `fentry` or `fexit`. None for one that takes no programs.
+    /// `tp.s`, `raw_tp`, `tp_btf`, `fentry` or `fexit`; empty for an event that takes no
+    /// programs.
     ///
     /// For an event of `syscalls:*`, `raw_tp` and `tp_btf` are those of `sys_enter` and
     /// `sys_exit`, which see all system calls; programs on functions are found by BTF.
@@ -153,7 +155,7 @@ impl Tracepoint {
                 form: ProgramForm::TpSleepable,
                 section: format!("tp.s/{section}"),
                 gets,
-                // Linux 6.18 does not have it, and 7.2 has.
+                // Linux 6.18 does not have it, and 7.2 does.
                 since: "7.2 or a little earlier".to_owned(),
                 nullable: Vec::new(),
             });
@@ -177,7 +179,7 @@ impl Kernel {
         Ok(vmlinux.is_some_and(|vmlinux| vmlinux.has_function(name)))
     }
 
-    /// The tracepoint that all system calls share.
+    /// Returns the tracepoint that all system calls share.
     fn raw_syscall(&self, side: SyscallSide) -> Result<Option<RawTracepoint>, Error> {
         let name = match side {
             SyscallSide::Enter => "sys_enter",
@@ -190,7 +192,7 @@ impl Kernel {
         }
     }
 
-    /// The programs on the function that makes a system call.
+    /// Returns the program on the function that makes a system call.
     fn on_function(&self, side: SyscallSide, call: &str) -> Result<Option<EventProgram>, Error> {
         for (prefix, since) in SYSCALL_FUNCTIONS {
             let function = format!("{prefix}{call}");
@@ -213,7 +215,7 @@ impl Kernel {
     }
 }
 
-/// The programs of a tracepoint, which `is_shared` by all system calls or not.
+/// Returns the programs of a tracepoint. `is_shared` means that all system calls share it.
 fn of_raw(raw: &RawTracepoint, is_shared: bool) -> [EventProgram; 2] {
     let is_of_module = raw.home() != "vmlinux";
     let arguments = raw.arguments();

@@ -9,7 +9,7 @@ use crate::context::{FormatReason, Homes, RawTracepoint};
 use crate::error::Error;
 use crate::name::EventName;
 
-/// In bytes, for all arguments as C. Kernels' have some 10 KB.
+/// Limit on all arguments as C, in bytes. Kernels' have some 10 KB.
 const BARE_LIMIT: usize = 64 << 20;
 
 impl Kernel {
@@ -29,7 +29,7 @@ impl Kernel {
         Ok(names)
     }
 
-    /// Returns a tracepoint, behind events or without any: see [`RawTracepoint`].
+    /// Returns a tracepoint, with or without events: see [`RawTracepoint`].
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Kernel {
         Ok(raw)
     }
 
-    /// The tracepoint of this name, and the object that defines it.
+    /// Returns the tracepoint of this name, and the object that defines it.
     pub(crate) fn raw_tracepoint_and_home(
         &self,
         name: &str,
@@ -49,8 +49,8 @@ impl Kernel {
         Ok((self.raw(name, &home)?, home))
     }
 
-    /// The objects that define a tracepoint of this name, at least one: vmlinux alone, if it
-    /// does, or modules.
+    /// Returns the objects that define a tracepoint of this name, at least one: vmlinux
+    /// alone if it does, and otherwise modules.
     pub(crate) fn homes_of_raw(&self, name: &str) -> Result<Vec<Arc<Object>>, Error> {
         match self.homes_now(name, false)? {
             Homes::Found(homes) if !homes.is_empty() => Ok(homes),

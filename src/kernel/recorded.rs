@@ -1,4 +1,4 @@
-//! Kernels of which other programs recorded what they traced.
+//! Kernels that are known from recordings of other programs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ impl Kernel {
     /// formats of its events, with ids, the layout of its ring buffer's pages, symbols, and
     /// names of tasks. It has no BTF. `path` is the recording's file, for messages.
     ///
-    /// Which buffers and pages there are, the [`recording`](crate::record::recording) says.
+    /// The [`recording`](crate::record::recording) tells which buffers and pages there are.
     pub fn recorded(path: impl AsRef<Path>, recorded: &RecordedKernel) -> Self {
         let mut tree = FileTree::default();
         for (path, bytes) in recorded.files() {

@@ -1,4 +1,4 @@
-//! What is read of the running kernel alone, for `sites`.
+//! Reads what `sites` needs of the running kernel alone.
 
 use std::fs::File;
 use std::io;
@@ -18,13 +18,13 @@ impl Kernel {
 
     /// Returns the loaded modules, in the kernel's order.
     pub(crate) fn loaded_modules(&self) -> Result<Vec<LoadedModule>, Error> {
-        /// Hundreds of modules have some 50 KB.
+        /// Limit on the file in bytes; hundreds of modules have some 50 KB.
         const LIMIT: u64 = 16 << 20;
         let modules = self.inner.proc.bytes("modules", LIMIT)?;
         Ok(loaded_modules(&modules.unwrap_or_default()))
     }
 
-    /// Opens the file by which the event is enabled, to read.
+    /// Opens the file by which the event is enabled, for reading.
     pub(crate) fn event_switch(&self, name: &EventName) -> io::Result<File> {
         let format = self.inner.tracefs.format_path(name);
         File::open(format.with_file_name("enable"))
@@ -41,7 +41,7 @@ impl Kernel {
         let mut found = vec![None; names.len()];
         let mut are_shown = false;
         for line in text.split(|byte| *byte == b'\n') {
-            // `address type name`, and for modules more.
+            // `address type name`, and the module's name if there is one.
             let mut words = line.splitn(3, |byte| *byte == b' ');
             let (address, name) = (words.next()?, words.nth(1).unwrap_or_default());
             let at = names.iter().position(|wanted| wanted.as_bytes() == name);

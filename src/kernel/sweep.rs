@@ -23,7 +23,7 @@ const CHUNK: usize = 32;
 /// An event and its context, or its error.
 type Found = Result<(Tracepoint, Context), Error>;
 
-/// The same, before deciding what takes other events' formats.
+/// Like [`Found`], before decisions that take other events' formats.
 type Half = Result<(Tracepoint, Result<Context, Undecided>), Error>;
 
 /// An iterator over events with their contexts, in the order they were asked for: see
@@ -58,7 +58,7 @@ pub(crate) struct Sweep<'k, 'n> {
     pub(crate) modules: Arc<Modules>,
     /// The index of the first event that no thread has taken.
     next: AtomicUsize,
-    /// Formats read before vmlinux's BTF was.
+    /// Formats that were read before vmlinux's BTF.
     waiting: Mutex<Vec<Chunk<Result<Tracepoint, Error>>>>,
 }
 
@@ -86,7 +86,7 @@ impl<'k, 'n> Sweep<'k, 'n> {
             let help = || self.work();
             let is_worth_it = self.names.len() > CHUNK;
             let helper = is_worth_it.then(|| thread::Builder::new().spawn_scoped(scope, help));
-            // Starting a thread takes time, in which BTF is read.
+            // BTF is read while the thread starts.
             let vmlinux = self.kernel.vmlinux();
             if vmlinux.is_err() {
                 self.next.store(self.names.len(), Ordering::Relaxed);
@@ -136,7 +136,7 @@ impl<'k, 'n> Sweep<'k, 'n> {
         found.into_iter().map(close).collect()
     }
 
-    /// The work of each thread: reads formats, and resolves contexts once BTF has been
+    /// Does the work of one thread: reads formats, and resolves contexts once BTF has been
     /// read.
     fn work(&self) -> Vec<Chunk<Half>> {
         let mut reader = self.kernel.reader();

@@ -46,7 +46,7 @@ impl Tracepoint {
         }
     }
 
-    /// Returns the kernel that the event is of.
+    /// Returns the kernel that has the event.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
@@ -56,7 +56,7 @@ impl Tracepoint {
         &self.name
     }
 
-    /// Returns the event's id on this kernel since it booted, `None` of a kernel that was
+    /// Returns the event's id on this kernel since it booted; `None` for a kernel that was
     /// not booted: see [`Format::id`].
     pub fn id(&self) -> Option<u32> {
         self.format.id()
@@ -114,8 +114,8 @@ impl Tracepoint {
         })
     }
 
-    /// Whether `available_events` lists the event. Programs can be attached only to
-    /// events it lists, which those of `ftrace:*` are not.
+    /// Whether `available_events` lists the event. Programs can be attached only to listed
+    /// events; those of `ftrace:*` are not listed.
     ///
     /// # Errors
     ///
@@ -126,8 +126,8 @@ impl Tracepoint {
     }
 
     /// Returns the ELF sections of the program types that can be attached to the event:
-    /// `tracepoint/…` for every listed event but a kprobe's; `raw_tp/…` and `tp_btf/…` if
-    /// BTF has a tracepoint of this name behind the event, which those of `syscalls:*`
+    /// `tracepoint/…` for every listed event except a kprobe's; `raw_tp/…` and `tp_btf/…`
+    /// if BTF has a tracepoint of this name behind the event, which events of `syscalls:*`
     /// lack.
     ///
     /// # Errors

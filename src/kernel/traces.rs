@@ -14,11 +14,12 @@ use crate::text::{
     TraceStyle,
 };
 
-/// In bytes. Kernels with all their modules have up to 300 MB, most only 10 to 20.
+/// Limit on `kallsyms` in bytes. Kernels with all their modules have up to 300 MB, most
+/// only 10 to 20.
 pub(super) const KALLSYMS_LIMIT: u64 = 512 << 20;
 
 impl Kernel {
-    /// Returns the layout of its ring buffer's pages, from `events/header_page`.
+    /// Returns the layout of the ring buffer's pages, from `events/header_page`.
     ///
     /// # Errors
     ///
@@ -46,7 +47,8 @@ impl Kernel {
         Ok(*self.inner.version.get_or_init(|| version))
     }
 
-    /// Returns which flag letters, for the state of a CPU, its `trace` file shows.
+    /// Returns the flag letters, for the state of a CPU, that the kernel's `trace` file
+    /// shows.
     ///
     /// They follow from [`version`](Self::version) and the common fields of records. A
     /// kernel of unknown version is assumed to be Linux 5.12 or older without
@@ -80,8 +82,8 @@ impl Kernel {
         }
     }
 
-    /// Returns how its `trace` file shows what precedes a text: flag letters, times by
-    /// its `trace_clock`, and details that depend on its version.
+    /// Returns how the kernel's `trace` file shows the part of a line before the text: flag
+    /// letters, times by its `trace_clock`, and details that depend on its version.
     ///
     /// An instance, and pages saved from it, have their own `trace_clock`:
     /// [`TraceStyle::with_clock`].
@@ -100,9 +102,10 @@ impl Kernel {
         Ok(style.with_clock(clock.unwrap_or_default()))
     }
 
-    /// Returns how its `trace` writes the arguments of system calls, which depends on its
-    /// [`version`](Self::version). A kernel of unknown version is assumed to be older
-    /// than 6.18 if it shows four letters ([`FlagColumns::Four`]), and otherwise newer.
+    /// Returns how the kernel's `trace` file writes the arguments of system calls, which
+    /// depends on its [`version`](Self::version). A kernel of unknown version is assumed to
+    /// be older than 6.18 if it shows four letters ([`FlagColumns::Four`]), and otherwise
+    /// newer.
     fn syscall_style(&self) -> SyscallStyle {
         let style = || match self.version() {
             Ok(Some(version)) => SyscallStyle::of_version(version),
@@ -188,7 +191,7 @@ impl Kernel {
         modules.as_ref()?.get(name).copied().flatten()
     }
 
-    /// Returns what is at addresses of the kernel: strings, from `printk_formats`, and
+    /// Returns the names of addresses of the kernel: strings, from `printk_formats`, and
     /// functions, from `/proc/kallsyms` if this process may see them, or from a captured
     /// kernel's `proc/kallsyms`.
     ///
@@ -201,7 +204,7 @@ impl Kernel {
             addresses = addresses.with_printk_formats(&strings);
         }
         let symbols = match self.inner.proc.bytes("kallsyms", KALLSYMS_LIMIT) {
-            // The running kernel may hide them.
+            // The running kernel may hide its symbols.
             Err(_) if self.inner.is_live => None,
             symbols => symbols?,
         };

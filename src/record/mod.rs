@@ -122,18 +122,18 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Whether the field is the callers in `ftrace:kernel_stack`: the format says 8, but
-    /// a record has as many as there are.
+    /// Whether the field is the callers in `ftrace:kernel_stack`, of which the format
+    /// declares 8 and a record has any number.
     fn is_stack(&self, field: &Field) -> bool {
         field.kind() == FieldKind::Array
             && field.name() == "caller"
             && self.format.name() == "kernel_stack"
     }
 
-    /// Returns the data of a dynamic field, wherever in the record they are, and the
-    /// bytes of any other. The rest of the record belongs to an array without a size,
-    /// such as `char buf[]` of `ftrace:print` (`char buf` on Linux 4.x), and to the
-    /// callers of `ftrace:kernel_stack`.
+    /// Returns the data of a dynamic field, wherever in the record they are, and the bytes
+    /// of any other field. An array without a size, such as `char buf[]` of `ftrace:print`
+    /// (`char buf` on Linux 4.x), extends to the end of the record, and so do the callers
+    /// of `ftrace:kernel_stack`.
     ///
     /// # Errors
     ///
@@ -250,7 +250,7 @@ mod tests {
                 ByteOrder::Big => word.to_be_bytes(),
             };
             let mut bytes = vec![0; 4];
-            // The second could not be read; the last is not valid UTF-8.
+            // The second string could not be read; the last is not valid UTF-8.
             for location in [5 << 16 | 20, 0, 3 << 16 | 25] {
                 bytes.extend(word(location));
             }
@@ -268,7 +268,7 @@ mod tests {
             let json = serde_json::to_string(&value).expect("JSON");
             assert_eq!(json, "[\"a, b\",\"\",\"\u{fffd}!\"]");
             assert_eq!((value.text(), value.integer()), (None, None));
-            // One ends outside, and one begins outside.
+            // The first location ends outside of the record, and the second begins outside.
             for bad in [2 << 16 | 27, 1 << 16 | 0xffff] {
                 let mut bytes = bytes.clone();
                 bytes[8..12].copy_from_slice(&word(bad));

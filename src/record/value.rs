@@ -91,7 +91,7 @@ impl<'a> Value<'a> {
 #[derive(Clone, Copy)]
 pub struct Texts<'a> {
     pub(super) record: &'a [u8],
-    /// Each inside the record.
+    /// The locations of the strings, each inside the record.
     pub(super) locations: &'a [u8],
     pub(super) machine: Machine,
 }
@@ -160,7 +160,7 @@ impl<'a> IntoIterator for Texts<'a> {
     }
 }
 
-/// Equal if the strings are, wherever they lie.
+/// Equal if the strings are equal, wherever they lie.
 impl PartialEq for Texts<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
@@ -186,7 +186,7 @@ pub struct Integers<'a> {
 }
 
 impl<'a> Integers<'a> {
-    /// `size` must be 1, 2, 4 or 8.
+    /// Creates numbers of this size, which must be 1, 2, 4 or 8 bytes.
     pub(crate) fn new(bytes: &'a [u8], size: u32, signed: bool, machine: Machine) -> Self {
         Self {
             bytes,

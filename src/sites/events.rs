@@ -1,4 +1,4 @@
-//! The kernel's events: which tracepoint and class each has.
+//! The kernel's events, each with its tracepoint and class.
 //!
 //! tracefs lists events of the `struct trace_array` it shows, each a `struct
 //! trace_event_file` with its `struct trace_event_call`. The inode of the file by which an
@@ -22,7 +22,8 @@ pub(super) struct EventOffsets {
     pub(super) file_size: usize,
     pub(super) array_name: u64,
     array_events: u64,
-    /// Arrays of pointers to files, by the system call's number.
+    /// The offset and length of the array of pointers to files, by the system call's
+    /// number.
     pub(super) array_enter: Option<(u64, usize)>,
     pub(super) array_exit: Option<(u64, usize)>,
     call_size: usize,
@@ -39,7 +40,7 @@ pub(super) struct EventOffsets {
     class_probe: u64,
     class_register: u64,
     class_perf_probe: Option<u64>,
-    /// `TRACE_EVENT_FL_TRACEPOINT`: an event of a tracepoint, whose name it has.
+    /// `TRACE_EVENT_FL_TRACEPOINT`: the event has a tracepoint, and the tracepoint's name.
     has_tracepoint: i32,
     pub(super) metadata_number: Option<u64>,
 }
@@ -90,16 +91,17 @@ impl EventOffsets {
 #[derive(Clone, Debug)]
 pub(super) struct EventCall {
     pub(super) address: u64,
-    /// The address of its tracepoint; `None` of system calls, and of events made at run
+    /// The address of its tracepoint; `None` for system calls and for events made at run
     /// time.
     pub(super) tracepoint: Option<u64>,
-    /// Of a system call's event, which one it is.
+    /// The side of a system call's event.
     pub(super) side: Option<SyscallSide>,
-    /// The functions by which ftrace and perf listen.
+    /// The function by which ftrace listens.
     pub(super) ftrace_callback: u64,
+    /// The function by which perf listens.
     pub(super) perf_callback: u64,
     pub(super) data: u64,
-    /// How many perf events there are of it.
+    /// The number of its perf events.
     pub(super) perf_events: u32,
     /// The address of its `struct bpf_prog_array`; 0 without one.
     pub(super) programs: u64,
@@ -113,7 +115,7 @@ pub(super) struct EventCalls {
 }
 
 impl EventCalls {
-    /// Reads all. `names` are events of tracefs, one of which leads to the others.
+    /// Reads all events. `names` are events of tracefs, one of which leads to the others.
     pub(super) fn read(
         memory: &SiteMemory,
         offsets: &EventOffsets,
@@ -270,7 +272,7 @@ fn array_of_events(
 ) -> Result<u64, SitesError> {
     use std::os::fd::AsFd;
 
-    // The event must be the one its id says; of a module it may just go.
+    // The id is checked, since a module's event may be removed meanwhile.
     for name in names.iter().take(16) {
         let (Ok(switch), Ok(event)) = (kernel.event_switch(name), kernel.tracepoint(name)) else {
             continue;
@@ -293,7 +295,7 @@ fn array_of_events(
     })
 }
 
-/// Sorts addresses and leaves out null and what is there twice.
+/// Sorts addresses, and removes null and duplicates.
 pub(super) fn distinct(addresses: impl Iterator<Item = u64>) -> Vec<u64> {
     let mut addresses: Vec<u64> = addresses.filter(|at| *at != 0).collect();
     addresses.sort_unstable();

@@ -1,7 +1,7 @@
 //! Perf events and BPF links, and which processes hold them.
 //!
-//! A perf event lives as long as someone holds its file: a process, or a link of a BPF
-//! program. `/proc/*/fd` shows which descriptors are perf events; which event each one is, is
+//! A perf event lives as long as a process, or a link of a BPF program, holds its file.
+//! `/proc/*/fd` shows which descriptors are perf events. The event behind a descriptor is
 //! found in memory, from the process's `/proc` directory over its task to its files.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,11 +20,11 @@ use crate::kernel::{HeldFiles, Kernel};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HoldingProcess {
-    /// Its pid, in the namespace `/proc` shows.
+    /// The pid, in the namespace that `/proc` shows.
     pub pid: u32,
-    /// Its name; empty if it exited meanwhile.
+    /// The name; empty if the process has exited meanwhile.
     pub comm: String,
-    /// How many descriptors of the listener it holds.
+    /// The number of descriptors of the listener that the process holds.
     pub descriptors: u32,
 }
 
@@ -32,17 +32,17 @@ pub struct HoldingProcess {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BpfProgramInfo {
-    /// Its id, by which tools show it (`bpftool prog show id`).
+    /// The id by which tools show the program (`bpftool prog show id`).
     pub id: u32,
-    /// Its name, cut to 15 bytes; empty if it has none.
+    /// The name, cut to 15 bytes; empty if the program has none.
     pub name: String,
     /// The hash of its instructions, in hexadecimal.
     pub tag: String,
 }
 
-/// Offsets in bytes.
+/// Offsets of members, in bytes.
 pub(super) struct HolderOffsets {
-    /// The way from a directory of `/proc` to its task.
+    /// The way from a directory of `/proc` to the process's task.
     inode_of_process: u64,
     process_pid: u64,
     pid_tasks: u64,
@@ -61,9 +61,11 @@ pub(super) struct HolderOffsets {
     link_type: u64,
     link_program: u64,
     link_size: usize,
-    /// The link in `struct bpf_raw_tp_link`, and what leads to its tracepoint.
+    /// The offset of the link in `struct bpf_raw_tp_link`, and those that lead to its
+    /// tracepoint.
     raw_link: Option<(u64, u64, u64)>,
-    /// The link, and its perf event's file, in `struct bpf_perf_link` (Linux 5.15).
+    /// The offsets of the link and of its perf event's file in `struct bpf_perf_link`
+    /// (Linux 5.15).
     perf_link: Option<(u64, u64)>,
     array_items: u64,
     item_program: u64,
@@ -113,15 +115,15 @@ pub(super) struct PerfEvent {
     pub(super) call: u64,
     /// The address of its program; 0 without one.
     pub(super) program: u64,
-    /// Events made of it for children of its task.
+    /// The number of events made of it for children of its task.
     pub(super) children: u32,
-    /// The link that holds it.
+    /// The id of the link that holds it.
     pub(super) link: Option<u32>,
-    /// The processes that hold it, by descriptors of their own.
+    /// The processes that hold it by descriptors of their own.
     pub(super) holders: Vec<HoldingProcess>,
 }
 
-/// A link by which a program is on a raw tracepoint.
+/// A link that attaches a program to a raw tracepoint.
 struct RawLink {
     id: u32,
     /// The address of its program.
@@ -130,13 +132,13 @@ struct RawLink {
     tracepoint: u64,
 }
 
-/// What processes hold.
+/// The perf events and links that processes hold.
 pub(super) struct Holders {
     offsets: HolderOffsets,
     pub(super) perf_events: Vec<PerfEvent>,
     by_link: HashMap<u32, Vec<HoldingProcess>>,
     raw_links: Vec<RawLink>,
-    /// How many processes could not be looked into.
+    /// The number of processes that could not be looked into.
     pub(super) hidden: usize,
     /// Whether all links could be listed.
     pub(super) are_links_known: bool,
@@ -148,7 +150,8 @@ impl Holders {
         offsets: HolderOffsets,
         kernel: &Kernel,
     ) -> Result<Self, SitesError> {
-        // Before any link is opened here, so that this process is no holder.
+        // Read before any link is opened here, so that this process does not count as a
+        // holder.
         let found = kernel.holding_processes()?;
         let mut by_link: HashMap<u32, Vec<HoldingProcess>> = HashMap::new();
         for process in &found.processes {
@@ -185,12 +188,12 @@ impl Holders {
         Ok(holders)
     }
 
-    /// The processes that hold a link.
+    /// Returns the processes that hold a link.
     pub(super) fn of_link(&self, link: u32) -> Vec<HoldingProcess> {
         self.by_link.get(&link).cloned().unwrap_or_default()
     }
 
-    /// Returns the address of each perf event held, and the process.
+    /// Returns the address of each perf event that is held, and the process that holds it.
     fn held_events<'a>(
         &self,
         memory: &SiteMemory,
@@ -246,7 +249,8 @@ impl Holders {
             .iter()
             .map(|task| task.unwrap_or(0).wrapping_add(offsets.task_pid))
             .collect();
-        // Of a process in a namespace of its own the numbers differ; both are not 0.
+        // In a pid namespace of its own, the process has another number, which is not 0
+        // either.
         let numbers = memory.structs(&known, 4)?;
         let is_task =
             |number: &Option<StructBytes>| number.as_ref().is_some_and(|number| number.int(0) > 0);
@@ -256,7 +260,7 @@ impl Holders {
             .collect())
     }
 
-    /// Returns the address of each perf event that a link holds, and the link's id. Keeps
+    /// Returns the address of each perf event that a link holds, with the link's id. Keeps
     /// the links of raw tracepoints.
     fn follow_links(
         &mut self,
@@ -313,7 +317,8 @@ impl Holders {
             .collect())
     }
 
-    /// Reads the perf events at these addresses. `None` are those of other kinds.
+    /// Reads the perf events at these addresses. Leaves out those that are not of
+    /// tracepoints.
     fn of_tracepoints(
         &self,
         memory: &SiteMemory,
@@ -398,12 +403,12 @@ impl Holders {
             .wrapping_add(offsets.item_program);
         let items = (0..LIMIT).map(|index| first.wrapping_add((index * offsets.item_size) as u64));
         let programs = memory.pointers(&items.collect::<Vec<_>>())?;
-        // It ends with a null pointer.
+        // The array ends with a null pointer.
         Ok(programs.into_iter().map_while(|program| program).collect())
     }
 
-    /// Returns the program behind the data of a raw tracepoint's callback, and its link's
-    /// id where that is known.
+    /// Returns the program behind the data of a raw tracepoint's callback, and the id of
+    /// its link if that is known.
     pub(super) fn raw_program(
         &self,
         memory: &SiteMemory,
@@ -417,7 +422,8 @@ impl Holders {
                 let mut links = links
                     .by_ref()
                     .filter(|link| (link.program, link.tracepoint) == (data, tracepoint));
-                // A program can be on one tracepoint twice.
+                // A program can be attached to a tracepoint twice, and its link is then not
+                // known.
                 let only = links.next().filter(|_| links.next().is_none());
                 Ok(Some((data, only.map(|link| link.id))))
             }
@@ -457,7 +463,7 @@ fn add_holder(holders: &mut Vec<HoldingProcess>, process: &HeldFiles) {
     }
 }
 
-/// Opens all links.
+/// Opens all links, and returns them with their ids.
 fn links() -> io::Result<Vec<(u32, OwnedFd)>> {
     let mut links = Vec::new();
     let mut id = 0;
@@ -465,7 +471,7 @@ fn links() -> io::Result<Vec<(u32, OwnedFd)>> {
         id = next;
         match sys::open_link(id) {
             Ok(link) => links.push((id, link)),
-            // Closed meanwhile.
+            // The link was closed meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(error),
         }

@@ -1,7 +1,7 @@
-//! Who listens to a tracepoint.
+//! The listeners of a tracepoint.
 //!
 //! A tracepoint has an array of callbacks, each a function with its data (`struct
-//! tracepoint_func`). The pair tells who it is:
+//! tracepoint_func`). The pair identifies the listener:
 //!
 //! - the function of the event's class for ftrace, with a `struct trace_event_file`, which
 //!   belongs to one tracefs instance;
@@ -11,8 +11,8 @@
 //!   tracepoint;
 //! - any other function of the kernel or of a module.
 //!
-//! System calls have two tracepoints for all (`sys_enter`, `sys_exit`), with one callback for
-//! each instance, and one for perf; which calls an instance records, it has in an array.
+//! All system calls share two tracepoints (`sys_enter`, `sys_exit`), with one callback for
+//! each instance and one for perf. An array of the instance tells which calls it records.
 
 use std::collections::BTreeMap;
 
@@ -26,25 +26,26 @@ use super::offsets::KnownStructs;
 use crate::name::SyscallSide;
 use crate::patch::CodeLocation;
 
-/// Who listens to an event.
+/// A listener of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Listener {
-    /// A tracefs instance, which records the event or triggers something by it.
+    /// A tracefs instance that records the event or triggers something by it.
     Ftrace {
-        /// Its name; `None` of the instance that is always there.
+        /// The instance's name; `None` for the instance that always exists.
         instance: Option<String>,
-        /// Whether it records only some, by a filter.
+        /// Whether a filter selects the records.
         is_filtered: bool,
-        /// Whether it records none for the time being: only its triggers see the event.
+        /// Whether it records nothing for the time being, and only its triggers see the
+        /// event.
         is_soft_disabled: bool,
     },
     /// Perf events without a program, which count or sample.
     Perf {
-        /// How many, without those inherited by children.
+        /// The number of events, without those inherited by children.
         events: u32,
-        /// How many were made of them for children of their tasks.
+        /// The number of events made of them for children of their tasks.
         inherited: u32,
         /// The processes that hold them.
         holders: Vec<HoldingProcess>,
@@ -53,23 +54,23 @@ pub enum Listener {
     Bpf {
         /// The program.
         program: BpfProgramInfo,
-        /// What it is attached to.
+        /// The target it is attached to.
         attachment: BpfAttachment,
-        /// The id of the link that attaches it; `None` of a program set on a perf event.
+        /// The id of the link that attaches it; `None` for a program set on a perf event.
         link: Option<u32>,
-        /// The processes that keep it attached; none of a link that is pinned.
+        /// The processes that keep it attached; empty for a link that is only pinned.
         holders: Vec<HoldingProcess>,
     },
     /// A function of the kernel, or of a module.
     Function {
-        /// Its name; `None` where the kernel has no symbol for it.
+        /// The function's name; `None` if the kernel has no symbol for it.
         function: Option<String>,
-        /// The module it is in; `None` of what is built in.
+        /// The module that contains it; `None` if it is built in.
         module: Option<String>,
     },
 }
 
-/// What a BPF program on an event is attached to.
+/// The target on an event that a BPF program is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -111,9 +112,9 @@ pub(super) fn callbacks(
     offsets: &CallbackOffsets,
     array: u64,
 ) -> Result<Vec<Callback>, SitesError> {
-    /// How many are read at once.
+    /// The number of callbacks that are read at once.
     const MANY: usize = 32;
-    /// More than the kernel ever has.
+    /// Limit on callbacks, more than a kernel ever has.
     const LIMIT: usize = 1 << 12;
     let mut found = Vec::new();
     let mut is_at_end = array == 0;
@@ -122,7 +123,7 @@ pub(super) fn callbacks(
         let places = places.map(|index| array.wrapping_add((index * offsets.size) as u64));
         let read = memory.structs(&places.collect::<Vec<_>>(), offsets.size)?;
         for one in read {
-            // It ends with a null pointer.
+            // The array ends with a null pointer.
             match one.filter(|one| one.word(offsets.function) != 0) {
                 Some(one) if !is_at_end => found.push(Callback {
                     function: one.word(offsets.function),
@@ -141,7 +142,7 @@ pub(super) fn callbacks(
     Ok(found)
 }
 
-/// What is known of all events and processes.
+/// Finds listeners by what is known of all events and processes.
 pub(super) struct ListenerSearch<'a> {
     pub(super) memory: &'a SiteMemory,
     pub(super) offsets: &'a EventOffsets,
@@ -149,7 +150,7 @@ pub(super) struct ListenerSearch<'a> {
     pub(super) flags: SwitchFlags,
 }
 
-/// Bits of `trace_event_file.flags`, by the kernel's enumerators.
+/// The bits of `trace_event_file.flags`, by the kernel's enumerators.
 #[derive(Clone, Copy)]
 pub(super) struct SwitchFlags {
     pub(super) filtered: u64,
@@ -157,8 +158,8 @@ pub(super) struct SwitchFlags {
 }
 
 impl ListenerSearch<'_> {
-    /// Returns who is behind the callbacks of a tracepoint, which `event` is one of; perf
-    /// is left to [`by_perf`](Self::by_perf).
+    /// Returns the listeners behind the callbacks of a tracepoint; `event` is one of its
+    /// events. Perf is left to [`by_perf`](Self::by_perf).
     pub(super) fn by_callbacks(
         &self,
         tracepoint: u64,
@@ -197,8 +198,8 @@ impl ListenerSearch<'_> {
         Ok(listeners)
     }
 
-    /// Returns the instance that a `struct trace_event_file` belongs to; `None` if it is
-    /// not the event's.
+    /// Returns the instance that a `struct trace_event_file` belongs to; `None` if the file
+    /// is not the event's.
     fn instance_of(
         &self,
         file: u64,
@@ -255,8 +256,8 @@ impl ListenerSearch<'_> {
             }))
     }
 
-    /// Returns the instances that record a system call: those whose callback is on the
-    /// tracepoint of all calls, and which have a file for this one.
+    /// Returns the instances that record a system call: those with a callback on the
+    /// tracepoint of all calls and a file for this call.
     pub(super) fn by_system_call(
         &self,
         event: &EventCall,
@@ -296,8 +297,8 @@ impl ListenerSearch<'_> {
         Ok(listeners)
     }
 
-    /// Returns the perf events and the programs on them; and how many perf events, and
-    /// which programs' ids, are held by nobody who could be seen.
+    /// Returns the perf events and the programs on them, and the number of perf events
+    /// whose holder could not be seen.
     pub(super) fn by_perf(&self, event: &EventCall) -> Result<(Vec<Listener>, u32), SitesError> {
         let (mut events, mut inherited, mut unseen) = (0, 0, event.perf_events);
         let mut holders: Vec<HoldingProcess> = Vec::new();

@@ -8,7 +8,7 @@ use super::offsets::{KnownStructs, StructMember};
 use crate::bpf;
 use crate::bpf::reader::MemoryReader;
 
-/// Bytes of a struct, read at once.
+/// The bytes of a struct, read at once.
 #[derive(Clone, Debug)]
 pub(super) struct StructBytes(Vec<u8>);
 
@@ -52,7 +52,7 @@ pub(super) struct SiteMemory {
     files_of: FilesOffsets,
 }
 
-/// The way from a task to its files: offsets in bytes.
+/// Offsets on the way from a task to its files, in bytes.
 struct FilesOffsets {
     task_files: u64,
     files_table: u64,
@@ -101,7 +101,7 @@ impl SiteMemory {
         Ok(found.map(|bytes| bytes.and_then(pointer)).collect())
     }
 
-    /// Follows a pointer at this offset of each struct that is known.
+    /// Follows the pointer at this offset in each struct whose address is known.
     pub(super) fn follow(
         &self,
         structs: &[Option<u64>],
@@ -196,14 +196,14 @@ impl SiteMemory {
     }
 }
 
-/// Why no program that reads memory can be loaded, or run.
+/// Returns the reason why a program that reads memory cannot be loaded or run.
 fn refused(source: io::Error) -> SitesError {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES | libc::EINVAL) if bpf::is_locked_down() => {
             SitesError::LockedDown
         }
         Some(libc::EPERM | libc::EACCES) => SitesError::NotPermitted,
-        // No such program type, or no bpf(2) at all.
+        // The kernel does not have the program type, or bpf(2) at all.
         Some(libc::EINVAL | libc::ENOSYS) => SitesError::TooOld { source },
         _ => failed(source),
     }

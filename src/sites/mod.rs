@@ -21,30 +21,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Of a kernel that was read from its image (feature `image`), the sites have the addresses it
-//! was linked for, and those in its modules their offsets in the modules' sections; all are off
-//! there.
+//! The sites of a kernel that was read from its image (feature `image`) have the addresses
+//! for which the kernel was linked, and sites in its modules have offsets in the modules'
+//! sections. All of them are off.
 //!
 //! # How it works
 //!
 //! Programs of type `SYSCALL`, which a system call runs once (Linux 5.14), read memory in
 //! batches (`bpf::reader`). Offsets in structs are those of the kernel's BTF. The kernel
-//! goes on meanwhile: what is read is true of the moment it was read, and an event that is
-//! enabled or detached in between may be seen half way.
+//! keeps running meanwhile: what is read is true of the moment it was read, and an event
+//! that is enabled or detached in between may be seen half way.
 //!
 //! - `tables`: all tracepoints, and the patch sites of each (`__jump_table`), of vmlinux and
 //!   of modules;
-//! - `events`: which tracepoint each event has;
-//! - `listener`: who is behind each callback;
-//! - `holders`: which processes hold perf events and links.
+//! - `events`: the tracepoint of each event;
+//! - `listener`: the listener behind each callback;
+//! - `holders`: the processes that hold perf events and links.
 //!
 //! # Rights
 //!
-//! It takes `CAP_BPF` and `CAP_PERFMON`. Without `CAP_SYSLOG` the kernel does not tell where
-//! its tables are: sites are then unknown, and so are tracepoints without events. Without
-//! `CAP_SYS_ADMIN` it does not list links, without `CAP_SYS_PTRACE` not the descriptors of other
-//! users' processes. [`Sites::unknown`] and [`EventSites::unknown`] say what could not be
-//! known.
+//! Reading takes `CAP_BPF` and `CAP_PERFMON`. Without `CAP_SYSLOG` the kernel does not tell
+//! where its tables are: sites are then unknown, and so are tracepoints without events.
+//! Without `CAP_SYS_ADMIN` it does not list links, and without `CAP_SYS_PTRACE` not the
+//! descriptors of other users' processes. [`Sites::unknown`] and [`EventSites::unknown`]
+//! list what remained unknown.
 
 mod error;
 mod events;
@@ -85,7 +85,7 @@ pub struct Sites {
     unknown: Vec<UnknownPart>,
 }
 
-/// The sites and listeners of one event, or of a tracepoint without any.
+/// The sites and listeners of one event, or of a tracepoint without an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EventSites {
     event: Option<EventName>,
@@ -98,46 +98,45 @@ pub struct EventSites {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PatchedTracepoint {
-    /// Its name. For events of system calls it is `sys_enter` or `sys_exit`, which all of
-    /// them share.
+    /// The name. Events of system calls share the tracepoints `sys_enter` and `sys_exit`.
     pub name: String,
     /// The module that defines it; `None` if it is built in.
     pub module: Option<String>,
-    /// How often its key is enabled: 1 while it has callbacks, however many.
+    /// The number of times its key is enabled: 1 while it has callbacks, however many.
     pub enabled: i32,
-    /// Where the kernel tests its key, by address, in images those in modules last; `None` if
-    /// this process may not see that.
+    /// The places where the kernel tests its key, by address; in images, those in modules
+    /// are last. `None` if this process may not see them.
     pub sites: Option<Vec<PatchSite>>,
-    /// What the static call at the sites leads to: the only callback, or the function that
+    /// The target of the static call at the sites: the only callback, or the function that
     /// calls all of them. `None` on kernels without static calls.
     pub static_call: Option<CodeLocation>,
 }
 
-/// Something that could not be known.
+/// Something that remained unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UnknownPart {
-    /// Where the tables of tracepoints and sites are.
+    /// The places of the tables of tracepoints and sites.
     Tables,
     /// The tables of some modules.
     Modules {
-        /// Their names.
+        /// The modules' names.
         names: Vec<String>,
     },
-    /// What some processes hold.
+    /// The descriptors of some processes.
     Processes {
-        /// How many.
+        /// The number of processes.
         count: usize,
     },
-    /// Which links there are.
+    /// The list of links.
     Links,
-    /// Who holds some of the perf events on this event.
+    /// The holders of some of the perf events on this event.
     PerfEvents {
-        /// How many.
+        /// The number of perf events.
         count: u32,
     },
-    /// Which tracefs instances have the event on: it was made at run time (a kprobe, a
+    /// The tracefs instances that have the event on: it was made at run time (a kprobe, a
     /// synthetic event, …) and has no tracepoint.
     NotATracepoint,
     /// The event: it was removed while the kernel was read.
@@ -171,19 +170,19 @@ impl fmt::Display for UnknownPart {
 }
 
 impl Sites {
-    /// Returns the events asked for, in that order, then the tracepoints.
+    /// Returns the events that were asked for, in that order, and then the tracepoints.
     pub fn events(&self) -> &[EventSites] {
         &self.events
     }
 
-    /// Returns what could not be known of any event.
+    /// Returns what remained unknown of all events.
     pub fn unknown(&self) -> &[UnknownPart] {
         &self.unknown
     }
 }
 
 impl EventSites {
-    /// Returns the event; `None` of a tracepoint that was asked for by its own name.
+    /// Returns the event; `None` for a tracepoint that was asked for by its own name.
     pub fn event(&self) -> Option<&EventName> {
         self.event.as_ref()
     }
@@ -193,31 +192,32 @@ impl EventSites {
         self.tracepoint.as_ref()
     }
 
-    /// Returns who listens.
+    /// Returns the listeners.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
     }
 
-    /// Returns what could not be known of this event.
+    /// Returns what remained unknown of this event.
     pub fn unknown(&self) -> &[UnknownPart] {
         &self.unknown
     }
 }
 
 impl Kernel {
-    /// Reads where the tracepoints of these events are in the running kernel's code, whether
-    /// they are patched, and who listens to the events; and the same of `tracepoints`, by
-    /// their own names, which may be without events ([`bare_tracepoints`]).
+    /// Reads where the tracepoints of these events are in the running kernel's code,
+    /// whether they are patched, and who listens to the events. Reads the same for
+    /// `tracepoints`, given by the tracepoints' own names, which may have no events
+    /// ([`bare_tracepoints`]).
     ///
     /// [`bare_tracepoints`]: Kernel::bare_tracepoints
     ///
     /// # Errors
     ///
-    /// [`SitesError::NotLive`] for a captured kernel that is not an image; [`SitesError::NotPermitted`] and
-    /// [`SitesError::LockedDown`]; [`SitesError::TooOld`] before Linux 5.14;
-    /// [`SitesError::Kernel`] without BTF; [`SitesError::NoTracepoint`] for a name in
-    /// `tracepoints` that is not one; [`SitesError::Btf`] and [`SitesError::Unreadable`] where
-    /// the kernel is not as known ones are.
+    /// [`SitesError::NotLive`] for a captured kernel that is not an image;
+    /// [`SitesError::NotPermitted`] and [`SitesError::LockedDown`]; [`SitesError::TooOld`]
+    /// before Linux 5.14; [`SitesError::Kernel`] without BTF; [`SitesError::NoTracepoint`]
+    /// for a name in `tracepoints` that is not a tracepoint's; [`SitesError::Btf`] and
+    /// [`SitesError::Unreadable`] if the kernel differs from known ones.
     pub fn sites(&self, events: &[EventName], tracepoints: &[&str]) -> Result<Sites, SitesError> {
         #[cfg(feature = "image")]
         if self.is_image() {
@@ -227,7 +227,7 @@ impl Kernel {
             return Err(SitesError::NotLive);
         }
         let Some(vmlinux) = self.vmlinux()? else {
-            // The same error as that of a list of BTF objects.
+            // Fails with the error of a list of BTF objects.
             self.btf_objects()?;
             return Err(SitesError::Unreadable { what: "BTF" });
         };
@@ -236,7 +236,7 @@ impl Kernel {
     }
 }
 
-/// All that is read once, for many events.
+/// Everything that is read once, for all events.
 struct SiteReader {
     memory: SiteMemory,
     event_offsets: EventOffsets,
@@ -247,7 +247,7 @@ struct SiteReader {
     holders: Holders,
 }
 
-/// An event asked for, and what was found.
+/// An event or tracepoint that was asked for, and what was found.
 struct Wanted<'a> {
     event: Option<(&'a EventName, Option<&'a EventCall>)>,
     tracepoint: Option<(u64, &'a FoundTracepoint)>,
@@ -411,7 +411,7 @@ impl SiteReader {
         Ok(addresses.map(|part| locations.by_ref().take(part.len()).collect()))
     }
 
-    /// Finds who listens.
+    /// Finds the listeners.
     fn event(
         &self,
         search: &ListenerSearch<'_>,

@@ -1,5 +1,5 @@
-//! The sites of a kernel that was read from its image and those in its modules, where all
-//! tracepoints are off.
+//! The sites of a kernel that was read from its image, and those in its modules. All
+//! tracepoints are off there.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use crate::image::ImageTracepoint;
 use crate::kernel::Kernel;
 use crate::name::{EventName, SyscallSide};
 
-/// Reads the sites of these events, and of tracepoints by their own names. Those of a module
-/// are known if its file is in the package.
+/// Reads the sites of these events, and of tracepoints by their own names. The sites of a
+/// module's tracepoints are known if the module's file is in the package.
 pub(super) fn read(
     kernel: &Kernel,
     events: &[EventName],
@@ -33,7 +33,7 @@ pub(super) fn read(
             (Some((SyscallSide::Exit, _)), _) => built_in("sys_exit"),
             (None, Some("vmlinux")) => built_in(name.event()),
             (None, Some(module)) => by_place.get(&(Some(module), name.event())).copied(),
-            // A module without BTF.
+            // The event may be of a module without BTF.
             (None, None) => match &*named(all, name.event()) {
                 [only] => Some(*only),
                 _ => None,

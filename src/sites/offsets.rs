@@ -1,11 +1,11 @@
-//! Where the members are that are read: offsets from BTF, for each kernel anew.
+//! Offsets of the members that are read, from the BTF of each kernel.
 
 use std::collections::HashMap;
 
 use super::SitesError;
 use crate::btf::{Kind, Object, Section, TypeId};
 
-/// Offset and size of a member, in bytes.
+/// The offset and size of a member, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StructMember {
     pub(super) at: u64,
@@ -15,7 +15,7 @@ pub(super) struct StructMember {
 /// The structs of vmlinux that are read, by name.
 pub(super) struct KnownStructs<'a> {
     section: &'a Section,
-    /// `None` for a name that two structs have.
+    /// `None` for a name of two structs.
     structs: HashMap<&'static str, Option<TypeId>>,
     /// Enumerators; `None` for a name with two values.
     constants: HashMap<&'static str, Option<i64>>,
@@ -23,7 +23,7 @@ pub(super) struct KnownStructs<'a> {
     raw_runner: Option<TypeId>,
 }
 
-/// The structs.
+/// The names of the structs.
 const NAMES: [&str; 31] = [
     "bpf_link",
     "bpf_perf_link",
@@ -58,7 +58,7 @@ const NAMES: [&str; 31] = [
     "tracepoint_func",
 ];
 
-/// The enumerators.
+/// The names of the enumerators.
 const CONSTANTS: [&str; 3] = [
     "EVENT_FILE_FL_FILTERED",
     "EVENT_FILE_FL_SOFT_DISABLED",
@@ -112,8 +112,8 @@ impl<'a> KnownStructs<'a> {
         *self.structs.get(of)?
     }
 
-    /// Returns the place of a member, which may be in a nested anonymous struct, or after
-    /// a dot in a named one; `None` if this kernel has no such struct or member.
+    /// Returns the place of a member, which may be in a nested anonymous struct or, after a
+    /// dot, in a named one; `None` if this kernel has no such struct or member.
     pub(super) fn optional(&self, of: &str, path: &str) -> Option<StructMember> {
         let mut id = self.find(of)?;
         let mut place = StructMember { at: 0, size: 0 };
@@ -126,7 +126,7 @@ impl<'a> KnownStructs<'a> {
         Some(place)
     }
 
-    /// The same, of a member that every kernel read here has.
+    /// Like [`optional`](Self::optional), for a member that every kernel read here has.
     pub(super) fn place(&self, of: &str, path: &str) -> Result<StructMember, SitesError> {
         let missing = || SitesError::Btf {
             member: format!("{of}.{path}"),
@@ -134,7 +134,7 @@ impl<'a> KnownStructs<'a> {
         self.optional(of, path).ok_or_else(missing)
     }
 
-    /// The offset of a member with this size in bytes.
+    /// Returns the offset of a member that has this size in bytes.
     pub(super) fn sized(&self, of: &str, path: &str, size: usize) -> Result<u64, SitesError> {
         let place = self.place(of, path)?;
         match place.size == size {
@@ -145,12 +145,12 @@ impl<'a> KnownStructs<'a> {
         }
     }
 
-    /// The offset of a pointer.
+    /// Returns the offset of a pointer.
     pub(super) fn pointer(&self, of: &str, path: &str) -> Result<u64, SitesError> {
         self.sized(of, path, 8)
     }
 
-    /// The value of an enumerator.
+    /// Returns the value of an enumerator.
     pub(super) fn constant(&self, name: &str) -> Result<u64, SitesError> {
         let value = self.constants.get(name).copied().flatten();
         value
@@ -160,7 +160,7 @@ impl<'a> KnownStructs<'a> {
             })
     }
 
-    /// The size of a struct in bytes.
+    /// Returns the size of a struct in bytes.
     pub(super) fn size(&self, of: &str) -> Result<usize, SitesError> {
         let size = self.find(of).and_then(|id| self.section.size_of(id));
         size.map(|size| size as usize)
@@ -169,8 +169,8 @@ impl<'a> KnownStructs<'a> {
             })
     }
 
-    /// Whether the data of a raw tracepoint's callback is its link (Linux 6.10), by the
-    /// function that such callbacks call; otherwise it is the program.
+    /// Whether the data of a raw tracepoint's callback is its link (Linux 6.10) and not the
+    /// program, by the function that such callbacks call; `None` if it is neither.
     pub(super) fn is_raw_data_a_link(&self) -> Option<bool> {
         let function = self.section.type_by_id(self.raw_runner?)?;
         let prototype = self.section.type_by_id(function.target()?)?;
@@ -184,7 +184,7 @@ impl<'a> KnownStructs<'a> {
         }
     }
 
-    /// The size of an element of `module.tracepoints_ptrs`, and of
+    /// Returns the size of an element of `module.tracepoints_ptrs` and of
     /// `__start___tracepoints_ptrs`: 4 bytes are a distance, 8 an address.
     pub(super) fn tracepoint_pointer_size(&self) -> Option<usize> {
         let module = self.find("module")?;

@@ -1,11 +1,12 @@
 //! The kernel's tables of tracepoints and of patch sites.
 //!
 //! The linker collects pointers to all of vmlinux's tracepoints between
-//! `__start___tracepoints_ptrs` and `__stop___tracepoints_ptrs`, and all patch sites between
-//! `__start___jump_table` and `__stop___jump_table`; both symbols are in kallsyms also without
-//! `CONFIG_KALLSYMS_ALL`. A module has tables of its own, to which its `struct module`
-//! points. That struct is found through the module's directory in sysfs: its inode points to
-//! the `struct kernfs_node`, that to the `struct kobject`, which is in the module.
+//! `__start___tracepoints_ptrs` and `__stop___tracepoints_ptrs`, and all patch sites
+//! between `__start___jump_table` and `__stop___jump_table`. These symbols are in kallsyms
+//! also without `CONFIG_KALLSYMS_ALL`. A module has tables of its own, to which its
+//! `struct module` points. That struct is found through the module's directory in sysfs: the
+//! directory's inode points to a `struct kernfs_node`, and the node to a `struct kobject`,
+//! which is in the module.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -17,7 +18,7 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::patch::{JumpEntry, JumpLayout};
 
-/// Offsets in bytes.
+/// Offsets of members, in bytes.
 pub(super) struct TableOffsets {
     tracepoint_size: usize,
     tracepoint_name: u64,
@@ -32,7 +33,7 @@ pub(super) struct TableOffsets {
     modules: Option<ModuleOffsets>,
 }
 
-/// Offsets of what leads to modules' tables, in bytes; none on a kernel without modules.
+/// Offsets on the way to modules' tables, in bytes. A kernel without modules has none.
 struct ModuleOffsets {
     node_private: u64,
     object_module: u64,
@@ -80,7 +81,7 @@ impl ModuleOffsets {
         let at = |of, member| structs.optional(of, member).map(|place| place.at);
         Some(Self {
             node_private: at("kernfs_node", "priv")?,
-            // The `struct kobject` is its first member.
+            // The `struct kobject` is the first member of `struct module_kobject`.
             object_module: at("module_kobject", "mod")?,
             name: structs.optional("module", "name")?,
             tracepoints: at("module", "tracepoints_ptrs")?,
@@ -95,13 +96,13 @@ impl ModuleOffsets {
 #[derive(Clone, Debug)]
 pub(super) struct FoundTracepoint {
     pub(super) name: String,
-    /// `None` of what is built in.
+    /// The module that defines it; `None` if it is built in.
     pub(super) module: Option<String>,
-    /// How often its key is enabled.
+    /// The number of times its key is enabled.
     pub(super) enabled: i32,
     /// The address of its array of callbacks; 0 without any.
     pub(super) functions: u64,
-    /// What its static call leads to.
+    /// The target of its static call.
     pub(super) static_call: Option<u64>,
     pub(super) sites: Vec<JumpEntry>,
 }
@@ -126,8 +127,8 @@ struct ObjectTables {
 }
 
 impl SiteTables {
-    /// Reads all. Without the right to see symbols, only the tracepoints at `known`, whose
-    /// sites are then not known.
+    /// Reads all tracepoints. Without the right to see symbols, reads those of modules and
+    /// those at `known`, and their sites are not all known.
     pub(super) fn read(
         memory: &SiteMemory,
         offsets: &TableOffsets,
@@ -212,7 +213,7 @@ impl SiteTables {
         Ok(())
     }
 
-    /// Gives each tracepoint its sites, those in modules too.
+    /// Gives each tracepoint its sites, including those in modules.
     fn add_sites(
         &mut self,
         memory: &SiteMemory,
@@ -258,13 +259,13 @@ fn vmlinux(memory: &SiteMemory, kernel: &Kernel) -> Option<ObjectTables> {
         "__stop___jump_table",
     ];
     let found = memory.addresses_of(&SYMBOLS);
-    // Linux 5.14 and 5.15 have no lookup by name.
+    // Linux 5.14 and 5.15 cannot look up a symbol by name.
     let found = found.or_else(|| kernel.symbol_addresses(&SYMBOLS))?;
     let [Some(first), Some(last), Some(start), Some(stop)] = found[..] else {
         return None;
     };
     let length = |from: u64, to: u64| {
-        /// In bytes; both are some 100 KB.
+        /// Limit on a table in bytes; both have some 100 KB.
         const LIMIT: u64 = 64 << 20;
         let length = to.checked_sub(from).filter(|length| *length < LIMIT)?;
         usize::try_from(length).ok()
@@ -294,7 +295,7 @@ fn modules(
     let nodes = memory.inode_private(&memory.inodes(&files)?)?;
     let objects = memory.follow(&nodes, of.node_private)?;
     let modules = memory.follow(&objects, of.object_module)?;
-    // Larger than one read takes.
+    // A `struct module` is larger than one read takes.
     let part = |at: u64, length: usize| {
         let places = modules.iter();
         let places: Vec<u64> = places
@@ -316,7 +317,7 @@ fn modules(
             })
         });
         let range = |at: &[Option<StructBytes>], count: &[Option<StructBytes>], size: usize| {
-            /// Of either table; modules have some hundreds.
+            /// Limit on the entries of either table; modules have some hundreds.
             const LIMIT: usize = 1 << 20;
             let (at, count) = (at[index].as_ref()?.word(0), count[index].as_ref()?.int(0));
             let count = usize::try_from(count).ok().filter(|count| *count < LIMIT)?;

@@ -1,4 +1,5 @@
-//! Patch sites from bytes. What needs the running kernel is in `tests/it/sites`.
+//! Tests of patch sites from bytes. Those that need the running kernel are in
+//! `tests/it/sites`.
 
 use proptest::prelude::*;
 
@@ -17,12 +18,12 @@ fn instructions_of_sites() {
         (X86, &[0x0f, 0x1f, 0x44, 0, 0][..], at + 0xa5, (5, Nop)),
         (X86, &[0x66, 0x90, 0x48, 0x89, 0xe5], at + 0x10, (2, Nop)),
         (X86, &[0xe9, 0xa0, 0, 0, 0], at + 0xa5, (5, Jump)),
-        // To elsewhere: this is not the site's jump.
+        // A jump to elsewhere is not the site's.
         (X86, &[0xe9, 0xa0, 0, 0, 0], at + 0xa6, (5, Other)),
         (X86, &[0xe9, 0xfb, 0xff, 0xff, 0xff], at, (5, Jump)),
         (X86, &[0xeb, 0x61, 0, 0, 0], at + 0x63, (2, Jump)),
         (X86, &[0xeb, 0x80, 0, 0, 0], at - 0x7e, (2, Jump)),
-        // Half way: the kernel writes a breakpoint first.
+        // A site that is patched half way: the kernel writes a breakpoint first.
         (X86, &[0xcc, 0x1f, 0x44, 0, 0], at + 0xa5, (5, Other)),
         (X86, &[0xe9, 0], at, (2, Other)),
         (X86, &[], at, (0, Other)),
@@ -90,7 +91,7 @@ fn entries_relative_to_themselves() {
             .collect::<Vec<_>>(),
         expected
     );
-    // Of one that is cut there is nothing.
+    // A truncated entry is left out.
     assert_eq!(
         layout.entries(&table[..47], start, Machine::NATIVE).count(),
         2
@@ -144,7 +145,7 @@ fn symbols_as_the_kernel_prints_them() {
 }
 
 proptest! {
-    /// Any bytes are read, and a jump is one only to its own target.
+    /// Any bytes can be read, and a jump counts only if it leads to its own target.
     #[test]
     fn any_code(code in prop::collection::vec(any::<u8>(), 0..8), at: u64, target: u64) {
         for set in [InstructionSet::X86, InstructionSet::Arm64, InstructionSet::Unknown] {
@@ -162,7 +163,7 @@ proptest! {
     }
 }
 
-/// What `--json` prints can be read again.
+/// The output of `--json` can be read again.
 #[test]
 fn json_is_read_again() {
     let location = CodeLocation::parse("netif_rx_internal+0x1c/0x130 [net]").expect("a place");

@@ -1,4 +1,4 @@
-//! What the targets of `attach` mean: events, and raw tracepoints.
+//! Finds the events and raw tracepoints that the targets of `attach` mean.
 
 use tracepoints::probe::RawProgram;
 use tracepoints::{EventName, EventPattern, Kernel, Tracepoint};
@@ -7,13 +7,13 @@ use super::target::Target;
 use crate::output::Failure;
 use crate::select::select;
 
-/// What to attach to.
+/// The events and raw tracepoints to attach to.
 pub(super) struct Chosen {
     pub(super) events: Vec<Tracepoint>,
     pub(super) raw: Vec<RawChoice>,
 }
 
-/// A raw tracepoint, and which target chose it.
+/// A raw tracepoint, and the target that chose it.
 pub(super) struct RawChoice {
     pub(super) name: String,
     pub(super) program: RawProgram,
@@ -21,7 +21,7 @@ pub(super) struct RawChoice {
 }
 
 impl RawChoice {
-    /// The name that records have.
+    /// Returns the event name of its records.
     pub(super) fn event(&self) -> Option<EventName> {
         let category = match self.program {
             RawProgram::TpBtf => "tp_btf",
@@ -35,7 +35,7 @@ impl Chosen {
     pub(super) fn new(kernel: &Kernel, targets: &[Target]) -> Result<Self, Failure> {
         let mut patterns = Vec::new();
         let mut raw: Vec<RawChoice> = Vec::new();
-        // Read where they are needed.
+        // Read only if a target needs them.
         let mut names = None;
         for (target, of) in targets.iter().zip(0..) {
             let program = match target.raw {
@@ -47,7 +47,8 @@ impl Chosen {
                 None => RawProgram::Cheapest,
             };
             if names.is_none() {
-                // Without BTF there is none, which the choice of events tells better.
+                // Without BTF there are no raw tracepoints, and choosing events gives the
+                // better error.
                 names = match kernel.raw_tracepoint_names() {
                     Err(_) if target.raw.is_none() => Some(Vec::new()),
                     names => Some(names?),
@@ -98,7 +99,7 @@ impl Chosen {
     }
 }
 
-/// Whether a pattern is of events: it has a category, or an event of this name is there.
+/// Whether a pattern is of events: it has a category, or an event of this name exists.
 fn has_event(kernel: &Kernel, pattern: &EventPattern) -> Result<bool, Failure> {
     let text = pattern.to_string();
     if text.contains([':', '/']) {

@@ -1,8 +1,8 @@
 //! The command that is traced.
 //!
-//! It is started as `strace` and `perf` start theirs: a process that stops itself, and
-//! becomes the command once the programs are attached. Where this process dies, however
-//! it does, the kernel kills that process.
+//! It is started in the way of `strace` and `perf`: a process stops itself, and becomes the
+//! command once the programs are attached. If this process dies in any way, the kernel
+//! kills that one.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,15 +18,17 @@ use rustix::process::{self, Pid, Signal, WaitOptions};
 
 use crate::output::{Failure, say};
 
-/// Set for the process that is to become the command: the process that traces it.
+/// Set for the process that is to become the command: the pid of the process that traces
+/// it.
 const BECOME: &str = "TRACEPOINTS_ATTACH_BECOME";
 
-/// The status of shells where there is no such command.
+/// The exit status of shells if there is no such command.
 const NOT_FOUND: u8 = 127;
-/// The status of shells where a command cannot be run.
+/// The exit status of shells if a command cannot be run.
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Ends as the command does, if this is the process to become it.
+/// Becomes the command if this process was started for that. Returns the exit status if
+/// that fails, and `None` in any other process.
 pub(crate) fn main_of_child() -> Option<ExitCode> {
     let parent = std::env::var(BECOME).ok()?;
     Some(become_command(parent.parse().ok()))
@@ -39,12 +41,12 @@ pub(crate) struct Suspended {
 }
 
 impl Suspended {
-    /// `None` if there is no command.
+    /// Starts the process; `None` if there is no command.
     pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
         let Some(name) = command.first() else {
             return Ok(None);
         };
-        // Looked for here: what the traced process does begins with its execve.
+        // Looked up before the process starts, since tracing begins with its execve.
         let path = find(name)?;
         let failed = |error: io::Error| Failure::Other(format!("starting a process: {error}"));
         let child = Command::new("/proc/self/exe")
@@ -88,27 +90,27 @@ impl Suspended {
 impl Drop for Suspended {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // Nothing is left to do if it has gone already.
+            // Nothing is left to do if the process has gone already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// The command, as it runs.
+/// The running command.
 pub(crate) struct Running {
     child: Child,
 }
 
 impl Running {
-    /// Whether it has ended.
+    /// Whether the command has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Ends it if it runs still: SIGTERM, and SIGKILL where that does not help.
+    /// Ends the command if it still runs: by SIGTERM, and by SIGKILL if that does not help.
     pub(crate) fn end(mut self) -> Option<ExitStatus> {
-        /// How long it may take to end on its own.
+        /// The time that the command may take to end on its own.
         const PATIENCE: Duration = Duration::from_secs(2);
         if !self.has_ended() {
             let _ = process::kill_process(Pid::from_child(&self.child), Signal::TERM);
@@ -122,15 +124,15 @@ impl Running {
     }
 }
 
-/// The status to end with as the command did: its own, or as of shells 128 and the
-/// signal that ended it.
+/// Returns the exit status that stands for the command's: its own or, as in shells, 128
+/// plus the signal that ended it.
 pub(crate) fn code_of(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     let code = code.and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// Where a command is: itself if it has a slash, or in a directory of `PATH`.
+/// Finds a command: as given if it has a slash, and otherwise in a directory of `PATH`.
 fn find(name: &OsStr) -> Result<PathBuf, Failure> {
     let refused = |code, why: &str| Failure::Status {
         code,
@@ -167,7 +169,7 @@ fn become_command(parent: Option<u32>) -> ExitCode {
     let tied = process::set_parent_process_death_signal(Some(Signal::KILL));
     let parent_now = process::getppid().map(|pid| pid.as_raw_nonzero().get() as u32);
     if tied.is_err() || parent_now != parent {
-        // It died before.
+        // The tracing process died before.
         return ExitCode::FAILURE;
     }
     if let Err(error) = process::kill_process(process::getpid(), Signal::STOP) {

@@ -79,7 +79,7 @@ impl<'a> Lines<'a> {
     ) -> Result<u64, Failure> {
         let mut count = 0;
         loop {
-            // Asked first, because events from before the end still have to be read.
+            // Checked first, because events from before the end still have to be read.
             let over = run.is_over();
             for record in probe.records() {
                 if self.max.is_some_and(|max| count >= max) {

@@ -132,7 +132,7 @@ Exit status: of COMMAND, where there is one: 128 + N where signal N ended it, 12
 cannot be found, 126 where it cannot be run; 0 where --duration or --max ended it. Else 0,
 1 where something failed, 2 for wrong arguments.";
 
-/// `ret:100`.
+/// Parses `ret:100`.
 fn linear(text: &str) -> Result<(String, u64), String> {
     let (field, step) = text.rsplit_once(':').ok_or("FIELD:STEP")?;
     match step.parse() {
@@ -141,7 +141,7 @@ fn linear(text: &str) -> Result<(String, u64), String> {
     }
 }
 
-/// `0.5`, `10`.
+/// Parses `0.5` or `10`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
@@ -271,7 +271,7 @@ fn builder(
         builder = builder.filter(filter.clone());
     }
     if arguments.stack {
-        // A record then has some 1,100 bytes.
+        // A record with stacks has some 1,100 bytes.
         builder = builder.stacks().ring_size(8 << 20);
     }
     // The last mention of an event counts.

@@ -25,17 +25,17 @@ pub(super) struct Run {
     command: Option<Running>,
     /// The traced process.
     process: Option<OwnedFd>,
-    /// Whether it is this command that ends the traced one.
+    /// Whether this program ends the traced one.
     is_cut_short: bool,
 }
 
 impl Run {
-    /// Handles signals from here on.
+    /// Creates the run, and handles signals from here on.
     pub(super) fn new(duration: Option<Duration>, pid: Option<u32>) -> Result<Self, Failure> {
         let stopped = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let failed = |error| Failure::Other(format!("signal {signal}: {error}"));
-            // The second signal ends it as if there were no handler.
+            // A second signal ends this process as if there were no handler.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopped))
                 .map_err(failed)?;
             signal_hook::flag::register(signal, Arc::clone(&stopped)).map_err(failed)?;
@@ -154,7 +154,7 @@ pub(super) fn is_compat(program: &Path) -> bool {
         && start[CLASS] == CLASS_32
 }
 
-/// What was lost, by what it is; `full` is what there was no space for.
+/// Returns the losses by kind; `full` names what there was no space for.
 pub(super) fn losses(losses: &Losses, full: &'static str) -> BTreeMap<&'static str, u64> {
     let all = [
         (full, losses.full),

@@ -206,7 +206,7 @@ fn print_groups(
     Ok(())
 }
 
-/// Returns the rows of values by powers of two.
+/// Prints the counts of values by powers of two.
 fn print_powers(
     histogram: &Histogram,
     field: &str,
@@ -228,8 +228,8 @@ fn print_powers(
     Ok(())
 }
 
-/// Returns the rows of values by steps of one size, from the smallest to the greatest
-/// that occurred.
+/// Prints the counts of values by steps of one size, from the smallest to the greatest that
+/// occurred.
 fn print_steps(
     groups: &Groups,
     field: &str,
@@ -330,7 +330,7 @@ fn print_bars(
     Ok(())
 }
 
-/// Returns `[16, 31]`, a range between two powers of two.
+/// Returns a range between two powers of two, such as `[16, 31]`.
 fn values(bucket: &Bucket) -> String {
     match bucket.values() {
         None => "(.., 0)".to_owned(),

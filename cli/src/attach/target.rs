@@ -10,11 +10,11 @@ use tracepoints::{EventPattern, Filter};
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(super) pattern: EventPattern,
-    /// Of raw tracepoints: by which type of program.
+    /// The type of program, for raw tracepoints.
     pub(super) raw: Option<RawProgram>,
-    /// Those of `--fields` by default.
+    /// The fields; those of `--fields` by default.
     pub(super) fields: Option<Vec<String>>,
-    /// In addition to `--filter`.
+    /// The condition, in addition to `--filter`.
     pub(super) filter: Option<Filter>,
 }
 
@@ -53,8 +53,8 @@ impl FromStr for Target {
     }
 }
 
-/// Takes off what stands before the name of a raw tracepoint: libbpf's sections, and the
-/// names that records have.
+/// Strips the prefix of a raw tracepoint's name: libbpf's sections, and the categories that
+/// records have.
 fn strip_raw(text: &str) -> (Option<RawProgram>, &str) {
     const PREFIXES: [(&str, RawProgram); 6] = [
         ("raw_tp/", RawProgram::RawTp),

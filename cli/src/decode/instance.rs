@@ -48,7 +48,7 @@ impl Instance {
         let instances = tracefs.join("instances");
         remove_orphans(&instances);
         let path = instances.join(format!("{PREFIX}{}", std::process::id()));
-        // Started before there is an instance to remove.
+        // The remover is started first, so that no instance is without one.
         let remover = Command::new("/proc/self/exe")
             .env(REMOVE, &path)
             .stdin(Stdio::piped())
@@ -129,7 +129,7 @@ impl Instance {
         Ok(buffers)
     }
 
-    /// Removes it, and reports an error on stderr.
+    /// Removes the instance, and returns the error that dropping it would only print.
     pub(crate) fn remove(mut self) -> Result<(), Failure> {
         self.is_there = false;
         fs::remove_dir(&self.path).map_err(|error| about(&self.path, error))
@@ -148,7 +148,7 @@ impl Drop for Instance {
     }
 }
 
-/// Removes instances whose processes died together with those that were to remove them.
+/// Removes instances whose processes died together with their removers.
 fn remove_orphans(instances: &Path) {
     let Ok(entries) = fs::read_dir(instances) else {
         return;

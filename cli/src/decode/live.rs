@@ -22,9 +22,9 @@ use crate::kernel::{Identity, live_failure};
 use crate::output::{Failure, JsonRows, say, with_causes};
 use crate::select::select;
 
-/// How long to wait when there are no new events.
+/// The time to wait when there are no new events.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The most pages of a CPU that are read before it is the next one's turn.
+/// The number of pages of a CPU that are read before the next CPU's turn.
 const PAGES_AT_ONCE: usize = 256;
 
 pub(crate) fn trace(
@@ -43,7 +43,7 @@ pub(crate) fn trace(
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
 
-    // From here on, there is an instance to be removed.
+    // Signals are handled before there is an instance to be removed.
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))
@@ -55,7 +55,7 @@ pub(crate) fn trace(
     let layout = layout.map_err(|error| Failure::Other(with_causes(&error)))?;
     let mut buffers = instance.buffers(layout)?;
     instance.choose_processes(pids)?;
-    // JSON rows have `pid`. Not all kernels have the option.
+    // The `pid` of JSON rows needs the option, which not all kernels have.
     let _ = instance.write("options/record-tgid", "1");
     instance.enable(&selected)?;
     say!(
@@ -234,7 +234,7 @@ impl Buffer {
         self.cpu
     }
 
-    /// The page that was read last.
+    /// Returns the page that was read last.
     pub(crate) fn page(&self) -> &[u8] {
         &self.page
     }

@@ -10,21 +10,21 @@ use tracepoints::text::TraceStyle;
 use super::print::Printer;
 use crate::output::{Failure, Progress, say};
 
-/// Decoding this many bytes takes more than a moment.
+/// The number of bytes whose decoding takes more than a moment.
 const LARGE: usize = 16 << 20;
 
 /// Pages of one CPU and buffer.
 pub(super) struct Source<'a> {
-    /// For messages.
+    /// The name, for messages.
     pub(super) name: String,
     pub(super) cpu: u32,
     pub(super) bytes: &'a [u8],
-    /// The buffer, where lines say it; empty where they do not.
+    /// The buffer, if lines name it; otherwise empty.
     pub(super) buffer: &'a str,
     pub(super) layout: PageLayout,
     pub(super) byte_order: ByteOrder,
     pub(super) style: TraceStyle,
-    /// Added to each time, in nanoseconds.
+    /// The offset added to each time, in nanoseconds.
     pub(super) time_offset: i64,
 }
 
@@ -133,7 +133,8 @@ impl<'a> Stream<'a> {
                     }
                 },
             };
-            // In a file that has no pages, all are errors.
+            // Only the first error is reported: in a file that has no pages, there are only
+            // errors.
             self.errors += 1;
             if self.errors == 1 {
                 printer.flush()?;

@@ -128,7 +128,7 @@ impl Input {
     }
 }
 
-/// `cpu1.raw` and `per_cpu/cpu1/trace_pipe_raw` are of CPU 1.
+/// Returns the CPU in a file's name: 1 for `cpu1.raw` and `per_cpu/cpu1/trace_pipe_raw`.
 fn cpu_of(path: &Path) -> Option<u32> {
     let number = |name: &str| {
         let after = name.split("cpu").nth(1)?;

@@ -19,26 +19,26 @@ pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
     events: &'a EventsById,
     style: TraceStyle,
-    /// What lines begin with: the buffer, where there are several.
+    /// The start of each line: the buffer, if there are several.
     prefix: String,
     pub(crate) names: TaskNames,
     pub(crate) addresses: Addresses,
-    /// By event id; `None` of an event whose print fmt is not understood.
+    /// By event id; `None` for an event whose print fmt is not understood.
     renderers: HashMap<u32, Option<Renderer>>,
-    /// Which events to print; all without any.
+    /// The events to print; all if it is empty.
     pub(crate) only: Vec<EventPattern>,
     json: Option<JsonRows>,
     address_fields: AddressFields,
-    /// Which process a thread is of, where the kernel saved it.
+    /// The process of each thread, if the kernel saved it.
     pub(crate) groups: TaskNames,
-    /// How many events were lost, as far as the kernel says it.
+    /// The number of lost events, as far as the kernel tells it.
     lost: u64,
     is_any_lost: bool,
     out: &'a mut dyn Write,
     screen: Screen,
     text: String,
     line: Vec<u8>,
-    /// How many records could not be printed, by why.
+    /// The number of records that could not be printed, by reason.
     failures: BTreeMap<String, usize>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Says which buffer the next records are of, and how its lines are shown. As in
+    /// Sets the buffer of the next records, and the style of its lines. As in
     /// `trace-cmd report`, lines begin with the name of an instance.
     pub(crate) fn turn_to(&mut self, buffer: &str, style: TraceStyle) {
         self.style = style;
@@ -82,7 +82,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Prints a record, or counts it as one that cannot be.
+    /// Prints a record, or counts it as one that could not be printed.
     pub(crate) fn print(&mut self, cpu: u32, timestamp: u64, bytes: &[u8]) -> Result<(), Failure> {
         let (event, record) = match self.events.record(bytes) {
             Ok(found) => found,
@@ -94,7 +94,7 @@ impl<'a> Printer<'a> {
         if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
             return Ok(());
         }
-        // It was found by its id, which it has.
+        // The record was found by its id, so the format has one.
         let id = record.format().id().unwrap_or_default();
         if !self.renderers.contains_key(&id) {
             let renderer = self
@@ -178,7 +178,7 @@ impl<'a> Printer<'a> {
         *self.failures.entry(why).or_default() += 1;
     }
 
-    /// Says what was lost, in the words of `print_trace_line()`.
+    /// Prints the number of lost events, in the words of `print_trace_line()`.
     pub(crate) fn lost(&mut self, cpu: u32, lost: Option<Lost>) -> Result<(), Failure> {
         let count = match lost {
             None => return Ok(()),
@@ -203,7 +203,7 @@ impl<'a> Printer<'a> {
         Ok(self.out.flush()?)
     }
 
-    /// Says what could not be printed; whether there was any.
+    /// Reports records that could not be printed. Returns whether there were any.
     pub(crate) fn finish(&mut self) -> Result<bool, Failure> {
         if self.is_any_lost
             && let Some(json) = &mut self.json
@@ -220,7 +220,7 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// What is known of a record whose print fmt is not understood.
+/// Writes the fields of a record whose print fmt is not understood.
 fn write_fields(out: &mut String, record: Record<'_>) -> Result<(), RecordError> {
     for (index, (field, value)) in record.fields().enumerate() {
         let space = if index > 0 { " " } else { "" };

@@ -1,4 +1,4 @@
-//! Recordings of other programs: trace.dat, which says itself which kernel it is of.
+//! Recordings of other programs: `trace.dat`, which describes its own kernel.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -13,10 +13,11 @@ use super::{Arguments, Input};
 use crate::kernel::Identity;
 use crate::output::{Failure, JsonRows, say, with_causes};
 
-/// So many formats that are left out are said one by one.
+/// The number of left-out formats that are reported one by one.
 const SAID: usize = 5;
 
-/// The recording among the operands, which has to be alone, with no option about a kernel.
+/// Returns the recording among the operands. It must be alone, without options about a
+/// kernel.
 pub(super) fn only_one<'a>(
     inputs: &'a [Result<Input, Failure>],
     arguments: &Arguments,

@@ -1,4 +1,5 @@
-//! Which of several structs an event has on the kernel at hand, as the loader can tell.
+//! Chooses which of several structs an event has on the kernel at hand, by what the loader
+//! can tell.
 
 use std::collections::HashSet;
 
@@ -8,29 +9,28 @@ use crate::emit::history::HistoryRow;
 use crate::error::Error;
 use crate::kernel::Kernel;
 
-/// How the struct is chosen when the program is loaded.
+/// The way to choose the struct when the program is loaded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// The first of these that exists.
+    /// By the first of the structs that exists.
     ByExistence,
-    /// By a constant that is set before the program is loaded: on one of the kernels a
-    /// struct exists that is not the event's there, whatever the order.
+    /// By a constant that is set before the program is loaded. No order is right: on one of
+    /// the kernels, a struct exists that is not the event's there.
     ByConstant,
 }
 
 /// The structs of an event on all kernels.
 #[derive(Debug)]
 pub(super) struct Classes {
-    /// In the order in which they are tried.
+    /// The structs, in the order in which they are tried.
     pub(super) structs: Vec<String>,
     pub(super) choice: Choice,
-    /// The struct of the event's own name, if no kernel has it: where it exists, the
-    /// event has that one.
+    /// The struct of the event's own name, if no kernel has it. On a kernel where it
+    /// exists, it is the event's.
     pub(super) own: Option<String>,
 }
 
-/// Returns the names of those structs that libbpf finds on a kernel, in vmlinux or in any
-/// module.
+/// Returns the names whose structs libbpf finds on a kernel, in vmlinux or in any module.
 fn existing<'s>(kernel: &Kernel, names: &[&'s str]) -> Result<HashSet<&'s str>, Error> {
     let mut found = HashSet::new();
     let find = |found: &mut HashSet<&'s str>, object: &crate::btf::Object| {
@@ -53,7 +53,8 @@ fn existing<'s>(kernel: &Kernel, names: &[&'s str]) -> Result<HashSet<&'s str>, 
 }
 
 impl Classes {
-    /// `kernels` are those of the sites, in their order.
+    /// Chooses among the structs of `sites`. `kernels` are those of the sites, in their
+    /// order.
     pub(super) fn of(event: &str, sites: &[Site], kernels: &[&Kernel]) -> Result<Self, Error> {
         let own = format!("{STRUCT_PREFIX}{event}");
         let mut rest: Vec<&str> = Vec::new();
@@ -62,7 +63,7 @@ impl Classes {
                 rest.push(&site.struct_name);
             }
         }
-        // Most likely the event's where it exists.
+        // Where the event's own struct exists, it is most likely the event's.
         rest.sort_by_key(|name| **name != *own);
         let is_class = sites
             .iter()
@@ -82,8 +83,8 @@ impl Classes {
         let mut structs = Vec::new();
         let mut choice = Choice::ByExistence;
         while !rest.is_empty() {
-            // It may come next if it does not exist where the event has one that comes
-            // later.
+            // A struct may come next if it does not exist where the event has one that
+            // comes later.
             let is_next = |name: &str| {
                 sites.iter().zip(&exists).all(|(site, exists)| {
                     site.struct_name == name
@@ -110,8 +111,8 @@ impl Classes {
         })
     }
 
-    /// Returns the struct that would be taken, wrongly, on kernels of the history that no
-    /// source was made from, and the members that are read as others there.
+    /// Returns the rows of the history on whose kernels a wrong struct would be taken, each
+    /// with the name of that struct.
     pub(super) fn wrong_on<'r>(&self, rows: &'r [HistoryRow]) -> Vec<(&'r HistoryRow, String)> {
         let mut wrong = Vec::new();
         if self.choice == Choice::ByConstant {

@@ -1,13 +1,13 @@
 //! One source in C for several kernels: an accessor for each field, right on all of them.
 //!
 //! libbpf finds structs and members by their names, and lets a program ask what it found.
-//! So which struct an event has is decided when the program is loaded, by which structs
-//! exist: that of the event's own name before others. What the program does not know it
-//! refuses: reads under no fulfilled condition are of a struct that exists nowhere, named
-//! `<event>_is_of_an_unknown_class`, which the verifier's log shows.
+//! Which struct an event has is therefore decided when the program is loaded, by which
+//! structs exist: the struct of the event's own name comes before others. A program refuses
+//! kernels it does not know: where no condition is fulfilled, it names a struct that exists
+//! nowhere, `<event>_is_of_an_unknown_class`, which the verifier's log shows.
 //!
-//! `syscalls:*` are read through the kernel's own `syscall_tp_t`, which is what their
-//! programs get, and not through `trace_event_raw_sys_enter`.
+//! Events of `syscalls:*` are read through the kernel's own `syscall_tp_t`, which is what
+//! their programs get, and not through `trace_event_raw_sys_enter`.
 //!
 //! A field is loaded directly if all kernels that have it so allow it, and copied by
 //! `bpf_probe_read_kernel` otherwise.
@@ -32,15 +32,16 @@ use write::{Gives, Writer};
 
 /// Accessors of events' fields in C, made from several kernels and right on each.
 ///
-/// For every field of an event there is one `static __always_inline` function,
+/// For every field of an event there is one `static __always_inline` function:
 /// `<event>_<field>(ctx)`, which returns an integer, or `<event>_<field>(ctx, to, size)`,
-/// which copies a string or bytes and returns how many bytes, or a negative error. A field
-/// that only some of the kernels have has a function `<event>_has_<field>(ctx)`; where it
-/// is not, the accessor returns 0 or `-ENOENT`. Text of a process, the argument of a
-/// system call, is copied by `<event>_<field>_str`.
+/// which copies a string or bytes and returns their number or a negative error. A field
+/// that only some of the kernels have also has a function `<event>_has_<field>(ctx)`;
+/// without the field, the accessor returns 0 or `-ENOENT`. `<event>_<field>_str` copies the
+/// text of a process to which an argument of a system call points.
 ///
 /// The text needs clang, and libbpf 1.0's `bpf_helpers.h` and `bpf_core_read.h`, which it
-/// includes. They need the types of `vmlinux.h`, or of `linux/bpf.h`, included before it.
+/// includes. These headers need the types of `vmlinux.h`, or of `linux/bpf.h`, included
+/// before the text.
 ///
 /// ```
 /// use tracepoints::Kernel;
@@ -64,16 +65,17 @@ pub struct CAccessors {
     guard: Option<String>,
     notes: Vec<String>,
     flavours: usize,
-    /// Names of structs that are declared for their existence alone.
+    /// Names of structs that are declared only to ask whether they exist.
     declared: HashSet<String>,
     functions: HashSet<String>,
-    /// Events whose struct a constant chooses, with the structs in the constant's order.
+    /// Events whose struct is chosen by a constant, with the structs in the constant's
+    /// order.
     constants: HashMap<EventName, Vec<String>>,
 }
 
 impl CAccessors {
-    /// Creates accessors for kernels, each with a label that comments and notes name it
-    /// by.
+    /// Creates accessors for kernels, each with a label by which comments and notes name
+    /// it.
     pub fn new<L: Into<String>>(kernels: impl IntoIterator<Item = (L, Kernel)>) -> Self {
         let kernels = kernels.into_iter();
         Self {
@@ -90,7 +92,7 @@ impl CAccessors {
         }
     }
 
-    /// As [`CHeader::guarded_by`](super::CHeader::guarded_by).
+    /// Like [`CHeader::guarded_by`](super::CHeader::guarded_by).
     #[must_use]
     pub fn guarded_by(mut self, name: &str) -> Self {
         self.guard = Some(macro_name(name));
@@ -102,9 +104,9 @@ impl CAccessors {
     /// # Errors
     ///
     /// [`Error::NoSuchEvent`] if none of the kernels has the event; [`Error::NoStruct`] if
-    /// none that has it has BTF that describes it, or if on one of them loaders find
-    /// another struct of the same name; [`Error::Conflict`] if accessors of
-    /// another event have the same name; and those of [`Kernel::tracepoint`] and
+    /// none that has it has BTF that describes it, or if loaders find another struct of the
+    /// same name on one of them; [`Error::Conflict`] if accessors of another event have the
+    /// same name; and those of [`Kernel::tracepoint`] and
     /// [`Tracepoint::context`](crate::Tracepoint::context).
     pub fn add(&mut self, event: &EventName) -> Result<(), Error> {
         let mut notes = Vec::new();
@@ -186,7 +188,7 @@ impl CAccessors {
         Ok(())
     }
 
-    /// Returns what the kernels have of an event, with their kernels.
+    /// Returns the event as each kernel has it, and the kernels.
     fn sites(
         &self,
         event: &EventName,
@@ -215,7 +217,7 @@ impl CAccessors {
                 });
                 continue;
             };
-            // No order of conditions helps: the name is that of another struct there.
+            // No order of conditions helps if the name is that of another struct there.
             let portability = History::known().portability(&tracepoint)?;
             let mut remarks = portability.remarks().iter();
             if remarks.any(|remark| matches!(remark.elsewhere(), Elsewhere::Shadowed { .. })) {
@@ -247,7 +249,7 @@ impl CAccessors {
         }
     }
 
-    /// Writes what stands before an event's flavours.
+    /// Writes the text before an event's flavours.
     fn write(&mut self, event: &EventName, sites: &[Site], classes: &Classes) {
         let labels: Vec<&str> = sites.iter().map(|site| &*site.label).collect();
         let about = format!("{event}, from {}.", labels.join(", "));
@@ -284,15 +286,15 @@ impl CAccessors {
         }
     }
 
-    /// Returns what a reader should know: events and fields that not all kernels have,
-    /// what is not proven, and kernels that are known not to be served rightly.
+    /// Returns notes for the reader: events and fields that not all kernels have, what is
+    /// not proven, and kernels on which the accessors are known to be wrong.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
     /// Returns the constants to set before the program is loaded on a kernel,
-    /// `<event>_class` with its value, for events whose struct existence does not tell.
-    /// 0, as the text has it, lets the verifier refuse the program.
+    /// `<event>_class` with its value, for events whose struct cannot be told by what
+    /// exists. With 0, the value in the text, the verifier refuses the program.
     ///
     /// # Errors
     ///
@@ -320,7 +322,7 @@ impl CAccessors {
     }
 }
 
-/// Returns the names of all fields that a kernel's context has, in order.
+/// Returns the names of all fields that the context has on any kernel, in order.
 fn fields(sites: &[Site]) -> Vec<&str> {
     let mut fields = Vec::new();
     for (field, shape) in sites.iter().rev().flat_map(|site| &site.fields) {

@@ -13,8 +13,8 @@ use crate::layout::ctype::CType;
 use crate::layout::{Layout, Slot};
 use crate::name::{SYSCALL_NUMBER, SyscallSide};
 
-/// The kernel's own struct of all system calls' contexts. BTF has two of the name; the
-/// members tell them apart, so that libbpf finds the right one.
+/// The kernel's own struct of all system calls' contexts. BTF has two structs of this name,
+/// and libbpf finds the right one by the members.
 const SYSCALL_STRUCT: &str = "syscall_tp_t";
 
 /// An event on one kernel.
@@ -23,17 +23,17 @@ pub(super) struct Site {
     pub(super) label: String,
     /// The struct whose members are read.
     pub(super) struct_name: String,
-    /// The classes that may be the event's, if it is not known which.
+    /// The classes that may be the event's, if its class is not known.
     pub(super) candidates: Vec<String>,
     /// The event's fields, in the format's order; `None` for those the context lacks.
     pub(super) fields: Vec<(String, Option<FieldShape>)>,
 }
 
-/// How a field is read: equal shapes are read by the same code.
+/// The way to read a field: equal shapes are read by the same code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FieldShape {
     pub(super) member: String,
-    /// Of an element of an array of arguments.
+    /// The index of an element of an array of arguments.
     pub(super) index: Option<u32>,
     pub(super) member_type: MemberType,
     pub(super) how: How,
@@ -43,14 +43,14 @@ pub(super) struct FieldShape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     Number {
-        /// In bytes, of the word in the context.
+        /// The size of the word in the context, in bytes.
         word: u32,
-        /// In bytes, of the value.
+        /// The size of the value, in bytes.
         size: u32,
         signed: bool,
         /// Whether the kernel allows a load.
         is_loadable: bool,
-        /// Whether it is the address of text of the process.
+        /// Whether the value is the address of text of the process.
         is_user_text: bool,
     },
     Text,
@@ -59,7 +59,7 @@ pub(super) enum How {
         relative: bool,
         is_text: bool,
     },
-    /// No code reads it: a type that programs do not have.
+    /// No code can read it: programs do not have its type.
     Unreadable,
 }
 
@@ -120,7 +120,8 @@ impl MemberType {
 }
 
 impl Site {
-    /// Returns `None` if the context has no BTF type, so that nothing can be relocated.
+    /// Returns the event on a kernel; `None` if the context has no BTF type, so that
+    /// nothing can be relocated.
     pub(super) fn of(label: &str, tracepoint: &Tracepoint) -> Result<Option<Self>, Error> {
         let context = tracepoint.context()?;
         let layout_error = |source| layout_error(tracepoint, source);
@@ -193,7 +194,7 @@ fn syscall_shape(access: &Access<'_>, side: SyscallSide, structs: &[Layout]) -> 
         let mut slots = layout.slots().iter();
         let number = slots.find(|one| (one.offset(), one.size()) == place)?;
         let mut shape = shape(access, number, None)?;
-        // Some kernels have it as a long.
+        // Some kernels have the number as a long.
         if let How::Number { size, signed, .. } = &mut shape.how {
             (*size, *signed) = (4, true);
         }
@@ -211,8 +212,8 @@ fn syscall_shape(access: &Access<'_>, side: SyscallSide, structs: &[Layout]) -> 
     )
 }
 
-/// Returns how a field is read as a member, or as an element of one; `None` if it has no
-/// name or is a bitfield.
+/// Returns how a field is read as a member or as an element of one; `None` if the member
+/// has no name or is a bitfield.
 fn shape(access: &Access<'_>, member: &Slot, index: Option<u32>) -> Option<FieldShape> {
     let slot = &access.slot;
     if member.width().is_some() || member.name().is_empty() {

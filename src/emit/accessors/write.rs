@@ -21,18 +21,19 @@ pub(super) struct Writer<'a> {
     pub(super) event: &'a str,
     pub(super) sites: &'a [Site],
     pub(super) classes: &'a Classes,
-    /// The number of flavours of a struct that other events have.
+    /// The flavours of structs that the accessors use.
     pub(super) flavours: Vec<Flavour>,
+    /// The number of flavours that other events have.
     pub(super) first_flavour: usize,
 }
 
-/// A way to a field's value, on the kernels that have it so.
+/// A way to read a field's value, and the kernels that have it.
 struct Way<'a> {
     shape: Option<&'a FieldShape>,
     labels: Vec<&'a str>,
 }
 
-/// What an accessor returns.
+/// The kind of value that an accessor returns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gives {
     Number,
@@ -77,8 +78,8 @@ impl<'a> Writer<'a> {
         name
     }
 
-    /// Returns the ways to a field in a struct: one for each shape, then that of the
-    /// kernels that have none.
+    /// Returns the ways to a field in a struct: one for each shape, and last the one of
+    /// kernels without the field.
     fn ways(&self, struct_name: &str, field: &str) -> Vec<Way<'a>> {
         let mut ways: Vec<Way<'a>> = Vec::new();
         for site in self
@@ -99,7 +100,8 @@ impl<'a> Writer<'a> {
         ways
     }
 
-    /// Returns the condition that a kernel has this shape, of several that the struct has.
+    /// Returns the condition for a kernel to have this shape, among several that the struct
+    /// has.
     fn condition(&mut self, of: &str, shape: &FieldShape, others: &[Way<'_>]) -> String {
         let flavour = self.flavour(of, shape);
         let member = &shape.member;
@@ -132,7 +134,7 @@ impl<'a> Writer<'a> {
         text
     }
 
-    /// Writes `body` of each way to a field under the conditions that lead there.
+    /// Writes `body` for each way to a field, under the conditions that lead there.
     fn branches(
         &mut self,
         field: &str,
@@ -191,9 +193,9 @@ impl<'a> Writer<'a> {
         text
     }
 
-    /// Returns a statement that libbpf cannot relocate, so that the verifier refuses the
-    /// program if it is reached, naming the struct. It does not load: clang would merge
-    /// that with other loads into one from a computed address, which verifiers refuse.
+    /// Returns a statement that libbpf cannot relocate and that names the struct, so that
+    /// the verifier refuses the program if it is reached. It is not a load: clang would
+    /// merge a load with others into one from a computed address, which verifiers refuse.
     fn refusal(&self) -> String {
         format!(
             "return bpf_core_field_offset(struct {}_is_of_an_unknown_class, here);",
@@ -208,8 +210,8 @@ impl<'a> Writer<'a> {
         )
     }
 
-    /// Writes an accessor, and where some kernels do not have the field, a function that
-    /// tells.
+    /// Writes an accessor and, if some kernels do not have the field, a function that tells
+    /// whether it is there.
     pub(super) fn field(&mut self, field: &str, gives: Gives, is_everywhere: bool) -> String {
         let event = self.event;
         let function = format!("{event}_{}", crate::emit::names::identifier(field));
@@ -269,7 +271,7 @@ impl<'a> Writer<'a> {
         text
     }
 
-    /// Returns size and sign of an integer that has every value of a field.
+    /// Returns the size and sign of an integer that can hold every value of a field.
     fn number(&self, field: &str) -> (u32, bool) {
         let mut sizes = [0, 0];
         for shape in self.sites.iter().filter_map(|site| site.shape(field)) {
@@ -323,7 +325,7 @@ impl<'a> Writer<'a> {
         casts.dedup();
         let cast =
             |types: &[&str]| -> String { types.iter().map(|ty| format!("({ty})")).collect() };
-        // Loaders refuse a load of another size, even where it is not reached.
+        // Loaders refuse a load of another size, even if it is not reached.
         if is_loadable && !self.is_of_several_types(of, shape) {
             // The barrier keeps loads of different members apart: see `refusal`.
             return format!(
@@ -390,7 +392,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Copies `length` bytes, at most `size`, and returns how many.
+/// Returns code that copies `length` bytes, at most `size`, and returns their number.
 fn clamped(length: &str, from: &str) -> String {
     format!(
         "\tunsigned int length = {length};\n\n\
@@ -443,7 +445,7 @@ fn declare(ty: &MemberType, declarator: &str, flavour: &str) -> String {
                 8 => " __attribute__((mode(DI)))",
                 _ => "",
             };
-            // Loaders compare names, up to three underscores.
+            // Loaders compare names only up to three underscores.
             let (_, number) = flavour.rsplit_once("___").unwrap_or_default();
             let member = declarator.split('[').next().unwrap_or_default();
             let tag = match name {

@@ -9,7 +9,7 @@ pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     pub(super) order: ByteOrder,
-    /// Where in the file the bytes were compressed; `None` if they are the file's own.
+    /// Where in the file the bytes are compressed; `None` if they are the file's own.
     packed_at: Option<u64>,
 }
 
@@ -23,7 +23,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A cursor in bytes that were compressed at this offset of the file.
+    /// Creates a cursor in bytes that are compressed at this offset of the file.
     pub(super) fn unpacked(bytes: &'a [u8], order: ByteOrder, offset: u64) -> Self {
         Self {
             packed_at: Some(offset),
@@ -31,7 +31,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The same bytes from another offset on.
+    /// Returns a cursor in the same bytes, at another offset.
     pub(super) fn seek(&self, offset: u64, part: &'static str) -> Result<Self, RecordingError> {
         match usize::try_from(offset) {
             Ok(at) if at <= self.bytes.len() => Ok(Self { at, ..*self }),
@@ -84,7 +84,7 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    /// A cursor in the next bytes alone; their places stay those of the whole.
+    /// Returns a cursor in the next bytes alone. Places are still those in the whole.
     pub(super) fn part(&mut self, length: u64, part: &'static str) -> Result<Self, RecordingError> {
         let at = self.at;
         self.take(length, part)?;
@@ -110,7 +110,7 @@ impl<'a> Cursor<'a> {
         Ok(self.order.read_unsigned(bytes))
     }
 
-    /// Bytes up to a zero, which is passed over.
+    /// Reads bytes up to a zero, and skips the zero.
     pub(super) fn text(&mut self, part: &'static str) -> Result<&'a [u8], RecordingError> {
         let rest = self.rest();
         let end = rest.iter().position(|byte| *byte == 0);
@@ -124,7 +124,7 @@ impl<'a> Cursor<'a> {
         Ok(&rest[..end])
     }
 
-    /// Passes over bytes that every recording has here.
+    /// Skips bytes that every recording has here.
     pub(super) fn expect(
         &mut self,
         bytes: &[u8],

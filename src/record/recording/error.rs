@@ -12,7 +12,7 @@ pub enum RecordingError {
     /// The file's version is neither 6 nor 7.
     #[error("version {version:?} of trace.dat: 6 and 7 are read")]
     Version {
-        /// What the file says.
+        /// The version in the file.
         version: String,
     },
     /// The file ends inside a part, or a part is longer than what holds it.
@@ -27,26 +27,27 @@ pub enum RecordingError {
         /// The number of bytes there are.
         left: u64,
     },
-    /// A part does not begin, or a number is not, as in any recording.
+    /// A part does not begin as in every recording, or a number is not one that a recording
+    /// has.
     #[error("{expected} expected at {place}")]
     Expected {
-        /// What every recording has there.
+        /// The content that every recording has there.
         expected: &'static str,
-        /// Where.
+        /// The place of the part or number.
         place: RecordingPlace,
     },
-    /// A section of version 7 that no other can replace is missing.
+    /// A section of version 7 is missing that no other section can replace.
     #[error("no section with {part}")]
     Missing {
-        /// What it would hold.
+        /// The content that the section would have.
         part: &'static str,
     },
-    /// More of a kind than any recording has.
+    /// More items of a kind than any recording has.
     #[error("more than {limit} {what}")]
     TooMany {
         /// The kind.
         what: &'static str,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
     /// The CPUs' data together are larger than the file, so that some of them overlap.
@@ -75,12 +76,12 @@ pub enum RecordingError {
         #[source]
         reason: UnpackReason,
     },
-    /// Compressed data that are larger than any recording's of this size.
+    /// The decompressed data are larger than any recording's of this size.
     #[error("the data at {place}, decompressed, exceed {limit} bytes")]
     TooLarge {
-        /// Where the part begins that does not fit any more.
+        /// The place of the part that exceeds the limit.
         place: RecordingPlace,
-        /// The largest that all compressed parts together may be, in bytes.
+        /// The limit on all compressed parts together, decompressed, in bytes.
         limit: u64,
     },
 }
@@ -88,9 +89,9 @@ pub enum RecordingError {
 /// A place in a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordingPlace {
-    /// In bytes from the file's start. Of what was compressed: where that part begins.
+    /// The offset from the file's start, in bytes; for compressed data, that of the part.
     pub offset: u64,
-    /// Of what was compressed: the offset in the part, decompressed.
+    /// The offset in the decompressed part, for compressed data.
     pub within: Option<u64>,
 }
 

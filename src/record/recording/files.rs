@@ -1,7 +1,7 @@
 //! The files of the recorded kernel: formats, symbols, names.
 //!
-//! What records need of tracefs is written one file after the other, each with its length
-//! before it.
+//! The files of tracefs that records need are written one after the other, each with its
+//! length before it.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use super::error::RecordingError;
 use crate::machine::ByteOrder;
 use crate::name::EventName;
 
-/// What a recording says of the kernel that was recorded: files that a capture of it has,
-/// for [`Kernel::recorded`](crate::Kernel::recorded).
+/// The description of the recorded kernel: files that a capture of it has, for
+/// [`Kernel::recorded`](crate::Kernel::recorded).
 #[derive(Clone, Debug)]
 pub struct RecordedKernel {
     byte_order: ByteOrder,
@@ -32,32 +32,32 @@ impl RecordedKernel {
         }
     }
 
-    /// Returns the byte order of its records.
+    /// Returns the byte order of the kernel's records.
     pub fn byte_order(&self) -> ByteOrder {
         self.byte_order
     }
 
-    /// Returns its release, as `uname -r` prints it; `None` if the recording does not say
-    /// it.
+    /// Returns the kernel's release, as `uname -r` prints it; `None` if the recording does
+    /// not say it.
     pub fn release(&self) -> Option<&str> {
         self.release.as_deref()
     }
 
-    /// Returns its architecture, as `uname -m` prints it; `None` if the recording does not
-    /// say it.
+    /// Returns the kernel's architecture, as `uname -m` prints it; `None` if the recording
+    /// does not say it.
     pub fn architecture(&self) -> Option<&str> {
         self.machine.as_deref()
     }
 
-    /// Iterates over its files, by their paths in a capture, sorted:
+    /// Iterates over the kernel's files, by their paths in a capture, sorted:
     /// `tracing/events/sched/sched_switch/format` and so on.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let files = self.files.iter();
         files.map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
     }
 
-    /// Returns why formats were left out, one text each: their names are not those of
-    /// events, or two have one name.
+    /// Returns why formats were left out, one text each: a name is not that of an event, or
+    /// two formats have one name.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
@@ -123,7 +123,7 @@ impl RecordedKernel {
         Ok(())
     }
 
-    /// Its name is in its first line alone.
+    /// Adds a format. Its name is in its first line alone.
     fn add_format(&mut self, category: &str, format: &[u8]) {
         let line = format.split(|byte| *byte == b'\n').next();
         let line = String::from_utf8_lossy(line.unwrap_or_default());
@@ -176,13 +176,13 @@ impl RecordedKernel {
         Ok(())
     }
 
-    /// Takes over `Linux <nodename> <release> <machine>`, of which the node's name is the
-    /// only part that may have spaces or be missing.
+    /// Takes over `Linux <nodename> <release> <machine>`. Only the node's name may have
+    /// spaces or be missing.
     pub(super) fn set_uname(&mut self, uname: &[u8]) {
         let uname = String::from_utf8_lossy(uname);
         let mut words = uname.split_whitespace().rev();
         let (machine, release) = (words.next(), words.next());
-        // Shown in rows and messages.
+        // The words are shown in rows and messages.
         let plain = |word: &&str| !word.contains(char::is_control);
         self.machine = machine.filter(plain).map(str::to_owned);
         if let Some(release) = release.filter(plain) {

@@ -8,20 +8,20 @@ use super::error::{RecordingError, RecordingPlace};
 use super::trace_dat::{CpuPages, MAX_CPUS, Parser, TraceDat, id, page_size, too_many};
 use super::unpack::Packing;
 
-/// Sections of options, of which there are one or two.
+/// Limit on sections of options, of which there are one or two.
 const MAX_OPTION_SECTIONS: usize = 1024;
 
-/// A section's flag: it is compressed.
+/// The flag of a compressed section.
 const IS_PACKED: u16 = 1;
 
 /// A buffer as its option describes it.
 struct BufferList {
-    /// Where its section is.
+    /// The offset of its section.
     offset: u64,
     name: Vec<u8>,
     clock: String,
     page_size: u32,
-    /// Number, offset and size of each CPU's data.
+    /// The number, offset and size of each CPU's data.
     cpus: Vec<(u32, u64, u64)>,
 }
 
@@ -31,7 +31,7 @@ impl BufferList {
         let offset = data.u64("a buffer")?;
         let name = data.text("a buffer's name")?.to_owned();
         let clock = data.text("a buffer's clock")?;
-        // Only the name of the clock in use is there.
+        // The recording has only the name of the clock in use.
         let clock = format!("[{}]", String::from_utf8_lossy(clock));
         let page_size = page_size(&mut data)?;
         let count = data.u32("the number of CPUs")?;
@@ -94,7 +94,7 @@ impl<'a> Parser<'a> {
         Ok(self.dat)
     }
 
-    /// Reads the options at an offset; returns where the next are, or 0.
+    /// Reads the options at an offset. Returns the offset of the next ones, or 0.
     fn options(
         &mut self,
         offset: u64,
@@ -118,7 +118,7 @@ impl<'a> Parser<'a> {
                     let offset = data.u64("where a section is")?;
                     self.files(option, offset)?;
                 }
-                // Buffers, which it would return, are taken above.
+                // `option` returns only buffers, which are taken above.
                 _ => {
                     self.option(option, data)?;
                 }
@@ -128,8 +128,8 @@ impl<'a> Parser<'a> {
 
     /// Reads a section with files of the kernel.
     fn files(&mut self, section: u16, offset: u64) -> Result<(), RecordingError> {
-        // Each is there once. Read again and again, one would take more time than the file
-        // is long.
+        // Each section is there once. Reading one again and again would take more time than
+        // the file is long.
         if !self.sections.insert(section) {
             return Err(RecordingError::Expected {
                 expected: "a section of a kind that was not read before",
@@ -163,7 +163,7 @@ impl<'a> Parser<'a> {
             });
         }
         let flags = content.u16(PART)?;
-        // Its description.
+        // The section's description.
         content.u32(PART)?;
         let size = content.u64(PART)?;
         Ok(DatSection {
@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// A section's content, which is decompressed into `unpacked` where it has to be.
+    /// Returns a section's content, which is decompressed into `unpacked` if necessary.
     fn section<'b>(
         &mut self,
         offset: u64,
@@ -193,7 +193,7 @@ impl<'a> Parser<'a> {
         Ok(Cursor::unpacked(unpacked, content.order, start))
     }
 
-    /// Decompresses a part with its two sizes before it.
+    /// Decompresses a part, which its two sizes precede.
     fn chunk(&mut self, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), RecordingError> {
         const PART: &str = "compressed data";
         let packed = cursor.u32(PART)?;
@@ -203,8 +203,8 @@ impl<'a> Parser<'a> {
         self.unpacker.unpack(packed, size.into(), place, out)
     }
 
-    /// Decompresses a CPU's data. The length in its option does not count the number of
-    /// parts before them, so that the parts alone tell where it ends.
+    /// Decompresses a CPU's data. Only the parts tell where it ends: the length in its
+    /// option does not count the number of parts before them.
     fn packed_data(&mut self, cpu: u32, offset: u64) -> Result<Vec<u8>, RecordingError> {
         let mut unpacked = Vec::new();
         let mut data = self.file.seek(offset, "a CPU's data")?;

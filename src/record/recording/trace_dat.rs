@@ -12,11 +12,11 @@ use crate::record::ring::PageLayout;
 
 const MAGIC: &[u8] = b"\x17\x08\x44tracing";
 
-/// CPUs of a buffer. `CONFIG_NR_CPUS` is 8,192 at most.
+/// Limit on CPUs of a buffer. `CONFIG_NR_CPUS` is 8,192 at most.
 pub(super) const MAX_CPUS: usize = 65_536;
-/// Buffers: one for each `-B` of `trace-cmd record`, and the top one.
+/// Limit on buffers. There is one for each `-B` of `trace-cmd record`, and the top one.
 const MAX_BUFFERS: usize = 4096;
-/// Options in all, of which there are some dozens and one for each CPU.
+/// Limit on options, of which there are some dozens and one for each CPU.
 const MAX_OPTIONS: usize = 262_144;
 
 /// Ids of options and sections (`trace-cmd.dat.v7(5)`).
@@ -41,7 +41,7 @@ pub(super) mod id {
 
 /// A file of `trace-cmd record`: see [`recording`](crate::record::recording).
 ///
-/// It borrows the file's bytes; what is compressed is decompressed at once.
+/// It borrows the file's bytes. Compressed parts are decompressed at once.
 #[derive(Clone, Debug)]
 pub struct TraceDat<'a> {
     version: u32,
@@ -107,7 +107,7 @@ impl<'a> TraceDat<'a> {
                 });
             }
         };
-        // Of user space; the kernel's is that of `commit` in header_page.
+        // The size in user space; the kernel's is that of `commit` in `header_page`.
         cursor.take(1, "the size of a long")?;
         let page_size = page_size(&mut cursor)?;
         let parser = Parser {
@@ -132,7 +132,7 @@ impl<'a> TraceDat<'a> {
         }
     }
 
-    /// Returns the version of the file's form: 6 or 7.
+    /// Returns the version of the file's format: 6 or 7.
     pub fn version(&self) -> u32 {
         self.version
     }
@@ -147,14 +147,15 @@ impl<'a> TraceDat<'a> {
         &self.buffers
     }
 
-    /// Returns what is added to each time, in nanoseconds: `trace-cmd record --date` and
-    /// `--ts-offset` store it.
+    /// Returns the offset that is added to each time, in nanoseconds:
+    /// `trace-cmd record --date` and `--ts-offset` store it.
     pub fn time_offset(&self) -> i64 {
         self.time_offset
     }
 
-    /// Whether the recording says how times of another clock are converted (of a guest, or
-    /// ticks of the CPU), which this crate does not do: times are the recorded ones.
+    /// Whether the recording says how to convert times to another clock (of a guest, or
+    /// from ticks of the CPU). This crate does not convert them: times are the recorded
+    /// ones.
     pub fn has_other_times(&self) -> bool {
         self.has_other_times
     }
@@ -190,7 +191,7 @@ impl CpuPages<'_> {
         self.cpu
     }
 
-    /// Returns where the pages are in the file, or where they are compressed, in bytes.
+    /// Returns the offset of the pages in the file, or of the compressed pages, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -218,19 +219,19 @@ pub(super) struct Parser<'a> {
     /// The whole file.
     pub(super) file: Cursor<'a>,
     pub(super) unpacker: Unpacker,
-    /// How many bytes of the file no CPU's data has taken. Without overlaps, reading all
-    /// takes time in proportion to the file.
+    /// The number of bytes of the file that no CPU's data has taken. Without overlaps,
+    /// reading all data takes time in proportion to the file.
     data_left: u64,
     options: usize,
     /// The kinds of sections with files that were read (version 7).
     pub(super) sections: HashSet<u16>,
     cpu_count: Option<u32>,
-    /// Whether the clock follows each list of CPUs (version 6).
+    /// Whether a clock follows each list of CPUs (version 6).
     has_clock: bool,
     pub(super) dat: TraceDat<'a>,
 }
 
-/// Where a buffer is said to be.
+/// The place of a buffer, as its option says it.
 pub(super) struct BufferOption<'a> {
     offset: u64,
     name: &'a [u8],
@@ -303,7 +304,7 @@ impl<'a> Parser<'a> {
         self.add_buffer(name, clock, page_size, pages)
     }
 
-    /// A CPU's data, and nothing behind it.
+    /// Returns a cursor in a CPU's data alone.
     pub(super) fn data(
         &mut self,
         cpu: u32,
@@ -354,7 +355,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Takes over what both versions have as options; returns where a buffer is.
+    /// Takes over an option that both versions have. Returns the place of a buffer.
     pub(super) fn option<'b>(
         &mut self,
         option: u16,
@@ -374,7 +375,7 @@ impl<'a> Parser<'a> {
                 self.has_clock = true;
             }
             id::CPU_COUNT => self.cpu_count = Some(data.u32("the number of CPUs")?),
-            // In microseconds.
+            // The date is in microseconds.
             id::DATE => self.add_time(text, 1000),
             id::OFFSET => self.add_time(text, 1),
             id::TIME_SHIFT | id::TSC_TO_NS => self.dat.has_other_times = true,
@@ -389,7 +390,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// `strtoll()`: decimal, or with `0x`.
+    /// Adds a number to the offset of times, as `strtoll()` reads it: decimal, or with
+    /// `0x`.
     fn add_time(&mut self, text: &[u8], unit: i64) {
         let text = String::from_utf8_lossy(text);
         let (sign, digits) = match text.trim().strip_prefix('-') {
@@ -405,7 +407,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Refuses one more than there may be.
+/// Fails if there would be one more than the limit.
 pub(super) fn too_many(
     have: usize,
     limit: usize,

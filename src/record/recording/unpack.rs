@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::error::{RecordingError, RecordingPlace, UnpackReason};
 
-/// How a file's parts are compressed. Each is compressed alone.
+/// The compression of a file's parts, each of which is compressed alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
     None,
@@ -25,7 +25,7 @@ impl Packing {
     }
 }
 
-/// Decompresses, and counts how much that comes to: a few bytes may stand for gigabytes.
+/// Decompresses, and counts the decompressed bytes: a few bytes may stand for gigabytes.
 #[derive(Debug)]
 pub(super) struct Unpacker {
     pub(super) packing: Packing,
@@ -34,7 +34,7 @@ pub(super) struct Unpacker {
 }
 
 impl Unpacker {
-    /// For a file of this size.
+    /// Creates an unpacker for a file of this size.
     pub(super) fn new(packing: Packing, file_size: usize) -> Self {
         // Pages shrink to a fifth, and texts to a tenth.
         const AT_LEAST: u64 = 64 << 20;
@@ -47,7 +47,7 @@ impl Unpacker {
         }
     }
 
-    /// Appends what the bytes hold, which is said to be `size` bytes.
+    /// Decompresses bytes, which are said to become `size` bytes, and appends them.
     pub(super) fn unpack(
         &mut self,
         packed: &[u8],

@@ -248,7 +248,7 @@ impl<'a> Page<'a> {
         self.timestamp
     }
 
-    /// Returns what was lost between the previous page and this one.
+    /// Returns the events lost between the previous page and this one.
     pub fn lost(&self) -> Option<Lost> {
         self.lost
     }
@@ -318,9 +318,9 @@ const PADDING: u32 = 29;
 const TIME_EXTEND: u32 = 30;
 const TIME_STAMP: u32 = 31;
 const MAX_WORDS: u32 = 28;
-/// The bits of a header that store the time since the previous record.
+/// The number of bits of a header that store the time since the previous record.
 const DELTA_BITS: u32 = 27;
-/// The low bits of an absolute time that are stored; the others are the page's.
+/// The number of low bits of an absolute time that are stored; the others are the page's.
 const STAMP_BITS: u32 = 59;
 
 impl<'a> Entries<'a> {
@@ -392,7 +392,7 @@ impl<'a> Entries<'a> {
                 Ok(None)
             }
             PADDING => {
-                // A discarded record leaves its time. A time of 1 stands for none
+                // A discarded record leaves its time. A time of 1 means none
                 // (`rb_event_discard`, `rb_reset_tail`).
                 if delta != 1 {
                     self.time = self.time.wrapping_add(delta);

@@ -3,7 +3,7 @@
 use crate::format::{Field, FormatError, page_header};
 use crate::machine::{ByteOrder, Machine};
 
-/// Where the parts of a page are: the kernel's `events/header_page`.
+/// The places of the parts of a page: the kernel's `events/header_page`.
 ///
 /// An instance (`instances/<name>`) has a page size and a `header_page` of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl HeaderField {
     }
 }
 
-/// A `header_page` file that describes no page this crate can read.
+/// A `header_page` file that does not describe a page this crate can read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PageLayoutError {
