@@ -56,7 +56,8 @@ pub struct KernelDiff {
 struct ComparedKernel {
     events: BTreeMap<EventName, (Tracepoint, Context)>,
     bare: BTreeMap<String, RawTracepoint>,
-    unreadable: Vec<String>,
+    /// Each with the reason.
+    unreadable: BTreeMap<EventName, String>,
 }
 
 impl ComparedKernel {
@@ -65,13 +66,13 @@ impl ComparedKernel {
         let mut known = Self {
             events: BTreeMap::new(),
             bare: BTreeMap::new(),
-            unreadable: Vec::new(),
+            unreadable: BTreeMap::new(),
         };
         for (name, found) in std::iter::zip(&names, kernel.contexts(&names)?) {
             match found {
                 Ok(found) => drop(known.events.insert(name.clone(), found)),
                 Err(error) if error.is_of_one_event() => {
-                    known.unreadable.push(with_causes(&error));
+                    known.unreadable.insert(name.clone(), with_causes(&error));
                 }
                 Err(error) => return Err(error),
             }
@@ -103,15 +104,10 @@ impl KernelDiff {
             common: event::common_differences(&old.events, &new.events),
             events: Vec::new(),
             tracepoints: Vec::new(),
-            unreadable: [old.unreadable.clone(), new.unreadable.clone()].concat(),
-        };
-        let is_unreadable = |known: &ComparedKernel, name: &EventName| {
-            // The error's text contains the event's name, but the error has no value for
-            // it.
-            known
-                .unreadable
+            unreadable: [&old, &new]
                 .iter()
-                .any(|text| text.contains(name.as_str()))
+                .flat_map(|known| known.unreadable.values().cloned())
+                .collect(),
         };
         for (name, (tracepoint, context)) in &old.events {
             let here = Side::new(tracepoint, context)?;
@@ -120,13 +116,13 @@ impl KernelDiff {
                     let there = Side::new(tracepoint, context)?;
                     diff.events.extend(EventDiff::of(&here, &there, &objects)?);
                 }
-                None if is_unreadable(&new, name) => {}
+                None if new.unreadable.contains_key(name) => {}
                 None => diff.events.push(EventDiff::gone(name.clone())),
             }
         }
         let added = new.events.keys();
         let added = added.filter(|name| !old.events.contains_key(*name));
-        let added = added.filter(|name| !is_unreadable(&old, name));
+        let added = added.filter(|name| !old.unreadable.contains_key(*name));
         diff.events.extend(added.cloned().map(EventDiff::new_event));
         diff.events.sort_by(|a, b| a.event().cmp(b.event()));
         diff.tracepoints = RawDiff::between(&old.bare, &new.bare);

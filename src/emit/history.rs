@@ -123,18 +123,25 @@ impl History {
         rows.map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn labels(&self, row: &HistoryRow) -> impl Iterator<Item = &'static str> {
+    pub(super) fn labels(&self, letters: &str) -> impl Iterator<Item = &'static str> {
         let kernels = self.kernels.iter();
-        kernels.filter_map(|(letter, label)| row.letters.contains(*letter).then_some(*label))
+        kernels.filter_map(|(letter, label)| letters.contains(*letter).then_some(*label))
     }
 }
 
 impl HistoryRow {
-    /// Whether both rows are of at least one common kernel.
-    pub(super) fn has_kernel_of(&self, other: &Self) -> bool {
+    /// Returns the letters of the row's kernels.
+    pub(super) fn letters(&self) -> &'static str {
         self.letters
-            .chars()
-            .any(|letter| other.letters.contains(letter))
+    }
+
+    /// Returns the row for each of its kernels alone: another row may be of some of them.
+    pub(super) fn each_kernel(self) -> impl Iterator<Item = Self> {
+        let letters = self.letters;
+        letters.char_indices().map(move |(at, letter)| Self {
+            letters: &letters[at..at + letter.len_utf8()],
+            ..self
+        })
     }
 
     /// Returns the names and kinds of the members; the kinds are empty for a misread

@@ -142,7 +142,10 @@ fn said_by_table(labels: &BTreeSet<&str>) -> Said {
     for (event, rows) in &history.events {
         for row in rows {
             let mark = if row.is_misread { "!" } else { "" };
-            for label in history.labels(row).filter(|label| labels.contains(label)) {
+            for label in history
+                .labels(row.letters())
+                .filter(|label| labels.contains(label))
+            {
                 said.entry(((*event).to_owned(), label.to_owned()))
                     .or_default()
                     .insert((format!("{mark}{}", row.struct_name), row.members.to_owned()));
@@ -236,7 +239,7 @@ fn every_line_of_the_table_is_read() {
     assert!(rows > 0 && history.kernels.len() > 1);
     for row in history.events.values().flatten() {
         assert_eq!(
-            history.labels(row).count(),
+            history.labels(row.letters()).count(),
             row.letters.len(),
             "each letter is a kernel's"
         );

@@ -92,13 +92,14 @@ impl Portability {
                 .map(|slot| (slot.name(), history::kind(slot)))
                 .collect();
             let rows = history.rows(tracepoint);
-            for row in rows.iter().filter(|row| !row.is_misread) {
-                for elsewhere in compare(row, rows, struct_name, &own) {
+            let there = rows.iter().filter(|row| !row.is_misread);
+            for row in there.flat_map(|row| row.each_kernel()) {
+                for elsewhere in compare(&row, rows, struct_name, &own) {
                     let mut alike = remarks.iter_mut();
                     match alike.find(|one| one.elsewhere == elsewhere) {
-                        Some(alike) => alike.kernels.extend(history.labels(row)),
+                        Some(alike) => alike.kernels.extend(history.labels(row.letters())),
                         None => remarks.push(PortabilityRemark {
-                            kernels: history.labels(row).collect(),
+                            kernels: history.labels(row.letters()).collect(),
                             elsewhere,
                         }),
                     }
@@ -135,7 +136,7 @@ impl PortabilityRemark {
     }
 }
 
-/// Compares a kernel's own struct of an event with that of a row.
+/// Compares a kernel's own struct of an event with that of a row for one kernel.
 fn compare(
     row: &HistoryRow,
     rows: &[HistoryRow],
@@ -146,8 +147,7 @@ fn compare(
     let mut found = rows
         .iter()
         .filter(|one| one.is_misread && one.struct_name == struct_name);
-    // One misread row with a kernel of this row counts for all kernels of this row.
-    if let Some(found) = found.find(|one| one.has_kernel_of(row)) {
+    if let Some(found) = found.find(|one| one.letters().contains(row.letters())) {
         let wrong = found.members().map(|(name, _)| name);
         let members: Vec<String> = wrong
             .filter(|name| own.contains_key(name))

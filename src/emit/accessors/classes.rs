@@ -112,8 +112,11 @@ impl Classes {
     }
 
     /// Returns the rows of the history on whose kernels a wrong struct would be taken, each
-    /// with the name of that struct.
-    pub(super) fn wrong_on<'r>(&self, rows: &'r [HistoryRow]) -> Vec<(&'r HistoryRow, String)> {
+    /// with the letters of these kernels and the name of that struct.
+    pub(super) fn wrong_on<'r>(
+        &self,
+        rows: &'r [HistoryRow],
+    ) -> Vec<(&'r HistoryRow, String, String)> {
         let mut wrong = Vec::new();
         if self.choice == Choice::ByConstant {
             return wrong;
@@ -122,19 +125,20 @@ impl Classes {
             if self.own.as_deref() == Some(row.struct_name) {
                 continue;
             }
+            let mut left = row.letters().to_owned();
             for name in &self.structs {
                 if name == row.struct_name {
                     break;
                 }
-                let mut others = rows
-                    .iter()
-                    .filter(|other| other.is_misread && other.struct_name == name)
-                    .filter(|other| other.has_kernel_of(row));
-                if let Some(other) = others.next() {
-                    if other.members().next().is_some() {
-                        wrong.push((row, name.clone()));
+                let others = rows.iter();
+                for other in others.filter(|other| other.is_misread && other.struct_name == name) {
+                    let (taken, rest): (String, String) = left
+                        .chars()
+                        .partition(|letter| other.letters().contains(*letter));
+                    if !taken.is_empty() && other.members().next().is_some() {
+                        wrong.push((row, taken, name.clone()));
                     }
-                    break;
+                    left = rest;
                 }
             }
         }

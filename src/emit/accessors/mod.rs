@@ -165,8 +165,8 @@ impl CAccessors {
             .contains("_is_of_an_unknown_class")
             .then(|| writer.refusal_struct());
         let flavours = std::mem::take(&mut writer.flavours);
-        for (row, taken) in classes.wrong_on(History::known().rows_of(event)) {
-            let labels: Vec<_> = History::known().labels(row).collect();
+        for (row, letters, taken) in classes.wrong_on(History::known().rows_of(event)) {
+            let labels: Vec<_> = History::known().labels(&letters).collect();
             notes.push(format!(
                 "{event}: WRONG on {}, which is not among these kernels: the event's struct there is {}, and {taken} is taken",
                 labels.join(", "),
