@@ -53,6 +53,11 @@ fn files(directory: &Path) -> Vec<Hit> {
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
     rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
     file.sync_all().expect("it is synced");
+    // The file's bytes in whole blocks of the file system.
+    let block = rustix::fs::statvfs(directory)
+        .expect("a file system")
+        .f_bsize;
+    let written = 5000_u64.next_multiple_of(block) as i64;
     let on_ext4 = Command::new("stat")
         .args(["-f", "-c", "%T"])
         .arg(directory)
@@ -91,7 +96,7 @@ fn files(directory: &Path) -> Vec<Hit> {
         hits.push(hit(
             "block_bio_queue",
             vec![
-                ("bio->bi_iter.bi_size", Is(8192)),
+                ("bio->bi_iter.bi_size", Is(written)),
                 ("bio->bi_bdev->bd_dev", Is(device.into())),
             ],
         ));
@@ -109,7 +114,8 @@ fn calls() -> Vec<Hit> {
     let mut memory: Vec<u8> = Vec::with_capacity(1 << 22);
     memory.resize(1 << 22, 1);
     let start = memory.as_ptr() as i64;
-    drop(memory);
+    // Kept, so that the next test in this process gets pages that nobody has touched.
+    std::mem::forget(memory);
     let mut hits = vec![
         hit("sys_exit", vec![("ret", Is(parent))]),
         hit(

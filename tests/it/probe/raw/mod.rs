@@ -133,7 +133,7 @@ fn values_through_paths(program: RawProgram) {
         .ring_size(1 << 24)
         .attach()
         .unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)));
-    let directory = Path::new("/var/tmp").join(format!("tracepoints-{}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("tracepoints-{}", std::process::id()));
     let hits = provoke(&directory);
     let records: Vec<ProbeRecord> = probe.records().collect();
     let losses = probe.losses().expect("losses");
