@@ -2,8 +2,6 @@
 
 mod hits;
 
-use std::path::Path;
-
 use tracepoints::Kernel;
 use tracepoints::probe::{
     FieldValue, Probe, ProbeBuilder, ProbeError, ProbeRecord, RawProgram, nullable_arguments,
