@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, MemfdFlags, SeekFrom};
 use rustix::process::{self, Signal};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
-use tracepoints::kernel::ProgramForm;
+use tracepoints::kernel::{EventProgram, ProgramForm};
 use tracepoints::probe::{Counter, Probe, ProbeError, RawProgram};
 use tracepoints::{EventName, Kernel, Tracepoint};
 
@@ -170,16 +170,16 @@ fn own_time() -> f64 {
 
 /// A type of program, and the least time of a call with it.
 struct Measured {
-    form: Option<ProgramForm>,
+    program: Option<EventProgram>,
     /// Of the rounds with even numbers, and of the others: as far as these differ, the time is
     /// not known.
     call_ns: [f64; 2],
 }
 
 impl Measured {
-    fn new(form: Option<ProgramForm>) -> Self {
+    fn new(program: Option<EventProgram>) -> Self {
         Self {
-            form,
+            program,
             call_ns: [f64::INFINITY; 2],
         }
     }
@@ -228,7 +228,10 @@ fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     for one in measured {
         let cost = (one.least() - bare.least()) / hits as f64;
         let doubt = (one.doubt() + bare.doubt()) / hits as f64;
-        let Some(form) = one.form else { continue };
+        let Some(program) = &one.program else {
+            continue;
+        };
+        let form = program.form();
         match &mut json {
             Some(json) => json.write(
                 &json!({
@@ -281,16 +284,16 @@ fn measure(
     const SHORT_ROUNDS: usize = 20;
     let calls = provocation.calls()?;
     let programs = event.programs()?;
-    let forms = programs.iter().map(|program| program.form());
     let can = [ProgramForm::Tp, ProgramForm::RawTp, ProgramForm::TpBtf];
-    let forms = forms.filter(|form| can.contains(form));
-    let forms = std::iter::once(None).chain(forms.map(Some));
-    let mut measured: Vec<Measured> = forms.map(Measured::new).collect();
+    let programs = programs.into_iter();
+    let programs = programs.filter(|program| can.contains(&program.form()));
+    let programs = std::iter::once(None).chain(programs.map(Some));
+    let mut measured: Vec<Measured> = programs.map(Measured::new).collect();
     for round in 0..ROUNDS {
         for one in &mut measured {
-            let counter = match one.form {
+            let counter = match &one.program {
                 None => None,
-                Some(form) => Some(attached(kernel, event, form)?),
+                Some(program) => Some(attached(kernel, event, program)?),
             };
             let least = &mut one.call_ns[round % 2];
             for _ in 0..SHORT_ROUNDS {
@@ -302,20 +305,20 @@ fn measure(
     Ok(measured)
 }
 
-/// A program of this type that counts.
-fn attached(kernel: &Kernel, event: &Tracepoint, form: ProgramForm) -> Result<Counter, ProbeError> {
-    let program = match form {
+/// Attaches a program of this type that counts.
+fn attached(
+    kernel: &Kernel,
+    event: &Tracepoint,
+    program: &EventProgram,
+) -> Result<Counter, ProbeError> {
+    let raw = match program.form() {
         ProgramForm::RawTp => RawProgram::RawTp,
         ProgramForm::TpBtf => RawProgram::TpBtf,
         _ => return Probe::builder([event]).count(),
     };
-    let name = event.name();
-    // Those of system calls share one tracepoint.
-    let raw = match (name.category(), name.event()) {
-        ("syscalls", name) if name.starts_with("sys_enter_") => "sys_enter",
-        ("syscalls", _) => "sys_exit",
-        (_, name) => name,
-    };
-    let builder = Probe::builder([]).raw_tracepoint(kernel, raw, program)?;
+    // `raw_tp/sys_enter` for all events of system calls.
+    let section = program.section();
+    let tracepoint = section.split_once('/').map_or(section, |(_, name)| name);
+    let builder = Probe::builder([]).raw_tracepoint(kernel, tracepoint, raw)?;
     builder.count()
 }

@@ -51,7 +51,7 @@ fn matching(kernel: &BtfKernel, patterns: &[EventPattern]) -> Result<Vec<BtfTrac
     Ok(tracepoints)
 }
 
-/// What `list` prints of each tracepoint.
+/// The form in which `list` prints each tracepoint.
 pub(crate) enum Rows {
     Names,
     Text,

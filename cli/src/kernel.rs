@@ -13,7 +13,7 @@ use tracepoints::kernel::BtfKernel;
 use tracepoints::record::recording::RecordedKernel;
 use tracepoints::{Error, FileError, Kernel};
 
-use crate::output::{Failure, say, with_causes};
+use crate::output::{Failure, say_first, with_causes};
 
 /// Packed by build.rs.
 const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.tar.deflate"));
@@ -105,14 +105,9 @@ impl KernelChoice {
 
 /// Reports which parts of an image cannot be read.
 pub(crate) fn say_unreadable(kernel: &Kernel) {
-    /// Of further ones, only the number is reported.
-    const SAID: usize = 5;
-    for reason in kernel.unreadable().iter().take(SAID) {
-        say!("{reason}");
-    }
-    if let Some(more @ 1..) = kernel.unreadable().len().checked_sub(SAID) {
-        say!("and {more} more that cannot be read");
-    }
+    say_first(kernel.unreadable(), str::to_owned, |more| {
+        format!("and {more} more that cannot be read")
+    });
 }
 
 pub(crate) fn is_out_of_reach(error: &Error) -> bool {

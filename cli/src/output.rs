@@ -315,6 +315,21 @@ pub(crate) fn evidence_style(evidence: &Evidence) -> Style {
 }
 
 /// Returns `1 event`, `2 events`, `3 classes`.
+/// Reports the first of many reasons one by one, and of the others the number.
+pub(crate) fn say_first(
+    reasons: &[String],
+    one: impl Fn(&str) -> String,
+    others: impl Fn(usize) -> String,
+) {
+    const SAID: usize = 5;
+    for reason in reasons.iter().take(SAID) {
+        say!("{}", one(reason));
+    }
+    if let Some(more @ 1..) = reasons.len().checked_sub(SAID) {
+        say!("{}", others(more));
+    }
+}
+
 pub(crate) fn plural(count: impl Into<u64>, word: &str, ending: &str) -> String {
     let count = count.into();
     format!("{count} {word}{}", if count == 1 { "" } else { ending })

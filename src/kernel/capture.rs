@@ -63,6 +63,20 @@ impl Capture {
         &self.left_out
     }
 
+    fn empty() -> Self {
+        Self {
+            tree: FileTree::default(),
+            summary: CaptureSummary::default(),
+            left_out: Vec::new(),
+        }
+    }
+
+    fn leave_out_btf(&mut self, unreadable: &[String]) {
+        let reasons = unreadable.iter();
+        self.left_out
+            .extend(reasons.map(|name| format!("btf/{name}: it may not be read")));
+    }
+
     fn count(&mut self) {
         let formats = self.tree.below("tracing/events");
         let formats = formats.filter(|(path, _)| path.ends_with("/format"));
@@ -84,22 +98,14 @@ impl Kernel {
     /// Those of [`event_directories`](Self::event_directories) and
     /// [`contexts`](Self::contexts); [`Error::File`].
     pub fn capture(&self, symbols: bool) -> Result<Capture, Error> {
-        let mut capture = Capture {
-            tree: FileTree::default(),
-            summary: CaptureSummary::default(),
-            left_out: Vec::new(),
-        };
+        let mut capture = Capture::empty();
         let gone = self.inner.tracefs.capture(&mut capture.tree)?;
         capture.left_out.extend(
             gone.iter()
                 .map(|name| format!("{name}: it was removed meanwhile")),
         );
         let unreadable = self.inner.btf.capture(&mut capture.tree)?;
-        capture.left_out.extend(
-            unreadable
-                .iter()
-                .map(|name| format!("btf/{name}: it may not be read")),
-        );
+        capture.leave_out_btf(&unreadable);
         capture_proc(&self.inner.proc, &mut capture.tree)?;
         self.capture_dynamic_events(&mut capture);
         self.capture_classes(&mut capture)?;
@@ -224,17 +230,11 @@ impl BtfKernel {
     ///
     /// [`Error::NoBtf`]; [`Error::File`].
     pub fn capture(&self) -> Result<Capture, Error> {
-        let mut capture = Capture {
-            tree: FileTree::default(),
-            summary: CaptureSummary::default(),
-            left_out: vec!["events: tracefs is out of reach of this user".to_owned()],
-        };
+        let mut capture = Capture::empty();
+        let reason = "events: tracefs is out of reach of this user";
+        capture.left_out.push(reason.to_owned());
         let unreadable = self.capture_files(&mut capture.tree)?;
-        capture.left_out.extend(
-            unreadable
-                .iter()
-                .map(|name| format!("btf/{name}: it may not be read")),
-        );
+        capture.leave_out_btf(&unreadable);
         let list = "tracing/available_events".to_owned();
         capture.tree.replace(list, Vec::new());
         capture.count();

@@ -20,6 +20,7 @@ use super::plan::Source;
 use super::program::{self, Action, Adding, FieldSource, Tasks};
 use crate::Kernel;
 use crate::bpf::asm::Program;
+use crate::context::Context;
 use crate::context::access::Access;
 use crate::filter::{Filter, Task};
 use crate::format::{FieldKind, Format};
@@ -75,6 +76,15 @@ fn on_stack<T: Copy>(at: u64) -> T {
     // SAFETY: programs keep keys and values on their stack, and those are integers or
     // arrays of them.
     unsafe { (at as *const T).read_unaligned() }
+}
+
+/// The fields that the context has.
+fn accesses<'a>(format: &'a Format, context: &Context) -> Vec<Access<'a>> {
+    let accesses = Access::of_fields(format, context).expect("accesses");
+    accesses
+        .into_iter()
+        .filter_map(|(_, access)| access)
+        .collect()
 }
 
 fn sources<'a>(accesses: &[Access<'a>]) -> Vec<FieldSource<'a>> {
@@ -357,11 +367,7 @@ fn a_program_for_reading() {
         Filter::parse("pid > 7 && filename == \"/bin/rm\" || comm != \"sh\"").expect("a filter");
     let bound = filter.bind(tracepoint.format()).expect("it fits");
     let context = tracepoint.context().expect("a context");
-    let accesses: Vec<Access<'_>> = Access::of_fields(tracepoint.format(), &context)
-        .expect("accesses")
-        .into_iter()
-        .filter_map(|(_, access)| access)
-        .collect();
+    let accesses = accesses(tracepoint.format(), &context);
     let program = program::on_event(
         2,
         Tasks::InMap(TASKS),

@@ -220,6 +220,12 @@ impl RawEvent {
     ) -> Result<(Format, Vec<Source>, Vec<FieldPrint>), ProbeError> {
         let arguments = self.arguments()?;
         let (mut fields, mut sources, mut prints) = (Vec::<Field>::new(), Vec::new(), Vec::new());
+        let mut add = |fields: &mut Vec<Field>, text: &str, path: &ArgumentPath| {
+            let offset = 8 * fields.len() as u32;
+            fields.push(Field::of_path(text, kind(&path.leaf), offset));
+            sources.push(read(path, 0, hook).0);
+            prints.push(print_of(&path.leaf));
+        };
         for word in filter.names() {
             let end = word.find(['-', '.', '[']).unwrap_or(word.len());
             // A word of the task, or the name of a value.
@@ -227,21 +233,14 @@ impl RawEvent {
             if !is_path || fields.iter().any(|field| field.name() == word) {
                 continue;
             }
-            let path = self.path(word)?;
-            let offset = 8 * fields.len() as u32;
-            fields.push(Field::of_path(word, kind(&path.leaf), offset));
-            sources.push(read(&path, 0, hook).0);
-            prints.push(print_of(&path.leaf));
+            add(&mut fields, word, &self.path(word)?);
         }
         // For the error that lists what there is.
         for name in arguments {
             if fields.iter().all(|field| field.name() != name)
                 && let Ok(path) = self.path(&name)
             {
-                let offset = 8 * fields.len() as u32;
-                fields.push(Field::of_path(&name, kind(&path.leaf), offset));
-                sources.push(read(&path, 0, hook).0);
-                prints.push(print_of(&path.leaf));
+                add(&mut fields, &name, &path);
             }
         }
         let format = Format::of_paths(self.name.event(), fields);

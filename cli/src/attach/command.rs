@@ -22,7 +22,7 @@ use crate::output::{Failure, say};
 /// it.
 const BECOME: &str = "TRACEPOINTS_ATTACH_BECOME";
 
-/// The exit status of shells if there is no such command.
+/// The exit status of shells for a command that is not found.
 const NOT_FOUND: u8 = 127;
 /// The exit status of shells if a command cannot be run.
 const NOT_EXECUTABLE: u8 = 126;
@@ -41,7 +41,7 @@ pub(crate) struct Suspended {
 }
 
 impl Suspended {
-    /// Starts the process; `None` if there is no command.
+    /// Starts the process; returns `None` for an empty command.
     pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
         let Some(name) = command.first() else {
             return Ok(None);

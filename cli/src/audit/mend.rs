@@ -1,4 +1,4 @@
-//! What to read instead, on all kernels of an audit.
+//! Names the source that reads rightly on all kernels of an audit.
 
 use std::collections::BTreeSet;
 use std::io::Write;

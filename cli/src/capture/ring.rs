@@ -6,18 +6,16 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracepoints::kernel::EventsById;
 use tracepoints::record::ring::PageLayout;
 use tracepoints::{EventPattern, Kernel, Value};
 
 use super::Files;
 use crate::attach::command::{Suspended, code_of};
-use crate::decode::instance::Instance;
-use crate::output::{Failure, say, with_causes};
+use crate::decode::instance::{Instance, interrupted};
+use crate::output::{Failure, say};
 use crate::select::select;
 
 /// In bytes, all pages together.
@@ -35,14 +33,9 @@ pub(super) fn record(
     let events = kernel.events_by_id()?;
     let command = Suspended::start(command)?
         .ok_or_else(|| Failure::Other("there is no command to trace".to_owned()))?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .map_err(|error| Failure::Other(format!("signal {signal}: {error}")))?;
-    }
+    let interrupted = interrupted()?;
     let instance = Instance::make(kernel.tracefs())?;
-    let layout = PageLayout::parse(&instance.read("events/header_page")?);
-    let layout = layout.map_err(|error| Failure::Other(with_causes(&error)))?;
+    let layout = instance.page_layout()?;
     let mut buffers = instance.buffers(layout)?;
     let pid = command.pid().into_iter().collect::<Vec<u32>>();
     instance.choose_processes(&pid)?;

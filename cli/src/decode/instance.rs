@@ -5,14 +5,17 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::OFlags;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracepoints::EventName;
 use tracepoints::kernel::Events;
 use tracepoints::record::ring::PageLayout;
 
 use super::live::Buffer;
-use crate::output::{Failure, say};
+use crate::output::{Failure, say, with_causes};
 
 /// The prefix of the names of this command's instances; the pid of the process follows.
 const PREFIX: &str = "tracepoints-decode-";
@@ -41,6 +44,17 @@ pub(crate) fn main_of_remover() -> Option<ExitCode> {
     // The instance is gone already, unless the process was killed.
     let _ = fs::remove_dir(path);
     Some(ExitCode::SUCCESS)
+}
+
+/// Returns a flag that SIGINT, SIGTERM and SIGHUP set from now on. They are handled before
+/// there is an instance to be removed.
+pub(crate) fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(|error| Failure::Other(format!("signal {signal}: {error}")))?;
+    }
+    Ok(interrupted)
 }
 
 impl Instance {
@@ -73,6 +87,12 @@ impl Instance {
         let read = File::open(&path).and_then(|mut file| file.read_to_string(&mut text));
         read.map_err(|error| about(&path, error))?;
         Ok(text)
+    }
+
+    /// Returns the layout of the instance's pages, which may differ from other instances'.
+    pub(crate) fn page_layout(&self) -> Result<PageLayout, Failure> {
+        let layout = PageLayout::parse(&self.read("events/header_page")?);
+        layout.map_err(|error| Failure::Other(with_causes(&error)))
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) -> Result<(), Failure> {

@@ -4,22 +4,20 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracepoints::record::ring::{Lost, PageLayout};
 use tracepoints::{
     ByteOrder, EventPattern, Kernel,
     text::{FlagColumns, TaskNames, TraceClock, TraceStyle},
 };
 
-use super::instance::{Instance, about};
+use super::instance::{Instance, about, interrupted};
 use super::print::Printer;
 use crate::kernel::{Identity, live_failure};
-use crate::output::{Failure, JsonRows, say, with_causes};
+use crate::output::{Failure, JsonRows, say};
 use crate::select::select;
 
 /// The time to wait when there are no new events.
@@ -43,16 +41,10 @@ pub(crate) fn trace(
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
 
-    // Signals are handled before there is an instance to be removed.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .map_err(|error| Failure::Other(format!("signal {signal}: {error}")))?;
-    }
+    let interrupted = interrupted()?;
     let instance = Instance::make(kernel.tracefs())?;
     let style = style_of(&kernel, &instance)?;
-    let layout = PageLayout::parse(&instance.read("events/header_page")?);
-    let layout = layout.map_err(|error| Failure::Other(with_causes(&error)))?;
+    let layout = instance.page_layout()?;
     let mut buffers = instance.buffers(layout)?;
     instance.choose_processes(pids)?;
     // The `pid` of JSON rows needs the option, which not all kernels have.

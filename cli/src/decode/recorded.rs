@@ -11,10 +11,7 @@ use super::merge::{self, Source};
 use super::print::Printer;
 use super::{Arguments, Input};
 use crate::kernel::Identity;
-use crate::output::{Failure, JsonRows, say, with_causes};
-
-/// The number of left-out formats that are reported one by one.
-const SAID: usize = 5;
+use crate::output::{Failure, JsonRows, say, say_first, with_causes};
 
 /// Returns the recording among the operands. It must be alone, without options about a
 /// kernel.
@@ -51,12 +48,11 @@ pub(super) fn decode(
         |error: &dyn std::error::Error| Failure::Other(format!("{name}: {}", with_causes(error)));
     let recording = TraceDat::parse(&input.bytes).map_err(|error| failed(&error))?;
     let recorded = recording.kernel();
-    for reason in recorded.left_out().iter().take(SAID) {
-        say!("{name}: a format is left out: {reason}");
-    }
-    if let Some(more @ 1..) = recorded.left_out().len().checked_sub(SAID) {
-        say!("{name}: and {more} formats more that are left out");
-    }
+    say_first(
+        recorded.left_out(),
+        |reason| format!("{name}: a format is left out: {reason}"),
+        |more| format!("{name}: and {more} formats more that are left out"),
+    );
     if recording.has_other_times() {
         say!("{name}: times are as recorded, and not converted to those of another clock");
     }

@@ -67,7 +67,7 @@ struct Description<'a> {
     reason: String,
     raw: Option<RawTracepoint>,
     programs: Vec<EventProgram>,
-    /// What the running kernel's verifier takes the raw tracepoint's arguments for.
+    /// The raw tracepoint's arguments, each as the running kernel's verifier sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     arguments: Option<Vec<AskedArgument>>,
     siblings: Vec<EventName>,

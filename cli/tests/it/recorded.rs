@@ -1,4 +1,4 @@
-//! What `decode` prints of recordings of other programs.
+//! Decodes recordings of other programs.
 
 use std::fs;
 use std::process::{Output, Stdio};

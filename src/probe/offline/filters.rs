@@ -6,10 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::{
-    COUNTS, KERNELS, context_of, fixture, in_world, is_syscall, record_bytes, run, sources, task,
-    written,
+    COUNTS, KERNELS, accesses, context_of, fixture, in_world, is_syscall, record_bytes, run,
+    sources, task, written,
 };
-use crate::context::access::Access;
 use crate::filter::Filter;
 use crate::format::{Field, FieldKind, Format};
 use crate::machine::{Machine, sign_extended, zero_extended};
@@ -49,11 +48,7 @@ proptest! {
         let bound = filter.bind(format).expect(&text);
         let expected = bound.matches(&record, &task()).expect(&text);
         let context = tracepoint.context().expect("a context");
-        let accesses: Vec<Access<'_>> = Access::of_fields(tracepoint.format(), &context)
-            .expect("accesses")
-            .into_iter()
-            .filter_map(|(_, access)| access)
-            .collect();
+        let accesses = accesses(tracepoint.format(), &context);
         let program = program::on_event(
             0,
             Tasks::All,
@@ -280,11 +275,7 @@ fn passes(tracepoint: &Tracepoint, bytes: &[u8], text: &str) -> bool {
     let constant = |field: &str, name: &str| constants::value(tracepoint, field, name);
     let bound = filter.bind_with(format, &names_of, &constant).expect(text);
     let context = tracepoint.context().expect("a context");
-    let accesses: Vec<Access<'_>> = Access::of_fields(format, &context)
-        .expect("accesses")
-        .into_iter()
-        .filter_map(|(_, access)| access)
-        .collect();
+    let accesses = accesses(format, &context);
     let sources = sources(&accesses);
     let filter = Some((bound.root(), &*sources));
     let action = Action::Count { counts: COUNTS };
