@@ -1,6 +1,8 @@
 //! Shows all that is known about a tracepoint, for the author of a probe.
 
 mod emit;
+#[cfg(target_os = "linux")]
+mod places;
 mod text;
 
 use std::io::Write;
@@ -33,6 +35,11 @@ pub(crate) struct Arguments {
     /// Show the arguments raw_tp and tp_btf programs get
     #[arg(long, conflicts_with = "emit")]
     raw: bool,
+    /// Show also where the event is in the kernel's code; of the running kernel, whether it
+    /// is on and who listens
+    #[cfg(target_os = "linux")]
+    #[arg(long, conflicts_with_all = ["emit", "raw"])]
+    sites: bool,
     /// Print source text to paste instead
     #[arg(long, short, value_name = "WHAT", conflicts_with = "json")]
     emit: Option<emit::Emit>,
@@ -50,6 +57,7 @@ Examples:
   tracepoints format --demo --emit c sched:sched_process_exec
   tracepoints format --root kernels/6.1 --root kernels/6.18 --emit core 'sched:*'
   tracepoints format --raw sched_switch
+  tracepoints format --sites --root /boot/vmlinuz net:netif_rx
   tracepoints show --json 'block:*' | jq '.fields[].name'";
 
 /// All that is known about one event.
@@ -75,6 +83,10 @@ struct Description<'a> {
     print_fmt: &'a str,
     #[serde(skip_serializing_if = "<[Repair]>::is_empty")]
     repairs: &'a [Repair],
+    /// With `--sites`.
+    #[cfg(target_os = "linux")]
+    #[serde(flatten)]
+    places: Option<places::PlacesRow<'a>>,
 }
 
 /// An argument of a raw tracepoint: its name, and `never`, `may_be_null` or `number`.
@@ -143,6 +155,8 @@ impl<'a> Description<'a> {
             fields: common.chain(own).collect(),
             print_fmt: format.print_fmt(),
             repairs: format.repairs(),
+            #[cfg(target_os = "linux")]
+            places: None,
             context,
         })
     }
@@ -200,9 +214,16 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let mut is_first = true;
     // Some programs are loaded to ask, which takes milliseconds for each event.
     let asks = names.names().len() == 1 && kernel.is_live();
-    for name in &names {
+    #[cfg(target_os = "linux")]
+    let sites = places::read(arguments.sites, kernel, &names)?;
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables))]
+    for (index, name) in names.names().iter().enumerate() {
         let described = kernel.tracepoint(name).and_then(|tracepoint| {
-            let description = Description::of(&tracepoint, asks)?;
+            let description = Description {
+                #[cfg(target_os = "linux")]
+                places: places::row(sites.as_ref(), index),
+                ..Description::of(&tracepoint, asks)?
+            };
             Ok(match &mut json {
                 Some(json) => json.write(&description, out),
                 None => write_text(&description, &mut is_first, out),

@@ -7,7 +7,11 @@ use tracepoints::format::FieldKind;
 use tracepoints::kernel::ProgramForm;
 
 use super::{Description, FieldRow};
+#[cfg(target_os = "linux")]
+use crate::output::Screen;
 use crate::output::{self, Failure};
+#[cfg(target_os = "linux")]
+use crate::sites;
 
 pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     let context = &description.context;
@@ -57,6 +61,11 @@ pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Resul
     for (index, sibling) in description.siblings.iter().enumerate() {
         let label = if index == 0 { "siblings" } else { "" };
         writeln!(out, "  {label:9} {sibling}")?;
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(places) = &description.places {
+        writeln!(out, "  state     {}", sites::state(places.whole))?;
+        sites::write_places(places.whole, &Screen::of_stdout(), out)?;
     }
     writeln!(out)?;
     write_fields(description, out)?;
