@@ -30,7 +30,7 @@ pub use listing::{Events, RejectedName};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use loaded::{LoadedModule, loaded_modules};
 #[cfg(feature = "image")]
-pub(crate) use package::Package;
+pub(crate) use package::{ModuleFile, Package};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use processes::{HeldFiles, HoldingProcesses};
 pub(crate) use reader::Reader;

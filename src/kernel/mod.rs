@@ -168,7 +168,7 @@ impl Kernel {
             #[cfg(feature = "image")]
             Err(error @ Error::NotAKernel { .. }) => match Self::of_archive(root)? {
                 Some(kernel) => Ok(kernel),
-                None => Self::of_package(root)?.ok_or(error),
+                None => Self::of_package(root, Vec::new())?.ok_or(error),
             },
             Err(error) => Err(error),
         }
