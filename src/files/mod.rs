@@ -34,5 +34,7 @@ pub(crate) use package::{ModuleFile, Package};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use processes::{HeldFiles, HoldingProcesses};
 pub(crate) use reader::Reader;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use tracefs::InstanceUse;
 pub(crate) use tracefs::Tracefs;
 pub(crate) use tree::FileTree;
