@@ -120,7 +120,7 @@ pub(crate) fn format(
         return Ok(ExitCode::SUCCESS);
     }
     for one in &tracepoints {
-        crate::format::write_raw_tracepoint(one.raw(), out)?;
+        crate::format::raw::write_raw_tracepoint(one.raw(), out)?;
         let (Some(name), Some(layout)) = (one.struct_name(), one.layout()) else {
             continue;
         };

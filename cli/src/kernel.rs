@@ -9,6 +9,7 @@ use clap::Args;
 use flate2::read::DeflateDecoder;
 use serde::Serialize;
 use tempfile::TempDir;
+use tracepoints::image::ImageError;
 use tracepoints::kernel::BtfKernel;
 use tracepoints::record::recording::RecordedKernel;
 use tracepoints::{Error, FileError, Kernel};
@@ -26,9 +27,49 @@ pub(crate) struct KernelChoice {
     /// never booted: a package (.deb, .rpm), an unpacked one, vmlinuz, vmlinux
     #[arg(long, short, value_name = "PATH")]
     pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) modules: ModuleChoice,
     /// Use the captured kernel that comes with the command: no root, no tracefs
     #[arg(long, conflicts_with = "root")]
     pub(crate) demo: bool,
+}
+
+/// Modules that are read with a kernel's image.
+#[derive(Args, Clone)]
+pub(crate) struct ModuleChoice {
+    /// With a --root that was never booted: also this module, which is not in it (.ko, .ko.xz,
+    /// .ko.zst, .ko.gz)
+    #[arg(long, value_name = "FILE")]
+    module: Vec<PathBuf>,
+}
+
+impl ModuleChoice {
+    /// Opens a kernel with these modules.
+    pub(crate) fn open(&self, root: &Path) -> Result<Kernel, Failure> {
+        Kernel::at_with_modules(root, &self.module).map_err(|error| match &error {
+            Error::Image {
+                path,
+                source: ImageError::ModuleAlone { .. },
+            } => Failure::Other(format!(
+                "{}\n  give both: --root VMLINUZ --module {}",
+                with_causes(&error),
+                path.display()
+            )),
+            _ => error.into(),
+        })
+    }
+
+    /// Returns an error if there are modules and no image is named.
+    pub(crate) fn need_root(&self) -> Result<(), Failure> {
+        match self.module.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Other(
+                "--module is for a kernel that was never booted: name its image by --root or --image; \
+                 the running kernel has the modules it has loaded"
+                    .to_owned(),
+            )),
+        }
+    }
 }
 
 /// Which kernel to look at, or which kernels to write one source for.
@@ -38,6 +79,8 @@ pub(crate) struct KernelChoices {
     /// --emit core, several are served by one source
     #[arg(long, short, value_name = "DIR")]
     pub(crate) root: Vec<PathBuf>,
+    #[command(flatten)]
+    modules: ModuleChoice,
     /// Use the captured kernel that comes with the command: no root, no tracefs
     #[arg(long, conflicts_with = "root")]
     pub(crate) demo: bool,
@@ -53,6 +96,7 @@ impl KernelChoices {
         }
         Ok(KernelChoice {
             root: self.root.first().cloned(),
+            modules: self.modules.clone(),
             demo: self.demo,
         })
     }
@@ -60,7 +104,7 @@ impl KernelChoices {
     /// Opens all, each with its name in sources.
     pub(crate) fn all(&self) -> Result<Vec<(String, Kernel)>, Failure> {
         let open = |root: &PathBuf| {
-            let kernel = Kernel::at(root)?;
+            let kernel = self.modules.open(root)?;
             Ok((Identity::of(root, &kernel).label(), kernel))
         };
         self.root.iter().map(open).collect()
@@ -70,6 +114,9 @@ impl KernelChoices {
 impl KernelChoice {
     /// Opens it, and prepares it further.
     pub(crate) fn open(&self, prepare: impl FnOnce(Kernel) -> Kernel) -> Result<Chosen, Failure> {
+        if self.root.is_none() {
+            self.modules.need_root()?;
+        }
         let dir = if self.demo {
             Some(unpack_demo()?)
         } else {
@@ -78,7 +125,7 @@ impl KernelChoice {
         let (kernel, identity) = match (&dir, &self.root) {
             (Some(dir), _) => (Kernel::at(dir.path())?, Identity::demo(dir.path())),
             (None, Some(root)) => {
-                let kernel = Kernel::at(root)?;
+                let kernel = self.modules.open(root)?;
                 let identity = Identity::of(root, &kernel);
                 say_unreadable(&kernel);
                 (kernel, identity)

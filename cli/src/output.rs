@@ -43,11 +43,13 @@ pub(crate) fn run(
     main: impl FnOnce(&mut dyn Write) -> Result<ExitCode, Failure>,
 ) -> ExitCode {
     let stdout = io::stdout().lock();
+    let styles = AutoStream::choice(&stdout);
+    // Below the styles: whoever strips them writes each piece between two of them.
+    let mut out: Box<dyn Write> = Box::new(BufWriter::with_capacity(1 << 16, stdout));
     // Stripping styles examines every byte, so it is done only if there are any.
-    let mut out: Box<dyn Write> = match has_styles {
-        true => Box::new(BufWriter::new(AutoStream::auto(stdout))),
-        false => Box::new(BufWriter::with_capacity(1 << 16, stdout)),
-    };
+    if has_styles {
+        out = Box::new(BufWriter::new(AutoStream::new(out, styles)));
+    }
     let result = main(&mut *out).and_then(|code| {
         out.flush()?;
         Ok(code)

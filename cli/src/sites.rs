@@ -103,28 +103,47 @@ fn named(kernel: &Kernel, patterns: &[EventPattern]) -> Result<(Events, Vec<Stri
 }
 
 fn write_event(event: &EventSites, screen: &Screen, out: &mut dyn Write) -> Result<(), Failure> {
-    let on = AnsiColor::Green.on_default();
-    let faint = Style::new().dimmed();
     let name = match (event.event(), event.tracepoint()) {
         (Some(event), _) => event.as_str(),
         (None, Some(tracepoint)) => &tracepoint.name,
         (None, None) => "",
     };
+    writeln!(out, "{name}  {}", state(event))?;
+    write_places(event, screen, out)
+}
+
+/// `off, by tracepoint sys_enter`, `on [xfs]`: the state of an event's tracepoint.
+pub(crate) fn state(event: &EventSites) -> String {
+    let on = AnsiColor::Green.on_default();
     let Some(tracepoint) = event.tracepoint() else {
-        writeln!(out, "{name}  no tracepoint")?;
+        return "no tracepoint".to_owned();
+    };
+    let mut state = match tracepoint.enabled {
+        0 => "off".to_owned(),
+        _ => format!("{on}on{on:#}"),
+    };
+    match event.event().map(|event| event.event()) {
+        Some(own) if own == tracepoint.name => {}
+        Some(_) => state += &format!(", by tracepoint {}", tracepoint.name),
+        None => state += ", a tracepoint without an event",
+    }
+    if let Some(module) = &tracepoint.module {
+        state += &format!(" [{module}]");
+    }
+    state
+}
+
+/// Writes the sites, the static call, the listeners, and what is not known of them.
+pub(crate) fn write_places(
+    event: &EventSites,
+    screen: &Screen,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let Some(tracepoint) = event.tracepoint() else {
         return write_listeners(event, screen, out);
     };
-    match tracepoint.enabled {
-        0 => write!(out, "{name}  off")?,
-        _ => write!(out, "{name}  {on}on{on:#}")?,
-    }
-    let module = tracepoint.module.as_ref();
-    let module = module.map_or(String::new(), |module| format!(" [{module}]"));
-    match event.event().map(|event| event.event()) {
-        Some(own) if own == tracepoint.name => writeln!(out, "{module}")?,
-        Some(_) => writeln!(out, ", by tracepoint {}{module}", tracepoint.name)?,
-        None => writeln!(out, ", a tracepoint without an event{module}")?,
-    }
+    let on = AnsiColor::Green.on_default();
+    let faint = Style::new().dimmed();
     let sites = tracepoint.sites.as_deref().unwrap_or_default();
     let place = |site: &PatchSite| match &site.location {
         Some(location) => location.to_string(),

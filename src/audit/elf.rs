@@ -10,7 +10,7 @@ use object::{
 
 use super::BpfObjectError;
 use super::ext::BtfExt;
-use super::instruction::{CALL, INSTRUCTION, LOAD_IMMEDIATE, PSEUDO_CALL, RawInstruction};
+use super::instruction::{CALL, EXIT, INSTRUCTION, LOAD_IMMEDIATE, PSEUDO_CALL, RawInstruction};
 use crate::btf::{Section, TypeId};
 use crate::machine::ByteOrder;
 
@@ -395,6 +395,43 @@ impl BpfElf {
         // The last line of the function before does not extend into this one.
         let function = self.function_of(at)?;
         (*start >= function.start && *line > 0).then_some((&**file, *line))
+    }
+
+    /// Returns, for an instruction that was inlined from another file, the last line before it
+    /// of the function's own file, or else the first after it; `None` if it was not inlined from
+    /// another file. A function's own file is that of its `exit`: what is inlined has none.
+    pub(super) fn line_near(&self, at: CodeAddress) -> Option<(&str, u32)> {
+        /// The most instructions among which the last `exit` is searched, from the end.
+        const SEARCHED: usize = 4096;
+        let (inlined, _) = self.line_of(at)?;
+        let code = self.code.get(at.section as usize)?;
+        let after = code
+            .functions
+            .partition_point(|function| function.start <= at.instruction);
+        let start = code.functions[..after].last()?.start;
+        let length = u32::try_from(code.instructions.len()).ok()?;
+        let end = code.functions.get(after).map_or(length, |next| next.start);
+        let mut searched = (start..end).rev().take(SEARCHED);
+        let exit = searched.find(|&index| code.instructions[index as usize].opcode == EXIT)?;
+        let exit = CodeAddress {
+            instruction: exit,
+            ..at
+        };
+        let (own, _) = self.line_of(exit)?;
+        if own == inlined {
+            return None;
+        }
+        let own = |(begin, file, line): &&(u32, std::sync::Arc<str>, u32)| {
+            (start..end).contains(begin) && **file == *own && *line > 0
+        };
+        let after = code
+            .lines
+            .partition_point(|(start, _, _)| *start <= at.instruction);
+        let (before, after) = code.lines.split_at(after);
+        let mut before = before.iter().rev().take(SEARCHED);
+        let near = before.find(own);
+        let (_, file, line) = near.or_else(|| after.iter().take(SEARCHED).find(own))?;
+        Some((file, *line))
     }
 }
 

@@ -18,6 +18,13 @@ pub enum BpfObjectError {
         /// The file's `e_machine`.
         machine: u16,
     },
+    /// A light skeleton, as `bpftool gen skeleton -L` writes it: a program that loads the
+    /// object's programs, which are not in an ELF file any more and whose events are in the
+    /// tool's code.
+    #[error(
+        "a light skeleton (bpftool gen skeleton -L), which has no ELF object inside: audit the object it was made of"
+    )]
+    LightSkeleton,
     /// A part of the file that cannot be read.
     #[error("{part} cannot be read")]
     Part {

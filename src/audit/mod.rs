@@ -40,6 +40,7 @@ mod instruction;
 mod interpret;
 mod judge;
 mod jumps;
+mod light;
 mod memory;
 mod on_kernel;
 mod own_struct;
@@ -54,7 +55,7 @@ mod verdict;
 pub use core_types::AuditedKernel;
 pub use error::BpfObjectError;
 pub use program::{Attachable, BpfProgram};
-pub use verdict::{AuditRow, AuditedRead, ProgramAudit, Verdict};
+pub use verdict::{AuditRow, AuditedRead, ProgramAudit, SourceLine, Verdict};
 
 use crate::error::Error;
 use crate::kernel::Kernel;
@@ -157,8 +158,9 @@ impl BpfObject {
     }
 
     /// Finds the objects in a file: the file itself, or those that a program embeds
-    /// (libbpf's skeletons, Go's `embed`, Rust's `include_bytes!`). Compressed or
-    /// encoded objects are not found.
+    /// (libbpf's skeletons, Go's `embed`, Rust's `include_bytes!`). A light skeleton is
+    /// found, and its [`object`](EmbeddedObject::object) is
+    /// [`BpfObjectError::LightSkeleton`]. Compressed or encoded objects are not found.
     ///
     /// ```
     /// use tracepoints::audit::BpfObject;
@@ -193,6 +195,11 @@ impl BpfObject {
                 });
             }
         }
+        let left = MAX_EMBEDDED - found.len();
+        found.extend(light::find(bytes).take(left).map(|offset| EmbeddedObject {
+            offset,
+            object: Err(BpfObjectError::LightSkeleton),
+        }));
         found
     }
 

@@ -11,7 +11,7 @@ use super::raw::RawJudge;
 use super::relocate::{self, Relocated};
 use super::shape::{EventShape, RawShape};
 use super::state::Guard;
-use super::verdict::{AuditedRead, ProgramAudit, Verdict};
+use super::verdict::{AuditedRead, ProgramAudit, SourceLine, Verdict};
 use crate::error::{Error, with_causes};
 use crate::name::EventName;
 
@@ -236,6 +236,10 @@ impl<'a> ObjectOnKernel<'a> {
             instruction: at.instruction,
             file: line.map(|(file, _)| file.to_owned()),
             line: line.map(|(_, line)| line),
+            near: elf.line_near(at).map(|(file, line)| SourceLine {
+                file: file.to_owned(),
+                line,
+            }),
             offset: match from {
                 ReadFrom::Context(pointer) => Some(pointer.offset),
                 _ => None,

@@ -94,6 +94,15 @@ impl ProgramAudit {
     }
 }
 
+/// A line of a source file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SourceLine {
+    /// The file, as it was passed to the compiler.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
 /// One read of the context by one instruction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AuditedRead {
@@ -101,6 +110,7 @@ pub struct AuditedRead {
     pub(super) instruction: u32,
     pub(super) file: Option<String>,
     pub(super) line: Option<u32>,
+    pub(super) near: Option<SourceLine>,
     pub(super) offset: Option<i64>,
     pub(super) size: Option<u32>,
     pub(super) path: Option<String>,
@@ -127,6 +137,13 @@ impl AuditedRead {
     /// `.BTF.ext`.
     pub fn line(&self) -> Option<(&str, u32)> {
         self.file.as_deref().zip(self.line)
+    }
+
+    /// Returns, for an instruction that was inlined from another file, the last line before it
+    /// of the program's own file, or else the first after it: most likely the call. Compilers
+    /// may move instructions, and `.BTF.ext` does not say what was inlined where.
+    pub fn near(&self) -> Option<&SourceLine> {
+        self.near.as_ref()
     }
 
     /// Returns the offset of the read in the context on this kernel, in bytes; `None`

@@ -32,11 +32,13 @@ pub use listing::{Events, RejectedName};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use loaded::{LoadedModule, loaded_modules};
 #[cfg(feature = "image")]
-pub(crate) use package::Package;
+pub(crate) use package::{ModuleFile, Package};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use processes::{HeldFiles, HoldingProcesses};
 pub(crate) use reader::Reader;
 #[cfg(feature = "recording")]
 pub(crate) use recording_file::recording_file;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use tracefs::InstanceUse;
 pub(crate) use tracefs::Tracefs;
 pub(crate) use tree::FileTree;

@@ -42,6 +42,23 @@ pub(crate) struct ModuleFile {
 }
 
 impl ModuleFile {
+    /// Reads a module's file that the caller names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] and [`Error::Image`].
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let bytes = read_rest(path, open_file(path)?, Vec::new())?;
+        let image = ModuleImage::parse(bytes).map_err(|source| Error::Image {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            image,
+        })
+    }
+
     /// Returns the module's name: the name it states or else its file's name, as
     /// `modprobe` spells it.
     pub(crate) fn name(&self) -> String {
@@ -160,13 +177,7 @@ impl Package {
         if start.starts_with(RPM_MAGIC) {
             return Self::of_rpm(path, file);
         }
-        let mut bytes = start.to_vec();
-        let rest = FILE_LIMIT + 1 - bytes.len() as u64;
-        let read = file.take(rest).read_to_end(&mut bytes);
-        read.map_err(|error| Error::file(path, error))?;
-        if bytes.len() as u64 > FILE_LIMIT {
-            return Err(too_large(path.to_owned(), FILE_LIMIT));
-        }
+        let bytes = read_rest(path, file, start.to_vec())?;
         Ok(Self {
             kernels: vec![(path.to_owned(), bytes)],
             ..Self::default()
@@ -188,7 +199,8 @@ impl Package {
         });
         let root = release.and_then(|release| release.ancestors().nth(3));
         let (Some(root), Some(release)) = (root, release) else {
-            return Err(failed(ImageError::ModuleAlone));
+            let module = ModuleFile::open(path)?;
+            return Err(failed(module.image.alone()));
         };
         let root = match root.as_os_str().is_empty() {
             true => Path::new("."),
@@ -200,11 +212,11 @@ impl Package {
         };
         let mut package = Self::default();
         package.add_kernels(below, release.file_name().and_then(|name| name.to_str()))?;
-        if package.kernels.is_empty() {
-            return Err(failed(ImageError::ModuleAlone));
-        }
         let inside = path.strip_prefix(root).unwrap_or(path).to_owned();
         let image = read_module(&Dir::captured(root), &inside)?;
+        if package.kernels.is_empty() {
+            return Err(failed(image.alone()));
+        }
         package.modules.push(ModuleFile {
             path: inside,
             image,
@@ -416,6 +428,18 @@ fn read_module(dir: &Dir, inside: &Path) -> Result<ModuleImage, Error> {
         path: path(),
         source,
     })
+}
+
+/// Returns `start` and the rest of a file.
+fn read_rest(path: &Path, file: File, start: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let mut bytes = start;
+    let rest = FILE_LIMIT + 1 - bytes.len() as u64;
+    let read = file.take(rest).read_to_end(&mut bytes);
+    read.map_err(|error| Error::file(path, error))?;
+    match bytes.len() as u64 > FILE_LIMIT {
+        true => Err(too_large(path.to_owned(), FILE_LIMIT)),
+        false => Ok(bytes),
+    }
 }
 
 /// Opens a regular file; anything else is an error, so that no pipe is waited for.

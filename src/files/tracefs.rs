@@ -20,6 +20,17 @@ const FORMAT_LIMIT: u64 = 1 << 20;
 const BTF_IDS_LIMIT: u64 = 4096;
 const ID_LIMIT: u64 = 64;
 
+/// An instance of tracefs that has an event on.
+#[cfg(all(feature = "probe", target_os = "linux"))]
+#[derive(Debug)]
+pub(crate) struct InstanceUse {
+    /// Its name; `None` for the instance that always exists.
+    pub(crate) instance: Option<String>,
+    pub(crate) is_filtered: bool,
+    /// Whether only triggers see the event.
+    pub(crate) is_soft_disabled: bool,
+}
+
 /// The root of a mounted or captured tracefs.
 #[derive(Debug)]
 pub(crate) struct Tracefs {
@@ -287,6 +298,55 @@ impl Tracefs {
             Some(id) => Ok(Some(id)),
             None => Ok(self.format(name)?.and_then(|format| format.id())),
         }
+    }
+
+    /// Returns the instances that have an event on, by their files `enable`; `None` if the
+    /// event has no such file, as those of `ftrace:*`, which tracers write.
+    ///
+    /// `enable` is `1` or `0`, followed by `*` if triggers decide whether the event is recorded
+    /// (`event_enable_read` of `kernel/trace/trace_events.c`, all versions).
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn instances_using(
+        &self,
+        name: &EventName,
+    ) -> Result<Option<Vec<InstanceUse>>, Error> {
+        /// Limits in bytes.
+        const ENABLE_LIMIT: u64 = 64;
+        const FILTER_LIMIT: u64 = 1 << 20;
+        /// The most instances that are asked. Each has ring buffers of its own.
+        const MAX_INSTANCES: usize = 4096;
+        let mut roots = vec![(None, self.dir.clone())];
+        let instances = self.dir.path().join("instances");
+        match std::fs::read_dir(&instances) {
+            Ok(entries) => roots.extend(entries.flatten().take(MAX_INSTANCES).map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (Some(name), Dir::live(entry.path()))
+            })),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(Error::file(instances, error)),
+        }
+        let mut using = Vec::new();
+        for (instance, root) in roots {
+            let event = root.sub("events").sub(name.category()).sub(name.event());
+            let Some(enable) = event.bytes("enable", ENABLE_LIMIT)? else {
+                match instance {
+                    None => return Ok(None),
+                    // The instance, or the event, was removed meanwhile.
+                    Some(_) => continue,
+                }
+            };
+            let is_soft_disabled = enable.starts_with(b"0*");
+            if !enable.starts_with(b"1") && !is_soft_disabled {
+                continue;
+            }
+            let filter = event.bytes("filter", FILTER_LIMIT)?;
+            using.push(InstanceUse {
+                instance,
+                is_filtered: filter.is_some_and(|filter| filter.trim_ascii() != b"none"),
+                is_soft_disabled,
+            });
+        }
+        Ok(Some(using))
     }
 
     pub(crate) fn page_layout(&self) -> Result<PageLayout, Error> {

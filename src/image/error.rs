@@ -89,9 +89,27 @@ pub enum ImageError {
         /// The directories that contain them, or the first of these.
         directories: Vec<String>,
     },
-    /// The module was built for another kernel, or no kernel is given with it.
-    #[error("a module alone: its kernel's image is needed, which has the types it uses")]
-    ModuleAlone,
+    /// A module without its kernel's image, which has the types that the module uses.
+    #[error("a module alone: the image of its kernel, {built_for}, has the types that it uses")]
+    ModuleAlone {
+        /// The release of the kernel that the module was built for, or `of unknown release`.
+        built_for: String,
+    },
+    /// The module was built for another kernel: its BTF has numbers of that kernel's types.
+    #[error("the module was built for {module}, and the kernel is {kernel}")]
+    OtherKernel {
+        /// The release that the module was built for, or the size of its machine's words.
+        module: String,
+        /// The same of the kernel.
+        kernel: String,
+    },
+    /// Another module of the package has the same name.
+    #[error("there are two modules of this name")]
+    TwoModules,
+    /// Modules were given with a captured kernel or with BTF alone, to which no module can be
+    /// linked.
+    #[error("no kernel's image, which modules are linked to: it is a captured kernel or BTF alone")]
+    NoImageForModules,
     /// A table in the image is not one that a kernel has.
     #[error("the image's {table} is not a kernel's")]
     Table {

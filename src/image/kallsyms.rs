@@ -77,15 +77,8 @@ impl Kallsyms {
 /// Finds the tokens `0` to `9`.
 fn find_digits(bytes: &[u8], from: usize) -> Option<usize> {
     const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\0";
-    let mut from = from;
-    loop {
-        let rest = bytes.get(from..)?;
-        let at = rest.windows(4).position(|window| window == &DIGITS[..4])?;
-        if rest[at..].starts_with(DIGITS) {
-            return Some(from + at);
-        }
-        from += at + 1;
-    }
+    let at = memchr::memmem::find(bytes.get(from..)?, DIGITS)?;
+    Some(from + at)
 }
 
 fn align(at: usize, to: usize) -> usize {

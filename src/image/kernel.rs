@@ -12,6 +12,7 @@ use super::eval::FieldUpdates;
 use super::events::{self, EventSource, ImageEvents, TableRanges};
 use super::kallsyms::Kallsyms;
 use super::memory::ImageMemory;
+use super::module;
 use super::raw;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use super::sites::ImageTracepoint;
@@ -20,6 +21,7 @@ use super::symbols::Symbols;
 use super::syscalls::{self, OpenFlags};
 use super::unpack::{Unpacked, unpack};
 use crate::btf::{self, Object};
+use crate::machine::{ByteOrder, Machine};
 
 /// A kernel's image that was read.
 #[derive(Debug)]
@@ -38,9 +40,8 @@ pub(super) struct WholeImage {
     pub(super) structs: Arc<Structs>,
     updates: FieldUpdates,
     flags: Option<OpenFlags>,
-    /// The machine that the code is for, if the image says so.
-    #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
-    pub(super) architecture: Option<Architecture>,
+    /// The machine that the code is for.
+    pub(super) architecture: Architecture,
 }
 
 /// The parts of a kernel that are needed to read its modules.
@@ -49,9 +50,10 @@ pub(crate) struct ModuleContext {
     pub(super) structs: Arc<Structs>,
     pub(super) updates: FieldUpdates,
     pub(super) is_64_bit: bool,
-    /// The machine that the code is for, if the image says so.
-    #[cfg_attr(not(all(feature = "probe", target_os = "linux")), allow(dead_code))]
-    pub(super) architecture: Option<Architecture>,
+    /// As from `uname -r`, if the image says it.
+    pub(super) release: Option<String>,
+    /// The machine that the code is for.
+    pub(super) architecture: Architecture,
 }
 
 impl KernelImage {
@@ -63,13 +65,18 @@ impl KernelImage {
     pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, ImageError> {
         match unpack(bytes)? {
             Unpacked::Btf(btf) => Ok(Self { btf, whole: None }),
-            Unpacked::Raw(bytes) => {
-                let (flags, architecture) = match bytes.get(0x38..0x3c) {
-                    Some(b"ARM\x64") => (OpenFlags::ARM, Some(Architecture::Aarch64)),
-                    _ => (OpenFlags::GENERIC, None),
-                };
-                let raw::RawKernel { memory, symbols } = raw::kernel(bytes)?;
-                Self::whole(memory, symbols, None, Some(flags), architecture)
+            Unpacked::Raw(bytes, kind) => {
+                let architecture = kind.architecture();
+                // Distributions build kernels of 32 bits without BTF: say so before anything
+                // else that may be missing.
+                if kind.machine().long_size() == 4
+                    && btf_by_header(&bytes, kind.machine()).is_none()
+                {
+                    return Err(ImageError::NoBtf);
+                }
+                let raw::RawKernel { memory, symbols } = raw::kernel(bytes, kind)?;
+                let flags = open_flags(architecture);
+                Self::whole(memory, symbols, None, flags, architecture)
             }
             Unpacked::Elf(bytes) => Self::of_elf(bytes),
         }
@@ -81,18 +88,10 @@ impl KernelImage {
             return match (facts.btf, facts.has_events) {
                 // An object of BTFHub's kind.
                 (Some(btf), false) if facts.modinfo.is_empty() => Ok(Self { btf, whole: None }),
-                _ => Err(ImageError::ModuleAlone),
+                _ => Err(module::alone(module::built_for(&facts.modinfo))),
             };
         }
-        let flags = match facts.architecture {
-            Architecture::Aarch64 | Architecture::Arm => Some(OpenFlags::ARM),
-            Architecture::X86_64
-            | Architecture::I386
-            | Architecture::S390x
-            | Architecture::Riscv64
-            | Architecture::LoongArch64 => Some(OpenFlags::GENERIC),
-            _ => None,
-        };
+        let flags = open_flags(facts.architecture);
         let linked = elf::linked(bytes)?;
         let mut symbols = linked.symbols;
         if symbols.address_of("__start_ftrace_events").is_none() {
@@ -110,13 +109,7 @@ impl KernelImage {
                 },
             }
         }
-        Self::whole(
-            linked.memory,
-            symbols,
-            facts.btf,
-            flags,
-            Some(facts.architecture),
-        )
+        Self::whole(linked.memory, symbols, facts.btf, flags, facts.architecture)
     }
 
     fn whole(
@@ -124,7 +117,7 @@ impl KernelImage {
         symbols: Symbols,
         btf: Option<Vec<u8>>,
         flags: Option<OpenFlags>,
-        architecture: Option<Architecture>,
+        architecture: Architecture,
     ) -> Result<Self, ImageError> {
         let btf = match btf {
             Some(btf) => btf,
@@ -161,14 +154,33 @@ impl KernelImage {
 
     /// Returns the context in which the kernel's modules are read; `None` if there is only
     /// BTF.
-    pub(crate) fn module_context(&self) -> Option<ModuleContext> {
+    /// `release` is that of the kernel, as from `uname -r`, if it is known.
+    pub(crate) fn module_context(&self, release: Option<&str>) -> Option<ModuleContext> {
         let whole = self.whole.as_ref()?;
         Some(ModuleContext {
             structs: Arc::clone(&whole.structs),
             updates: whole.updates,
             is_64_bit: whole.memory.machine().long_size() == 8,
+            release: release.map(str::to_owned),
             architecture: whole.architecture,
         })
+    }
+
+    /// Returns the machine as `/proc/sys/kernel/arch` of the booted kernel has it, which is
+    /// `UTS_MACHINE` of `arch/*/Makefile`. `None` if there is only BTF, and for machines whose
+    /// kernels decide it at boot, by the processor (`i686`, `armv7l`).
+    pub(crate) fn machine_name(&self) -> Option<&'static str> {
+        let whole = self.whole.as_ref()?;
+        let byte_order = whole.memory.machine().byte_order();
+        match (whole.architecture, byte_order) {
+            (Architecture::X86_64, _) => Some("x86_64"),
+            (Architecture::Aarch64, ByteOrder::Little) => Some("aarch64"),
+            (Architecture::S390x, _) => Some("s390x"),
+            (Architecture::Riscv64, _) => Some("riscv64"),
+            (Architecture::PowerPc64, ByteOrder::Little) => Some("ppc64le"),
+            (Architecture::LoongArch64, _) => Some("loongarch64"),
+            _ => None,
+        }
     }
 
     /// Returns the line of `/proc/version`; `None` if there is only BTF.
@@ -204,27 +216,24 @@ impl KernelImage {
 }
 
 impl WholeImage {
+    /// Returns `linux_banner`. Some images have such a line twice: that of `init/version.c`,
+    /// which is not used, lacks the number behind `#` (Linux 6.2 and later).
     fn version(&self) -> Option<&str> {
-        const START: &[u8] = b"Linux version ";
-        /// Limit on the line in bytes; the kernel writes some 200.
-        const LONGEST: usize = 1024;
-        self.memory.regions().find_map(|(_, bytes)| {
-            let mut from = 0;
-            loop {
-                let rest = bytes.get(from..)?;
-                let at = rest
-                    .windows(START.len())
-                    .position(|window| window == START)?;
-                let text = &rest[at..rest.len().min(at + LONGEST)];
-                let line = text.split_inclusive(|byte| *byte == b'\n').next()?;
-                // Other text that begins like the line has no release.
-                if line.ends_with(b"\n") && line.get(START.len()).is_some_and(u8::is_ascii_digit) {
-                    return str::from_utf8(line)
-                        .ok()
-                        .filter(|line| !line.trim_end().contains(char::is_control));
-                }
-                from += at + 1;
-            }
+        let known = self.symbols.address_of("linux_banner");
+        let known = known.and_then(|at| banner(self.memory.from(at)?));
+        known.or_else(|| {
+            let is_numbered = |line: &&str| {
+                let number = line.split_once(" #").map(|(_, rest)| rest);
+                number.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            };
+            self.banners().find(is_numbered).or(self.banners().next())
+        })
+    }
+
+    fn banners(&self) -> impl Iterator<Item = &str> {
+        self.memory.regions().flat_map(|(_, bytes)| {
+            let places = memchr::memmem::find_iter(bytes, BANNER);
+            places.filter_map(|at| banner(&bytes[at..]))
         })
     }
 
@@ -257,6 +266,37 @@ impl WholeImage {
     }
 }
 
+/// The start of the line of `/proc/version`.
+const BANNER: &[u8] = b"Linux version ";
+
+/// Returns the line that begins here, if it is that of `/proc/version`.
+fn banner(bytes: &[u8]) -> Option<&str> {
+    /// Limit on the line in bytes; the kernel writes some 200.
+    const LONGEST: usize = 1024;
+    let line = &bytes[..bytes.len().min(LONGEST)];
+    let line = line.split_inclusive(|byte| *byte == b'\n').next()?;
+    // Other text that begins like the line has no release.
+    let release = line.strip_prefix(BANNER)?;
+    if !line.ends_with(b"\n") || !release.first()?.is_ascii_digit() {
+        return None;
+    }
+    let line = str::from_utf8(line).ok()?;
+    (!line.trim_end().contains(char::is_control)).then_some(line)
+}
+
+/// Returns the values of the flags of `open` on this machine, if they are known.
+fn open_flags(architecture: Architecture) -> Option<OpenFlags> {
+    match architecture {
+        Architecture::Aarch64 | Architecture::Arm => Some(OpenFlags::ARM),
+        Architecture::X86_64
+        | Architecture::I386
+        | Architecture::S390x
+        | Architecture::Riscv64
+        | Architecture::LoongArch64 => Some(OpenFlags::GENERIC),
+        _ => None,
+    }
+}
+
 /// Finds BTF by the linker's symbols, or else by its header.
 fn find_btf(memory: &ImageMemory, symbols: &Symbols) -> Option<Vec<u8>> {
     let start = symbols.address_of("__start_BTF");
@@ -265,26 +305,23 @@ fn find_btf(memory: &ImageMemory, symbols: &Symbols) -> Option<Vec<u8>> {
         let length = usize::try_from(end.checked_sub(start)?).ok()?;
         return memory.bytes(start, length).map(<[u8]>::to_vec);
     }
-    let magic: [u8; 4] = [0x9f, 0xeb, 1, 0];
-    let data = memory.data();
-    let mut from = 0;
-    loop {
-        let rest = data.get(from..)?;
-        let at = rest.windows(4).position(|window| window == magic)?;
-        if let Some(found) = whole_btf(&rest[at..]) {
-            return Some(found.to_vec());
-        }
-        from += at + 4;
-    }
+    btf_by_header(memory.data(), memory.machine()).map(<[u8]>::to_vec)
+}
+
+fn btf_by_header(data: &[u8], machine: Machine) -> Option<&[u8]> {
+    // 0xeb9f, version 1, no flags.
+    let magic: [u8; 4] = match machine.byte_order() {
+        ByteOrder::Little => [0x9f, 0xeb, 1, 0],
+        ByteOrder::Big => [0xeb, 0x9f, 1, 0],
+    };
+    let mut places = memchr::memmem::find_iter(data, &magic);
+    places.find_map(|at| whole_btf(&data[at..], machine))
 }
 
 /// Returns the bytes of a BTF object, by the lengths in its header.
-fn whole_btf(bytes: &[u8]) -> Option<&[u8]> {
+fn whole_btf(bytes: &[u8], machine: Machine) -> Option<&[u8]> {
     btf::byte_order(bytes).ok()?;
-    let word = |at: usize| {
-        let word = bytes.get(at..)?.first_chunk::<4>()?;
-        usize::try_from(u32::from_le_bytes(*word)).ok()
-    };
+    let word = |at: usize| usize::try_from(machine.byte_order().read_u32_at(bytes, at)?).ok();
     let header = word(4).filter(|length| (24..=64).contains(length))?;
     let types = word(8)?.checked_add(word(12)?)?;
     let strings = word(16)?.checked_add(word(20)?)?;

@@ -17,6 +17,8 @@ pub(crate) struct ModuleImage {
     /// The whole file, if it has events or patch sites of tracepoints.
     elf: Option<Vec<u8>>,
     is_64_bit: bool,
+    /// The release of the kernel that it was built for.
+    built_for: Option<String>,
 }
 
 impl ModuleImage {
@@ -38,6 +40,7 @@ impl ModuleImage {
         let is_needed = facts.has_events || has_sites;
         Ok(Self {
             name: name(&facts.modinfo),
+            built_for: built_for(&facts.modinfo),
             btf: facts.btf,
             btf_base: facts.btf_base,
             elf: is_needed.then_some(bytes),
@@ -57,19 +60,46 @@ impl ModuleImage {
         Some((self.btf.as_deref()?, self.btf_base.as_deref()))
     }
 
+    /// Returns the error of a module whose kernel is not there.
+    pub(crate) fn alone(&self) -> ImageError {
+        alone(self.built_for.clone())
+    }
+
+    /// Returns an error if the module was built for another kernel. A module that does not
+    /// state its kernel, which none of `modpost`'s does, is taken for one of this kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::OtherKernel`].
+    pub(crate) fn check(&self, context: &ModuleContext) -> Result<(), ImageError> {
+        let bits = |is_64_bit: bool| match is_64_bit {
+            true => "a machine of 64 bits".to_owned(),
+            false => "a machine of 32 bits".to_owned(),
+        };
+        let (module, kernel) = match (&self.built_for, &context.release) {
+            (Some(module), Some(kernel)) if module != kernel => (module.clone(), kernel.clone()),
+            _ => (bits(self.is_64_bit), bits(context.is_64_bit)),
+        };
+        match module == kernel {
+            true => Ok(()),
+            false => Err(ImageError::OtherKernel { module, kernel }),
+        }
+    }
+
     /// Lays the module out as loading it would; `None` if it has neither events nor sites.
     ///
     /// # Errors
     ///
     /// [`ImageError`].
-    pub(crate) fn link(&self, context: &ModuleContext) -> Result<Option<LinkedModule>, ImageError> {
-        let Some(bytes) = &self.elf else {
-            return Ok(None);
-        };
-        if self.is_64_bit != context.is_64_bit {
-            return Err(ImageError::ModuleAlone);
-        }
-        elf::module(bytes).map(Some)
+    pub(crate) fn link(&self) -> Result<Option<LinkedModule>, ImageError> {
+        self.elf.as_deref().map(elf::module).transpose()
+    }
+}
+
+/// Returns the error of a module without its kernel.
+pub(super) fn alone(built_for: Option<String>) -> ImageError {
+    ImageError::ModuleAlone {
+        built_for: built_for.unwrap_or_else(|| "of unknown release".to_owned()),
     }
 }
 
@@ -112,10 +142,26 @@ impl LinkedModule {
     }
 }
 
+/// Returns the value of a key in `.modinfo`.
+fn modinfo_value<'a>(modinfo: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    let mut texts = modinfo.split(|byte| *byte == 0);
+    texts.find_map(|text| text.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
+}
+
+/// Returns the release of the kernel that a module was built for, the first word of `vermagic`
+/// (`include/linux/vermagic.h`).
+pub(super) fn built_for(modinfo: &[u8]) -> Option<String> {
+    /// Limit on a release in bytes: `__NEW_UTS_LEN`.
+    const LONGEST: usize = 64;
+    let magic = str::from_utf8(modinfo_value(modinfo, "vermagic")?).ok()?;
+    let release = magic.split_whitespace().next()?;
+    let is_release = release.len() <= LONGEST && !release.contains(char::is_control);
+    is_release.then(|| release.to_owned())
+}
+
 /// Returns the name in `.modinfo`, if it can be a module's.
 fn name(modinfo: &[u8]) -> Option<String> {
-    let mut texts = modinfo.split(|byte| *byte == 0);
-    let name = texts.find_map(|text| text.strip_prefix(b"name="))?;
+    let name = modinfo_value(modinfo, "name")?;
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let name = Some(name).filter(|name| !name.is_empty() && name.iter().all(is_name));
     Some(String::from_utf8_lossy(name?).into_owned())

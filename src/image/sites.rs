@@ -127,10 +127,10 @@ pub(super) fn of_module(
     Ok(Some(found))
 }
 
-fn instructions(architecture: Option<Architecture>) -> InstructionSet {
+fn instructions(architecture: Architecture) -> InstructionSet {
     match architecture {
-        Some(Architecture::X86_64 | Architecture::I386) => InstructionSet::X86,
-        Some(Architecture::Aarch64) => InstructionSet::Arm64,
+        Architecture::X86_64 | Architecture::I386 => InstructionSet::X86,
+        Architecture::Aarch64 => InstructionSet::Arm64,
         _ => InstructionSet::Unknown,
     }
 }

@@ -4,18 +4,26 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Kernel;
 use crate::btf::Btf;
 use crate::context::{CapturedFrom, ClassLine};
 use crate::error::{Error, with_causes};
-use crate::files::{Dir, FileTree, Package, Tracefs, captured_archive, captured_files};
+use crate::files::{Dir, FileTree, ModuleFile, Package, Tracefs, captured_archive, captured_files};
 use crate::image::{ImageError, ImageEvents, KernelImage, ModuleContext, ModuleImage};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 use crate::image::{ImageTracepoint, ModuleSites};
 use crate::name::EventName;
+
+/// A module that is to be read with its kernel.
+struct KernelModule {
+    name: String,
+    image: ModuleImage,
+    /// The file that the caller named: if it cannot be read, nothing is.
+    named: Option<PathBuf>,
+}
 
 /// The files of a root, and what is left out of it.
 #[derive(Debug, Default)]
@@ -51,7 +59,11 @@ impl Kernel {
         for (index, bytes) in modules.into_iter().enumerate() {
             let image = ModuleImage::parse(bytes);
             match image.map(|image| (image.name().map(str::to_owned), image)) {
-                Ok((Some(name), image)) => named.push((name, image)),
+                Ok((Some(name), image)) => named.push(KernelModule {
+                    name,
+                    image,
+                    named: None,
+                }),
                 Ok((None, _)) => unreadable.push(format!("module {index}: it has no name")),
                 Err(error) => unreadable.push(format!("module {index}: {}", with_causes(&error))),
             }
@@ -59,17 +71,68 @@ impl Kernel {
         Self::of_image(path, path, image.into(), named, unreadable)
     }
 
-    /// Opens a kernel's image, a package or an unpacked package; `None` for a directory
-    /// that is not an unpacked package.
-    pub(super) fn of_package(root: &Path) -> Result<Option<Self>, Error> {
+    /// Like [`at`](Self::at), with the files of modules that are not in the package, such as
+    /// those built apart from the kernel: `.ko`, compressed or not. `root` is a kernel's image,
+    /// a package or an unpacked package. A module that the package has, too, is taken from the
+    /// file given.
+    ///
+    /// ```no_run
+    /// use tracepoints::Kernel;
+    ///
+    /// let kernel = Kernel::at_with_modules("/boot/vmlinuz-6.12.34", ["build/drum.ko"])?;
+    /// let beat = kernel.tracepoint("modular:drum_beat")?.context()?;
+    /// # Ok::<(), tracepoints::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`at`](Self::at); [`Error::Image`] about a module's file, with
+    /// [`ImageError::OtherKernel`] if it states that it was built for another release, and
+    /// about `root`, with [`ImageError::NoImageForModules`], if that is not an image.
+    pub fn at_with_modules(
+        root: impl AsRef<Path>,
+        modules: impl IntoIterator<Item = impl AsRef<Path>>,
+    ) -> Result<Self, Error> {
+        let root = root.as_ref();
+        let mut files = Vec::new();
+        for path in modules {
+            files.push(ModuleFile::open(path.as_ref())?);
+        }
+        if files.is_empty() {
+            return Self::at(root);
+        }
+        let no_image = || Error::Image {
+            path: root.to_owned(),
+            source: ImageError::NoImageForModules,
+        };
+        let is_captured = match Tracefs::at(root) {
+            Ok(_) => true,
+            Err(Error::NotAKernel { .. }) => captured_archive(root)?.is_some(),
+            Err(error) => return Err(error),
+        };
+        match is_captured {
+            true => Err(no_image()),
+            false => Self::of_package(root, files)?.ok_or_else(no_image),
+        }
+    }
+
+    /// Opens a kernel's image, a package or an unpacked package, with modules beside those of
+    /// the package; `None` for a directory that is not an unpacked package.
+    pub(super) fn of_package(root: &Path, named: Vec<ModuleFile>) -> Result<Option<Self>, Error> {
         let Some(mut package) = Package::open(root)? else {
             return Ok(None);
         };
         let (path, image) = package.take_kernel(root)?;
-        let modules = package.modules.into_iter();
-        let modules = modules
-            .map(|module| (module.name(), module.image))
-            .collect();
+        let read = |module: ModuleFile, is_named: bool| KernelModule {
+            name: module.name(),
+            image: module.image,
+            named: is_named.then_some(module.path),
+        };
+        let named: Vec<KernelModule> = named.into_iter().map(|file| read(file, true)).collect();
+        let modules = package.modules.into_iter().map(|file| read(file, false));
+        let is_other = |module: &KernelModule| named.iter().all(|one| one.name != module.name);
+        let mut modules: Vec<KernelModule> = modules.filter(is_other).collect();
+        modules.extend(named);
         let path = match path == root {
             true => path,
             false => root.join(path),
@@ -109,7 +172,7 @@ impl Kernel {
         root: &Path,
         path: &Path,
         image: Vec<u8>,
-        modules: Vec<(String, ModuleImage)>,
+        modules: Vec<KernelModule>,
         unreadable: Vec<String>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Image {
@@ -122,7 +185,7 @@ impl Kernel {
             ..Root::default()
         };
         files.add_kernel(&image).map_err(failed)?;
-        files.add_modules(&image, modules).map_err(failed)?;
+        files.add_modules(path, &image, modules)?;
         let unreadable = std::mem::take(&mut files.unreadable);
         #[cfg(all(feature = "probe", target_os = "linux"))]
         let sites = std::mem::take(&mut files.sites);
@@ -183,61 +246,96 @@ impl Root {
         if let Some(version) = image.version() {
             self.tree.add("proc/version".to_owned(), version.into());
         }
+        if let Some(machine) = image.machine_name() {
+            let line = format!("{machine}\n");
+            self.tree
+                .add("proc/sys/kernel/arch".to_owned(), line.into_bytes());
+        }
         self.add_events("vmlinux", image.events()?);
         Ok(())
     }
 
     fn add_modules(
         &mut self,
+        path: &Path,
         image: &KernelImage,
-        modules: Vec<(String, ModuleImage)>,
-    ) -> Result<(), ImageError> {
-        let Some(context) = image.module_context() else {
-            return Ok(());
+        modules: Vec<KernelModule>,
+    ) -> Result<(), Error> {
+        let version = self.tree.file("proc/version").map(String::from_utf8_lossy);
+        let release = version.as_deref().and_then(|version| {
+            let mut words = version.split_whitespace();
+            words.nth(2)
+        });
+        let Some(context) = image.module_context(release) else {
+            return match modules.iter().all(|module| module.named.is_none()) {
+                true => Ok(()),
+                false => Err(Error::Image {
+                    path: path.to_owned(),
+                    source: ImageError::NoImageForModules,
+                }),
+            };
         };
         let mut vmlinux = None;
-        for (name, module) in modules {
-            if let Some((btf, base)) = module.btf() {
-                let btf = match base {
-                    None => btf.to_vec(),
-                    Some(base) => {
-                        let known = match vmlinux.take() {
-                            Some(known) => known,
-                            None => Btf::vmlinux(image.btf())?,
-                        };
-                        let relocated = Btf::module_with_base(&name, btf, base, &known);
-                        vmlinux = Some(known);
-                        match relocated {
-                            Ok(relocated) => relocated.object().section().bytes().to_vec(),
-                            Err(error) => {
-                                let reason = with_causes(&error);
-                                self.unreadable.push(format!("{name}: its BTF: {reason}"));
-                                Vec::new()
-                            }
-                        }
-                    }
-                };
-                if !btf.is_empty() && !self.tree.add(format!("btf/{name}"), btf) {
-                    self.unreadable.push(format!("{name}: there are two"));
-                    continue;
+        for module in modules {
+            let typed = self.add_module_btf(image, &context, &mut vmlinux, &module);
+            // Without its types, its events are still known.
+            let linked = match typed {
+                Ok(()) | Err(ImageError::Btf(_)) => self.add_linked(&module, &context),
+                Err(_) => Ok(()),
+            };
+            for error in [typed, linked].into_iter().filter_map(Result::err) {
+                if let Some(path) = module.named {
+                    return Err(Error::Image {
+                        path,
+                        source: error,
+                    });
                 }
-            }
-            if let Err(error) = self.add_linked(&name, &module, &context) {
-                self.unreadable
-                    .push(format!("{name}: {}", with_causes(&error)));
+                let reason = with_causes(&error);
+                self.unreadable.push(format!("{}: {reason}", module.name));
             }
         }
         Ok(())
     }
 
+    /// Adds a module's BTF. `vmlinux` is that of the kernel, which is parsed for the first
+    /// module that was built apart from it.
+    fn add_module_btf(
+        &mut self,
+        image: &KernelImage,
+        context: &ModuleContext,
+        vmlinux: &mut Option<Btf>,
+        module: &KernelModule,
+    ) -> Result<(), ImageError> {
+        module.image.check(context)?;
+        let name = &module.name;
+        let path = format!("btf/{name}");
+        let btf = match module.image.btf() {
+            None => return Ok(()),
+            Some((btf, None)) => btf.to_vec(),
+            Some((btf, Some(base))) => {
+                let known = match vmlinux.take() {
+                    Some(known) => known,
+                    None => Btf::vmlinux(image.btf())?,
+                };
+                let relocated = Btf::module_with_base(name, btf, base, &known);
+                *vmlinux = Some(known);
+                relocated?.object().section().bytes().to_vec()
+            }
+        };
+        match self.tree.add(path, btf) {
+            true => Ok(()),
+            false => Err(ImageError::TwoModules),
+        }
+    }
+
     /// Adds a module's events and sites.
     fn add_linked(
         &mut self,
-        name: &str,
-        module: &ModuleImage,
+        module: &KernelModule,
         context: &ModuleContext,
     ) -> Result<(), ImageError> {
-        let Some(linked) = module.link(context)? else {
+        let name = &module.name;
+        let Some(linked) = module.image.link()? else {
             return Ok(());
         };
         self.add_events(name, linked.events(context)?);

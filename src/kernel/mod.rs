@@ -25,9 +25,9 @@ mod sweep;
 mod tracepoint;
 mod traces;
 
-#[cfg(all(feature = "probe", target_os = "linux"))]
-pub(crate) use crate::files::HeldFiles;
 pub use crate::files::{Events, RejectedName};
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use crate::files::{HeldFiles, InstanceUse};
 pub use by_btf::{BtfKernel, BtfTracepoint};
 pub use capture::{Capture, CaptureSummary};
 pub use events_by_id::EventsById;
@@ -186,7 +186,7 @@ impl Kernel {
             return Ok(Some(kernel));
         }
         #[cfg(feature = "image")]
-        if let Some(kernel) = Self::of_package(root)? {
+        if let Some(kernel) = Self::of_package(root, Vec::new())? {
             return Ok(Some(kernel));
         }
         Ok(None)

@@ -29,7 +29,8 @@ pub enum ProgramForm {
     Fexit,
 }
 
-/// A way to serve an event: see [`Tracepoint::programs`].
+/// A way to serve an event or a tracepoint: see [`Tracepoint::programs`] and
+/// [`RawTracepoint::programs`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventProgram {
     form: ProgramForm,
@@ -169,6 +170,25 @@ impl Tracepoint {
             programs.extend(kernel.on_function(side, call)?);
         }
         Ok(programs)
+    }
+}
+
+impl RawTracepoint {
+    /// Returns the types of programs that serve the tracepoint, whether or not it has an event:
+    /// `raw_tp` and `tp_btf`. Both need a kernel with BTF, of which the tracepoint is known.
+    ///
+    /// ```
+    /// use tracepoints::Kernel;
+    ///
+    /// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
+    /// let programs = kernel.raw_tracepoint("sched_switch")?.programs();
+    /// let sections: Vec<&str> = programs.iter().map(|one| one.section()).collect();
+    /// assert_eq!(sections, ["raw_tp/sched_switch", "tp_btf/sched_switch"]);
+    /// assert!(programs[1].gets().starts_with("bool preempt, struct task_struct *prev"));
+    /// # Ok::<(), tracepoints::Error>(())
+    /// ```
+    pub fn programs(&self) -> Vec<EventProgram> {
+        of_raw(self, false).into()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Kernel;
 use crate::error::Error;
-use crate::files::{HoldingProcesses, LoadedModule, loaded_modules};
+use crate::files::{HoldingProcesses, InstanceUse, LoadedModule, loaded_modules};
 use crate::name::EventName;
 
 impl Kernel {
@@ -28,6 +28,15 @@ impl Kernel {
     pub(crate) fn event_switch(&self, name: &EventName) -> io::Result<File> {
         let format = self.inner.tracefs.format_path(name);
         File::open(format.with_file_name("enable"))
+    }
+
+    /// Returns the instances of tracefs that have an event on; `None` if the event cannot be
+    /// switched.
+    pub(crate) fn instances_using(
+        &self,
+        name: &EventName,
+    ) -> Result<Option<Vec<InstanceUse>>, Error> {
+        self.inner.tracefs.instances_using(name)
     }
 
     /// Returns the addresses of symbols, from `/proc/kallsyms`; `None` if this process may

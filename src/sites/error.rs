@@ -11,8 +11,10 @@ pub enum SitesError {
     /// The kernel's tracepoints cannot be listed, or its BTF cannot be read.
     #[error(transparent)]
     Kernel(#[from] Error),
-    /// The kernel is a captured one, which has no memory to read.
-    #[error("this is a captured kernel: only the running one has patched sites and listeners")]
+    /// The kernel is a captured one, which has neither memory nor code to read.
+    #[error(
+        "this is a captured kernel, which has no code: the running one has sites and listeners, and an image (vmlinuz, a package) has sites"
+    )]
     NotLive,
     /// This process may not load programs that read the kernel's memory.
     #[error(

@@ -23,6 +23,7 @@ use super::events::{EventCall, EventOffsets};
 use super::holders::{BpfProgramInfo, Holders, HoldingProcess};
 use super::memory::SiteMemory;
 use super::offsets::KnownStructs;
+use crate::kernel::InstanceUse;
 use crate::name::SyscallSide;
 use crate::patch::CodeLocation;
 
@@ -79,6 +80,18 @@ pub enum BpfAttachment {
     Tracepoint,
     /// The tracepoint itself: `raw_tp` and `tp_btf`.
     RawTracepoint,
+}
+
+/// An event made at run time (a kprobe, a synthetic event, …) has no tracepoint, and tracefs says
+/// which instances have it on.
+impl From<InstanceUse> for Listener {
+    fn from(using: InstanceUse) -> Self {
+        Self::Ftrace {
+            instance: using.instance,
+            is_filtered: using.is_filtered,
+            is_soft_disabled: using.is_soft_disabled,
+        }
+    }
 }
 
 /// Offsets in `struct tracepoint_func`, in bytes.

@@ -136,8 +136,8 @@ pub enum UnknownPart {
         /// The number of perf events.
         count: u32,
     },
-    /// The tracefs instances that have the event on: it was made at run time (a kprobe, a
-    /// synthetic event, …) and has no tracepoint.
+    /// The users of an event without a tracepoint, which tracefs cannot switch on (`ftrace:*`,
+    /// written by tracers), and of an image, where its tracepoint is not known.
     NotATracepoint,
     /// The event: it was removed while the kernel was read.
     Event,
@@ -162,7 +162,7 @@ impl fmt::Display for UnknownPart {
                 write!(out, "who holds {count} of its perf events")
             }
             Self::NotATracepoint => out.write_str(
-                "which instances have it on: it was made at run time and has no tracepoint",
+                "who uses it: it has no tracepoint, and nothing in tracefs to switch it on",
             ),
             Self::Event => out.write_str("all of it: the event is not there any more"),
         }
@@ -238,6 +238,7 @@ impl Kernel {
 
 /// Everything that is read once, for all events.
 struct SiteReader {
+    kernel: Kernel,
     memory: SiteMemory,
     event_offsets: EventOffsets,
     callback_offsets: CallbackOffsets,
@@ -263,14 +264,17 @@ impl SiteReader {
         let table_offsets = TableOffsets::of(structs)?;
         let holder_offsets = HolderOffsets::of(structs)?;
         let memory = SiteMemory::new(structs)?;
-        let listed = match events {
-            [] => kernel.events()?.into_iter().collect(),
-            events => events.to_vec(),
-        };
+        // Those of `ftrace:*` have no file that leads to the others.
+        let events = events.iter().filter(|name| name.category() != "ftrace");
+        let mut listed: Vec<EventName> = events.cloned().collect();
+        if listed.is_empty() {
+            listed = kernel.events()?.into_iter().collect();
+        }
         let calls = EventCalls::read(&memory, &event_offsets, kernel, &listed)?;
         let tables = SiteTables::read(&memory, &table_offsets, kernel, &calls.tracepoints())?;
         let holders = Holders::read(&memory, holder_offsets, kernel)?;
         Ok(Self {
+            kernel: kernel.clone(),
             callback_offsets: CallbackOffsets::of(structs)?,
             flags: SwitchFlags {
                 filtered: structs.constant("EVENT_FILE_FL_FILTERED")?,
@@ -434,8 +438,13 @@ impl SiteReader {
                     _ => search.by_callbacks(at, call, &callbacks)?,
                 };
             }
-            None if call.is_some() => unknown.push(UnknownPart::NotATracepoint),
-            None => unknown.push(UnknownPart::Event),
+            None => match wanted.event {
+                Some((name, Some(_))) => match self.kernel.instances_using(name)? {
+                    Some(using) => listeners.extend(using.into_iter().map(Listener::from)),
+                    None => unknown.push(UnknownPart::NotATracepoint),
+                },
+                _ => unknown.push(UnknownPart::Event),
+            },
         }
         if let Some(call) = call {
             let (by_perf, unseen) = search.by_perf(call)?;

@@ -248,7 +248,10 @@ fn write_findings(all: &[Audited], out: &mut dyn Write) -> Result<(), Failure> {
 /// The line of a read, or its instruction.
 fn place(read: &AuditedRead) -> String {
     match (read.line(), read.function()) {
-        (Some((file, line)), _) => format!("{file}:{line}"),
+        (Some((file, line)), _) => match read.near() {
+            Some(near) => format!("{file}:{line}, near {}:{}", near.file, near.line),
+            None => format!("{file}:{line}"),
+        },
         (None, Some(function)) => format!("{function}, instruction {}", read.instruction()),
         (None, None) => format!("instruction {}", read.instruction()),
     }

@@ -14,7 +14,7 @@ use clap::Args;
 use tracepoints::kernel::{BtfKernel, Capture};
 use tracepoints::{EventPattern, Kernel};
 
-use crate::kernel::{is_out_of_reach, say_unreadable};
+use crate::kernel::{ModuleChoice, is_out_of_reach, say_unreadable};
 use crate::output::{self, Failure, plural, say};
 
 /// Write what is needed of the running kernel, or of one never booted, as a root for --root
@@ -25,6 +25,8 @@ pub(crate) struct Arguments {
     /// one, a vmlinuz or a vmlinux
     #[arg(long, value_name = "PATH")]
     image: Option<PathBuf>,
+    #[command(flatten)]
+    modules: ModuleChoice,
     /// Also the addresses of functions, by which records are printed; they say where this
     /// kernel is in memory
     #[arg(long, conflicts_with = "image")]
@@ -65,10 +67,11 @@ type Files = BTreeMap<String, Vec<u8>>;
 fn capture(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let target = out::Target::new(&arguments.out)?;
     if let Some(image) = &arguments.image {
-        let files = of_image(image)?;
+        let files = of_image(image, &arguments.modules)?;
         write(target, &files, &arguments.out, out)?;
         return Ok(ExitCode::SUCCESS);
     }
+    arguments.modules.need_root()?;
     let (captured, ring, code) = of_running(arguments)?;
     let files = captured.files();
     let mut files: Files = files
@@ -116,8 +119,8 @@ fn told(capture: &Capture, pages: usize) -> String {
     parts.join(", ")
 }
 
-fn of_image(path: &Path) -> Result<Files, Failure> {
-    let kernel = Kernel::at(path)?;
+fn of_image(path: &Path, modules: &ModuleChoice) -> Result<Files, Failure> {
+    let kernel = modules.open(path)?;
     if !kernel.is_image() {
         return Err(Failure::Other(format!(
             "{} is a captured kernel already",

@@ -1,6 +1,9 @@
 //! Shows all that is known about a tracepoint, for the author of a probe.
 
 mod emit;
+#[cfg(target_os = "linux")]
+mod places;
+pub(crate) mod raw;
 mod text;
 
 use std::io::Write;
@@ -18,7 +21,7 @@ use tracepoints::{
 
 use crate::by_btf;
 use crate::kernel::KernelChoices;
-use crate::output::{self, Failure, JsonRows, say};
+use crate::output::{self, Failure, JsonRows};
 use crate::select::select;
 
 /// Show all that is known of a tracepoint: its context struct, sections and fields
@@ -33,6 +36,11 @@ pub(crate) struct Arguments {
     /// Show the arguments raw_tp and tp_btf programs get
     #[arg(long, conflicts_with = "emit")]
     raw: bool,
+    /// Show also where the event is in the kernel's code; of the running kernel, whether it
+    /// is on and who listens
+    #[cfg(target_os = "linux")]
+    #[arg(long, conflicts_with_all = ["emit", "raw"])]
+    sites: bool,
     /// Print source text to paste instead
     #[arg(long, short, value_name = "WHAT", conflicts_with = "json")]
     emit: Option<emit::Emit>,
@@ -50,6 +58,7 @@ Examples:
   tracepoints format --demo --emit c sched:sched_process_exec
   tracepoints format --root kernels/6.1 --root kernels/6.18 --emit core 'sched:*'
   tracepoints format --raw sched_switch
+  tracepoints format --sites --root /boot/vmlinuz net:netif_rx
   tracepoints show --json 'block:*' | jq '.fields[].name'";
 
 /// All that is known about one event.
@@ -75,6 +84,10 @@ struct Description<'a> {
     print_fmt: &'a str,
     #[serde(skip_serializing_if = "<[Repair]>::is_empty")]
     repairs: &'a [Repair],
+    /// With `--sites`.
+    #[cfg(target_os = "linux")]
+    #[serde(flatten)]
+    places: Option<places::PlacesRow<'a>>,
 }
 
 /// An argument of a raw tracepoint: its name, and `never`, `may_be_null` or `number`.
@@ -124,6 +137,7 @@ impl<'a> Description<'a> {
             .zip(slots)
             .map(|(field, slot)| row(field, false, slot));
         let sections = tracepoint.sections()?;
+        let raw = tracepoint.raw()?;
         Ok(Self {
             event: name,
             category: name.category(),
@@ -132,17 +146,19 @@ impl<'a> Description<'a> {
             section: sections.first().cloned(),
             sections,
             type_id: context.type_id(),
-            raw: tracepoint.raw()?,
             programs: tracepoint.programs()?,
-            arguments: match asks {
-                true => asked(tracepoint),
-                false => None,
+            arguments: match &raw {
+                Some(raw) if asks => asked(tracepoint.kernel(), raw),
+                _ => None,
             },
+            raw,
             reason: context.evidence().to_string(),
             siblings: tracepoint.siblings()?,
             fields: common.chain(own).collect(),
             print_fmt: format.print_fmt(),
             repairs: format.repairs(),
+            #[cfg(target_os = "linux")]
+            places: None,
             context,
         })
     }
@@ -150,11 +166,10 @@ impl<'a> Description<'a> {
 
 /// Asks the running kernel's verifier; `None` where that cannot be done.
 #[cfg(target_os = "linux")]
-fn asked(tracepoint: &Tracepoint) -> Option<Vec<AskedArgument>> {
+fn asked(kernel: &Kernel, raw: &RawTracepoint) -> Option<Vec<AskedArgument>> {
     use tracepoints::probe::{ArgumentNullness, nullable_arguments};
 
-    let raw = tracepoint.raw().ok()??;
-    let asked = nullable_arguments(tracepoint.kernel(), raw.name()).ok()??;
+    let asked = nullable_arguments(kernel, raw.name()).ok()??;
     let argument = |(name, nullness)| AskedArgument {
         name,
         null: match nullness {
@@ -168,7 +183,7 @@ fn asked(tracepoint: &Tracepoint) -> Option<Vec<AskedArgument>> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn asked(_: &Tracepoint) -> Option<Vec<AskedArgument>> {
+fn asked(_: &Kernel, _: &RawTracepoint) -> Option<Vec<AskedArgument>> {
     None
 }
 
@@ -190,19 +205,27 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let kernel = chosen.kernel;
     let mut json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
     if arguments.raw {
-        return write_raw(kernel, &arguments.patterns, json.as_mut(), out);
+        return raw::write_all(kernel, &arguments.patterns, json.as_mut(), out);
     }
-    let names = select(kernel, &arguments.patterns)?;
     if let Some(emit) = arguments.emit {
+        let names = select(kernel, &arguments.patterns)?;
         return emit::write(&chosen, &names, emit, arguments, out);
     }
+    let (names, bare) = raw::select_with_bare(kernel, &arguments.patterns)?;
     let mut code = ExitCode::SUCCESS;
     let mut is_first = true;
     // Some programs are loaded to ask, which takes milliseconds for each event.
     let asks = names.names().len() == 1 && kernel.is_live();
-    for name in &names {
+    #[cfg(target_os = "linux")]
+    let sites = places::read(arguments.sites, kernel, &names)?;
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables))]
+    for (index, name) in names.names().iter().enumerate() {
         let described = kernel.tracepoint(name).and_then(|tracepoint| {
-            let description = Description::of(&tracepoint, asks)?;
+            let description = Description {
+                #[cfg(target_os = "linux")]
+                places: places::row(sites.as_ref(), index),
+                ..Description::of(&tracepoint, asks)?
+            };
             Ok(match &mut json {
                 Some(json) => json.write(&description, out),
                 None => write_text(&description, &mut is_first, out),
@@ -212,6 +235,12 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
             Ok(written) => written?,
             Err(error) => output::step_over(error, &mut code)?,
         }
+    }
+    if !bare.is_empty() {
+        if json.is_none() && !is_first {
+            writeln!(out)?;
+        }
+        raw::write_some(kernel, &bare, json.as_mut(), out)?;
     }
     Ok(code)
 }
@@ -225,50 +254,4 @@ fn write_text(
         writeln!(out)?;
     }
     text::write(description, out)
-}
-
-/// Shows the arguments of the tracepoints behind events, and of those without an event.
-fn write_raw(
-    kernel: &Kernel,
-    patterns: &[EventPattern],
-    mut json: Option<&mut JsonRows>,
-    out: &mut dyn Write,
-) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    let mut write = |raw: &RawTracepoint, out: &mut dyn Write| match &mut json {
-        Some(json) => json.write(raw, out),
-        None => write_raw_tracepoint(raw, out),
-    };
-    for pattern in patterns {
-        // A tracepoint without an event has a name, and no category.
-        if let Ok(raw) = kernel.raw_tracepoint(&pattern.to_string()) {
-            write(&raw, out)?;
-            continue;
-        }
-        for name in &select(kernel, std::slice::from_ref(pattern))? {
-            let raw = kernel.tracepoint(name).and_then(|event| event.raw());
-            match raw {
-                Ok(Some(raw)) => write(&raw, out)?,
-                Ok(None) => say!("{name}: BTF has no raw tracepoint behind it"),
-                Err(error) => output::step_over(error, &mut code)?,
-            }
-        }
-    }
-    Ok(code)
-}
-
-pub(crate) fn write_raw_tracepoint(
-    raw: &RawTracepoint,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let [raw_tp, tp_btf] = raw.sections();
-    writeln!(out, "{raw}")?;
-    writeln!(out, "  home  {}", raw.home())?;
-    writeln!(
-        out,
-        "  SEC   {raw_tp}  struct bpf_raw_tracepoint_args *ctx: args[0] to args[{}]",
-        raw.arguments().len().saturating_sub(1)
-    )?;
-    writeln!(out, "        {tp_btf}  BPF_PROG(on_{}, …)", raw.name())?;
-    Ok(())
 }

@@ -4,10 +4,14 @@ use std::io::Write;
 
 use tracepoints::Evidence;
 use tracepoints::format::FieldKind;
-use tracepoints::kernel::ProgramForm;
+use tracepoints::kernel::{EventProgram, ProgramForm};
 
-use super::{Description, FieldRow};
+use super::{AskedArgument, Description, FieldRow};
+#[cfg(target_os = "linux")]
+use crate::output::Screen;
 use crate::output::{self, Failure};
+#[cfg(target_os = "linux")]
+use crate::sites;
 
 pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     let context = &description.context;
@@ -31,7 +35,8 @@ pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Resul
     if let Some(raw) = &description.raw {
         writeln!(out, "  raw       {raw}")?;
     }
-    write_programs(description, out)?;
+    let asked = description.arguments.as_deref();
+    write_programs(&description.programs, asked, out)?;
     match context.evidence() {
         Evidence::Format(_) => writeln!(out, "  context   no BTF type")?,
         Evidence::Syscall(_) if context.struct_name().is_none() => {
@@ -58,6 +63,11 @@ pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Resul
         let label = if index == 0 { "siblings" } else { "" };
         writeln!(out, "  {label:9} {sibling}")?;
     }
+    #[cfg(target_os = "linux")]
+    if let Some(places) = &description.places {
+        writeln!(out, "  state     {}", sites::state(places.whole))?;
+        sites::write_places(places.whole, &Screen::of_stdout(), out)?;
+    }
     writeln!(out)?;
     write_fields(description, out)?;
     writeln!(out)?;
@@ -68,9 +78,14 @@ pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Resul
     Ok(())
 }
 
-/// One line for each type of program: since which version, and what it gets.
-fn write_programs(description: &Description<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    for (index, program) in description.programs.iter().enumerate() {
+/// One line for each type of program: since which version, and what it gets. `asked` are the
+/// arguments as the running kernel's verifier sees them.
+pub(super) fn write_programs(
+    programs: &[EventProgram],
+    asked: Option<&[AskedArgument]>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    for (index, program) in programs.iter().enumerate() {
         let label = if index == 0 { "programs" } else { "" };
         let form = match program.form() {
             // Its function has a name of its own.
@@ -84,7 +99,7 @@ fn write_programs(description: &Description<'_>, out: &mut dyn Write) -> Result<
             names => writeln!(out, "; may be NULL: {}", names.join(", "))?,
         }
     }
-    let asked = description.arguments.iter().flatten();
+    let asked = asked.unwrap_or_default().iter();
     let nullable = asked.filter(|one| one.null == "may_be_null");
     let nullable: Vec<&str> = nullable.map(|one| &*one.name).collect();
     if !nullable.is_empty() {

@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::command::{program, stderr, stdout};
-use crate::support;
+use crate::command::{program, run, stderr, stdout};
+use crate::support::{self, fixture};
 
 /// Runs a shell script in its own mount namespace, with the command as `$TRACEPOINTS`.
 /// Returns `None`, having reported the skipped test, without the right to mount.
@@ -467,4 +467,54 @@ echo $attach"#
     );
     let held = format!(", held by tracepoints ({pid})");
     assert!(text.iter().any(|line| line.ends_with(&held)), "{text:?}");
+}
+
+/// `format --sites` shows what `sites` does of the same event.
+#[test]
+fn a_format_with_its_sites() {
+    let script = format!(
+        r#"{MOUNT}event=oom:compact_retry
+"$TRACEPOINTS" sites --json $event 2>/dev/null
+"$TRACEPOINTS" format --sites --json $event
+"$TRACEPOINTS" sites $event 2>/dev/null
+echo --
+"$TRACEPOINTS" format --sites $event"#
+    );
+    let Some(output) = in_namespace(&script) else {
+        return;
+    };
+    if stderr(&output).contains("cannot run a program once") {
+        return support::skip(stderr(&output).trim());
+    }
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<&str> = stdout(&output).lines().collect();
+    let row = |line: &str| -> Value { serde_json::from_str(line).expect("JSON") };
+    let (sites, format) = (row(lines[0]), row(lines[1]));
+    for key in ["event", "tracepoint", "listeners", "unknown", "kernel"] {
+        assert_eq!(sites[key], format[key], "{key}");
+    }
+    assert!(format["fields"].is_array());
+    let mut texts = lines[2..].split(|line| *line == "--");
+    let (sites, format) = (texts.next().expect("sites"), texts.next().expect("format"));
+    let state = sites[0].strip_prefix("oom:compact_retry  ");
+    let state = format!("  state     {}", state.expect("its name"));
+    let state = format.iter().position(|line| *line == state);
+    let state = state.expect("a state");
+    assert!(sites[1].starts_with("  site      "), "{sites:?}");
+    assert_eq!(sites[1..], format[state + 1..state + sites.len()]);
+}
+
+#[test]
+fn a_captured_kernel_has_no_sites() {
+    let output = run(
+        "format",
+        &fixture("6.18.15-x86_64"),
+        &["--sites", "sched:sched_switch"],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("a captured kernel, which has no code"),
+        "{}",
+        stderr(&output)
+    );
 }

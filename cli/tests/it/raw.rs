@@ -46,11 +46,39 @@ fn a_tracepoint_without_an_event() {
     );
     assert_eq!(
         stdout(&output),
-        "lonely_tp(struct task_struct *task, int cpu)\n  home  vmlinux\n  \
-         SEC   raw_tp/lonely_tp  struct bpf_raw_tracepoint_args *ctx: args[0] to args[1]\n        \
-         tp_btf/lonely_tp  BPF_PROG(on_lonely_tp, …)\n\
-         listed(int arg0)\n  home  vmlinux\n  \
-         SEC   raw_tp/listed  struct bpf_raw_tracepoint_args *ctx: args[0] to args[0]\n        \
-         tp_btf/listed  BPF_PROG(on_listed, …)\n"
+        "\
+lonely_tp(struct task_struct *task, int cpu)
+  home      vmlinux
+  SEC       raw_tp/lonely_tp  struct bpf_raw_tracepoint_args *ctx: args[0] to args[1]
+            tp_btf/lonely_tp  BPF_PROG(on_lonely_tp, …)
+  programs  raw_tp  since 4.17: __u64 args[2]
+            tp_btf  since 5.5: struct task_struct *task, int cpu
+listed(int arg0)
+  home      vmlinux
+  SEC       raw_tp/listed  struct bpf_raw_tracepoint_args *ctx: args[0]
+            tp_btf/listed  BPF_PROG(on_listed, …)
+  programs  raw_tp  since 4.17: __u64 args[1]
+            tp_btf  since 5.5: int arg0
+"
     );
+    // Without an event, there is no other description.
+    let described = |arguments: &[&str]| {
+        let output = run("format", capture.root(), arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).to_owned()
+    };
+    let both = described(&["--raw", "lonely_tp"]);
+    assert_eq!(described(&["lonely_tp"]), both);
+    assert_eq!(described(&["lone*"]), both);
+    let mixed = described(&["lonely_tp", "x:listed"]);
+    assert!(mixed.starts_with("x:listed\n"), "{mixed}");
+    assert!(mixed.ends_with(&format!("\n\n{both}")), "{mixed}");
+    let row = described(&["--json", "lonely_tp"]);
+    let row: serde_json::Value = serde_json::from_str(&row).expect("JSON");
+    assert_eq!(row["name"], "lonely_tp");
+    assert_eq!(row["arguments"][1]["declaration"], "int cpu");
+    assert_eq!(row["programs"][0]["section"], "raw_tp/lonely_tp");
+    assert_eq!(row["programs"][1]["form"], "tp_btf");
+    let output = run("format", capture.root(), &["lonely_fp"]);
+    assert_eq!(output.status.code(), Some(1));
 }

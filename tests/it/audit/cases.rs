@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
-use tracepoints::audit::{BpfObject, ProgramAudit, Verdict};
+use tracepoints::audit::{BpfObject, BpfObjectError, ProgramAudit, Verdict};
 use tracepoints::{ByteOrder, Kernel};
 
 use crate::support::{corpus, fixture, name, skip};
@@ -217,6 +217,83 @@ fn a_read_is_said_in_full() {
     let read: Vec<ProgramAudit> = serde_json::from_str(&json).expect("the same audits");
     assert_eq!(read, audits);
     insta::assert_snapshot!(json);
+}
+
+/// A read that was inlined from another file comes with a line of the program's own.
+#[test]
+fn an_inlined_read_is_near_its_call() {
+    let Some(clang) = clang() else { return };
+    let code = "\
+#line 5 \"helper.h\"
+static __attribute__((always_inline)) long second(struct trace_event_raw_sys_enter *ctx)
+{
+	return ctx->args[1];
+}
+#line 20 \"inlined.c\"
+SEC(\"tracepoint/syscalls/sys_enter_openat\")
+int openat(struct trace_event_raw_sys_enter *ctx)
+{
+	use(ctx->args[0]);
+	use(bpf_ktime_get_ns());
+	use(second(ctx));
+	return 0;
+}
+";
+    let object = clang.compile("inlined", code, ByteOrder::Little);
+    let object = BpfObject::parse(&object).expect("an object");
+    let kernel = Kernel::at(fixture("6.18.15-x86_64")).expect("a kernel");
+    let audits = object.audit(&kernel).expect("a whole kernel");
+    let [own, inlined] = audits[0].reads() else {
+        panic!("{audits:#?}");
+    };
+    let (file, line) = own.line().expect("a line");
+    assert!(file.ends_with("inlined.c"), "{file}");
+    assert_eq!((line, own.near()), (23, None));
+    let (file, line) = inlined.line().expect("a line");
+    assert!(file.ends_with("helper.h"), "{file}");
+    assert_eq!(line, 7);
+    let near = inlined.near().expect("a line of its own file");
+    assert!(near.file.ends_with("inlined.c"), "{near:?}");
+    assert!((24..=25).contains(&near.line), "{near:?}");
+}
+
+/// `bpftool gen skeleton -L` leaves no object, and is named.
+#[test]
+fn light_skeletons_are_named() {
+    let object = sources().join("openat.bpf.o");
+    let made = Command::new("bpftool")
+        .args(["gen", "skeleton", "-L"])
+        .arg(&object)
+        .output();
+    let Some(header) = made.ok().filter(|output| output.status.success()) else {
+        return skip("there is no bpftool that writes light skeletons");
+    };
+    let header = String::from_utf8(header.stdout).expect("UTF-8");
+    // The string of instructions, as a compiler reads it.
+    let (_, text) = header
+        .split_once("opts.insns = (void *)\"")
+        .expect("instructions");
+    let (text, _) = text.split_once("\";").expect("an end");
+    let source = format!("const char insns[] = \"{text}\";\n");
+    let Some(clang) = clang() else { return };
+    let tool = clang.compile("tool", &source, ByteOrder::Little);
+    // An object of data alone, with the loader in it.
+    let found = BpfObject::find(&tool);
+    let [whole, light] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert!(
+        whole
+            .object()
+            .is_ok_and(|object| object.programs().is_empty())
+    );
+    assert!(matches!(light.object(), Err(BpfObjectError::LightSkeleton)));
+    let place = &tool[light.offset()..];
+    assert!(place.starts_with(&[0xbf, 0x16, 0, 0, 0, 0, 0, 0, 0xbf, 0xa1]));
+    assert_eq!(
+        BpfObjectError::LightSkeleton.to_string(),
+        "a light skeleton (bpftool gen skeleton -L), which has no ELF object inside: audit the object it was made of"
+    );
 }
 
 /// The object of the repository is what its source compiles to.

@@ -108,6 +108,25 @@ fn pointers_in_a_table_and_an_event_at_a_round_place() {
     assert_eq!(told(&read(image)), expected);
 }
 
+/// riscv's image begins before `_text`, and its header says that it is riscv's.
+#[test]
+fn an_image_that_begins_before_its_text() {
+    let mut kernel = writer::kernel();
+    let expected = told(&read(wrappings::image(&kernel, Tables::New)));
+    for (name, at) in &mut kernel.symbols {
+        if name == "_text" {
+            assert_eq!(*at, 0);
+            "_start".clone_into(name);
+        }
+    }
+    kernel.symbols.push(("_text".to_owned(), 64));
+    for tables in [Tables::Old, Tables::New, Tables::ToPlace] {
+        let mut image = wrappings::image(&kernel, tables);
+        image[0x38..0x3c].copy_from_slice(b"RSC\x05");
+        assert_eq!(told(&read(image)), expected, "{tables:?}");
+    }
+}
+
 #[test]
 fn every_compression_in_every_wrapping() {
     let kernel = writer::kernel();

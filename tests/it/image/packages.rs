@@ -74,6 +74,79 @@ fn an_unpacked_package_is_a_root() {
     assert!(with_causes(&error).contains("several kernels' images"));
 }
 
+/// A module that is not in the package is read with it, if it is this kernel's.
+#[test]
+fn modules_beside_an_image() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).expect("a file");
+        path
+    };
+    let image = file(
+        "vmlinuz",
+        &wrappings::vmlinux(&writer::kernel(), Tables::New),
+    );
+    let release = "6.12.34-test";
+    let drum = writer::module_for(Some(release), "drum", "drum_beat", "drum_class");
+    let drum = file("drum.ko.xz", &forms::xz(&drum));
+    let other = writer::module_for(Some("6.12.35"), "horn", "horn_blow", "horn_class");
+    let other = file("horn.ko", &other);
+
+    let kernel = Kernel::at_with_modules(&image, [&drum]).expect("a kernel");
+    let beat = kernel.tracepoint("modular:drum_beat").expect("an event");
+    assert!(
+        beat.format()
+            .fields()
+            .iter()
+            .any(|field| field.name() == "cores")
+    );
+    assert!(kernel.unreadable().is_empty());
+    let machine = kernel.image_files();
+    let mut machine = machine.filter(|(path, _)| *path == "proc/sys/kernel/arch");
+    assert_eq!(machine.next().map(|(_, text)| text), Some(&b"x86_64\n"[..]));
+
+    let failed = |root: &std::path::Path, module: &std::path::Path| {
+        let error = Kernel::at_with_modules(root, [module]).expect_err("an error");
+        with_causes(&error)
+    };
+    let error = failed(&image, &other);
+    assert!(error.contains("horn.ko"), "{error}");
+    assert!(
+        error.ends_with("the module was built for 6.12.35, and the kernel is 6.12.34-test"),
+        "{error}"
+    );
+    // In a package, only that module is left out.
+    let kernel = Kernel::from_image(
+        fs::read(&image).expect("a file"),
+        [fs::read(&other).expect("a file")],
+    );
+    let kernel = kernel.expect("a kernel");
+    assert_eq!(
+        kernel.unreadable(),
+        ["horn: the module was built for 6.12.35, and the kernel is 6.12.34-test"]
+    );
+    assert!(kernel.tracepoint("modular:horn_blow").is_err());
+
+    let error = with_causes(&Kernel::at(&other).expect_err("a module alone"));
+    assert!(
+        error.ends_with(
+            "a module alone: the image of its kernel, 6.12.35, has the types that it uses"
+        ),
+        "{error}"
+    );
+    assert!(failed(&image, &image).contains("not a kernel image"));
+    let btf = file("vmlinux.btf", &writer::types().bytes());
+    let captured = crate::support::fixture("6.18.15-x86_64");
+    for root in [&btf, &captured] {
+        let error = failed(root, &drum);
+        assert!(error.contains("a captured kernel or BTF alone"), "{error}");
+    }
+    let nothing = dir.path().join("nothing");
+    assert!(failed(&nothing, &drum).contains("nothing"));
+    assert!(failed(&image, &nothing).contains("nothing"));
+}
+
 /// A Debian package: an archive of `ar` around a compressed archive of `tar`.
 #[test]
 fn a_debian_package_is_a_root() {

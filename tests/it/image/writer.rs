@@ -403,6 +403,11 @@ fn syscalls(memory: &mut Memory) -> Vec<u64> {
 
 /// A module of one event, whose pointers are relocations.
 pub(crate) fn module(name: &str, event: &str, class: &str) -> Vec<u8> {
+    module_for(None, name, event, class)
+}
+
+/// The same, which states the release of its kernel.
+pub(crate) fn module_for(release: Option<&str>, name: &str, event: &str, class: &str) -> Vec<u8> {
     let mut memory = Memory::default();
     let system = memory.text("modular");
     let fields = memory.fields(&[("u32[N_CORES]", "cores", 8, 4, false, 2)]);
@@ -419,7 +424,10 @@ pub(crate) fn module(name: &str, event: &str, class: &str) -> Vec<u8> {
     let data = add(".data", &memory.bytes);
     let events = add("_ftrace_events", &[0; 8]);
     let evals = add("_ftrace_eval_map", &[0; 8]);
-    let modinfo = format!("license=GPL\0name={name}\0");
+    let mut modinfo = format!("license=GPL\0name={name}\0");
+    if let Some(release) = release {
+        modinfo += &format!("vermagic={release} SMP mod_unload \0");
+    }
     add(".modinfo", modinfo.as_bytes());
     for (name, at) in &memory.symbols {
         object.add_symbol(Symbol {

@@ -145,6 +145,6 @@ fn a_captured_kernel_has_no_memory() {
     assert!(matches!(error, SitesError::NotLive));
     assert_eq!(
         error.to_string(),
-        "this is a captured kernel: only the running one has patched sites and listeners"
+        "this is a captured kernel, which has no code: the running one has sites and listeners, and an image (vmlinuz, a package) has sites"
     );
 }

@@ -10,10 +10,13 @@ use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{RawTracePoint, TracePoint};
 use tracepoints::probe::Probe;
-use tracepoints::sites::{BpfAttachment, HoldingProcess, Listener, PatchState};
+use tracepoints::sites::{
+    BpfAttachment, HoldingProcess, Listener, PatchState, Sites, SitesError, UnknownPart,
+};
 use tracepoints::{EventName, Kernel};
 
 use super::{are_all, sites};
+use crate::support;
 use crate::support::compilers;
 use crate::support::live::live;
 
@@ -336,4 +339,67 @@ fn known_listeners_are_found_and_no_others() {
         );
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// An event made at run time has no tracepoint: tracefs says which instances have it on. Those
+/// of `ftrace:*` have nothing that says it.
+#[test]
+fn instances_of_an_event_made_at_run_time() {
+    let Some(kernel) = live() else { return };
+    let event = format!("synthetic:tp_use_{}", std::process::id());
+    let made = event.replace("synthetic:", "");
+    let command = |text: &str| {
+        let path = kernel.tracefs().join("dynamic_events");
+        let file = fs::File::options().append(true).open(path);
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+    };
+    if let Err(error) = command(&format!("s:{made} u64 lat")) {
+        return support::skip(&format!("this kernel makes no synthetic events: {error}"));
+    }
+    let name: EventName = event.parse().expect("a name");
+    let found = || kernel.sites(std::slice::from_ref(&name), &[]);
+    let before = found();
+    let mut tracing = Tracing {
+        tracefs: kernel.tracefs(),
+        instances: Vec::new(),
+        set: Vec::new(),
+    };
+    tracing.enable(&made, &[&event]);
+    tracing.set_event(&event);
+    let filter = tracing.instances[0]
+        .join("events")
+        .join(event.replace(':', "/"));
+    let filtered = fs::write(filter.join("filter"), "lat > 5");
+    let during = found();
+    drop(tracing);
+    let after = found();
+    command(&format!("-:synthetic/{made}")).expect("it is removed");
+    filtered.expect("a filter");
+    if let Err(error @ (SitesError::TooOld { .. } | SitesError::LockedDown)) = &before {
+        return support::skip(&error.to_string());
+    }
+    let listeners = |sites: Result<Sites, SitesError>| {
+        let sites = sites.expect("a readable kernel");
+        let event = &sites.events()[0];
+        assert_eq!(event.tracepoint(), None);
+        assert_eq!(event.unknown(), []);
+        event.listeners().to_vec()
+    };
+    assert_eq!(listeners(before), []);
+    let ftrace = |instance: Option<String>, is_filtered| Listener::Ftrace {
+        instance,
+        is_filtered,
+        is_soft_disabled: false,
+    };
+    assert_eq!(
+        listeners(during),
+        [ftrace(None, false), ftrace(Some(made), true)]
+    );
+    assert_eq!(listeners(after), []);
+    let function = "ftrace:function".parse().expect("a name");
+    let function = sites(&kernel, &[function]).expect("the same kernel");
+    assert_eq!(
+        function.events()[0].unknown(),
+        [UnknownPart::NotATracepoint]
+    );
 }
