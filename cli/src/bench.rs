@@ -13,7 +13,7 @@ use rustix::process::{self, Signal};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tracepoints::kernel::{EventProgram, ProgramForm};
-use tracepoints::probe::{Counter, Probe, ProbeError, RawProgram};
+use tracepoints::probe::{Counter, Probe, ProbeError, ProgramPreference, RawProgram};
 use tracepoints::{EventName, Kernel, Tracepoint};
 
 use crate::kernel::{Identity, live_failure};
@@ -314,7 +314,10 @@ fn attached(
     let raw = match program.form() {
         ProgramForm::RawTp => RawProgram::RawTp,
         ProgramForm::TpBtf => RawProgram::TpBtf,
-        _ => return Probe::builder([event]).count(),
+        _ => {
+            let builder = Probe::builder([event]).program(ProgramPreference::Tp);
+            return builder.count();
+        }
     };
     // `raw_tp/sys_enter` for all events of system calls.
     let section = program.section();

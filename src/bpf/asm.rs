@@ -84,6 +84,7 @@ pub(crate) enum Helper {
     ProbeReadKernelStr = 115,
     RingbufReserve = 131,
     RingbufSubmit = 132,
+    GetCurrentTaskBtf = 158,
     Snprintf = 165,
     KallsymsLookupName = 179,
 }
@@ -107,6 +108,7 @@ impl Helper {
             Self::ProbeReadKernelStr => "probe_read_kernel_str",
             Self::RingbufReserve => "ringbuf_reserve",
             Self::RingbufSubmit => "ringbuf_submit",
+            Self::GetCurrentTaskBtf => "get_current_task_btf",
             Self::Snprintf => "snprintf",
             Self::KallsymsLookupName => "kallsyms_lookup_name",
         }
@@ -464,7 +466,7 @@ struct HelperNumber(i32);
 
 impl fmt::Display for HelperNumber {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const KNOWN: [Helper; 18] = [
+        const KNOWN: [Helper; 19] = [
             Helper::MapLookupElem,
             Helper::MapUpdateElem,
             Helper::MapDeleteElem,
@@ -481,6 +483,7 @@ impl fmt::Display for HelperNumber {
             Helper::ProbeReadKernelStr,
             Helper::RingbufReserve,
             Helper::RingbufSubmit,
+            Helper::GetCurrentTaskBtf,
             Helper::Snprintf,
             Helper::KallsymsLookupName,
         ];

@@ -1,4 +1,5 @@
-//! Reads the class of an event from the kernel's memory, if BTF leaves several.
+//! Reads the class of an event from the kernel's memory, if BTF leaves several, and the
+//! number of a system call's event, which no file has.
 //!
 //! The inode of an event's `format` file points to its `struct trace_event_call`, or to a
 //! `struct trace_event_file` that does. The call points to its class, and the class to
@@ -25,11 +26,13 @@ use crate::btf::{Object, Section, TypeId};
 #[derive(Debug)]
 pub(crate) struct KernelMemory {
     program: OwnedFd,
+    /// `None` where BTF lacks the structs of system calls.
+    number: Option<OwnedFd>,
 }
 
 /// The program's context, its input and its output: offsets in bytes.
 mod exchange {
-    /// The name of the class's function, NUL-terminated.
+    /// The name of the class's function, NUL-terminated, or a number of 4 bytes.
     pub(super) const NAME: i16 = 0;
     pub(super) const NAME_SIZE: usize = 256;
     /// The file descriptor of the event's `format`: 8 bytes.
@@ -49,27 +52,44 @@ impl KernelMemory {
         let conversion = sys::constant_map(b"%ps\0", "tracepoints").ok()?;
         let program = offsets.program(conversion.as_fd())?;
         // The program holds a reference to the map.
-        let program = sys::load_program(ProgramType::Syscall, &program, "tracepoints", &mut []);
+        let load = |program: &Program| {
+            sys::load_program(ProgramType::Syscall, program, "tracepoints", &mut []).ok()
+        };
+        let number = offsets.number_program(vmlinux);
         Some(Self {
-            program: program.ok()?,
+            program: load(&program)?,
+            number: number.and_then(|program| load(&program)),
         })
     }
 
     /// Returns the class of the event with this id, whose `format` file is open; `None`
     /// if its function's name does not contain it.
     pub(crate) fn class_of(&self, format: BorrowedFd<'_>, id: u32) -> Option<String> {
-        let mut context = [0; exchange::SIZE];
-        let mut put = |at: i16, bytes: &[u8]| {
-            context[at as usize..][..bytes.len()].copy_from_slice(bytes);
-        };
-        put(exchange::FILE, &i64::from(format.as_raw_fd()).to_ne_bytes());
-        put(exchange::ID, &u64::from(id).to_ne_bytes());
-        // The program returns 0 once it has written the whole name.
-        if sys::run(self.program.as_fd(), &mut context).ok()? != 0 {
-            return None;
-        }
-        class_in(&context[exchange::NAME as usize..][..exchange::NAME_SIZE]).map(str::to_owned)
+        let answer = run(self.program.as_fd(), format, id)?;
+        class_in(&answer[exchange::NAME as usize..][..exchange::NAME_SIZE]).map(str::to_owned)
     }
+
+    /// Returns the number of the system call whose event has this id and this open `format`
+    /// file. The event must be one of `kernel/trace/trace_syscalls.c`: others have other
+    /// data where these have their `struct syscall_metadata`.
+    pub(crate) fn syscall_number(&self, format: BorrowedFd<'_>, id: u32) -> Option<u32> {
+        let answer = run(self.number.as_ref()?.as_fd(), format, id)?;
+        let number = answer[exchange::NAME as usize..].first_chunk()?;
+        // Negative: the kernel has no such call.
+        u32::try_from(i32::from_ne_bytes(*number)).ok()
+    }
+}
+
+/// Runs a program on an event. Returns its context, once the program has returned 0 for
+/// having written all of its answer.
+fn run(program: BorrowedFd<'_>, format: BorrowedFd<'_>, id: u32) -> Option<[u8; exchange::SIZE]> {
+    let mut context = [0; exchange::SIZE];
+    let mut put = |at: i16, bytes: &[u8]| {
+        context[at as usize..][..bytes.len()].copy_from_slice(bytes);
+    };
+    put(exchange::FILE, &i64::from(format.as_raw_fd()).to_ne_bytes());
+    put(exchange::ID, &u64::from(id).to_ne_bytes());
+    (sys::run(program, &mut context).ok()? == 0).then_some(context)
 }
 
 /// Returns the class in a function's name as `%ps` prints it: the module follows in
@@ -102,15 +122,7 @@ impl Offsets {
         if section.pointer_size() != 8 {
             return None;
         }
-        // Of two structs with one name it is not known which is meant.
-        let only = |name| {
-            let is_defined = |id: &TypeId| {
-                let ty = section.type_by_id(*id);
-                ty.is_some_and(|ty| ty.members().len() > 0)
-            };
-            let mut found = vmlinux.index().known_structs(name).filter(is_defined);
-            found.next().filter(|_| found.next().is_none())
-        };
+        let only = |name| only(vmlinux, name);
         let call = only("trace_event_call")?;
         let pointer = |of, name| {
             let (offset, size) = member(section, only(of)?, name)?;
@@ -139,32 +151,29 @@ impl Offsets {
         })
     }
 
-    /// Writes the program; `conversion` is the map that holds `%ps`.
-    fn program(&self, conversion: BorrowedFd<'_>) -> Option<Program> {
-        const NAME: i16 = -(exchange::NAME_SIZE as i16);
-        /// Where `bpf_snprintf` finds its argument.
-        const FUNCTION: i16 = NAME - 8;
-        let mut asm = Assembler::default();
-        let (found, out) = (asm.label(), asm.label());
+    /// Writes how a program gets from the file to the event's `struct trace_event_call`,
+    /// whose address is in `POINTER` then.
+    fn find_call(&self, asm: &mut Assembler, out: Label) {
+        let found = asm.label();
         asm.mov_reg(CONTEXT, Reg::R1);
         asm.call(Helper::GetCurrentTask);
         asm.mov_reg(POINTER, Reg::R0);
-        follow(&mut asm, POINTER, self.task_files, out);
-        follow(&mut asm, POINTER, self.files_table, out);
-        follow(&mut asm, POINTER, self.table_files, out);
+        follow(asm, POINTER, self.task_files, out);
+        follow(asm, POINTER, self.files_table, out);
+        follow(asm, POINTER, self.table_files, out);
         asm.load(Size::B8, Reg::R1, CONTEXT, exchange::FILE);
         asm.alu(Alu::Lsh, Reg::R1, 3);
         asm.alu_reg(Alu::Add, POINTER, Reg::R1);
-        follow(&mut asm, POINTER, 0, out);
-        follow(&mut asm, POINTER, self.file_inode, out);
-        follow(&mut asm, POINTER, self.inode_private, out);
+        follow(asm, POINTER, 0, out);
+        follow(asm, POINTER, self.file_inode, out);
+        follow(asm, POINTER, self.inode_private, out);
         // It is a call if it has the event's id, otherwise a file.
         for step in [0, 1] {
             if step == 1 {
-                follow(&mut asm, POINTER, self.event_file_call, out);
+                follow(asm, POINTER, self.event_file_call, out);
             }
             let next = asm.label();
-            read(&mut asm, POINTER, self.call_id, Size::B4);
+            read(asm, POINTER, self.call_id, Size::B4);
             asm.jump_if(Jump::Ne, Reg::R0, 0, next);
             asm.load(Size::B4, Reg::R1, Reg::Fp, WORD);
             asm.load(Size::B8, Reg::R2, CONTEXT, exchange::ID);
@@ -174,6 +183,39 @@ impl Offsets {
         asm.mov(Reg::R0, 1);
         asm.jump(out);
         asm.place(found);
+    }
+
+    /// Writes the program that reads the number of a system call's event; `None` where BTF
+    /// lacks a struct.
+    fn number_program(&self, vmlinux: &Object) -> Option<Program> {
+        let section = vmlinux.section();
+        let (data, size) = member(section, only(vmlinux, "trace_event_call")?, b"data")?;
+        let metadata = only(vmlinux, "syscall_metadata")?;
+        let (number, number_size) = member(section, metadata, b"syscall_nr")?;
+        if (size, number_size) != (8, 4) {
+            return None;
+        }
+        let mut asm = Assembler::default();
+        let out = asm.label();
+        self.find_call(&mut asm, out);
+        follow(&mut asm, POINTER, data, out);
+        read(&mut asm, POINTER, number, Size::B4);
+        asm.jump_if(Jump::Ne, Reg::R0, 0, out);
+        asm.load(Size::B4, Reg::R1, Reg::Fp, WORD);
+        asm.store(Size::B4, CONTEXT, exchange::NAME, Reg::R1);
+        asm.place(out);
+        asm.exit();
+        asm.finish().ok()
+    }
+
+    /// Writes the program; `conversion` is the map that holds `%ps`.
+    fn program(&self, conversion: BorrowedFd<'_>) -> Option<Program> {
+        const NAME: i16 = -(exchange::NAME_SIZE as i16);
+        /// Where `bpf_snprintf` finds its argument.
+        const FUNCTION: i16 = NAME - 8;
+        let mut asm = Assembler::default();
+        let out = asm.label();
+        self.find_call(&mut asm, out);
         follow(&mut asm, POINTER, self.call_class, out);
         follow(&mut asm, POINTER, self.class_function, out);
         asm.store(Size::B8, Reg::Fp, FUNCTION, POINTER);
@@ -225,6 +267,18 @@ fn follow(asm: &mut Assembler, pointer: Reg, offset: u32, out: Label) {
     read(asm, pointer, offset, Size::B8);
     asm.jump_if(Jump::Ne, Reg::R0, 0, out);
     asm.load(Size::B8, pointer, Reg::Fp, WORD);
+}
+
+/// Returns the struct of this name, if BTF has one alone: of two with one name it is not
+/// known which is meant.
+fn only(vmlinux: &Object, name: &str) -> Option<TypeId> {
+    let section = vmlinux.section();
+    let is_defined = |id: &TypeId| {
+        let ty = section.type_by_id(*id);
+        ty.is_some_and(|ty| ty.members().len() > 0)
+    };
+    let mut found = vmlinux.index().known_structs(name).filter(is_defined);
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// Returns offset and size in bytes of a struct's member.

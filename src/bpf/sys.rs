@@ -145,6 +145,34 @@ impl AsFd for OneValueMap {
     }
 }
 
+/// Creates a map that holds a reference to each of these perf events. When it is closed, the
+/// kernel drops the references in a callback of RCU, and closes in a thread of its own the
+/// events that nobody else holds (`perf_event_fd_array_release()` of `kernel/bpf/arraymap.c`,
+/// and `fput()`).
+pub(crate) fn event_holder(events: &[OwnedFd]) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_PERF_EVENT_ARRAY as u32;
+    attr.__bindgen_anon_1.key_size = size_of::<u32>() as u32;
+    attr.__bindgen_anon_1.value_size = size_of::<u32>() as u32;
+    attr.__bindgen_anon_1.max_entries = events.len() as u32;
+    attr.__bindgen_anon_1.map_name = kernel_name("tracepoints");
+    // SAFETY: this command has no pointers in it.
+    let descriptor = unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us, and no one else has it.
+    let map = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    for (event, key) in events.iter().zip(0u32..) {
+        let value = event.as_raw_fd() as u32;
+        let mut attr = zeroed_attr();
+        attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+        attr.__bindgen_anon_2.key = (&raw const key) as u64;
+        attr.__bindgen_anon_2.__bindgen_anon_1.value = (&raw const value) as u64;
+        // SAFETY: key and value have the sizes the map was made with, outlive the call, and
+        // are only read.
+        unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }?;
+    }
+    Ok(map)
+}
+
 /// Creates a map of one value that can no longer change, as the kernel requires for the
 /// format of `bpf_snprintf` (Linux 5.2).
 pub(crate) fn constant_map(value: &[u8], name: &str) -> io::Result<OwnedFd> {

@@ -77,7 +77,7 @@ pub(crate) struct Index {
 }
 
 /// Structs that are looked up by name.
-const KNOWN_STRUCTS: [&str; 11] = [
+const KNOWN_STRUCTS: [&str; 12] = [
     // The context of `syscalls:*`: the kernel's local `syscall_tp_t`, and structs that
     // may have its layout.
     "syscall_tp_t",
@@ -92,6 +92,8 @@ const KNOWN_STRUCTS: [&str; 11] = [
     "trace_event_file",
     "trace_event_call",
     "trace_event_class",
+    // The number of a system call's event.
+    "syscall_metadata",
 ];
 
 /// The prefix of every context struct's name; the event class follows.

@@ -534,7 +534,22 @@ impl Kernel {
     /// Returns the event's class in the running kernel's memory.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     fn class_in_memory(&self, name: &EventName, id: Option<u32>) -> Option<String> {
-        let id = id?;
+        let (memory, format) = self.memory_of(name)?;
+        memory.class_of(format.as_fd(), id?)
+    }
+
+    /// Returns the number of the system call that an event is of, from the running kernel's
+    /// memory: no file has it.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn syscall_number(&self, event: &Tracepoint) -> Option<u32> {
+        event.format().syscall_side(event.name())?;
+        let (memory, format) = self.memory_of(event.name())?;
+        memory.syscall_number(format.as_fd(), event.id()?)
+    }
+
+    /// Returns the running kernel's memory, and an event's `format` file.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    fn memory_of(&self, name: &EventName) -> Option<(&KernelMemory, fs::File)> {
         if !self.inner.is_live {
             return None;
         }
@@ -543,7 +558,7 @@ impl Kernel {
             KernelMemory::new(&vmlinux)
         });
         let format = fs::File::open(self.inner.tracefs.format_path(name)).ok()?;
-        memory.as_ref()?.class_of(format.as_fd(), id)
+        Some((memory.as_ref()?, format))
     }
 
     #[cfg(not(all(feature = "probe", target_os = "linux")))]

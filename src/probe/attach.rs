@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
+use super::detaching::detach;
 use super::error::{ProbeError, UnattachableKind};
 use super::probed::{Hook, RawEvent};
 use crate::bpf;
@@ -13,7 +14,7 @@ use crate::bpf::asm::{Assembler, Program, Reg, Size};
 use crate::bpf::sys::{self, ProgramType};
 use crate::context;
 use crate::error::Error;
-use crate::kernel::{Kernel, Tracepoint};
+use crate::kernel::{Kernel, ProgramForm, Tracepoint};
 use crate::machine::until_nul;
 use crate::name::EventName;
 
@@ -112,20 +113,56 @@ impl Attachments {
                 }
             }
         };
-        let program = load(&raw.name, kind, program)?;
-        let name = CString::new(raw.name.event()).unwrap_or_default();
-        let name = Some(name.as_c_str()).filter(|_| !is_typed);
-        let gone = || ProbeError::NoTracepoint {
-            tracepoint: raw.name.clone(),
+        self.open_raw(&raw.name, kind, program)
+    }
+
+    /// Loads a program for all system calls, at `sys_enter` or `sys_exit`, and attaches it.
+    pub(crate) fn attach_to_all_calls(
+        &mut self,
+        kernel: &Kernel,
+        tracepoint: &'static str,
+        form: ProgramForm,
+        program: &Program,
+    ) -> Result<(), ProbeError> {
+        let (_, home) = kernel.raw_tracepoint_and_home(tracepoint)?;
+        let name = EventName::of_directories(form.as_str(), tracepoint);
+        let name = name.map_err(|_| ProbeError::NoBpf)?;
+        let kind = match form {
+            ProgramForm::TpBtf => ProgramType::TpBtf {
+                typedef: home.index().event_typedef(tracepoint).ok_or_else(|| {
+                    ProbeError::NoTracepoint {
+                        tracepoint: name.clone(),
+                    }
+                })?,
+                module: None,
+            },
+            _ => ProgramType::RawTracepoint,
         };
-        let link = sys::open_raw_tracepoint(program.as_fd(), name);
+        self.open_raw(&name, kind, program)
+    }
+
+    /// Loads a program and attaches it to the tracepoint of the name's second half.
+    fn open_raw(
+        &mut self,
+        name: &EventName,
+        kind: ProgramType,
+        program: &Program,
+    ) -> Result<(), ProbeError> {
+        let program = load(name, kind, program)?;
+        let tracepoint = CString::new(name.event()).unwrap_or_default();
+        let is_typed = matches!(kind, ProgramType::TpBtf { .. });
+        let tracepoint = Some(tracepoint.as_c_str()).filter(|_| !is_typed);
+        let gone = || ProbeError::NoTracepoint {
+            tracepoint: name.clone(),
+        };
+        let link = sys::open_raw_tracepoint(program.as_fd(), tracepoint);
         let link = link.map_err(|error| match error.raw_os_error() {
             Some(libc::ENOENT) => gone(),
             _ => of_system("attaching programs", error),
         })?;
         // Types of a module are found by their number, and it may have been replaced.
-        match tracepoint_of(link.as_fd()) {
-            Some(name) if name != raw.name.event() => return Err(gone()),
+        match is_typed.then(|| tracepoint_of(link.as_fd())).flatten() {
+            Some(attached) if attached != name.event() => return Err(gone()),
             _ => {}
         }
         self.all.push(Attachment {
@@ -144,11 +181,6 @@ impl Attachments {
     }
 }
 
-/// Closing takes the kernel a grace period or two each: some 40 ms for a link
-/// (`perf_event_detach_bpf_prog()`) and as much for an event
-/// (`perf_trace_event_unreg()`), measured on Linux 6.18. Links closed at the same time
-/// wait together; on Linux 6.1.192 `perf_event_detach_bpf_prog()` waits holding a lock,
-/// and they are detached one after another all the same.
 impl Drop for Attachments {
     fn drop(&mut self) {
         let (mut links, mut events) = (Vec::new(), Vec::new());
@@ -158,32 +190,8 @@ impl Drop for Attachments {
             links.extend(one.link);
             events.extend(one.event);
         }
-        close_at_once(links);
-        // From here on no program runs. The kernel closes events one after
-        // another, whoever asks, and nobody has to wait for it.
-        if are_linked && events.len() > 1 {
-            let close = std::thread::Builder::new().name("tracepoints".to_owned());
-            // Without a thread they are closed here.
-            let _ = close.spawn(move || drop(events));
-        }
+        detach(links, events, are_linked);
     }
-}
-
-/// Closes files in as many threads: their grace periods are the same ones then.
-fn close_at_once(mut files: Vec<OwnedFd>) {
-    /// They wait and do nothing else, and need next to no stack.
-    const THREADS: usize = 256;
-    const STACK: usize = 64 << 10;
-    let share = files.len().div_ceil(THREADS);
-    std::thread::scope(|scope| {
-        while files.len() > share {
-            let part = files.split_off(files.len() - share);
-            let thread = std::thread::Builder::new().stack_size(STACK);
-            // Without a thread they are closed here.
-            let _ = thread.spawn_scoped(scope, move || drop(part));
-        }
-        drop(files);
-    });
 }
 
 /// Whether the event of this name is still the one that was read: its id, its

@@ -7,6 +7,7 @@ use aya::maps::{MapData, PerCpuArray};
 use super::attach::Attachments;
 use super::error::ProbeError;
 use super::map_error;
+use super::service::PlannedProgram;
 use super::tasks::Followed;
 
 /// Programs that are attached, and what they count.
@@ -18,6 +19,9 @@ pub(crate) struct Attached {
     /// Where tasks are counted that could not be followed; behind it, values that could not
     /// be read.
     pub(super) untracked: u32,
+    /// The number of those counts, behind which are the system calls'.
+    pub(super) end: u32,
+    pub(super) plan: Vec<PlannedProgram>,
 }
 
 impl fmt::Debug for Attached {

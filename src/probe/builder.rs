@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{IterableMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{IterableMap, Map, MapData, PerCpuHashMap, RingBuf};
 use aya_obj::generated::bpf_map_type;
 
-use super::attach::{self, Attachments, unattachable};
-use super::attached::Attached;
 use super::error::ProbeError;
 use super::group::{GROUPS, GroupMap, GroupPlan, Groups};
 use super::plan::{EventPlan, Keep};
-use super::probed::{Hook, Probed, RawEvent, RawProgram, condition_on_event, sources_on_event};
-use super::program::{self, Action, Adding, BUCKETS, Tasks};
+use super::probed::{Probed, RawEvent, RawProgram};
+use super::program::{Action, BUCKETS};
+use super::service::{ProgramPreference, Use};
+use super::syscalls::SyscallSlots;
 use super::tally::{Counter, Histogram};
 use super::tasks::TaskScope;
 use super::{Probe, descriptor, map_error, map_with_memory};
-use crate::bpf::asm::Program;
 use crate::filter::Filter;
 use crate::kernel::Kernel;
 use crate::name::EventName;
@@ -48,6 +47,7 @@ pub struct ProbeBuilder {
     pub(super) data_limit: u32,
     pub(super) ring_size: u32,
     pub(super) has_stacks: bool,
+    pub(super) preference: ProgramPreference,
 }
 
 /// Fields and filters for one event.
@@ -56,7 +56,7 @@ pub(super) struct OfEvent {
     /// In place of the builder's.
     fields: Option<Vec<String>>,
     /// Besides the builder's.
-    filter: Option<Filter>,
+    pub(super) filter: Option<Filter>,
 }
 
 impl ProbeBuilder {
@@ -134,7 +134,7 @@ impl ProbeBuilder {
         self
     }
 
-    fn wanted_of(&self, event: &EventName) -> Option<&[String]> {
+    pub(super) fn wanted_of(&self, event: &EventName) -> Option<&[String]> {
         let own = self
             .of_event
             .get(event)
@@ -142,7 +142,14 @@ impl ProbeBuilder {
         own.or(self.fields.as_deref())
     }
 
-    fn condition_of(&self, event: &EventName) -> Option<Filter> {
+    /// Whether [`filter_of`](Self::filter_of) names the event.
+    pub(super) fn has_own_filter(&self, event: &EventName) -> bool {
+        self.of_event
+            .get(event)
+            .is_some_and(|own| own.filter.is_some())
+    }
+
+    pub(super) fn condition_of(&self, event: &EventName) -> Option<Filter> {
         let own = self.of_event.get(event).and_then(|own| own.filter.clone());
         match (self.filter.clone(), own) {
             (Some(all), Some(own)) => Some(all.and(own)),
@@ -202,6 +209,29 @@ impl ProbeBuilder {
         self
     }
 
+    /// Chooses the type of the programs that serve events: `tp`, or `raw_tp` on the events'
+    /// tracepoints, which costs half as much and gets no fields. Default:
+    /// [`ProgramPreference::Cheapest`]. What was chosen, and why, is in `plan` of what is
+    /// attached.
+    ///
+    /// ```no_run
+    /// # use tracepoints::{Kernel, probe::{Probe, ProgramPreference}};
+    /// let kernel = Kernel::live()?;
+    /// let switch = kernel.tracepoint("sched:sched_switch")?;
+    /// let builder = Probe::builder([&switch]);
+    /// let cheap = builder.count()?;
+    /// assert_eq!(cheap.plan()[0].section, "raw_tp/sched_switch");
+    /// let with_record = builder.program(ProgramPreference::Tp).count()?;
+    /// assert_eq!(with_record.plan()[0].section, "tp/sched/sched_switch");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Raw tracepoints have their own choice, [`RawProgram`].
+    pub fn program(mut self, preference: ProgramPreference) -> Self {
+        self.preference = preference;
+        self
+    }
+
     /// Attaches to all events, and hands out a record whenever one happens.
     ///
     /// # Errors
@@ -210,16 +240,15 @@ impl ProbeBuilder {
     /// that no program can be attached to, missing permissions, and kernels without the
     /// necessary features. Nothing stays attached then.
     pub fn attach(&self) -> Result<Probe, ProbeError> {
-        let hooks = self.hooks();
-        let plans = self.events.iter().zip(&hooks).map(|(event, hooks)| {
-            let plan_for = |hook: &Hook| {
+        let served = self.served(Use::Records)?;
+        let plans = self.events.iter().zip(&served).map(|(event, served)| {
+            served.for_each_hook(|hook| {
                 let plan = event.plan(self.wanted_of(event.name()), self.data_limit, *hook)?;
                 match self.has_stacks {
                     true => plan.with_stacks(),
                     false => Ok(plan),
                 }
-            };
-            hooks.iter().map(plan_for).collect()
+            })
         });
         let plans: Vec<Vec<EventPlan>> = plans.collect::<Result<_, ProbeError>>()?;
         if !self.ring_size.is_power_of_two() {
@@ -253,7 +282,7 @@ impl ProbeBuilder {
             .map_err(|error| map_error("mapping the ring buffer", error))?;
         let count = self.events.len();
         let attached =
-            self.attach_programs(count, &hooks, |(index, hook), maps| Action::Record {
+            self.attach_programs(count, &served, |(index, hook), maps| Action::Record {
                 plan: &plans[index][hook],
                 ring: descriptor,
                 lost: maps.counts,
@@ -277,12 +306,16 @@ impl ProbeBuilder {
     ///
     /// Those of [`attach`](Self::attach).
     pub fn count(&self) -> Result<Counter, ProbeError> {
-        let hooks = self.counting_hooks();
-        let attached =
-            self.attach_programs(self.events.len(), &hooks, |_, maps| Action::Count {
-                counts: maps.counts,
-            })?;
-        Ok(Counter::new(self.names(), attached))
+        let served = self.served(Use::Count)?;
+        let count = self.events.len();
+        let attached = self.attach_programs(count, &served, |_, maps| Action::Count {
+            counts: maps.counts,
+        })?;
+        let slots = SyscallSlots::new(&served, attached.end);
+        let keys = served.iter().zip(0..);
+        let keys = keys.map(|(served, index)| slots.key(index, &served.service));
+        let events = self.names().into_iter().zip(keys);
+        Ok(Counter::new(events.collect(), attached))
     }
 
     /// Attaches to all events, and counts the values of an integer field of each
@@ -292,10 +325,10 @@ impl ProbeBuilder {
     ///
     /// [`ProbeError::NoInteger`] and those of [`attach`](Self::attach).
     pub fn histogram(&self, field: &str) -> Result<Histogram, ProbeError> {
-        let hooks = self.hooks();
+        let served = self.served(Use::Values)?;
         let mut sources = Vec::new();
-        for (event, hooks) in self.events.iter().zip(&hooks) {
-            let source_for = |hook: &Hook| {
+        for (event, served) in self.events.iter().zip(&served) {
+            sources.push(served.for_each_hook(|hook| {
                 let plan = event.plan(Some(&[field.to_owned()]), self.data_limit, *hook)?;
                 let integer = plan.fields.first().and_then(|field| match field.keep {
                     Keep::Integer { size, signed, .. } => {
@@ -307,12 +340,10 @@ impl ProbeBuilder {
                     event: event.name().clone(),
                     field: field.to_owned(),
                 })
-            };
-            let of_event: Vec<_> = hooks.iter().map(source_for).collect::<Result<_, _>>()?;
-            sources.push(of_event);
+            })?);
         }
         let entries = self.events.len() * BUCKETS as usize;
-        let attached = self.attach_programs(entries, &hooks, |(index, hook), maps| {
+        let attached = self.attach_programs(entries, &served, |(index, hook), maps| {
             let (source, size, signed) = sources[index][hook].clone();
             Action::Histogram {
                 counts: maps.counts,
@@ -355,17 +386,19 @@ impl ProbeBuilder {
             .iter()
             .map(|field| field.as_ref().to_owned())
             .collect();
-        let hooks = self.hooks();
-        let plans = self.events.iter().zip(&hooks).map(|(event, hooks)| {
-            let plan_for = |hook: &Hook| GroupPlan::new(event, &by, measured, *hook);
-            hooks.iter().map(plan_for).collect()
+        let served = self.served(match measured {
+            Some(_) => Use::Values,
+            None => Use::Group(&by),
+        })?;
+        let plans = self.events.iter().zip(&served).map(|(event, served)| {
+            served.for_each_hook(|hook| GroupPlan::new(event, &by, measured, *hook))
         });
         let plans: Vec<Vec<GroupPlan>> = plans.collect::<Result<_, ProbeError>>()?;
         let map: GroupMap = map_with_memory(|| PerCpuHashMap::create(GROUPS, 0))?;
         let descriptor = descriptor(map.map());
         let count = self.events.len();
         let attached =
-            self.attach_programs(count, &hooks, |(index, hook), maps| Action::Group {
+            self.attach_programs(count, &served, |(index, hook), maps| Action::Group {
                 plan: &plans[index][hook],
                 map: descriptor,
                 lost: maps.counts,
@@ -378,156 +411,7 @@ impl ProbeBuilder {
         Ok(Groups::new(attached, map, plans.collect()))
     }
 
-    /// How each event's programs may get at their values: what is tried first comes first.
-    fn hooks(&self) -> Vec<Vec<Hook>> {
-        let is_raw = |event: &&Probed| matches!(event, Probed::Raw(_));
-        let first = self.events.iter().find(is_raw);
-        let is_safe = first.is_some_and(|event| attach::loads_are_safe(event.kernel()));
-        self.events
-            .iter()
-            .map(|event| event.hooks(is_safe))
-            .collect()
-    }
-
-    /// The same where no value is read but those a filter asks for.
-    fn counting_hooks(&self) -> Vec<Vec<Hook>> {
-        match self.filter.is_some() || self.of_event.values().any(|own| own.filter.is_some()) {
-            true => self.hooks(),
-            false => self.events.iter().map(|event| event.hooks(false)).collect(),
-        }
-    }
-
     fn names(&self) -> Vec<EventName> {
         self.events.iter().map(|one| one.name().clone()).collect()
     }
-
-    /// Makes the programs, loads them and attaches them: one for each event, with
-    /// a per-CPU array of so many counts. An action is that of the event and of the hook
-    /// with these indexes.
-    fn attach_programs<'p>(
-        &self,
-        counts: usize,
-        hooks: &[Vec<Hook>],
-        action: impl Fn((usize, usize), &CountMap) -> Action<'p>,
-    ) -> Result<Attached, ProbeError> {
-        // Two more: for the tasks that could not be followed, and for unreadable values.
-        let untracked = u32::try_from(counts).unwrap_or(u32::MAX - 2);
-        let counts = map_with_memory(|| PerCpuArray::create(untracked + 2, 0))?;
-        let maps = CountMap {
-            counts: descriptor(counts.map()),
-            unreadable: untracked + 1,
-        };
-        let mut attached = Attached {
-            programs: Attachments::default(),
-            followed: None,
-            counts,
-            untracked,
-        };
-        let Some(first) = self.events.first() else {
-            return Ok(attached);
-        };
-        let kernel = first.kernel();
-        let dynamic = kernel.dynamic_events();
-        for event in &self.events {
-            check(event, &dynamic)?;
-        }
-        let (tasks, followed) = self.scope.follow(kernel, (maps.counts, untracked))?;
-        attached.followed = followed;
-        // All programs are made before the first is attached: what is wrong with one is
-        // known early.
-        let mut programs = Vec::new();
-        for (index, (event, hooks)) in self.events.iter().zip(hooks).enumerate() {
-            let made = hooks.iter().enumerate().map(|(at, hook)| {
-                let action = action((index, at), &maps);
-                let program = self.program((index, event), *hook, tasks, &action)?;
-                Ok((*hook, program))
-            });
-            programs.push(made.collect::<Result<Vec<_>, ProbeError>>()?);
-        }
-        for (index, (event, programs)) in self.events.iter().zip(&programs).enumerate() {
-            attach_first(&mut attached.programs, (index, event), programs)?;
-        }
-        Ok(attached)
-    }
-
-    fn program(
-        &self,
-        (index, event): (usize, &Probed),
-        hook: Hook,
-        tasks: Tasks,
-        action: &Action<'_>,
-    ) -> Result<Program, ProbeError> {
-        let adding = match event {
-            Probed::Event(_) => Adding::Plain,
-            Probed::Raw(_) => Adding::Atomic,
-        };
-        let filter = self.condition_of(event.name());
-        let made = match (event, &filter) {
-            (_, None) => program::on_event(index as u32, tasks, None, action, adding),
-            (Probed::Event(event), Some(filter)) => {
-                let bound = condition_on_event(event, filter)?;
-                let sources = sources_on_event(event, &bound)?;
-                let filter = Some((bound.root(), &*sources));
-                program::on_event(index as u32, tasks, filter, action, adding)
-            }
-            (Probed::Raw(raw), Some(filter)) => {
-                let (format, sources, prints) = raw.filtered(filter, hook)?;
-                let bound = raw.bind(filter, &format, &prints)?;
-                let sources: Vec<_> = format.fields().iter().zip(sources).collect();
-                let filter = Some((bound.root(), &*sources));
-                program::on_event(index as u32, tasks, filter, action, adding)
-            }
-        };
-        made.map_err(|_| ProbeError::LongProgram {
-            event: event.name().clone(),
-        })
-    }
-}
-
-/// Where a probe counts.
-struct CountMap {
-    counts: i32,
-    /// The key of values that cannot be read.
-    unreadable: u32,
-}
-
-fn check(event: &Probed, dynamic: &str) -> Result<(), ProbeError> {
-    let name = || event.name().clone();
-    if !event.kernel().is_live() {
-        return Err(ProbeError::NotLive { event: name() });
-    }
-    let kind = match event {
-        Probed::Event(event) => unattachable(event, dynamic),
-        Probed::Raw(_) => None,
-    };
-    match kind {
-        Some(kind) => Err(ProbeError::Unattachable {
-            event: name(),
-            kind,
-        }),
-        None => Ok(()),
-    }
-}
-
-/// Attaches the first of these programs that the kernel takes.
-fn attach_first(
-    attachments: &mut Attachments,
-    (index, event): (usize, &Probed),
-    programs: &[(Hook, Program)],
-) -> Result<(), ProbeError> {
-    let mut rest = programs.iter();
-    while let Some((hook, program)) = rest.next() {
-        let attached = match event {
-            Probed::Event(event) => attachments.attach(event, program, index as u64),
-            Probed::Raw(raw) => attachments.attach_raw(raw, *hook, program),
-        };
-        match attached {
-            // The verifier has no types for some arguments, and does not see into all
-            // structs.
-            Err(ProbeError::Rejected { .. } | ProbeError::NoTpBtf { .. })
-                if !rest.as_slice().is_empty() => {}
-            other => return other,
-        }
-    }
-    Ok(())
 }

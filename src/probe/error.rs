@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::service::PlanReason;
 use crate::btf::PathError;
 use crate::error::Error;
 use crate::filter::FilterError;
@@ -108,6 +109,14 @@ pub enum ProbeError {
         event: EventName,
         /// The error of the print fmt.
         source: PrintFmtError,
+    },
+    /// A program of type `raw_tp` was asked for, and cannot do what it is to do.
+    #[error("no raw_tp program can serve {event} here: {reason}; tp can")]
+    NeedsTp {
+        /// The event.
+        event: EventName,
+        /// Why not.
+        reason: PlanReason,
     },
     /// A record of the event would be larger than a program can write at once.
     #[error(

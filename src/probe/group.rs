@@ -12,6 +12,7 @@ use super::error::ProbeError;
 use super::map_error;
 use super::plan::{Content, Keep, KeptField, Source, TASK_WORDS};
 use super::probed::{Hook, Probed};
+use super::service::PlannedProgram;
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
 
@@ -301,6 +302,11 @@ impl Groups {
             map,
             plans,
         }
+    }
+
+    /// The programs that count, and which event each serves.
+    pub fn plan(&self) -> &[PlannedProgram] {
+        &self.attached.plan
     }
 
     /// The groups there have been so far, by event and values.

@@ -44,11 +44,12 @@
 //!   opened, by its id alone, keeps that id. Its format is then read again, by its name, and
 //!   must be the one the program was made for, id included; otherwise attaching fails with
 //!   [`ProbeError::Changed`].
-//! - **Detaching** waits for grace periods of the kernel: 40 ms for each link, and as much
-//!   for each event. Many threads close links at once, because they wait for the same grace
-//!   period; after that no program runs any more. The kernel closes events one after another
-//!   under a lock, so a thread in the background does it. A process that exits earlier waits
-//!   for the kernel: some 30 s for all of `syscalls:*`.
+//! - **The cheapest program** that answers serves an event (`service`): where no field is
+//!   needed, `raw_tp` on its tracepoint; and one program each at `sys_enter` and `sys_exit`
+//!   counts all system calls (`syscalls`).
+//! - **Detaching** closes links, after which no program runs any more, and leaves perf events
+//!   to the kernel (`detaching`), which takes 40 ms for each: some 30 s for all of `syscalls:*`
+//!   by `tp`. Neither the probe nor the end of the process waits for that.
 //! - **Children are followed** by two programs, on `sched_process_fork` and
 //!   `sched_process_free`, which keep a map of threads. A thread is removed when it is freed
 //!   rather than when it exits, so that events during its exit are seen.
@@ -67,9 +68,11 @@ mod attached;
 mod builder;
 mod conditions;
 mod constants;
+mod detaching;
 mod error;
 mod group;
 mod grouping;
+mod making;
 mod nullable;
 #[cfg(test)]
 mod offline;
@@ -78,6 +81,8 @@ mod pretty;
 mod probed;
 mod program;
 mod record;
+mod service;
+mod syscalls;
 mod tally;
 mod tasks;
 
@@ -90,6 +95,7 @@ pub use nullable::{ArgumentNullness, nullable_arguments};
 pub use pretty::PrettyPrinter;
 pub use probed::RawProgram;
 pub use record::{FieldValue, ProbeRecord};
+pub use service::{PlanReason, PlannedProgram, ProgramPreference};
 pub use tally::{Bucket, Counter, Histogram};
 
 use std::collections::BTreeMap;
@@ -158,7 +164,13 @@ impl Probe {
             data_limit: 256,
             ring_size: 1 << 20,
             has_stacks: false,
+            preference: ProgramPreference::Cheapest,
         }
+    }
+
+    /// The programs that write records, and which event each serves.
+    pub fn plan(&self) -> &[PlannedProgram] {
+        &self.attached.plan
     }
 
     /// Iterates over the records that have arrived, oldest first, without waiting for more.

@@ -14,6 +14,8 @@ use crate::format::Field;
 pub(super) const CONTEXT: Reg = Reg::R6;
 /// The record in the ring buffer, once it is reserved.
 const RECORD: Reg = Reg::R7;
+/// A system call's number, in programs that write no record.
+pub(super) const NUMBER: Reg = Reg::R7;
 /// A value at hand; helpers keep it.
 pub(super) const VALUE: Reg = Reg::R8;
 /// A second one.
@@ -215,7 +217,7 @@ pub(crate) fn on_free(tasks: i32, freed: &Source) -> Result<Program, BadJump> {
     asm.finish()
 }
 
-fn only_tasks(asm: &mut Assembler, tasks: Tasks, out: Label) {
+pub(super) fn only_tasks(asm: &mut Assembler, tasks: Tasks, out: Label) {
     match tasks {
         Tasks::All => {}
         Tasks::Process(pid) => {
@@ -446,7 +448,7 @@ fn follow(asm: &mut Assembler, argument: &Argument, dst: Reg, failed: Label) {
 }
 
 /// `dst` = the word of so many bytes at an offset from an address, by the helper.
-fn read_word(
+pub(super) fn read_word(
     asm: &mut Assembler,
     (base, offset): (Reg, i32),
     bytes: u32,

@@ -7,19 +7,26 @@ use serde::{Deserialize, Serialize};
 use super::attached::{Attached, Losses};
 use super::error::ProbeError;
 use super::program::BUCKETS;
+use super::service::PlannedProgram;
 use crate::name::EventName;
 
 /// Programs that count how often their events happen: see
 /// [`ProbeBuilder::count`](super::ProbeBuilder::count).
 #[derive(Debug)]
 pub struct Counter {
-    events: Vec<EventName>,
+    /// Each with the key of its count.
+    events: Vec<(EventName, u32)>,
     attached: Attached,
 }
 
 impl Counter {
-    pub(crate) fn new(events: Vec<EventName>, attached: Attached) -> Self {
+    pub(crate) fn new(events: Vec<(EventName, u32)>, attached: Attached) -> Self {
         Self { events, attached }
+    }
+
+    /// The programs that count, and which events each serves.
+    pub fn plan(&self) -> &[PlannedProgram] {
+        &self.attached.plan
     }
 
     /// How often each event has happened so far, in the order of the events.
@@ -28,9 +35,9 @@ impl Counter {
     ///
     /// [`ProbeError::System`].
     pub fn counts(&self) -> Result<Vec<(&EventName, u64)>, ProbeError> {
-        let events = self.events.iter().zip(0..);
+        let events = self.events.iter();
         events
-            .map(|(event, index)| Ok((event, self.attached.count(index)?)))
+            .map(|(event, key)| Ok((event, self.attached.count(*key)?)))
             .collect()
     }
 
@@ -85,6 +92,11 @@ impl Bucket {
 impl Histogram {
     pub(crate) fn new(events: Vec<EventName>, attached: Attached) -> Self {
         Self { events, attached }
+    }
+
+    /// The programs that count, and which events each serves.
+    pub fn plan(&self) -> &[PlannedProgram] {
+        &self.attached.plan
     }
 
     /// The buckets of each event from the lowest seen to the highest, empty ones

@@ -2,6 +2,7 @@
 
 mod choice;
 pub(crate) mod command;
+mod explain;
 mod lines;
 mod run;
 mod stack;
@@ -10,14 +11,14 @@ mod target;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rustix::process::{self, Resource, Rlimit};
-use tracepoints::probe::{Probe, ProbeBuilder};
+use tracepoints::probe::{Probe, ProbeBuilder, ProgramPreference};
 use tracepoints::{Filter, Kernel};
 
 use crate::kernel::{Identity, live_failure};
@@ -87,6 +88,12 @@ pub(crate) struct Arguments {
     /// Print stacks, too: the functions of the kernel and of the process that were running
     #[arg(long, conflicts_with_all = ["count", "hist", "by", "stats", "lhist"])]
     stack: bool,
+    /// The type of program that serves events: raw_tp gets no fields, and costs half as much
+    #[arg(long, value_name = "TYPE", default_value = "cheapest")]
+    program: ProgramChoice,
+    /// Print which program serves each event, and why, and end
+    #[arg(long)]
+    explain: bool,
     /// End after so many seconds
     #[arg(long, short, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
@@ -104,6 +111,19 @@ pub(crate) struct Arguments {
     /// Run this command, trace it and its descendants, and end with it
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// The type of the programs that serve events.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgramChoice {
+    /// raw_tp where no field of the event is needed, else tp
+    Cheapest,
+    /// tp
+    #[value(name = "tp")]
+    Tp,
+    /// raw_tp: an error where fields are needed
+    #[value(name = "raw_tp")]
+    RawTp,
 }
 
 /// How times are printed.
@@ -126,6 +146,7 @@ Examples:
   tracepoints attach raw_tp/sched_switch --fields 'prev->comm,next->comm' --pid 1234
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
   tracepoints attach syscalls:sys_exit_read --by comm --stats ret --interval 1
+  tracepoints attach 'sched:*' 'syscalls:*' --count --explain
   tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file
 
 Exit status: of COMMAND, where there is one: 128 + N where signal N ended it, 127 where it
@@ -185,6 +206,9 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let (losses, full) = if let Some(tally) = tally::Tally::attach(&builder, arguments) {
         let tally = tally.map_err(|error| explained(error, arguments))?;
         progress.end();
+        if arguments.explain {
+            return explain::print(tally.plan(), &mut json, out);
+        }
         run.begin(command, count)?;
         let interval = arguments.interval;
         run.until_end(interval, || tally.print(&mut json, Repetition::Next, out))?;
@@ -194,20 +218,23 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         };
         tally.print(&mut json, last, out)?;
         let losses = tally.losses()?;
-        say_detaching(events.len());
+        explain::say_closing(tally.plan());
         (losses, "groups")
     } else {
         let mut probe = builder
             .attach()
             .map_err(|error| explained(error, arguments))?;
         progress.end();
+        if arguments.explain {
+            return explain::print(probe.plan(), &mut json, out);
+        }
         let mut lines = Lines::new(arguments, &kernel, events, json.as_mut())?;
         run.begin(command, count)?;
         let records = lines.print(&mut probe, &mut run, out)?;
         out.flush()?;
         say!("{}", plural(records, "record", "s"));
         let losses = probe.losses()?;
-        say_detaching(events.len());
+        explain::say_closing(probe.plan());
         (losses, "records")
     };
     let losses = run::losses(&losses, full);
@@ -242,23 +269,19 @@ fn say_if_compat(pid: Option<u32>, command: Option<&Suspended>) {
     }
 }
 
-/// Announces a slow end: the kernel destroys perf events one after the other, in some
-/// 36 ms each, and a process ends only after that.
-fn say_detaching(events: usize) {
-    /// The number of events that takes about a second.
-    const MANY: usize = 25;
-    if events >= MANY && std::io::stderr().is_terminal() {
-        say!("detaching from {events} events; the kernel may take a while");
-    }
-}
-
 fn builder(
     arguments: &Arguments,
     kernel: &Kernel,
     chosen: &Chosen,
     command: Option<&Suspended>,
 ) -> Result<ProbeBuilder, Failure> {
-    let mut builder = Probe::builder(&chosen.events).data_limit(arguments.data);
+    let mut builder = Probe::builder(&chosen.events)
+        .data_limit(arguments.data)
+        .program(match arguments.program {
+            ProgramChoice::Cheapest => ProgramPreference::Cheapest,
+            ProgramChoice::Tp => ProgramPreference::Tp,
+            ProgramChoice::RawTp => ProgramPreference::RawTp,
+        });
     for raw in &chosen.raw {
         builder = builder
             .raw_tracepoint(kernel, &raw.name, raw.program)

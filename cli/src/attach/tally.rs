@@ -7,7 +7,7 @@ use rustix::termios::tcgetwinsize;
 use serde_json::{Map, Value, json};
 use tracepoints::EventName;
 use tracepoints::probe::{
-    Bucket, Counter, Group, Groups, Histogram, Losses, ProbeBuilder, ProbeError,
+    Bucket, Counter, Group, Groups, Histogram, Losses, PlannedProgram, ProbeBuilder, ProbeError,
 };
 
 use super::Arguments;
@@ -106,6 +106,14 @@ impl<'a> Tally<'a> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    pub(super) fn plan(&self) -> &[PlannedProgram] {
+        match &self.kind {
+            Kind::Counts(counter) => counter.plan(),
+            Kind::Powers(histogram, _) => histogram.plan(),
+            Kind::Steps(groups, ..) | Kind::Groups { groups, .. } => groups.plan(),
         }
     }
 

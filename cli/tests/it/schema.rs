@@ -136,6 +136,7 @@ fn the_running_kernel() {
         attach(&[&["--count", "sched:sched_process_exec"][..], &command].concat())[0]["count"],
         2
     );
+    attach(&["--explain", "--count", "sched:sched_switch"]);
     attach(&[&["--hist", "ret", "syscalls:sys_exit_read"][..], &command].concat());
     let row = &attach(
         &[

@@ -2,6 +2,7 @@
 //! (`support::live`). They probe only what they do themselves.
 
 mod attaching;
+mod cheapest;
 mod counting;
 mod paths;
 mod provoked;

@@ -1,0 +1,260 @@
+//! The cheapest programs, against those that get records.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::{events, getppid};
+use crate::support::live::live;
+use tracepoints::kernel::ProgramForm;
+use tracepoints::probe::{
+    Counter, PlanReason, PlannedProgram, Probe, ProbeError, ProgramPreference,
+};
+use tracepoints::text::KernelVersion;
+use tracepoints::{Kernel, Tracepoint};
+
+fn system_calls(kernel: &Kernel) -> Vec<Tracepoint> {
+    let all = kernel.events().expect("events");
+    let calls = all.names().iter();
+    let calls = calls.filter(|name| name.category() == "syscalls");
+    let calls = calls.map(|name| kernel.tracepoint(name).expect("an event"));
+    calls.collect()
+}
+
+fn counts(counter: &Counter) -> BTreeMap<String, u64> {
+    let counts = counter.counts().expect("counts").into_iter();
+    let counts = counts.map(|(event, count)| (event.to_string(), count));
+    counts.collect()
+}
+
+/// Whether this kernel tells the numbers of system calls.
+fn knows_numbers(kernel: &Kernel) -> bool {
+    let version = kernel.version().expect("a version");
+    version >= Some(KernelVersion::new(5, 14, 0))
+        && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
+}
+
+/// The programs of both types see the same hits.
+#[test]
+fn both_programs_count_the_same() {
+    let Some(kernel) = live() else {
+        return;
+    };
+    let calls = system_calls(&kernel);
+    let others = events(
+        &kernel,
+        &[
+            "sched:sched_process_fork",
+            "sched:sched_process_exec",
+            "sched:sched_process_exit",
+            "signal:signal_generate",
+            "task:task_rename",
+            "raw_syscalls:sys_enter",
+        ],
+    );
+    let provoked = [
+        "syscalls:sys_enter_getppid",
+        "syscalls:sys_exit_getppid",
+        "syscalls:sys_enter_kill",
+        "syscalls:sys_enter_execve",
+        "syscalls:sys_exit_execve",
+        "syscalls:sys_exit_openat",
+        "syscalls:sys_exit_wait4",
+    ];
+    let provoked = events(&kernel, &provoked);
+    let builder = |events: &[Tracepoint], program| {
+        let builder = Probe::builder(events).program(program);
+        let builder = builder.process_tree(std::process::id());
+        builder.filter("task.comm != \"nobody\"".parse().expect("a filter"))
+    };
+    let cheap = builder(&calls, ProgramPreference::Cheapest).count();
+    let cheap = cheap.expect("it is attached");
+    let cheap_others = builder(&others, ProgramPreference::Cheapest).count();
+    let cheap_others = cheap_others.expect("it is attached");
+    let tp = builder(&provoked, ProgramPreference::Tp).count();
+    let tp = tp.expect("it is attached");
+    let tp_others = builder(&others, ProgramPreference::Tp).count();
+    let tp_others = tp_others.expect("it is attached");
+    if knows_numbers(&kernel) {
+        assert_eq!(cheap.plan().len(), 2);
+        let served: usize = cheap.plan().iter().map(|one| one.events.len()).sum();
+        assert_eq!(served, calls.len());
+    }
+    let raw = |one: &PlannedProgram| one.form != ProgramForm::Tp;
+    assert!(cheap_others.plan().iter().all(raw));
+    assert!(!tp.plan().iter().any(raw) && !tp_others.plan().iter().any(raw));
+
+    // Attaching made system calls.
+    let counters = [&cheap, &tp, &cheap_others, &tp_others];
+    let before = counters.map(counts);
+    getppid(12_345);
+    for _ in 0..20 {
+        let status = std::process::Command::new("true").status();
+        assert!(status.expect("it runs").success());
+    }
+    let mut after = counters.map(counts);
+    for (after, before) in after.iter_mut().zip(&before) {
+        // Reading counts makes system calls, too.
+        after.remove("raw_syscalls:sys_enter");
+        for (event, count) in after {
+            *count -= before[event];
+        }
+    }
+    let [cheap_counts, tp_counts, cheap_others, tp_others] = after;
+    for (event, count) in &tp_counts {
+        assert_eq!(cheap_counts[event], *count, "{event}");
+    }
+    assert_eq!(cheap_counts["syscalls:sys_enter_getppid"], 12_345);
+    assert_eq!(cheap_counts["syscalls:sys_exit_getppid"], 12_345);
+    assert!(cheap_counts["syscalls:sys_enter_execve"] >= 20);
+    assert_eq!(cheap_others, tp_others);
+    assert!(cheap_others["sched:sched_process_exec"] >= 20);
+    for counter in counters {
+        assert!(counter.losses().expect("losses").is_empty());
+    }
+}
+
+/// No program runs after a probe is dropped, and its perf events are the kernel's to close.
+#[test]
+fn many_events_are_left_to_the_kernel() {
+    let Some(kernel) = live() else {
+        return;
+    };
+    let some = &system_calls(&kernel)[..40];
+    let counter = Probe::builder(some)
+        .program(ProgramPreference::Tp)
+        .count()
+        .expect("it is attached");
+    assert_eq!(counter.plan().len(), 40);
+    let begin = Instant::now();
+    drop(counter);
+    let took = begin.elapsed();
+    eprintln!("40 perf events left to the kernel in {took:?}");
+    // One after another, they take the kernel 1.6 s. Before 5.15 there are no links, and they
+    // have to be waited for.
+    if kernel.version().expect("a version") >= Some(KernelVersion::new(6, 2, 0)) {
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[test]
+fn the_choice_can_be_made() {
+    let Some(kernel) = live() else {
+        return;
+    };
+    let switch = events(&kernel, &["sched:sched_switch"]);
+    let chosen = |builder: tracepoints::probe::ProbeBuilder| {
+        let counter = builder.count().expect("it is attached");
+        let planned = counter.plan()[0].clone();
+        (planned.section, planned.reason)
+    };
+    let builder = Probe::builder(&switch);
+    let filtered = |filter: &str| builder.clone().filter(filter.parse().expect(filter));
+    for (builder, section, reason) in [
+        (
+            builder.clone(),
+            "raw_tp/sched_switch",
+            PlanReason::NoFieldNeeded,
+        ),
+        (
+            filtered("comm == \"x\" && task.pid > 1"),
+            "raw_tp/sched_switch",
+            PlanReason::NoFieldNeeded,
+        ),
+        (
+            filtered("prev_pid > 1"),
+            "tp/sched/sched_switch",
+            PlanReason::FieldsNeeded,
+        ),
+        (
+            builder.clone().program(ProgramPreference::Tp),
+            "tp/sched/sched_switch",
+            PlanReason::Asked,
+        ),
+    ] {
+        assert_eq!(chosen(builder), (section.to_owned(), reason));
+    }
+    let needs_fields = filtered("prev_pid > 1").program(ProgramPreference::RawTp);
+    let error = needs_fields.count().expect_err("fields are needed");
+    assert_eq!(
+        error.to_string(),
+        "no raw_tp program can serve sched:sched_switch here: fields of its record are needed; \
+         tp can"
+    );
+    assert!(matches!(error, ProbeError::NeedsTp { .. }));
+
+    // Records, and groups, without fields of the event.
+    let groups = builder.group_by(&["comm", "cpu"], None);
+    let groups = groups.expect("it is attached");
+    assert_eq!(groups.plan()[0].section, "raw_tp/sched_switch");
+    let mut records = builder
+        .fields(["pid", "comm"])
+        .attach()
+        .expect("it is attached");
+    assert_eq!(records.plan()[0].section, "raw_tp/sched_switch");
+    records.wait(Some(Duration::from_secs(5))).expect("records");
+    let record = records.records().next().expect("a record");
+    assert_eq!(record.event().as_str(), "sched:sched_switch");
+    assert_eq!(record.fields().count(), 0);
+}
+
+/// A 64-bit program can make system calls of 32-bit programs. Number 20 is `getpid` of theirs,
+/// and of its own `writev`, which has an event.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn calls_of_32_bit_programs_are_not_counted() {
+    const SOURCE: &str = "
+        int main(void)
+        {
+            for (int i = 0; i < 100; i++) {
+                long result;
+                __asm__ volatile(\"int $0x80\" : \"=a\"(result) : \"a\"(20L) : \"memory\");
+                if (result <= 0)
+                    return 1;
+            }
+            return 0;
+        }";
+    let Some(kernel) = live() else {
+        return;
+    };
+    // Asking for it is a system call that is counted.
+    let pid = std::process::id();
+    let directory = std::env::temp_dir().join(format!("tracepoints-{pid}"));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let (source, program) = (directory.join("int80.c"), directory.join("int80"));
+    std::fs::write(&source, SOURCE).expect("it is written");
+    let compiled = std::process::Command::new("cc")
+        .args([source.as_os_str(), "-o".as_ref(), program.as_os_str()])
+        .status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        return crate::support::skip("no C compiler");
+    }
+    let calls = system_calls(&kernel);
+    let builder = Probe::builder(&calls).process_tree(pid);
+    let cheap = builder.count().expect("it is attached");
+    let all = Probe::builder(&events(&kernel, &["raw_syscalls:sys_enter"]))
+        .process_tree(pid)
+        .filter("id == 20".parse().expect("a filter"))
+        .count()
+        .expect("it is attached");
+    let some = [
+        "syscalls:sys_enter_writev",
+        "syscalls:sys_exit_writev",
+        "syscalls:sys_enter_getpid",
+    ];
+    let tp = Probe::builder(&events(&kernel, &some))
+        .program(ProgramPreference::Tp)
+        .process_tree(pid)
+        .count()
+        .expect("it is attached");
+    let status = std::process::Command::new(&program).status();
+    std::fs::remove_dir_all(&directory).expect("it is removed");
+    if !status.expect("it runs").success() {
+        return crate::support::skip("this kernel runs no 32-bit system calls");
+    }
+    assert_eq!(counts(&all)["raw_syscalls:sys_enter"], 100);
+    let (cheap, tp) = (counts(&cheap), counts(&tp));
+    for event in &some[..2] {
+        assert_eq!((cheap[*event], tp[*event]), (0, 0), "{event}");
+    }
+    assert_eq!(cheap[some[2]], tp[some[2]]);
+}
