@@ -1,0 +1,51 @@
+//! `attach --explain` and `--program` on the running kernel.
+
+use crate::command::{stderr, stdout, tracepoints};
+use crate::namespace::live;
+
+/// `--explain` tells which program serves each event, and `--program` chooses another.
+#[test]
+fn which_program_serves_what() {
+    let Some(_) = live() else { return };
+    let explained = |arguments: &[&str]| {
+        let output = tracepoints(&["attach", "--explain"])
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        format!("{}{}", stdout(&output), stderr(&output))
+    };
+    for (arguments, expected) in [
+        (
+            &["sched:sched_switch", "--count"][..],
+            "sched:sched_switch: raw_tp/sched_switch (no field is needed)\n",
+        ),
+        (
+            &["sched:sched_switch", "-F", "comm,pid", "-f", "cpu < 99"],
+            "sched:sched_switch: raw_tp/sched_switch (no field is needed)\n",
+        ),
+        (
+            &["sched:sched_switch", "-F", "prev_pid"],
+            "sched:sched_switch: tp/sched/sched_switch (fields of its record are needed)\n",
+        ),
+        (
+            &["sched:sched_switch", "--count", "--program", "tp"],
+            "sched:sched_switch: tp/sched/sched_switch (asked for)\n",
+        ),
+        (
+            &["sched:sched_switch", "--program", "raw_tp", "--", "true"],
+            "tracepoints: no raw_tp program can serve sched:sched_switch here: fields of its \
+             record are needed; tp can\n",
+        ),
+        (
+            &["syscalls:sys_enter_read", "--count"],
+            "syscalls:sys_enter_read: tp/syscalls/sys_enter_read (few system calls: one program \
+             at all of them would cost more)\n",
+        ),
+        (
+            &["raw_tp/sched_switch", "--count"],
+            "raw_tp:sched_switch: raw_tp/sched_switch (a raw tracepoint)\n",
+        ),
+    ] {
+        assert_eq!(explained(arguments), expected, "{arguments:?}");
+    }
+}
