@@ -24,6 +24,7 @@ mod bench;
 mod captures;
 mod decode;
 mod diff;
+mod explore;
 mod generated;
 mod images;
 mod list_format;
