@@ -267,8 +267,8 @@ impl Compared {
     }
 }
 
-/// The lines about an event that both have.
-fn lines(diff: &EventDiff) -> Vec<String> {
+/// Returns the lines about an event that both have.
+pub(crate) fn lines(diff: &EventDiff) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(names) = diff.struct_name() {
         let [from, to] =

@@ -244,6 +244,16 @@ impl Identity {
         }
     }
 
+    /// The release, as far as it is known.
+    pub(crate) fn release(&self) -> Option<&str> {
+        self.release.as_deref()
+    }
+
+    /// The machine, as from `uname -m`, as far as it is known.
+    pub(crate) fn architecture(&self) -> Option<&str> {
+        self.architecture.as_deref()
+    }
+
     /// The identity of a kernel that is not the running one.
     pub(crate) fn of(root: &Path, kernel: &Kernel) -> Self {
         match root.is_dir() && !kernel.is_image() {

@@ -10,6 +10,7 @@ mod by_btf;
 mod capture;
 mod decode;
 mod diff;
+mod explore;
 mod format;
 mod generate;
 mod kernel;
@@ -50,6 +51,7 @@ enum Subcommands {
     Decode(decode::Arguments),
     Audit(audit::Arguments),
     Diff(diff::Arguments),
+    Explore(explore::Arguments),
     #[cfg(target_os = "linux")]
     Sites(sites::Arguments),
     Capture(capture::Arguments),
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Subcommands::Decode(arguments) => decode::main(&arguments),
         Subcommands::Audit(arguments) => audit::main(&arguments),
         Subcommands::Diff(arguments) => diff::main(&arguments),
+        Subcommands::Explore(arguments) => explore::main(&arguments),
         #[cfg(target_os = "linux")]
         Subcommands::Sites(arguments) => sites::main(&arguments),
         Subcommands::Capture(arguments) => capture::main(&arguments),

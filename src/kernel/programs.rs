@@ -184,7 +184,7 @@ impl RawTracepoint {
     /// let programs = kernel.raw_tracepoint("sched_switch")?.programs();
     /// let sections: Vec<&str> = programs.iter().map(|one| one.section()).collect();
     /// assert_eq!(sections, ["raw_tp/sched_switch", "tp_btf/sched_switch"]);
-    /// assert!(programs[1].gets().starts_with("bool preempt, struct task_struct *prev"));
+    /// assert!(programs[1].gets().starts_with("bool arg0, struct task_struct *arg1"));
     /// # Ok::<(), tracepoints::Error>(())
     /// ```
     pub fn programs(&self) -> Vec<EventProgram> {

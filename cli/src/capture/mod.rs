@@ -1,6 +1,6 @@
 //! Captures a kernel: the running one, or one that was never booted.
 
-mod out;
+pub(crate) mod out;
 #[cfg(target_os = "linux")]
 mod ring;
 
@@ -61,8 +61,8 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     output::run(true, |out| capture(arguments, out))
 }
 
-/// The files of a capture, by their paths.
-type Files = BTreeMap<String, Vec<u8>>;
+/// The files of a capture or of a site, by their paths.
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 fn capture(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let target = out::Target::new(&arguments.out)?;

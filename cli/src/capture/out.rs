@@ -1,4 +1,4 @@
-//! Where a capture goes: a directory or an archive, written beside its place and renamed, so
+//! Where a capture or a site goes: a directory or an archive, written beside its place and renamed, so
 //! that what has its name is whole. The same files give the same bytes.
 
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ enum Form {
 }
 
 /// A name that nothing has yet.
-pub(super) struct Target {
+pub(crate) struct Target {
     path: PathBuf,
     form: Form,
     /// Beside it, until it is whole.
@@ -48,7 +48,7 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> Failure {
 
 impl Target {
     /// Fails if there is something of that name, or nowhere to put it.
-    pub(super) fn new(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(name) = name else {
             return Err(failed(path)(io::ErrorKind::InvalidInput.into()));
@@ -80,7 +80,7 @@ impl Target {
         })
     }
 
-    pub(super) fn write(self, files: &Files) -> Result<(), Failure> {
+    pub(crate) fn write(self, files: &Files) -> Result<(), Failure> {
         let failed = failed(&self.path);
         let partial = &self.partial.path;
         match self.form {

@@ -63,7 +63,7 @@ Examples:
 
 /// All that is known about one event.
 #[derive(Serialize)]
-struct Description<'a> {
+pub(crate) struct Description<'a> {
     event: &'a EventName,
     category: &'a str,
     name: &'a str,
@@ -111,7 +111,8 @@ struct FieldRow<'a> {
 }
 
 impl<'a> Description<'a> {
-    fn of(tracepoint: &'a Tracepoint, asks: bool) -> Result<Self, Error> {
+    /// `asks` says whether the running kernel's verifier is asked about arguments.
+    pub(crate) fn of(tracepoint: &'a Tracepoint, asks: bool) -> Result<Self, Error> {
         let name = tracepoint.name();
         let format = tracepoint.format();
         let context = tracepoint.context()?;

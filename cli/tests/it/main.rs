@@ -25,6 +25,7 @@ mod captures;
 mod decode;
 mod diff;
 mod explain;
+mod explore;
 mod generated;
 mod images;
 mod list_format;
