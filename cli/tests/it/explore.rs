@@ -130,7 +130,7 @@ fn what_the_page_knows_is_what_format_says() {
         for root in [OLD, NEW] {
             let mut format = tracepoints(&["format", "--json", "--root", root, event]);
             let output = format.current_dir(repository()).output().expect("it runs");
-            let row: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+            let row: Value = serde_json::from_str(stdout(&output)).expect("JSON");
             let release = row["kernel"]["release"].as_str().expect("a release");
             let (_, values) = known
                 .iter()
