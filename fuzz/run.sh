@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-known=(available_events format declaration print_fmt print_eval btf split_btf ring_page trace_dat filter captured_root bpf_object
+known=(available_events format declaration print_fmt print_eval btf split_btf ring_page trace_dat perf_data filter captured_root bpf_object
     image image_kallsyms image_module image_tables archive)
 [ ${#targets[@]} -gt 0 ] || targets=("${known[@]}")
 for target in "${targets[@]}"; do

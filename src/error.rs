@@ -9,6 +9,8 @@ use crate::format::print::PrintFmtError;
 #[cfg(feature = "image")]
 use crate::image::ImageError;
 use crate::name::{EventName, NameError};
+#[cfg(feature = "recording")]
+use crate::record::recording::RecordingError;
 use crate::record::ring::PageLayoutError;
 
 /// An error about a kernel's tracepoints, or about one of them.
@@ -39,6 +41,15 @@ pub enum Error {
         path: PathBuf,
         /// The reason.
         source: ImageError,
+    },
+    /// A recording of another program cannot be read.
+    #[cfg(feature = "recording")]
+    #[error("cannot read the recording {}", shown(.path))]
+    Recording {
+        /// The recording.
+        path: PathBuf,
+        /// The reason.
+        source: RecordingError,
     },
     /// A directory given as a captured kernel has no `tracing/` with events.
     #[error(

@@ -23,8 +23,8 @@ const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.tar.deflate")
 #[derive(Args)]
 pub(crate) struct KernelChoice {
     /// Use a captured kernel, laid out like /sys/kernel, or an archive of one (.tar, .tar.zst,
-    /// .tar.gz), instead of the running one; or one never booted: a package (.deb, .rpm), an
-    /// unpacked one, vmlinuz, vmlinux
+    /// .tar.gz), or a recording (trace.dat, perf.data), instead of the running one; or one
+    /// never booted: a package (.deb, .rpm), an unpacked one, vmlinuz, vmlinux
     #[arg(long, short, value_name = "PATH")]
     pub(crate) root: Option<PathBuf>,
     #[command(flatten)]

@@ -16,8 +16,8 @@ pub(crate) struct EventRow<'a> {
     /// The process, which the kernel calls `tgid`; `None` if the trace does not have
     /// it.
     pub(crate) pid: Option<u32>,
-    /// The thread, which the kernel calls `pid`.
-    pub(crate) tid: u32,
+    /// The thread, which the kernel calls `pid`; `None` if the trace does not have it.
+    pub(crate) tid: Option<u32>,
     /// `None` if the trace does not have it.
     pub(crate) comm: Option<&'a str>,
     pub(crate) event: &'a EventName,

@@ -3,6 +3,8 @@
 
 #[path = "../../tests/it/support/btf.rs"]
 mod btf;
+#[path = "../../tests/it/support/perf_data.rs"]
+mod perf_data;
 #[path = "../../tests/it/support/trace_dat.rs"]
 mod trace_dat;
 
@@ -77,8 +79,36 @@ fn recordings(seeds: &mut Seeds) -> Result<()> {
         for packing in [trace_dat::UNPACKED, ("zlib", &zlib)] {
             seeds.add("trace_dat", &[&dat.version_7(packing)])?;
         }
+        for (_, bytes) in perf_recording(dat).forms() {
+            seeds.add("perf_data", &[&bytes])?;
+        }
     }
     Ok(())
+}
+
+/// A recording of perf with one record of each kind.
+fn perf_recording(dat: trace_dat::DatFile) -> perf_data::PerfFile {
+    let event = perf_data::PerfEvent::TRACEPOINT;
+    let at = |time| perf_data::Moment {
+        time,
+        cpu: 1,
+        pid: 7,
+        tid: 8,
+    };
+    let mut file = perf_data::PerfFile {
+        dat,
+        events: vec![event],
+        ..perf_data::PerfFile::default()
+    };
+    file.features = [(3, "node"), (4, "6.1.0"), (6, "x86_64")]
+        .map(|(feature, text)| (feature, file.text(text)))
+        .into();
+    file.name("a", event, at(1));
+    file.fork(9, 8, event, at(2));
+    file.sample(event, at(4), &[1, 0, 0, 0, 8, 0, 0, 0]);
+    file.sample(event, at(3), &[2, 0, 0, 0, 8, 0, 0, 0]);
+    file.lost(5, event, at(5));
+    file
 }
 
 /// Writes the seeds of images and what is in them.

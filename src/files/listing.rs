@@ -85,10 +85,21 @@ impl Events {
     /// Reads the text of `available_events`.
     pub(crate) fn parse(text: &str) -> Self {
         let mut events = Self::default();
-        for (index, line) in text.lines().enumerate() {
+        let mut rest = text;
+        let mut number = 0;
+        // Lines are short: a plain loop finds their ends sooner than `lines` does.
+        while !rest.is_empty() {
+            let end = rest.bytes().position(|byte| byte == b'\n');
+            let (line, after) = match end {
+                Some(end) => (&rest[..end], &rest[end + 1..]),
+                None => (rest, ""),
+            };
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            number += 1;
+            rest = after;
             match EventName::listed(line) {
                 Ok(name) => events.names.push(name),
-                Err(reason) => events.reject(Some(index + 1), line, reason),
+                Err(reason) => events.reject(Some(number), line, reason),
             }
         }
         events

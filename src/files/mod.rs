@@ -17,6 +17,8 @@ mod package;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod processes;
 mod reader;
+#[cfg(feature = "recording")]
+mod recording_file;
 mod tracefs;
 mod tree;
 
@@ -34,6 +36,8 @@ pub(crate) use package::{ModuleFile, Package};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use processes::{HeldFiles, HoldingProcesses};
 pub(crate) use reader::Reader;
+#[cfg(feature = "recording")]
+pub(crate) use recording_file::recording_file;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use tracefs::InstanceUse;
 pub(crate) use tracefs::Tracefs;

@@ -156,22 +156,40 @@ impl Kernel {
     /// Everything is read at once, and parts that cannot be read are listed by
     /// `Kernel::unreadable`.
     ///
+    /// With the feature `recording`, `root` may also be a `trace.dat` or a `perf.data`, which
+    /// has the formats of its kernel's events and no BTF.
+    ///
     /// # Errors
     ///
     /// [`Error::NotAKernel`] if `root` has no events,
     /// [`Error::File`] if it may not be looked into or its `tracing` is a link;
-    /// `Error::Image` if an image cannot be read.
+    /// `Error::Image` or `Error::Recording` if an image or a recording cannot be read.
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
         let root = root.as_ref();
         match Tracefs::at(root) {
             Ok(tracefs) => Ok(Self::new(tracefs, Dir::captured(root))),
-            #[cfg(feature = "image")]
-            Err(error @ Error::NotAKernel { .. }) => match Self::of_archive(root)? {
-                Some(kernel) => Ok(kernel),
-                None => Self::of_package(root, Vec::new())?.ok_or(error),
-            },
+            Err(error @ Error::NotAKernel { .. }) => Self::of_file(root)?.ok_or(error),
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens what the features read that is not a captured kernel's directory; `None` if it
+    /// is none of that.
+    fn of_file(root: &Path) -> Result<Option<Self>, Error> {
+        let _ = root;
+        #[cfg(feature = "recording")]
+        if let Some(kernel) = Self::of_recording(root)? {
+            return Ok(Some(kernel));
+        }
+        #[cfg(feature = "image")]
+        if let Some(kernel) = Self::of_archive(root)? {
+            return Ok(Some(kernel));
+        }
+        #[cfg(feature = "image")]
+        if let Some(kernel) = Self::of_package(root, Vec::new())? {
+            return Ok(Some(kernel));
+        }
+        Ok(None)
     }
 
     fn new(tracefs: Tracefs, root: Dir) -> Self {

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Kernel;
-use crate::files::{Dir, FileTree, Tracefs};
-use crate::record::recording::RecordedKernel;
+use crate::error::Error;
+use crate::files::{Dir, FileTree, Tracefs, recording_file};
+use crate::record::recording::{PerfData, RecordedKernel, RecordingError, TraceDat};
 
 impl Kernel {
     /// Returns the kernel that a recording is of, as far as the recording describes it: the
@@ -21,5 +22,22 @@ impl Kernel {
         let dir = Dir::in_memory(path.as_ref(), Arc::new(tree));
         let kernel = Self::new(Tracefs::in_memory(&dir), dir);
         kernel.with_byte_order(recorded.byte_order())
+    }
+
+    /// Opens a recording; `None` if the file is not one.
+    pub(super) fn of_recording(root: &Path) -> Result<Option<Self>, Error> {
+        let is_one = |bytes: &[u8]| TraceDat::is_one(bytes) || PerfData::is_one(bytes);
+        let Some(bytes) = recording_file(root, is_one)? else {
+            return Ok(None);
+        };
+        let recorded = match TraceDat::is_one(&bytes) {
+            true => TraceDat::parse(&bytes).map(|recording| recording.kernel().clone()),
+            false => PerfData::parse(&bytes).map(|recording| recording.kernel().clone()),
+        };
+        let failed = |source: RecordingError| Error::Recording {
+            path: root.to_owned(),
+            source,
+        };
+        Ok(Some(Self::recorded(root, &recorded.map_err(failed)?)))
     }
 }

@@ -160,11 +160,20 @@ const MAX_HALF: usize = 255;
 fn is_name(half: &str) -> bool {
     matches!(half.len(), 1..=MAX_HALF)
         && !matches!(half, "." | "..")
-        // Without an early exit the loop is vectorized.
-        && half.bytes().fold(true, |all, byte| {
-            all & (byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
-        })
+        && half.bytes().all(|byte| IS_OF_NAMES[usize::from(byte)])
 }
+
+/// Whether each byte may be part of a name.
+const IS_OF_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let value = byte as u8;
+        table[byte] = value.is_ascii_alphanumeric() || matches!(value, b'_' | b'-' | b'.');
+        byte += 1;
+    }
+    table
+};
 
 /// Returns why `half` is not half of a name; `None` if it is.
 fn fault(half: &str) -> Option<&'static str> {

@@ -135,6 +135,13 @@ impl<'a> TraceContext<'a> {
         })
     }
 
+    /// Sets the task, where something else tells it than the record's `common_pid`: in a
+    /// recording of perf made in a pid namespace, a sample has the ids of that namespace.
+    #[must_use]
+    pub fn with_pid(self, pid: i32) -> Self {
+        Self { pid, ..self }
+    }
+
     /// Returns the command's name, with bytes that are not UTF-8 replaced.
     pub fn command(&self) -> Cow<'a, str> {
         self.names.of(self.pid)

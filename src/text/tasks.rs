@@ -37,6 +37,11 @@ impl TaskNames {
         self
     }
 
+    /// Sets the name of a process, in place of the one it had.
+    pub fn set(&mut self, pid: i32, name: impl Into<Vec<u8>>) {
+        self.by_pid.insert(pid, name.into());
+    }
+
     /// Returns the name of a process; as in the kernel, `<idle>` for 0, `<XXX>` for a
     /// negative pid and `<...>` for one that was not saved. Bytes that are not UTF-8
     /// are replaced: [`bytes_of`](Self::bytes_of) keeps them.
@@ -88,6 +93,10 @@ mod tests {
         }
         assert_eq!(names.of(10), "\u{fffd}\u{fffd}[1m");
         assert_eq!(names.group_of(7), None);
+        let mut names = names;
+        names.set(7, "c");
+        names.set(11, "d");
+        assert_eq!([7, 11].map(|pid| names.bytes_of(pid)), [b"c", b"d"]);
         let names = names.with_groups("7 6\n8 x\n");
         assert_eq!(
             [7, 8, 9].map(|pid| names.group_of(pid)),

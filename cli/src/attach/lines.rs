@@ -131,7 +131,7 @@ impl<'a> Lines<'a> {
                     timestamp_ns: record.timestamp_ns(),
                     cpu: task.cpu,
                     pid: Some(task.pid),
-                    tid: task.tid,
+                    tid: Some(task.tid),
                     comm: Some(&comm),
                     event: record.event(),
                     fields: FieldMap {

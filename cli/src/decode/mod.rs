@@ -1,11 +1,12 @@
 //! Prints events as the kernel's own `trace` file does, from saved pages of
-//! `trace_pipe_raw`, from recordings of trace-cmd, or live from the running kernel.
+//! `trace_pipe_raw`, from recordings of trace-cmd and perf, or live from the running kernel.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod instance;
 #[cfg(target_os = "linux")]
 pub(crate) mod live;
 mod merge;
+mod perf;
 mod print;
 mod recorded;
 
@@ -52,9 +53,9 @@ pub(crate) struct Arguments {
     /// Trace only what this process and its children do
     #[arg(long, short, value_name = "PID", requires = "live")]
     pid: Vec<u32>,
-    /// A trace.dat of trace-cmd record, or files of pages of trace_pipe_raw, - for
-    /// standard input; with --live, which events: sched:sched_switch, sched:*, …; with
-    /// --demo, by default the demo's own
+    /// A trace.dat of trace-cmd record, a perf.data of perf record, or files of pages of
+    /// trace_pipe_raw, - for standard input; with --live, which events:
+    /// sched:sched_switch, sched:*, …; with --demo, by default the demo's own
     #[arg(value_name = "FILE|EVENT", required_unless_present = "demo")]
     operands: Vec<String>,
 }
@@ -63,6 +64,7 @@ const EXAMPLES: &str = "\
 Examples:
   tracepoints decode --live sched:sched_process_exec
   tracepoints decode --only 'sched:*' trace.dat
+  perf record -e 'sched:*' -o - -- make | tracepoints decode -
   tracepoints decode --root captured captured/ring/cpu*.raw
   cat /sys/kernel/tracing/per_cpu/cpu0/trace_pipe_raw | tracepoints decode --cpu 0 -";
 
@@ -143,10 +145,17 @@ fn cpu_of(path: &Path) -> Option<u32> {
 }
 
 fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let mut names = arguments.operands.iter();
+    if let Some(name) = names.find(|name| Path::new(name).is_dir()) {
+        return Err(Failure::Other(format!(
+            "{name} is a directory: a captured kernel is for --root, and a recording of \
+             perf record --threads is not read"
+        )));
+    }
     let inputs = arguments.operands.iter().cloned().map(Input::read);
     let mut inputs: Vec<Result<Input, Failure>> = inputs.collect();
-    if let Some(recording) = recorded::only_one(&inputs, arguments)? {
-        return recorded::decode(recording, arguments, out);
+    if let Some(code) = recorded::decode_only_one(&inputs, arguments, out)? {
+        return Ok(code);
     }
     let chosen = arguments.kernel.open(|kernel| match arguments.endian {
         Some(Endian::Little) => kernel.with_byte_order(ByteOrder::Little),

@@ -31,6 +31,9 @@ pub(crate) struct Printer<'a> {
     address_fields: AddressFields,
     /// The process of each thread, if the kernel saved it.
     pub(crate) groups: TaskNames,
+    /// The process and thread of the next record, if something else tells them than the
+    /// record and the lists above.
+    pub(crate) task: Option<(i32, i32)>,
     /// The number of lost events, as far as the kernel tells it.
     lost: u64,
     is_any_lost: bool,
@@ -62,6 +65,7 @@ impl<'a> Printer<'a> {
             json,
             address_fields: AddressFields::default(),
             groups: TaskNames::default(),
+            task: None,
             lost: 0,
             is_any_lost: false,
             out,
@@ -108,6 +112,10 @@ impl<'a> Printer<'a> {
         let renderer = self.renderers.get(&id).and_then(Option::as_ref);
         let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.style);
         let line = context.and_then(|context| {
+            let context = match self.task {
+                Some((_, tid)) => context.with_pid(tid),
+                None => context,
+            };
             self.text.clear();
             self.line.clear();
             self.line.extend_from_slice(self.prefix.as_bytes());
@@ -147,16 +155,17 @@ impl<'a> Printer<'a> {
         let row = EventRow {
             timestamp_ns: timestamp,
             cpu,
-            pid: match tid {
-                0 => Some(0),
-                tid => {
+            pid: match (self.task, tid) {
+                (Some((pid, _)), _) => u32::try_from(pid).ok(),
+                (None, 0) => Some(0),
+                (None, tid) => {
                     let group = self.groups.group_of(tid);
                     group
                         .and_then(|pid| u32::try_from(pid).ok())
                         .filter(|pid| *pid > 0)
                 }
             },
-            tid: tid as u32,
+            tid: u32::try_from(tid).ok(),
             comm: Some(&*command).filter(is_known),
             event,
             fields: FieldMap {
@@ -180,13 +189,17 @@ impl<'a> Printer<'a> {
 
     /// Prints the number of lost events, in the words of `print_trace_line()`.
     pub(crate) fn lost(&mut self, cpu: u32, lost: Option<Lost>) -> Result<(), Failure> {
-        let count = match lost {
-            None => return Ok(()),
-            Some(Lost::Events(count)) => Some(count),
-            Some(_) => None,
-        };
+        match lost {
+            None => Ok(()),
+            Some(Lost::Events(count)) => self.lost_on(cpu, Some(count)),
+            Some(_) => self.lost_on(cpu, None),
+        }
+    }
+
+    /// Prints the number of events that one CPU lost; `None` if it is not known.
+    pub(crate) fn lost_on(&mut self, cpu: u32, count: Option<u64>) -> Result<(), Failure> {
         self.is_any_lost = true;
-        self.lost += count.unwrap_or(0);
+        self.lost = self.lost.saturating_add(count.unwrap_or(0));
         match (&mut self.json, count) {
             (Some(json), lost) => json.write(&LostRow { cpu, lost }, self.out)?,
             (None, count) => {
@@ -197,6 +210,12 @@ impl<'a> Printer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Adds lost events to the total, of which the CPU or the time is not known.
+    pub(crate) fn lost_somewhere(&mut self, count: u64) {
+        self.is_any_lost |= count > 0;
+        self.lost = self.lost.saturating_add(count);
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {

@@ -1,58 +1,92 @@
-//! Recordings of other programs: `trace.dat`, which describes its own kernel.
+//! Recordings of other programs, which describe their own kernel; `trace.dat` among them.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use tracepoints::Kernel;
-use tracepoints::record::recording::TraceDat;
+use tracepoints::record::recording::{PerfData, RecordedKernel, TraceDat};
 use tracepoints::text::TraceClock;
 
 use super::merge::{self, Source};
 use super::print::Printer;
-use super::{Arguments, Input};
+use super::{Arguments, Input, perf};
 use crate::kernel::Identity;
 use crate::output::{Failure, JsonRows, say, say_first, with_causes};
 
-/// Returns the recording among the operands. It must be alone, without options about a
-/// kernel.
-pub(super) fn only_one<'a>(
-    inputs: &'a [Result<Input, Failure>],
+/// The recordings that are read whole, and describe their own kernel.
+#[derive(Clone, Copy)]
+enum RecordingKind {
+    TraceDat,
+    PerfData,
+}
+
+impl RecordingKind {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            bytes if TraceDat::is_one(bytes) => Some(Self::TraceDat),
+            bytes if PerfData::is_one(bytes) => Some(Self::PerfData),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::TraceDat => "trace.dat",
+            Self::PerfData => "perf.data",
+        }
+    }
+}
+
+/// Decodes the recording among the operands, if there is one. It must be alone, without
+/// options about a kernel.
+pub(super) fn decode_only_one(
+    inputs: &[Result<Input, Failure>],
     arguments: &Arguments,
-) -> Result<Option<&'a Input>, Failure> {
-    let mut read = inputs.iter().flatten();
-    let Some(recording) = read.find(|input| TraceDat::is_one(&input.bytes)) else {
+    out: &mut dyn Write,
+) -> Result<Option<ExitCode>, Failure> {
+    let read = inputs.iter().flatten();
+    let mut recordings = read.filter_map(|input| Some((input, RecordingKind::of(&input.bytes)?)));
+    let Some((recording, kind)) = recordings.next() else {
         return Ok(None);
     };
-    let name = &recording.name;
+    let (name, what) = (&recording.name, kind.name());
     if inputs.len() > 1 {
         return Err(Failure::Other(format!(
-            "{name} is a trace.dat, which is decoded alone: leave out the other files"
+            "{name} is a {what}, which is decoded alone: leave out the other files"
         )));
     }
     let kernel = &arguments.kernel;
     if kernel.root.is_some() || kernel.demo || arguments.cpu.is_some() {
         return Err(Failure::Other(format!(
-            "{name} is a trace.dat, which says itself which kernel and CPUs it is of: leave out --root, --demo and --cpu"
+            "{name} is a {what}, which says itself which kernel and CPUs it is of: leave out --root, --demo and --cpu"
         )));
     }
-    Ok(Some(recording))
+    match kind {
+        RecordingKind::TraceDat => decode(recording, arguments, out),
+        RecordingKind::PerfData => perf::decode(recording, arguments, out),
+    }
+    .map(Some)
 }
 
-pub(super) fn decode(
-    input: &Input,
-    arguments: &Arguments,
-    out: &mut dyn Write,
-) -> Result<ExitCode, Failure> {
-    let name = &input.name;
-    let failed =
-        |error: &dyn std::error::Error| Failure::Other(format!("{name}: {}", with_causes(error)));
-    let recording = TraceDat::parse(&input.bytes).map_err(|error| failed(&error))?;
-    let recorded = recording.kernel();
+/// Converts an error about a recording.
+pub(super) fn failure(name: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::Other(format!("{name}: {}", with_causes(error)))
+}
+
+/// Reports the formats that were left out.
+pub(super) fn say_left_out(name: &str, recorded: &RecordedKernel) {
     say_first(
         recorded.left_out(),
         |reason| format!("{name}: a format is left out: {reason}"),
         |more| format!("{name}: and {more} formats more that are left out"),
     );
+}
+
+fn decode(input: &Input, arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let name = &input.name;
+    let recording = TraceDat::parse(&input.bytes).map_err(|error| failure(name, &error))?;
+    let recorded = recording.kernel();
+    say_left_out(name, recorded);
     if recording.has_other_times() {
         say!("{name}: times are as recorded, and not converted to those of another clock");
     }

@@ -9,6 +9,8 @@ mod command;
 #[cfg(target_os = "linux")]
 #[path = "../../../tests/it/support/live.rs"]
 mod namespace;
+#[path = "../../../tests/it/support/perf_data.rs"]
+mod perf_data;
 mod support;
 #[path = "../../../tests/it/support/trace_dat.rs"]
 mod trace_dat;
@@ -32,6 +34,7 @@ mod processes;
 mod raw;
 mod readme;
 mod recorded;
+mod recorded_by_perf;
 mod schema;
 #[cfg(target_os = "linux")]
 mod unprivileged;

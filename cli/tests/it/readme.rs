@@ -140,6 +140,8 @@ fn commands_for_habits_are_taken() {
     let dir = tempfile::tempdir().expect("a directory");
     let recording = crate::recorded::recording().version_6();
     fs::write(dir.path().join("trace.dat"), recording).expect("a file");
+    let recording = crate::recorded_by_perf::of_pages().file();
+    fs::write(dir.path().join("perf.data"), recording).expect("a file");
     for command in commands {
         let pid = std::process::id().to_string();
         let script = command

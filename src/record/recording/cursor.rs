@@ -3,6 +3,14 @@
 use super::error::{RecordingError, RecordingPlace};
 use crate::machine::ByteOrder;
 
+/// Bytes of the file, or of what was compressed in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) is_unpacked: bool,
+    pub(super) start: usize,
+    pub(super) length: usize,
+}
+
 /// A position in a recording, or in a part of it that was compressed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
@@ -59,6 +67,31 @@ impl<'a> Cursor<'a> {
                 within: Some(at),
             },
         }
+    }
+
+    /// Returns where the first bytes of the rest are.
+    pub(super) fn span(&self, length: usize) -> Span {
+        Span {
+            is_unpacked: self.packed_at.is_some(),
+            start: self.at,
+            length,
+        }
+    }
+
+    /// Reads the byte that says the byte order, which applies from here on.
+    pub(super) fn read_byte_order(&mut self) -> Result<(), RecordingError> {
+        let place = self.place();
+        self.order = match self.take(1, "the byte order")? {
+            [0] => ByteOrder::Little,
+            [1] => ByteOrder::Big,
+            _ => {
+                return Err(RecordingError::Expected {
+                    expected: "a byte order, 0 or 1",
+                    place,
+                });
+            }
+        };
+        Ok(())
     }
 
     pub(super) fn rest(&self) -> &'a [u8] {

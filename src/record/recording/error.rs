@@ -9,6 +9,17 @@ pub enum RecordingError {
     /// The first bytes are not a `trace.dat`'s.
     #[error("not a trace.dat: the first bytes are not 17 08 44 and \"tracing\"")]
     NotTraceDat,
+    /// The first bytes are not a `perf.data`'s.
+    #[error("not a perf.data: the first bytes are not \"PERFILE2\", in either byte order")]
+    NotPerfData,
+    /// A `perf.data` without formats of events.
+    #[error(
+        "no formats of tracepoints: none was recorded, or perf record was killed before it wrote them"
+    )]
+    NoFormats,
+    /// A `perf.data` that is one file of a directory.
+    #[error("recorded with --threads: the records are in other files of the directory")]
+    Directory,
     /// The file's version is neither 6 nor 7.
     #[error("version {version:?} of trace.dat: 6 and 7 are read")]
     Version {

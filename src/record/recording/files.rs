@@ -182,14 +182,28 @@ impl RecordedKernel {
         let uname = String::from_utf8_lossy(uname);
         let mut words = uname.split_whitespace().rev();
         let (machine, release) = (words.next(), words.next());
-        // The words are shown in rows and messages.
-        let plain = |word: &&str| !word.contains(char::is_control);
-        self.machine = machine.filter(plain).map(str::to_owned);
-        if let Some(release) = release.filter(plain) {
+        self.set_machine(machine.unwrap_or_default());
+        self.set_release(release.unwrap_or_default());
+    }
+
+    pub(super) fn set_machine(&mut self, machine: &str) {
+        if is_plain(machine) {
+            self.machine = Some(machine.to_owned());
+            let line = format!("{machine}\n");
+            self.add("proc/sys/kernel/arch", line.as_bytes());
+        }
+    }
+
+    pub(super) fn set_release(&mut self, release: &str) {
+        if is_plain(release) {
             self.release = Some(release.to_owned());
             let version = format!("Linux version {release}\n");
             self.add("proc/version", version.as_bytes());
         }
+    }
+
+    pub(super) fn set_byte_order(&mut self, byte_order: ByteOrder) {
+        self.byte_order = byte_order;
     }
 
     pub(super) fn set_clock(&mut self, trace_clock: &[u8]) {
@@ -199,4 +213,9 @@ impl RecordedKernel {
     pub(super) fn has_headers(&self) -> bool {
         self.files.contains_key("tracing/events/header_page")
     }
+}
+
+/// Whether a text is a word that rows and messages may show.
+fn is_plain(word: &str) -> bool {
+    !word.is_empty() && !word.contains(|c: char| c.is_control() || c.is_whitespace())
 }

@@ -96,17 +96,7 @@ impl<'a> TraceDat<'a> {
                 });
             }
         };
-        let place = cursor.place();
-        cursor.order = match cursor.take(1, "the byte order")? {
-            [0] => ByteOrder::Little,
-            [1] => ByteOrder::Big,
-            _ => {
-                return Err(RecordingError::Expected {
-                    expected: "a byte order, 0 or 1",
-                    place,
-                });
-            }
-        };
+        cursor.read_byte_order()?;
         // The size in user space; the kernel's is that of `commit` in `header_page`.
         cursor.take(1, "the size of a long")?;
         let page_size = page_size(&mut cursor)?;

@@ -47,6 +47,39 @@ impl Unpacker {
         }
     }
 
+    /// Decompresses a stream of zstd in several parts, the first of which is at `place`, and
+    /// appends what can be decompressed of it.
+    pub(super) fn unpack_stream(
+        &mut self,
+        parts: &[&[u8]],
+        place: RecordingPlace,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RecordingError> {
+        // perf flushes the stream, and never ends it: an empty last block does.
+        const END: &[u8] = &[1, 0, 0];
+        let stream = [&parts.concat(), END].concat();
+        let mut rest = stream.as_slice();
+        while rest.len() > END.len() {
+            let before = out.len();
+            let read = zstd(&mut rest, self.left, out);
+            self.left = match self.left.checked_sub((out.len() - before) as u64) {
+                Some(left) => left,
+                None => {
+                    out.truncate(out.len() - 1);
+                    return Err(RecordingError::TooLarge {
+                        place,
+                        limit: self.limit,
+                    });
+                }
+            };
+            read.map_err(|error| RecordingError::Unpack {
+                place,
+                reason: UnpackReason(error.to_string()),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Decompresses bytes, which are said to become `size` bytes, and appends them.
     pub(super) fn unpack(
         &mut self,
@@ -72,13 +105,7 @@ impl Unpacker {
         let read = match self.packing {
             Packing::None => return Err(failed("the file says it has no compression".to_owned())),
             Packing::Zlib => read(flate2::read::ZlibDecoder::new(packed), size, out),
-            Packing::Zstd => {
-                // `ZSTD_compress()` at any level, for at most 64 MiB.
-                const WINDOW: u64 = 128 << 20;
-                ruzstd::decoding::StreamingDecoder::new_with_max_window_size(packed, WINDOW)
-                    .map_err(io::Error::other)
-                    .and_then(|decoder| read(decoder, size, out))
-            }
+            Packing::Zstd => zstd(packed, size, out),
         };
         read.map_err(|error| failed(error.to_string()))?;
         match (out.len() - before) as u64 {
@@ -89,6 +116,15 @@ impl Unpacker {
             found => Err(failed(format!("{found} bytes of the {size} it should be"))),
         }
     }
+}
+
+/// Decompresses one frame of zstd.
+fn zstd(packed: impl Read, limit: u64, out: &mut Vec<u8>) -> io::Result<()> {
+    // `ZSTD_compress()` at any level, for at most 64 MiB.
+    const WINDOW: u64 = 128 << 20;
+    ruzstd::decoding::StreamingDecoder::new_with_max_window_size(packed, WINDOW)
+        .map_err(io::Error::other)
+        .and_then(|decoder| read(decoder, limit, out))
 }
 
 /// Appends at most one byte more than the limit.

@@ -1,6 +1,8 @@
 //! Recordings of other programs, written by the tests.
 
 mod hostile;
+mod perf;
+mod perf_hostile;
 mod whole;
 
 use std::io::Write;

@@ -28,7 +28,10 @@ fn files_and_pages_of_a_captured_kernel() {
             for (path, found) in recording.kernel().files() {
                 let expected = match path {
                     "tracing/saved_cmdlines" => fs::read(root.join("ring/saved_cmdlines")),
-                    "proc/kallsyms" | "proc/version" | "tracing/trace_clock" => continue,
+                    "proc/kallsyms"
+                    | "proc/sys/kernel/arch"
+                    | "proc/version"
+                    | "tracing/trace_clock" => continue,
                     path => fs::read(root.join(path)),
                 };
                 assert_eq!(found, expected.expect("a file"), "{form}: {path}");

@@ -11,6 +11,8 @@ mod kernels;
 pub(crate) mod live;
 pub(crate) mod page;
 #[cfg(feature = "recording")]
+pub(crate) mod perf_data;
+#[cfg(feature = "recording")]
 pub(crate) mod trace_dat;
 
 #[cfg(target_os = "linux")]

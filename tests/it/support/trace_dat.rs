@@ -75,14 +75,23 @@ impl DatFile {
         dat
     }
 
-    fn u16(&self, value: u16) -> [u8; 2] {
+    /// The kernel's files as a `perf.data` has them.
+    pub(crate) fn tracing_data(&self) -> Vec<u8> {
+        let mut out = self.start("0.6");
+        for (_, file) in self.files() {
+            out.extend(file);
+        }
+        out
+    }
+
+    pub(crate) fn u16(&self, value: u16) -> [u8; 2] {
         match self.is_big_endian {
             true => value.to_be_bytes(),
             false => value.to_le_bytes(),
         }
     }
 
-    fn u32(&self, value: usize) -> [u8; 4] {
+    pub(crate) fn u32(&self, value: usize) -> [u8; 4] {
         let value = u32::try_from(value).expect("small");
         match self.is_big_endian {
             true => value.to_be_bytes(),
