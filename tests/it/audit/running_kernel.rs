@@ -203,8 +203,24 @@ fn loads_of_every_size_and_place() {
 fn arguments_that_may_be_null_are_known() {
     let Some(kernel) = live() else { return };
     let Some(clang) = clang() else { return };
+    // Asking takes some milliseconds for each tracepoint.
+    let is_all = std::env::var_os("TRACEPOINTS_ALL_LOADS").is_some();
+    let some = [
+        "kfree_skb",
+        "sched_pi_setprio",
+        "tcp_send_reset",
+        "xfs_map_blocks_alloc",
+    ];
     let mut listed = BTreeSet::new();
-    for name in kernel.raw_tracepoint_names().expect("BTF") {
+    for (index, name) in kernel
+        .raw_tracepoint_names()
+        .expect("BTF")
+        .into_iter()
+        .enumerate()
+    {
+        if !is_all && !index.is_multiple_of(16) && !some.contains(&&*name) {
+            continue;
+        }
         let raw = kernel.raw_tracepoint(&name).expect("a tracepoint");
         if raw.home() != "vmlinux" {
             continue;
