@@ -65,6 +65,15 @@ impl AuditedKernel {
         Ok(self.modules.get_or_init(|| types))
     }
 
+    /// Whether vmlinux has a type with this name and kind.
+    pub(super) fn vmlinux_has(&self, name: &[u8], kind: Kind) -> Result<bool, Error> {
+        let mut found = Vec::new();
+        if let Some(vmlinux) = self.of_vmlinux()? {
+            vmlinux.add(name, kind, &mut found);
+        }
+        Ok(!found.is_empty())
+    }
+
     /// Returns the types with this name, apart from flavours, and kind: vmlinux's, or
     /// else the modules'.
     pub(super) fn candidates(&self, name: &[u8], kind: Kind) -> Result<Vec<KernelType<'_>>, Error> {

@@ -42,6 +42,7 @@ mod judge;
 mod jumps;
 mod light;
 mod memory;
+mod nullable;
 mod on_kernel;
 mod own_struct;
 mod program;

@@ -5,6 +5,7 @@ use super::core_types::AuditedKernel;
 use super::elf::CodeAddress;
 use super::interpret::{ContextShape, FoundRead, FoundReads, Interpreter, LoadedObject, ReadFrom};
 use super::judge::{EventJudge, Judgement};
+use super::nullable::{self, NullList};
 use super::own_struct::OwnStruct;
 use super::program::{Attachable, BpfProgram};
 use super::raw::RawJudge;
@@ -12,6 +13,7 @@ use super::relocate::{self, Relocated};
 use super::shape::{EventShape, RawShape};
 use super::state::Guard;
 use super::verdict::{AuditedRead, ProgramAudit, SourceLine, Verdict};
+use crate::btf::Kind;
 use crate::error::{Error, with_causes};
 use crate::name::EventName;
 
@@ -195,6 +197,20 @@ impl<'a> ObjectOnKernel<'a> {
         Ok(Ok((found, judged)))
     }
 
+    /// Returns the list of the kernel's verifier.
+    fn null_list(&self) -> Result<NullList, Error> {
+        if !self.kernel.vmlinux_has(nullable::ENTRY, Kind::Struct)? {
+            return Ok(NullList::None);
+        }
+        let version = self.kernel.kernel().version()?;
+        Ok(
+            match version.is_some_and(|version| version >= nullable::MEASURED) {
+                true => NullList::Known,
+                false => NullList::Other,
+            },
+        )
+    }
+
     fn of_raw(&self, name: &str, is_typed: bool, program: &BpfProgram) -> Result<Judged, Error> {
         let (raw, home) = match self.kernel.kernel().raw_tracepoint_and_home(name) {
             Ok(found) => found,
@@ -203,11 +219,16 @@ impl<'a> ObjectOnKernel<'a> {
             }
             Err(error) => return Err(error),
         };
+        let list = match is_typed {
+            true => self.null_list()?,
+            false => NullList::None,
+        };
         let mut found = self.run(&RawShape, program);
         let judge = RawJudge {
             raw: &raw,
             home: &home,
             is_typed,
+            list,
             own: self.own(),
             relocated: &self.relocated,
             fields: &self.object.fields,

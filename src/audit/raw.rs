@@ -3,6 +3,7 @@
 use super::core_types::essential;
 use super::interpret::{FoundRead, ReadBy, ReadFrom};
 use super::judge::Judgement;
+use super::nullable::{Listed, NullList};
 use super::own_struct::OwnStruct;
 use super::relocate::{CoreField, Relocated};
 use super::state::{ArgumentPointer, Named};
@@ -16,6 +17,8 @@ pub(super) struct RawJudge<'a> {
     pub(super) home: &'a Object,
     /// Whether it gets its arguments with their types: `tp_btf`.
     pub(super) is_typed: bool,
+    /// The verifier's list of arguments that may be NULL.
+    pub(super) list: NullList,
     pub(super) own: OwnStruct<'a>,
     pub(super) relocated: &'a [Relocated],
     pub(super) fields: &'a [Option<CoreField>],
@@ -103,6 +106,32 @@ impl RawJudge<'_> {
         if self.is_typed && is_load && is_nullable && !argument.is_checked {
             let reason = "the argument may be NULL, and the verifier wants it compared with that";
             return Some(judgement(Verdict::Refused, None, reason.to_owned()));
+        }
+        if self.is_typed && is_load && !argument.is_checked {
+            let is_of_module = self.home.base().is_some();
+            let name = self.raw.name();
+            let (verdict, reason) = match self.list.says(name, is_of_module, argument.index) {
+                Listed::Never => (Verdict::Right, ""),
+                Listed::MayBeNull => (
+                    Verdict::Refused,
+                    "the argument may be NULL by the verifier's list (raw_tp_null_args), and the \
+                     verifier wants it compared with that",
+                ),
+                Listed::MayBeNullElsewhere => (
+                    Verdict::Unknown,
+                    "the argument may be NULL by the list of Linux 6.18's verifier \
+                     (raw_tp_null_args), and this kernel has a list that may differ: compare it \
+                     with NULL first",
+                ),
+                Listed::OfModule => (
+                    Verdict::Unknown,
+                    "the verifier takes arguments of modules' tracepoints for such as may be \
+                     NULL, unless its list says otherwise: compare it with NULL first",
+                ),
+            };
+            if verdict != Verdict::Right {
+                return Some(judgement(verdict, None, reason.to_owned()));
+            }
         }
         let Named::Field {
             relocation,

@@ -248,23 +248,50 @@ pub(super) fn module(bytes: &[u8]) -> Result<LinkedModule, ImageError> {
     })
 }
 
-/// Returns whether a relocation makes a pointer relative to its own place, and the
-/// pointer's size in bytes; `None` if it makes something else.
-fn pointer_kind(file: &object::File<'_>, relocation: &object::Relocation) -> Option<(bool, usize)> {
-    // The crate `object` does not know this type, which the keys in jump tables have.
-    let pc64 = RelocationFlags::Elf {
-        r_type: object::elf::R_X86_64_PC64,
-    };
-    if file.architecture() == Architecture::X86_64 && relocation.flags() == pc64 {
-        return Some((true, 8));
+/// What a relocation puts in its place.
+enum PutValue {
+    /// An address.
+    Address,
+    /// An address relative to the place.
+    FromPlace,
+    /// What is there already, and an address. riscv has pairs of these for differences.
+    Sum,
+    /// What is there already, less an address.
+    Difference,
+}
+
+/// Returns what a relocation puts in its place and its size in bytes; `None` if it is not a
+/// pointer.
+fn pointer_kind(
+    file: &object::File<'_>,
+    relocation: &object::Relocation,
+) -> Option<(PutValue, usize)> {
+    use object::elf;
+
+    // The crate `object` does not know these types, which the entries of jump tables have.
+    if let RelocationFlags::Elf { r_type } = relocation.flags() {
+        let known = match (file.architecture(), r_type) {
+            (Architecture::X86_64, elf::R_X86_64_PC64) => Some((PutValue::FromPlace, 8)),
+            (Architecture::Riscv64, elf::R_RISCV_32_PCREL) => Some((PutValue::FromPlace, 4)),
+            (Architecture::Riscv64, elf::R_RISCV_ADD32) => Some((PutValue::Sum, 4)),
+            (Architecture::Riscv64, elf::R_RISCV_ADD64) => Some((PutValue::Sum, 8)),
+            (Architecture::Riscv64, elf::R_RISCV_SUB32) => Some((PutValue::Difference, 4)),
+            (Architecture::Riscv64, elf::R_RISCV_SUB64) => Some((PutValue::Difference, 8)),
+            (Architecture::PowerPc64, elf::R_PPC64_REL32) => Some((PutValue::FromPlace, 4)),
+            (Architecture::PowerPc64, elf::R_PPC64_REL64) => Some((PutValue::FromPlace, 8)),
+            _ => None,
+        };
+        if known.is_some() {
+            return known;
+        }
     }
     let size = match relocation.size() {
         size @ (32 | 64) => usize::from(size / 8),
         _ => return None,
     };
     match relocation.kind() {
-        RelocationKind::Absolute => Some((false, size)),
-        RelocationKind::Relative | RelocationKind::PltRelative => Some((true, size)),
+        RelocationKind::Absolute => Some((PutValue::Address, size)),
+        RelocationKind::Relative | RelocationKind::PltRelative => Some((PutValue::FromPlace, size)),
         _ => None,
     }
 }
@@ -289,8 +316,7 @@ fn relocate(
         for (offset, relocation) in section.relocations().take(left) {
             left -= 1;
             let kind = pointer_kind(file, &relocation);
-            let (RelocationTarget::Symbol(symbol), Some((is_relative, size))) =
-                (relocation.target(), kind)
+            let (RelocationTarget::Symbol(symbol), Some((put, size))) = (relocation.target(), kind)
             else {
                 unlinked.insert(*start);
                 continue;
@@ -298,13 +324,17 @@ fn relocate(
             let (Some(place), Some(target)) = (start.checked_add(offset), address(symbol)) else {
                 continue;
             };
+            let there = memory.unsigned(place, size).unwrap_or(0);
             let mut value = target.wrapping_add(relocation.addend() as u64);
             if relocation.has_implicit_addend() {
-                value = value.wrapping_add(memory.unsigned(place, size).unwrap_or(0));
+                value = value.wrapping_add(there);
             }
-            if is_relative {
-                value = value.wrapping_sub(place);
-            }
+            let value = match put {
+                PutValue::Address => value,
+                PutValue::FromPlace => value.wrapping_sub(place),
+                PutValue::Sum => there.wrapping_add(value),
+                PutValue::Difference => there.wrapping_sub(value),
+            };
             // A place outside of the memory changes nothing that is read.
             let _ = memory.put(place, value, size);
         }

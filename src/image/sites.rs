@@ -82,7 +82,7 @@ impl WholeImage {
 }
 
 /// Returns the tracepoints of a module; `None` if the kernel's BTF does not tell the layout
-/// of the tables, or if the tables have relocations that are not known (riscv).
+/// of the tables, or if the tables have relocations that are not known.
 pub(super) fn of_module(
     linked: &LinkedModule,
     name: &str,

@@ -1,16 +1,18 @@
 //! The running kernel agrees: it loads and attaches what is called right, and not what is
 //! called refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use aya::programs::Program;
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracepoints::audit::{Attachable, AuditedKernel, BpfObject, BpfProgram, Verdict};
+use tracepoints::probe::{ArgumentNullness, nullable_arguments};
 use tracepoints::{ByteOrder, EventName};
 
 use super::cases::{cases, clang};
 use crate::support::live::live;
+use crate::support::skip;
 
 /// Loads and attaches a program of an object, and detaches it again; `Err` is what the
 /// kernel or the loader says against it.
@@ -193,4 +195,67 @@ fn loads_of_every_size_and_place() {
     assert_eq!(agreement.disagreements, [] as [&str; 0]);
     let sum: u32 = agreement.counts.values().sum();
     assert_eq!(sum as usize, events.len() * 4 * offsets.len());
+}
+
+/// The verifier's list of arguments that may be NULL is not in BTF: the entries known here are
+/// those of the running kernel, each found by a program that loads from it unchecked.
+#[test]
+fn arguments_that_may_be_null_are_known() {
+    let Some(kernel) = live() else { return };
+    let Some(clang) = clang() else { return };
+    // Asking takes some milliseconds for each tracepoint.
+    let is_all = std::env::var_os("TRACEPOINTS_ALL_LOADS").is_some();
+    let some = [
+        "kfree_skb",
+        "sched_pi_setprio",
+        "tcp_send_reset",
+        "xfs_map_blocks_alloc",
+    ];
+    let mut listed = BTreeSet::new();
+    for (index, name) in kernel
+        .raw_tracepoint_names()
+        .expect("BTF")
+        .into_iter()
+        .enumerate()
+    {
+        if !is_all && !index.is_multiple_of(16) && !some.contains(&&*name) {
+            continue;
+        }
+        let raw = kernel.raw_tracepoint(&name).expect("a tracepoint");
+        if raw.home() != "vmlinux" {
+            continue;
+        }
+        let Some(asked) = nullable_arguments(&kernel, &name).expect("it is there") else {
+            return skip("this kernel has no list of arguments that may be NULL");
+        };
+        for (index, (argument, nullness)) in asked.iter().enumerate() {
+            if *nullness == ArgumentNullness::MayBeNull && !argument.ends_with("__nullable") {
+                listed.insert((name.clone(), index));
+            }
+        }
+    }
+    // What the audit says of programs that load from each argument of these tracepoints.
+    let names: BTreeSet<&String> = listed.iter().map(|(name, _)| name).collect();
+    let mut code = String::new();
+    for name in names {
+        let raw = kernel.raw_tracepoint(name).expect("a tracepoint");
+        for index in 0..raw.arguments().len() {
+            code += &format!(
+                "SEC(\"tp_btf/{name}\") int {name}_{index}(u64 *ctx) {{ use(*(u8 *)ctx[{index}]); return 0; }}\n"
+            );
+        }
+    }
+    let object = clang.compile("listed", &code, ByteOrder::NATIVE);
+    let object = BpfObject::parse(&object).expect("an object");
+    let mut known = BTreeSet::new();
+    for audit in object.audit(&kernel).expect("a kernel") {
+        let is_listed = |reason: &str| reason.contains("raw_tp_null_args");
+        if audit.reason().is_some_and(is_listed) {
+            assert_eq!(audit.verdict(), Verdict::Refused);
+            let (name, index) = audit.program().rsplit_once('_').expect("an index");
+            known.insert((name.to_owned(), index.parse().expect("a number")));
+        }
+    }
+    assert_eq!(known, listed);
+    eprintln!("{} arguments may be NULL", listed.len());
 }

@@ -54,9 +54,42 @@ fn kernel() -> Memory {
     memory
 }
 
+/// The numbers of relocations: of a pointer, and of a distance from the place in 4 and in 8
+/// bytes. On riscv a distance is a sum and a difference.
+struct Relocations {
+    architecture: Architecture,
+    absolute: u32,
+    near: [Option<u32>; 2],
+    far: [Option<u32>; 2],
+}
+
+/// `R_X86_64_64`, `_PC32` and `_PC64`.
+const X86_64: Relocations = Relocations {
+    architecture: Architecture::X86_64,
+    absolute: 1,
+    near: [Some(2), None],
+    far: [Some(24), None],
+};
+
+/// `R_RISCV_64`, `_ADD32` and `_SUB32`, `_ADD64` and `_SUB64`.
+const RISCV64: Relocations = Relocations {
+    architecture: Architecture::Riscv64,
+    absolute: 2,
+    near: [Some(35), Some(39)],
+    far: [Some(36), Some(40)],
+};
+
+/// `R_PPC64_ADDR64`, `_REL32` and `_REL64`.
+const PPC64LE: Relocations = Relocations {
+    architecture: Architecture::PowerPc64,
+    absolute: 38,
+    near: [Some(26), None],
+    far: [Some(44), None],
+};
+
 /// A module that defines the tracepoint `own`, and has a site of it and one of `foreign`.
-fn module(name: &str, own: &str, foreign: &str) -> Vec<u8> {
-    let mut object = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+fn module(numbers: &Relocations, name: &str, own: &str, foreign: &str) -> Vec<u8> {
+    let mut object = Object::new(BinaryFormat::Elf, numbers.architecture, Endianness::Little);
     let mut add = |section: &str, kind: SectionKind, content: &[u8]| {
         let segment = object.segment_name(StandardSegment::Data).to_vec();
         let id = object.add_section(segment, section.as_bytes().to_vec(), kind);
@@ -102,16 +135,20 @@ fn module(name: &str, own: &str, foreign: &str) -> Vec<u8> {
     );
     let in_data = object.section_symbol(data);
     let in_text = object.section_symbol(text);
-    // R_X86_64_64, R_X86_64_PC32 and R_X86_64_PC64.
-    let (absolute, near, far) = (1, 2, 24);
+    let in_entries = object.section_symbol(entries);
     let mut relocations: Vec<(SectionId, u64, _, u64, u32)> = vec![
-        (data, 16, in_data, 32, absolute),
-        (pointers, 0, own, 0, absolute),
+        (data, 16, in_data, 32, numbers.absolute),
+        (pointers, 0, own, 0, numbers.absolute),
     ];
     for (at, function, tracepoint) in [(0, 0, own), (16, length, foreign)] {
-        relocations.push((entries, at, in_text, function + SITE, near));
-        relocations.push((entries, at + 4, in_text, function + TARGET, near));
-        relocations.push((entries, at + 8, tracepoint, KEY, far));
+        for (at, symbol, addend, [to, from]) in [
+            (at, in_text, function + SITE, numbers.near),
+            (at + 4, in_text, function + TARGET, numbers.near),
+            (at + 8, tracepoint, KEY, numbers.far),
+        ] {
+            relocations.extend(to.map(|ty| (entries, at, symbol, addend, ty)));
+            relocations.extend(from.map(|ty| (entries, at, in_entries, at, ty)));
+        }
     }
     for (section, offset, symbol, addend, r_type) in relocations {
         let relocation = Relocation {
@@ -146,8 +183,16 @@ fn sites(event: &EventSites) -> Vec<String> {
 
 #[test]
 fn sites_of_modules_and_in_modules() {
+    // The instructions stay those of the kernel's own machine.
+    for numbers in [X86_64, RISCV64, PPC64LE] {
+        check_sites(&numbers);
+    }
+}
+
+fn check_sites(numbers: &Relocations) {
     let image = wrappings::vmlinux(&kernel(), Tables::New);
-    let kernel = Kernel::from_image(image, [module("drum", "drum_beat", "first")]);
+    let module_of = |foreign: &str| module(numbers, "drum", "drum_beat", foreign);
+    let kernel = Kernel::from_image(image, [module_of("first")]);
     let kernel = kernel.expect("a kernel");
     assert!(kernel.unreadable().is_empty(), "{:?}", kernel.unreadable());
     let found = kernel.sites(&[], &["first", "second", "drum_beat"]);
@@ -170,13 +215,9 @@ fn sites_of_modules_and_in_modules() {
 
     // Whose tracepoint it is cannot be known without the other module.
     let image = wrappings::vmlinux(&self::kernel(), Tables::New);
-    let kernel = Kernel::from_image(image, [module_of_another()]).expect("a kernel");
+    let kernel = Kernel::from_image(image, [module_of("horn_blow")]).expect("a kernel");
     assert_eq!(
         kernel.unreadable(),
         ["1 patch sites of horn_blow, whose module is not in the package"]
     );
-}
-
-fn module_of_another() -> Vec<u8> {
-    module("drum", "drum_beat", "horn_blow")
 }
