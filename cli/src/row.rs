@@ -28,6 +28,12 @@ pub(crate) struct EventRow<'a> {
     /// The fields that the kernel could not read, with the error's number.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) unreadable: BTreeMap<&'a str, i32>,
+    /// The strings that were read when their system call returned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) exit: Vec<&'a str>,
+    /// The strings that were others by then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rewritten: Vec<&'a str>,
     /// The names of the values that are an enum's.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) names: BTreeMap<&'a str, &'a str>,

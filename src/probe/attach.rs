@@ -173,6 +173,11 @@ impl Attachments {
         Ok(())
     }
 
+    /// Adds others.
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.all.append(&mut others.all);
+    }
+
     /// How often a program was not run because another one ran on the CPU.
     pub(crate) fn skipped(&self) -> Result<u64, ProbeError> {
         let skipped = self.all.iter().map(|one| sys::skipped(one.program.as_fd()));

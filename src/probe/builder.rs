@@ -10,7 +10,9 @@ use super::group::{GROUPS, GroupMap, GroupPlan, Groups};
 use super::plan::{EventPlan, Keep};
 use super::probed::{Probed, RawEvent, RawProgram};
 use super::program::{Action, BUCKETS};
+use super::reading::AwaitedStrings;
 use super::service::{ProgramPreference, Use};
+use super::strings::StringReading;
 use super::syscalls::SyscallSlots;
 use super::tally::{Counter, Histogram};
 use super::tasks::TaskScope;
@@ -48,6 +50,7 @@ pub struct ProbeBuilder {
     pub(super) ring_size: u32,
     pub(super) has_stacks: bool,
     pub(super) preference: ProgramPreference,
+    pub(super) strings: StringReading,
 }
 
 /// Fields and filters for one event.
@@ -232,6 +235,38 @@ impl ProbeBuilder {
         self
     }
 
+    /// Chooses when strings are read that system calls get (`filename` of
+    /// `sys_enter_openat`). Default: [`StringReading::WhereReadable`].
+    ///
+    /// A program at entry cannot read what is in a page that the process has not touched yet:
+    /// up to half of all file names. Such a string is read again when the call returns, and
+    /// its record comes then, with the time of entry, behind records of other threads;
+    /// [`ProbeRecord::string_origin`](super::ProbeRecord::string_origin) says so. What waits
+    /// for a call that does not return is in [`Probe::unfinished`]. Filters and groups decide at
+    /// entry, where such a string equals nothing. Where a call writes to a string (`buf` of
+    /// `sys_enter_readlink`), what is there at exit is its answer.
+    ///
+    /// ```no_run
+    /// # use tracepoints::{Kernel, probe::{Probe, StringOrigin, StringReading}};
+    /// let kernel = Kernel::live()?;
+    /// let open = kernel.tracepoint("syscalls:sys_enter_openat")?;
+    /// let mut probe = Probe::builder([&open])
+    ///     .fields(["filename"])
+    ///     .strings(StringReading::Twice)
+    ///     .attach()?;
+    /// probe.wait(None)?;
+    /// for record in probe.records() {
+    ///     if record.string_origin("filename") == Some(StringOrigin::Rewritten) {
+    ///         println!("changed while it was opened: {record}");
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn strings(mut self, reading: StringReading) -> Self {
+        self.strings = reading;
+        self
+    }
+
     /// Attaches to all events, and hands out a record whenever one happens.
     ///
     /// # Errors
@@ -281,12 +316,16 @@ impl ProbeBuilder {
         let ring = RingBuf::try_from(Map::RingBuf(ring))
             .map_err(|error| map_error("mapping the ring buffer", error))?;
         let count = self.events.len();
-        let attached =
+        let returns = self.attach_returns(&plans, descriptor)?;
+        let mut attached =
             self.attach_programs(count, &served, |(index, hook), maps| Action::Record {
                 plan: &plans[index][hook],
                 ring: descriptor,
                 lost: maps.counts,
+                waiting: returns.waiting_for(index),
             })?;
+        attached.programs.append(returns.programs);
+        attached.plan.extend(returns.plan);
         // The plans of one event differ in how values are read, and not in where they are
         // in the record.
         let plans = plans
@@ -296,6 +335,7 @@ impl ProbeBuilder {
             attached,
             ring,
             plans: plans.collect::<Vec<_>>().into(),
+            held: AwaitedStrings::default(),
         })
     }
 

@@ -56,6 +56,8 @@
 //! - **A raw tracepoint has no record**, and no format file: `btf::path` finds out where a
 //!   value is that a path leads to, and `probed` makes it a field like others, so that
 //!   filters, groups and records need not know. Only `program::follow` walks along pointers.
+//! - **Strings that cannot be read** when a system call begins, since their page was never
+//!   touched, are read when it returns (`strings`), and the record is joined (`reading`).
 //! - **Loads by `tp_btf`** are used where the kernel itself answers for the pointer
 //!   (`attach::loads_are_safe`). A program that the verifier refuses for its loads is made
 //!   again with the helper.
@@ -80,8 +82,10 @@ mod plan;
 mod pretty;
 mod probed;
 mod program;
+mod reading;
 mod record;
 mod service;
+mod strings;
 mod syscalls;
 mod tally;
 mod tasks;
@@ -96,6 +100,7 @@ pub use pretty::PrettyPrinter;
 pub use probed::RawProgram;
 pub use record::{FieldValue, ProbeRecord};
 pub use service::{PlanReason, PlannedProgram, ProgramPreference};
+pub use strings::{StringOrigin, StringReading};
 pub use tally::{Bucket, Counter, Histogram};
 
 use std::collections::BTreeMap;
@@ -113,6 +118,7 @@ use attach::{of_system, with_memory};
 use attached::Attached;
 use plan::EventPlan;
 use probed::Probed;
+use reading::AwaitedStrings;
 use tasks::TaskScope;
 
 /// Programs attached to one or many events, which return a record for each time an event is
@@ -138,6 +144,7 @@ pub struct Probe {
     attached: Attached,
     ring: RingBuf<MapData>,
     plans: Arc<[EventPlan]>,
+    held: AwaitedStrings,
 }
 
 impl fmt::Debug for Probe {
@@ -165,6 +172,7 @@ impl Probe {
             ring_size: 1 << 20,
             has_stacks: false,
             preference: ProgramPreference::Cheapest,
+            strings: StringReading::default(),
         }
     }
 
@@ -185,6 +193,9 @@ impl Probe {
     ///
     /// [`ProbeError::System`].
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool, ProbeError> {
+        if self.held.is_ready() {
+            return Ok(true);
+        }
         // An overflowing deadline means no deadline.
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
@@ -203,6 +214,13 @@ impl Probe {
                 Ok(ready) => return Ok(ready),
             }
         }
+    }
+
+    /// Takes the records that wait for their system call to return, oldest first, because a
+    /// string of theirs could not be read at entry: to be called once no more records are
+    /// wanted ([`ProbeBuilder::strings`]).
+    pub fn unfinished(&mut self) -> Vec<ProbeRecord> {
+        self.held.unfinished()
     }
 
     /// Returns what has been lost since the probe was attached.
@@ -241,10 +259,11 @@ impl Iterator for Records<'_> {
 
     fn next(&mut self) -> Option<ProbeRecord> {
         loop {
-            let item = self.probe.ring.next()?;
-            if let Some(record) = ProbeRecord::new(&self.probe.plans, &item) {
+            if let Some(record) = self.probe.held.next() {
                 return Some(record);
             }
+            let item = self.probe.ring.next()?;
+            self.probe.held.take(&self.probe.plans, &item);
         }
     }
 }

@@ -257,6 +257,12 @@ impl EventPlan {
         })
     }
 
+    /// Returns the fields that are strings in the memory of the process.
+    pub(crate) fn user_strings(&self) -> impl Iterator<Item = &KeptField> {
+        let fields = self.fields.iter();
+        fields.filter(|field| field.source.manner == Manner::UserText)
+    }
+
     /// Keeps stacks too, behind the fields.
     pub(crate) fn with_stacks(mut self) -> Result<Self, ProbeError> {
         let [kernel, user] = [self.size, self.size + STACK_SIZE];
@@ -445,6 +451,14 @@ impl KeptField {
 }
 
 impl KeptField {
+    /// Returns how many bytes of space a value of any length has; 0 for others.
+    pub(crate) fn capacity(&self) -> u32 {
+        match self.keep {
+            Keep::Variable { capacity, .. } => capacity,
+            _ => 0,
+        }
+    }
+
     /// The name of an enum's value.
     pub(crate) fn name_of(&self, value: &Value<'_>) -> Option<&str> {
         let Keep::Integer { size, .. } = self.keep else {

@@ -6,6 +6,7 @@ use super::grouping::{GroupMaps, count_in_group};
 use super::plan::{
     Argument, EventPlan, Keep, KeptField, Manner, STACK_DEPTH, Source, SourceBase, header,
 };
+use super::strings::{self, Waiting};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use crate::filter::BoundNode;
 use crate::format::Field;
@@ -13,7 +14,7 @@ use crate::format::Field;
 /// The context, all through a program.
 pub(super) const CONTEXT: Reg = Reg::R6;
 /// The record in the ring buffer, once it is reserved.
-const RECORD: Reg = Reg::R7;
+pub(super) const RECORD: Reg = Reg::R7;
 /// A system call's number, in programs that write no record.
 pub(super) const NUMBER: Reg = Reg::R7;
 /// A value at hand; helpers keep it.
@@ -40,6 +41,8 @@ pub(crate) enum Action<'a> {
         plan: &'a EventPlan,
         ring: i32,
         lost: i32,
+        /// Whose strings are read again when their call returns.
+        waiting: Option<Waiting>,
     },
     /// Counts.
     Count { counts: i32 },
@@ -109,7 +112,12 @@ pub(crate) fn on_event(
         asm.place(passed);
     }
     match action {
-        Action::Record { plan, ring, lost } => {
+        Action::Record {
+            plan,
+            ring,
+            lost,
+            waiting,
+        } => {
             let full = asm.label();
             asm.load_map(Reg::R1, *ring);
             asm.mov(Reg::R2, plan.size as i32);
@@ -122,6 +130,9 @@ pub(crate) fn on_event(
                 write_field(&mut asm, field);
             }
             write_stacks(&mut asm, plan);
+            if let Some(waiting) = waiting {
+                strings::wait_for_return(&mut asm, plan, index, waiting);
+            }
             asm.mov_reg(Reg::R1, RECORD);
             asm.mov(Reg::R2, 0);
             asm.call(Helper::RingbufSubmit);
@@ -328,7 +339,7 @@ fn write_stacks(asm: &mut Assembler, plan: &EventPlan) {
 
 /// `EFAULT`, which stands in records for what cannot be read through pointers: the kernel
 /// has one more number for it (`ERANGE`), where an address is no address of its own.
-const UNREADABLE: i32 = -libc::EFAULT;
+pub(super) const UNREADABLE: i32 = -libc::EFAULT;
 
 fn write_field(asm: &mut Assembler, field: &KeptField) {
     let failed = asm.label();

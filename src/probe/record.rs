@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use super::plan::{EventPlan, Kept, STACK_DEPTH, header};
+use super::plan::{EventPlan, Kept, Manner, STACK_DEPTH, header};
+use super::strings::{AWAITS, RETURNED, StringOrigin};
 use crate::filter::Task;
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
@@ -19,12 +20,17 @@ use crate::record::Value;
 /// for.
 ///
 /// [`Display`](fmt::Display) writes one line: seconds, CPU, task, event and
-/// fields; strings in quotes, with control characters escaped.
+/// fields; strings in quotes, with control characters escaped. `@exit` follows one that was
+/// read when its system call returned, `@rewritten` one that was another by then.
 #[derive(Clone)]
 pub struct ProbeRecord {
     events: Arc<[EventPlan]>,
     event: usize,
     bytes: Box<[u8]>,
+    /// The fields, by their index, that were read when the call returned, and those that were
+    /// something else then.
+    at_exit: u64,
+    rewritten: u64,
 }
 
 /// The value of a field of a [`ProbeRecord`].
@@ -37,7 +43,8 @@ pub enum FieldValue<'r> {
     /// ([`ProbeBuilder::data_limit`](super::ProbeBuilder::data_limit)).
     Cut(Value<'r>),
     /// The kernel could not read it. A system call's string that is in memory the
-    /// process has not touched yet is `EFAULT` until the call itself reads it.
+    /// process has not touched yet is `EFAULT` until the call itself reads it, and is read
+    /// again when that returns ([`ProbeBuilder::strings`](super::ProbeBuilder::strings)).
     Unreadable {
         /// The error's number.
         errno: i32,
@@ -55,17 +62,66 @@ impl<'r> FieldValue<'r> {
 }
 
 impl ProbeRecord {
-    /// Takes what a program wrote; `None` if no program of these did.
-    pub(crate) fn new(events: &Arc<[EventPlan]>, bytes: &[u8]) -> Option<Self> {
+    /// Takes what a program wrote, and returns the marks in the event's index, too; `None` if
+    /// no program of these did.
+    pub(crate) fn new(events: &Arc<[EventPlan]>, bytes: &[u8]) -> Option<(Self, u32)> {
         let event = bytes.get(header::EVENT as usize..)?.get(..4)?;
-        let event = Machine::NATIVE.unsigned(event) as usize;
+        let event = Machine::NATIVE.unsigned(event) as u32;
+        let marks = event & (AWAITS | RETURNED);
+        let event = (event & !marks) as usize;
         let plan = events.get(event)?;
         // The ring buffer rounds up to 8 bytes.
         let bytes = bytes.get(..plan.size as usize)?;
-        Some(Self {
+        let record = Self {
             events: Arc::clone(events),
             event,
             bytes: bytes.into(),
+            at_exit: 0,
+            rewritten: 0,
+        };
+        Some((record, marks))
+    }
+
+    /// Takes the strings of the record that was written when the call returned.
+    pub(super) fn join(&mut self, returned: &Self) {
+        let events = Arc::clone(&self.events);
+        let plan = &events[self.event];
+        for (index, field) in plan.fields.iter().enumerate().take(64) {
+            if field.source.manner != Manner::UserText {
+                continue;
+            }
+            let before = field.read(&self.bytes);
+            let after = field.read(&returned.bytes);
+            match (before, after) {
+                (_, None | Some(Kept::Unread(_))) | (None, _) => {}
+                (Some(Kept::Unread(_)), Some(_)) => {
+                    let place = field.at as usize..(field.at + 4 + field.capacity()) as usize;
+                    if let Some(from) = returned.bytes.get(place.clone())
+                        && let Some(to) = self.bytes.get_mut(place)
+                    {
+                        to.copy_from_slice(from);
+                        self.at_exit |= 1 << index;
+                    }
+                }
+                (Some(before), Some(after)) if before != after => self.rewritten |= 1 << index,
+                _ => {}
+            }
+        }
+    }
+
+    /// When a string that a system call gets was read; `None` for other fields.
+    pub fn string_origin(&self, field: &str) -> Option<StringOrigin> {
+        let mut fields = self.plan().fields.iter().enumerate();
+        let (index, field) = fields.find(|(_, known)| known.name == field)?;
+        if field.source.manner != Manner::UserText {
+            return None;
+        }
+        let has = |set: u64| index < 64 && set & 1 << index != 0;
+        Some(match field.read(&self.bytes)? {
+            Kept::Unread(_) => StringOrigin::Unreadable,
+            _ if has(self.at_exit) => StringOrigin::Exit,
+            _ if has(self.rewritten) => StringOrigin::Rewritten,
+            _ => StringOrigin::Entry,
         })
     }
 
@@ -212,9 +268,16 @@ struct Values<'r>(&'r ProbeRecord);
 impl fmt::Display for Values<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = self.0.fields();
-        fields.try_for_each(|(name, value)| match self.0.value_name(name) {
-            Some(value) => write!(out, " {name}={value}"),
-            None => write!(out, " {name}={value}"),
+        fields.try_for_each(|(name, value)| {
+            match self.0.value_name(name) {
+                Some(value) => write!(out, " {name}={value}"),
+                None => write!(out, " {name}={value}"),
+            }?;
+            match self.0.string_origin(name) {
+                Some(StringOrigin::Exit) => out.write_str("@exit"),
+                Some(StringOrigin::Rewritten) => out.write_str("@rewritten"),
+                _ => Ok(()),
+            }
         })
     }
 }
@@ -240,7 +303,8 @@ impl fmt::Display for FieldValue<'_> {
 }
 
 /// `{"timestamp_ns", "event", "cpu", "pid", "tid", "comm", "fields": {…}}`; the
-/// names of fields that are cut in `"cut"`, those that could not be read with the error's
+/// names of fields that are cut in `"cut"`, of strings read at exit in `"exit"`, of strings that
+/// were others by then in `"rewritten"`, those that could not be read with the error's
 /// number in `"unreadable"`, and those with a value of an enum that has a name, with it, in
 /// `"names"`, if there are any.
 impl Serialize for ProbeRecord {
@@ -251,7 +315,12 @@ impl Serialize for ProbeRecord {
             .filter(|(_, value)| matches!(value, FieldValue::Cut(_)))
             .map(|(name, _)| name)
             .collect();
-        let mut record = serializer.serialize_struct("ProbeRecord", 10)?;
+        let of_origin = |wanted| {
+            let fields = self.fields().map(|(name, _)| name);
+            let fields = fields.filter(move |name| self.string_origin(name) == Some(wanted));
+            fields.collect::<Vec<_>>()
+        };
+        let mut record = serializer.serialize_struct("ProbeRecord", 12)?;
         record.serialize_field("timestamp_ns", &self.timestamp_ns())?;
         record.serialize_field("event", self.event().as_str())?;
         record.serialize_field("cpu", &task.cpu)?;
@@ -262,6 +331,15 @@ impl Serialize for ProbeRecord {
         match cut.is_empty() {
             true => record.skip_field("cut")?,
             false => record.serialize_field("cut", &cut)?,
+        }
+        for (key, wanted) in [
+            ("exit", StringOrigin::Exit),
+            ("rewritten", StringOrigin::Rewritten),
+        ] {
+            match of_origin(wanted) {
+                fields if fields.is_empty() => record.skip_field(key)?,
+                fields => record.serialize_field(key, &fields)?,
+            }
         }
         match UnreadableFields(self).errors().next() {
             None => record.skip_field("unreadable")?,

@@ -90,6 +90,8 @@ pub enum PlanReason {
     NoTracepoint,
     /// The kernel refuses the `raw_tp` program.
     RawRefused,
+    /// It reads strings again that could not be read at entry.
+    StringsAtExit,
 }
 
 impl PlanReason {
@@ -107,6 +109,7 @@ impl PlanReason {
             Self::OwnFilter => "it has a filter of its own",
             Self::NumberUnknown => "the system call's number is not known",
             Self::NoTracepoint => "BTF does not tell its tracepoint",
+            Self::StringsAtExit => "reads strings again that cannot be read at entry",
             Self::RawRefused => "the kernel refuses raw_tp for it",
         }
     }

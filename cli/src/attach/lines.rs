@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use nix::errno::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use tracepoints::probe::{FieldValue, PrettyPrinter, Probe, ProbeRecord};
+use tracepoints::probe::{FieldValue, PrettyPrinter, Probe, ProbeRecord, StringOrigin};
 use tracepoints::{EventName, Kernel, Tracepoint};
 
 use super::run::Run;
@@ -94,6 +94,10 @@ impl<'a> Lines<'a> {
                 return Ok(count);
             }
             if over {
+                for record in probe.unfinished() {
+                    self.record(&record, out)?;
+                    count += 1;
+                }
                 return Ok(count);
             }
             probe.wait(Some(run.pause()))?;
@@ -125,6 +129,11 @@ impl<'a> Lines<'a> {
                 FieldValue::Unreadable { errno } => Some((name, errno)),
                 _ => None,
             });
+            let of_origin = |wanted: StringOrigin| {
+                let fields = record.fields().map(|(name, _)| name);
+                let fields = fields.filter(|name| record.string_origin(name) == Some(wanted));
+                fields.collect()
+            };
             let is_cut = |value: &FieldValue<'_>| matches!(value, FieldValue::Cut(_));
             let row = Row {
                 event: EventRow {
@@ -143,6 +152,8 @@ impl<'a> Lines<'a> {
                     },
                     cut: of_kind(is_cut).map(|(name, _)| name).collect(),
                     unreadable: unreadable.collect::<BTreeMap<_, _>>(),
+                    exit: of_origin(StringOrigin::Exit),
+                    rewritten: of_origin(StringOrigin::Rewritten),
                     names: record
                         .fields()
                         .filter_map(|(name, _)| Some((name, record.value_name(name)?)))

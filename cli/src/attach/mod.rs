@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rustix::process::{self, Resource, Rlimit};
-use tracepoints::probe::{Probe, ProbeBuilder, ProgramPreference};
+use tracepoints::probe::{Probe, ProbeBuilder, ProgramPreference, StringReading};
 use tracepoints::{Filter, Kernel};
 
 use crate::kernel::{Identity, live_failure};
@@ -88,6 +88,10 @@ pub(crate) struct Arguments {
     /// Print stacks, too: the functions of the kernel and of the process that were running
     #[arg(long, conflicts_with_all = ["count", "hist", "by", "stats", "lhist"])]
     stack: bool,
+    /// When to read the strings of system calls; those in pages that the process has not touched
+    /// cannot be read at entry
+    #[arg(long, value_name = "WHEN", default_value = "exit")]
+    strings: StringChoice,
     /// The type of program that serves events: raw_tp gets no fields, and costs half as much
     #[arg(long, value_name = "TYPE", default_value = "cheapest")]
     program: ProgramChoice,
@@ -111,6 +115,17 @@ pub(crate) struct Arguments {
     /// Run this command, trace it and its descendants, and end with it
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// When strings are read that system calls get.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StringChoice {
+    /// At entry only
+    Entry,
+    /// At entry, and what cannot be read there when the call returns: the record comes then
+    Exit,
+    /// Both, to mark those that changed in between: all records come when calls return
+    Twice,
 }
 
 /// The type of the programs that serve events.
@@ -281,6 +296,11 @@ fn builder(
             ProgramChoice::Cheapest => ProgramPreference::Cheapest,
             ProgramChoice::Tp => ProgramPreference::Tp,
             ProgramChoice::RawTp => ProgramPreference::RawTp,
+        })
+        .strings(match arguments.strings {
+            StringChoice::Entry => StringReading::AtEntry,
+            StringChoice::Exit => StringReading::WhereReadable,
+            StringChoice::Twice => StringReading::Twice,
         });
     for raw in &chosen.raw {
         builder = builder

@@ -176,6 +176,8 @@ impl<'a> Printer<'a> {
             },
             cut: Vec::new(),
             unreadable: BTreeMap::new(),
+            exit: Vec::new(),
+            rewritten: Vec::new(),
             names: BTreeMap::new(),
             flags: Some(context.flags().to_string()),
             text: Some(&self.text),

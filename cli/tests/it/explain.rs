@@ -49,3 +49,38 @@ fn which_program_serves_what() {
         assert_eq!(explained(arguments), expected, "{arguments:?}");
     }
 }
+
+/// Strings are read again at exit unless `--strings entry` is given.
+#[test]
+fn strings_are_read_again_at_exit() {
+    let Some(_) = live() else { return };
+    let attach = |arguments: &[&str]| {
+        let output = tracepoints(&["attach", "syscalls:sys_enter_openat{filename}"])
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        format!("{}{}", stdout(&output), stderr(&output))
+    };
+    let out = attach(&["--explain"]);
+    assert_eq!(
+        out,
+        "syscalls:sys_enter_openat: tp/syscalls/sys_enter_openat (fields of its record are \
+         needed)\n\
+         syscalls:sys_enter_openat: tp/syscalls/sys_exit_openat (reads strings again that cannot \
+         be read at entry)\n"
+    );
+    assert_eq!(
+        attach(&["--explain", "--strings", "entry"]).lines().count(),
+        1
+    );
+    // A program that was never run opens its libraries by names in pages not yet touched.
+    let command = ["--strings", "twice", "--json", "--", "cat", "/etc/passwd"];
+    let out = attach(&command);
+    let rows = out.lines().filter(|line| line.contains("\"fields\""));
+    for row in rows {
+        let row: serde_json::Value = serde_json::from_str(row).expect("JSON");
+        assert!(row["fields"]["filename"].is_string(), "{row}");
+        assert!(row.get("rewritten").is_none(), "{row}");
+    }
+    assert!(out.contains("/etc/passwd"), "{out}");
+}

@@ -40,6 +40,7 @@ impl Recorder {
             plan: &plans[0],
             ring: RING,
             lost: COUNTS,
+            waiting: None,
         };
         let program =
             program::on_event(0, Tasks::All, None, &action, Adding::Plain).expect("a program");
@@ -65,7 +66,7 @@ impl Recorder {
                 .iter()
                 .flat_map(|word| word.to_ne_bytes())
                 .collect();
-            ProbeRecord::new(&self.plans, &bytes).expect("a record")
+            ProbeRecord::new(&self.plans, &bytes).expect("a record").0
         })
     }
 

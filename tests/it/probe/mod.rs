@@ -8,6 +8,7 @@ mod paths;
 mod provoked;
 mod raw;
 mod refused;
+mod strings;
 
 use std::path::Path;
 

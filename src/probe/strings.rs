@@ -1,0 +1,298 @@
+//! Strings of system calls that are read again when the call returns.
+//!
+//! A string in a page that the process has not touched cannot be read at entry: programs do
+//! not wait for pages. The call itself reads it, and then it can be read. So the program at
+//! entry marks a record with such a string, and keeps the strings' addresses in a map, by
+//! thread; a program at the exit of the same call reads them there and writes a second record,
+//! which `reading` joins to the first.
+//!
+//! A successful `execve` gives the process other memory, where the addresses mean nothing:
+//! its strings are not read at exit.
+
+use std::collections::HashSet;
+
+use aya::maps::{HashMap, IterableMap, MapData};
+
+use super::attach::Attachments;
+use super::builder::ProbeBuilder;
+use super::error::ProbeError;
+use super::plan::{EventPlan, KeptField, Source, header};
+use super::probed::Probed;
+use super::program::{CONTEXT, KEY, RECORD, SECOND, TEXT, UNREADABLE, VALUE, load};
+use super::service::{PlanReason, PlannedProgram};
+use super::{descriptor, map_with_memory};
+use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Program, Reg, Size};
+use crate::context::access::Access;
+use crate::error::Error;
+use crate::kernel::{ProgramForm, Tracepoint};
+use crate::name::{EventName, SyscallSide};
+
+/// When the strings that system calls get are read: see [`ProbeBuilder::strings`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StringReading {
+    /// At entry. What cannot be read there stays unreadable.
+    AtEntry,
+    /// At entry, and what cannot be read there, at exit.
+    #[default]
+    WhereReadable,
+    /// At entry and at exit, to find those that changed in between.
+    Twice,
+}
+
+/// When a string was read: see [`ProbeRecord::string_origin`](super::ProbeRecord::string_origin).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StringOrigin {
+    /// When the system call began.
+    Entry,
+    /// When it returned: it could not be read before, and may have changed since the call
+    /// read it.
+    Exit,
+    /// When it began; and when it returned, another string was there.
+    Rewritten,
+    /// Neither then nor later.
+    Unreadable,
+}
+
+/// Set in a record's index of its event: another record with its strings follows.
+pub(super) const AWAITS: u32 = 1 << 31;
+/// Set in that record's.
+pub(super) const RETURNED: u32 = 1 << 30;
+
+/// How the program at entry leaves strings to the one at exit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    /// The map of threads, each with its record's event and time, and the addresses.
+    pub(super) map: i32,
+    pub(super) always: bool,
+}
+
+/// In words: the event's index, the time, and the addresses of as many strings as a system
+/// call has arguments.
+const WORDS: usize = 8;
+/// How many threads can be in such calls at a time. More have their strings read at entry only.
+const THREADS: u32 = 10_240;
+
+pub(super) type WaitingMap = HashMap<MapData, u32, [u64; WORDS]>;
+
+/// Marks the record, and keeps the addresses of its strings, if one could not be read.
+pub(super) fn wait_for_return(
+    asm: &mut Assembler,
+    plan: &EventPlan,
+    index: u32,
+    waiting: &Waiting,
+) {
+    let (wait, done) = (asm.label(), asm.label());
+    let strings: Vec<&KeptField> = plan.user_strings().take(WORDS - 2).collect();
+    if !waiting.always {
+        for field in &strings {
+            asm.load(Size::B4, Reg::R1, RECORD, field.at as i16);
+            asm.alu(Alu::Lsh, Reg::R1, 32);
+            asm.alu(Alu::Arsh, Reg::R1, 32);
+            asm.jump_if(Jump::SLt, Reg::R1, 0, wait);
+        }
+        asm.jump(done);
+    }
+    asm.place(wait);
+    let word = |at: usize| TEXT + 8 * at as i16;
+    asm.store_imm(Size::B8, Reg::Fp, word(0), index as i32);
+    asm.load(Size::B8, Reg::R1, RECORD, header::TIMESTAMP);
+    asm.store(Size::B8, Reg::Fp, word(1), Reg::R1);
+    for at in 2..WORDS {
+        match strings.get(at - 2) {
+            // An address that cannot be loaded is no string's.
+            Some(field) => {
+                let failed = asm.label();
+                asm.mov(SECOND, 0);
+                load(asm, &field.source, SECOND, failed);
+                asm.place(failed);
+                asm.store(Size::B8, Reg::Fp, word(at), SECOND);
+            }
+            None => asm.store_imm(Size::B8, Reg::Fp, word(at), 0),
+        }
+    }
+    store_thread(asm);
+    asm.load_map(Reg::R1, waiting.map);
+    asm.address(Reg::R2, Reg::Fp, KEY.into());
+    asm.address(Reg::R3, Reg::Fp, TEXT.into());
+    asm.mov(Reg::R4, 0);
+    asm.call(Helper::MapUpdateElem);
+    asm.jump_if(Jump::Ne, Reg::R0, 0, done);
+    asm.store_imm(Size::B4, RECORD, header::EVENT, (index | AWAITS) as i32);
+    asm.place(done);
+}
+
+/// `KEY` = the thread.
+fn store_thread(asm: &mut Assembler) {
+    asm.call(Helper::GetCurrentPidTgid);
+    asm.store(Size::B4, Reg::Fp, KEY, Reg::R0);
+}
+
+/// Returns the program at the exit of a call. `new_memory_at` is where the result is, for a
+/// call that gives the process other memory if its result is 0.
+fn on_return(
+    index: u32,
+    plan: &EventPlan,
+    map: i32,
+    ring: i32,
+    new_memory_at: Option<&Source>,
+) -> Result<Program, BadJump> {
+    let mut asm = Assembler::default();
+    let (out, forget) = (asm.label(), asm.label());
+    asm.mov_reg(CONTEXT, Reg::R1);
+    store_thread(&mut asm);
+    asm.load_map(Reg::R1, map);
+    asm.address(Reg::R2, Reg::Fp, KEY.into());
+    asm.call(Helper::MapLookupElem);
+    asm.jump_if(Jump::Eq, Reg::R0, 0, out);
+    asm.mov_reg(VALUE, Reg::R0);
+    asm.load(Size::B8, Reg::R1, VALUE, 0);
+    asm.jump_if(Jump::Ne, Reg::R1, index as i32, out);
+    asm.mov(SECOND, -1);
+    if let Some(result) = new_memory_at {
+        load(&mut asm, result, SECOND, forget);
+    }
+    asm.load_map(Reg::R1, ring);
+    asm.mov(Reg::R2, plan.size as i32);
+    asm.mov(Reg::R3, 0);
+    asm.call(Helper::RingbufReserve);
+    asm.jump_if(Jump::Eq, Reg::R0, 0, forget);
+    asm.mov_reg(RECORD, Reg::R0);
+    asm.load(Size::B8, Reg::R1, VALUE, 8);
+    asm.store(Size::B8, RECORD, header::TIMESTAMP, Reg::R1);
+    asm.store_imm(Size::B4, RECORD, header::EVENT, (index | RETURNED) as i32);
+    asm.call(Helper::GetCurrentPidTgid);
+    asm.store(Size::B8, RECORD, header::PID_TGID, Reg::R0);
+    for (field, at) in plan.user_strings().zip(2..WORDS) {
+        let skip = asm.label();
+        let to = field.at as i16;
+        asm.store_imm(Size::B4, RECORD, to, UNREADABLE);
+        asm.jump_if(Jump::Eq, SECOND, 0, skip);
+        asm.address(Reg::R1, RECORD, i32::from(to) + 4);
+        asm.mov(Reg::R2, field.capacity() as i32);
+        asm.load(Size::B8, Reg::R3, VALUE, 8 * at as i16);
+        asm.call(Helper::ProbeReadUserStr);
+        asm.store(Size::B4, RECORD, to, Reg::R0);
+        asm.place(skip);
+    }
+    asm.mov_reg(Reg::R1, RECORD);
+    asm.mov(Reg::R2, 0);
+    asm.call(Helper::RingbufSubmit);
+    asm.place(forget);
+    store_thread(&mut asm);
+    asm.load_map(Reg::R1, map);
+    asm.address(Reg::R2, Reg::Fp, KEY.into());
+    asm.call(Helper::MapDeleteElem);
+    asm.place(out);
+    asm.mov(Reg::R0, 0);
+    asm.exit();
+    asm.finish()
+}
+
+/// The programs at the exits of calls whose strings are read again.
+#[derive(Default)]
+pub(super) struct Returns {
+    pub(super) programs: Attachments,
+    pub(super) plan: Vec<PlannedProgram>,
+    waiting: Option<Waiting>,
+    /// The events, by their index, whose calls have a program at their exit.
+    events: HashSet<usize>,
+    /// The kernel keeps it as long as a program uses it.
+    map: Option<WaitingMap>,
+}
+
+impl Returns {
+    /// Returns how the program of an event leaves its strings to another.
+    pub(super) fn waiting_for(&self, index: usize) -> Option<Waiting> {
+        self.waiting.filter(|_| self.events.contains(&index))
+    }
+}
+
+impl ProbeBuilder {
+    /// Attaches programs to the exits of those calls whose strings are kept. Before the
+    /// programs at entry, so that no call returns unseen.
+    pub(super) fn attach_returns(
+        &self,
+        plans: &[Vec<EventPlan>],
+        ring: i32,
+    ) -> Result<Returns, ProbeError> {
+        let mut returns = Returns::default();
+        if self.strings == StringReading::AtEntry {
+            return Ok(returns);
+        }
+        for (index, (event, plans)) in self.events.iter().zip(plans).enumerate() {
+            let (Probed::Event(event), [plan, ..]) = (event, plans.as_slice()) else {
+                continue;
+            };
+            if !event.kernel().is_live() || plan.user_strings().next().is_none() {
+                continue;
+            }
+            let Some(exit) = exit_of(event)? else {
+                continue;
+            };
+            let map = match &returns.map {
+                Some(map) => descriptor(map.map()),
+                None => {
+                    let map = map_with_memory(|| WaitingMap::create(THREADS, 0))?;
+                    let map = returns.map.insert(map);
+                    descriptor(map.map())
+                }
+            };
+            returns.waiting = Some(Waiting {
+                map,
+                always: self.strings == StringReading::Twice,
+            });
+            let result = result_of_exec(&exit)?;
+            let program = on_return(index as u32, plan, map, ring, result.as_ref());
+            let program = program.map_err(|_| ProbeError::LongProgram {
+                event: exit.name().clone(),
+            })?;
+            returns.programs.attach(&exit, &program, 0)?;
+            returns.events.insert(index);
+            returns.plan.push(PlannedProgram {
+                form: ProgramForm::Tp,
+                section: format!("tp/{}/{}", exit.name().category(), exit.name().event()),
+                events: vec![event.name().clone()],
+                reason: PlanReason::StringsAtExit,
+            });
+        }
+        Ok(returns)
+    }
+}
+
+/// Returns the event of the same call's exit, if the kernel has one.
+fn exit_of(enter: &Tracepoint) -> Result<Option<Tracepoint>, ProbeError> {
+    let Some((SyscallSide::Enter, call)) = SyscallSide::and_call(enter.name()) else {
+        return Ok(None);
+    };
+    let name = EventName::of_directories("syscalls", &format!("sys_exit_{call}"));
+    let Ok(name) = name else {
+        return Ok(None);
+    };
+    match enter.kernel().tracepoint(&name) {
+        Ok(exit) => Ok(Some(exit)),
+        Err(Error::NoSuchEvent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns where the result is of a call that gives the process other memory.
+fn result_of_exec(exit: &Tracepoint) -> Result<Option<Source>, ProbeError> {
+    if !matches!(exit.name().event(), "sys_exit_execve" | "sys_exit_execveat") {
+        return Ok(None);
+    }
+    let context = exit.context()?;
+    let accesses = Access::of_fields(exit.format(), &context)?;
+    let result = accesses.into_iter().find_map(|(field, access)| {
+        let access = access.filter(|_| field.name() == "ret")?;
+        Some(Source::of(&access))
+    });
+    match result {
+        Some(result) => Ok(Some(result)),
+        None => Err(ProbeError::NotInContext {
+            event: exit.name().clone(),
+            field: "ret".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,184 @@
+//! Strings of system calls that cannot be read at entry.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use super::events;
+use crate::support::live::live;
+use tracepoints::Kernel;
+use tracepoints::probe::{FieldValue, Probe, ProbeRecord, StringOrigin, StringReading};
+
+/// The program of `strings.c`, in a directory that is removed with it.
+struct Strings {
+    directory: PathBuf,
+}
+
+impl Strings {
+    /// `None` if there is no C compiler.
+    fn compiled() -> Option<Self> {
+        let directory = std::env::temp_dir().join(format!("tracepoints-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        let strings = Self { directory };
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/probe/strings.c");
+        let compiled = Command::new("cc")
+            .args([source.as_os_str(), "-o".as_ref()])
+            .arg(strings.directory.join("strings"))
+            .status();
+        match compiled.is_ok_and(|status| status.success()) {
+            true => Some(strings),
+            false => {
+                crate::support::skip("no C compiler");
+                None
+            }
+        }
+    }
+
+    fn start(&self, act: &str) -> Child {
+        let program = self.directory.join("strings");
+        let child = Command::new(program).arg(act).arg(&self.directory).spawn();
+        child.expect("it starts")
+    }
+
+    fn fifo(&self) -> String {
+        let path = self.directory.join("fifo");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+}
+
+impl Drop for Strings {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.directory).expect("it is removed");
+    }
+}
+
+fn probe(kernel: &Kernel, event: &str, reading: StringReading) -> Probe {
+    let attached = Probe::builder(&events(kernel, &[event]))
+        .process_tree(std::process::id())
+        .fields(["filename"])
+        .data_limit(96)
+        .ring_size(1 << 24)
+        .strings(reading)
+        .attach();
+    attached.expect("it is attached")
+}
+
+fn text(record: &ProbeRecord) -> Option<String> {
+    let value = record.field("filename").expect("a field").value();
+    let text = value.and_then(|value| Some(value.text()?.into_owned()));
+    text.map(|text| text.to_string())
+}
+
+#[test]
+fn no_name_is_lost() {
+    let Some(kernel) = live() else { return };
+    let Some(strings) = Strings::compiled() else {
+        return;
+    };
+    let run = |reading| {
+        let mut probe = probe(&kernel, "syscalls:sys_enter_openat", reading);
+        let status = strings.start("names").wait().expect("it ends");
+        assert!(status.success());
+        let mut records: Vec<_> = probe.records().collect();
+        assert!(probe.losses().expect("losses").is_empty());
+        records.extend(probe.unfinished());
+        records
+    };
+    let records = run(StringReading::WhereReadable);
+    let names: Vec<String> = records.iter().filter_map(text).collect();
+    let names: Vec<&String> = names.iter().filter(|name| name.contains("fault")).collect();
+    let expected: Vec<String> = (0..10_000).map(|at| format!("/nofault/{at:05}")).collect();
+    let expected: Vec<&String> = expected.iter().chain(&expected).collect();
+    assert!(names == expected, "{} names", names.len());
+    let of = |wanted| {
+        let origins = records.iter().map(|one| one.string_origin("filename"));
+        origins.filter(|origin| *origin == Some(wanted)).count()
+    };
+    let (entry, exit) = (of(StringOrigin::Entry), of(StringOrigin::Exit));
+    eprintln!("{entry} names were read at entry, {exit} at exit");
+    assert!(exit >= 19_000, "{exit}");
+    assert_eq!(of(StringOrigin::Unreadable), 0);
+
+    let records = run(StringReading::AtEntry);
+    let unread = records.iter().filter(|one| text(one).is_none()).count();
+    eprintln!("{unread} names are lost where they are read at entry only");
+    assert!(unread >= 19_000, "{unread}");
+}
+
+#[test]
+fn a_name_that_changes_is_marked() {
+    let Some(kernel) = live() else { return };
+    let Some(strings) = Strings::compiled() else {
+        return;
+    };
+    let mut probe = probe(&kernel, "syscalls:sys_enter_openat", StringReading::Twice);
+    assert!(strings.start("rewrite").wait().expect("it ends").success());
+    let records: Vec<_> = probe.records().collect();
+    let of_fifo = |one: &&ProbeRecord| text(one).is_some_and(|text| text == strings.fifo());
+    let origins: Vec<_> = records
+        .iter()
+        .filter(of_fifo)
+        .map(|one| one.string_origin("filename").expect("a string"))
+        .collect();
+    // That of the reader, whose name was changed, comes when its call returns, as does the
+    // writer's, who has its own.
+    assert_eq!(origins.len(), 2);
+    assert!(origins.contains(&StringOrigin::Rewritten));
+    assert!(origins.contains(&StringOrigin::Entry));
+    let rewritten = records
+        .iter()
+        .find(|one| one.string_origin("filename") == Some(StringOrigin::Rewritten));
+    let line = rewritten.expect("one").to_string();
+    assert!(line.ends_with("/fifo\"@rewritten"), "{line}");
+    let mut others = records.iter().filter(|one| !of_fifo(one));
+    assert!(others.all(|one| one.string_origin("filename") != Some(StringOrigin::Rewritten)));
+}
+
+/// After a successful `execve` the address means nothing, and a call that does not return has
+/// nothing to read.
+#[test]
+fn what_cannot_be_read_is_said() {
+    let Some(kernel) = live() else { return };
+    let Some(strings) = Strings::compiled() else {
+        return;
+    };
+    let reading = StringReading::WhereReadable;
+    let mut executed = probe(&kernel, "syscalls:sys_enter_execve", reading);
+    assert!(strings.start("exec").wait().expect("it ends").success());
+    let records: Vec<_> = executed.records().collect();
+    let last = records.last().expect("the second execve");
+    assert_eq!(
+        last.field("filename"),
+        Some(FieldValue::Unreadable {
+            errno: libc::EFAULT
+        })
+    );
+    assert_eq!(
+        last.string_origin("filename"),
+        Some(StringOrigin::Unreadable)
+    );
+    assert!(executed.unfinished().is_empty());
+    drop(executed);
+
+    let mut opened = probe(&kernel, "syscalls:sys_enter_openat", reading);
+    let mut child = strings.start("block");
+    let end = Instant::now() + Duration::from_secs(20);
+    let mut unfinished = Vec::new();
+    while unfinished.is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(opened.records().all(|one| one.task().pid != 0));
+        unfinished = opened.unfinished();
+        // Others are soon read.
+        unfinished.retain(|one| one.task().pid == child.id());
+    }
+    child.kill().expect("it is killed");
+    child.wait().expect("it ends");
+    let [waiting] = unfinished.as_slice() else {
+        panic!("{unfinished:?}");
+    };
+    assert_eq!(
+        waiting.string_origin("filename"),
+        Some(StringOrigin::Unreadable)
+    );
+}
