@@ -8,6 +8,7 @@ mod audit;
 mod bench;
 mod by_btf;
 mod capture;
+mod catalog;
 mod decode;
 mod diff;
 mod explore;
@@ -55,6 +56,7 @@ enum Subcommands {
     #[cfg(target_os = "linux")]
     Sites(sites::Arguments),
     Capture(capture::Arguments),
+    Catalog(catalog::Arguments),
     Completions(generate::CompletionsArguments),
     #[command(hide = true)]
     Man(generate::ManArguments),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Subcommands::Sites(arguments) => sites::main(&arguments),
         Subcommands::Capture(arguments) => capture::main(&arguments),
+        Subcommands::Catalog(arguments) => catalog::main(&arguments),
         Subcommands::Completions(arguments) => generate::completions(&arguments),
         Subcommands::Man(arguments) => generate::man(&arguments),
     }

@@ -6,6 +6,7 @@ use super::relocate::{CoreField, Relocated};
 use super::shape::{EventShape, EventSlot};
 use super::state::{ContextPointer, Named};
 use super::verdict::Verdict;
+use crate::btf::TypeId;
 use crate::format::FieldKind;
 use crate::machine::ByteOrder;
 
@@ -41,20 +42,22 @@ impl Judgement {
 }
 
 /// The field that the source means by a read.
-struct Meant {
-    path: String,
+pub(super) struct Meant {
+    pub(super) path: String,
     /// The member of the context's struct, and the offset from its start, in bytes.
-    member: String,
-    behind: i64,
+    pub(super) member: String,
+    pub(super) behind: i64,
     /// The offset and the size of the read on this kernel, in bytes.
-    at: i64,
-    size: u32,
+    pub(super) at: i64,
+    pub(super) size: u32,
     /// The member's size in the object's own struct, in bytes, if it is one value.
-    own_size: Option<u32>,
+    pub(super) own_size: Option<u32>,
     own_signed: Option<bool>,
     /// Whether its name is the kernel's own, and not the source's invention.
-    is_kernels: bool,
-    /// Whether the relocation found it in the context's own struct.
+    pub(super) is_kernels: bool,
+    /// The object and id of the type in which the relocation found it.
+    pub(super) found_in: Option<(String, TypeId)>,
+    /// Whether that is the context's own struct.
     is_of_context: bool,
 }
 
@@ -175,56 +178,23 @@ impl EventJudge<'_> {
 
     fn judge_bytes(&self, read: &FoundRead, pointer: ContextPointer) -> Judgement {
         let is_text = matches!(read.by, ReadBy::ProbeRead { is_text: true, .. });
-        let Some(size) = read.size.or(is_text.then_some(1)) else {
-            let gets = self.shape.describe(pointer.offset, 1);
-            return Judgement {
-                gets: Some(gets),
-                ..Judgement::of(Verdict::Unknown, "it is not known how many bytes are read")
-            };
-        };
-        let gets = || {
-            Some(
-                self.shape
-                    .describe(pointer.offset, if is_text { 1 } else { size }),
-            )
-        };
-        if let ReadBy::ProbeRead { is_user: true, .. } = read.by {
-            let reason = "a helper for the memory of processes reads the kernel's context";
-            return Judgement {
-                gets: gets(),
-                ..Judgement::of(Verdict::Unknown, reason)
-            };
-        }
-        if pointer.offset < 0 {
-            return Judgement {
-                gets: Some("what is before the context".to_owned()),
-                ..Judgement::of(Verdict::Wrong, "it reads before the context's start")
-            };
-        }
-        let meant = match pointer.named {
-            Named::Several => Err("it adds the offsets of several fields"),
-            Named::Field { relocation, behind } => {
-                let meant = self.relocated_field(relocation, behind, pointer.offset, size);
-                meant.map(|meant| vec![meant])
-            }
-            Named::Nothing => self.own_members(pointer, size, is_text),
-        };
-        let meant = match meant {
+        let meant = match self.meant(read, pointer) {
             Ok(meant) => meant,
-            Err(reason) => {
+            Err((verdict, reason)) => {
+                let gets = match pointer.offset {
+                    ..0 if verdict == Verdict::Wrong => "what is before the context".to_owned(),
+                    offset => {
+                        let size = if is_text { 1 } else { read.size.unwrap_or(1) };
+                        self.shape.describe(offset, size)
+                    }
+                };
                 return Judgement {
-                    gets: gets(),
-                    ..Judgement::of(Verdict::Unknown, reason)
+                    gets: Some(gets),
+                    ..Judgement::of(verdict, reason)
                 };
             }
         };
-        // A copy that is handed on begins with the pointer, which nobody means to read.
-        let is_bulk = meant.len() > 1;
-        let pointer_size = i64::from(self.shape.pointer_size);
-        let judged = meant
-            .iter()
-            .filter(|meant| !is_bulk || meant.at >= pointer_size)
-            .map(|meant| self.judge_member(meant, is_text));
+        let judged = meant.iter().map(|meant| self.judge_member(meant, is_text));
         // The first of equal ones.
         let worst = judged.reduce(|worst, next| match next.verdict > worst.verdict {
             true => next,
@@ -239,6 +209,41 @@ impl EventJudge<'_> {
             },
             _ => worst,
         }
+    }
+
+    /// Returns the fields that the source means by a read of the context; otherwise the
+    /// verdict on it, whatever fields the kernel has, and the reason.
+    pub(super) fn meant(
+        &self,
+        read: &FoundRead,
+        pointer: ContextPointer,
+    ) -> Result<Vec<Meant>, (Verdict, &'static str)> {
+        let unknown = |reason| (Verdict::Unknown, reason);
+        let is_text = matches!(read.by, ReadBy::ProbeRead { is_text: true, .. });
+        let size = read.size.or(is_text.then_some(1));
+        let size = size.ok_or(unknown("it is not known how many bytes are read"))?;
+        if let ReadBy::ProbeRead { is_user: true, .. } = read.by {
+            let reason = "a helper for the memory of processes reads the kernel's context";
+            return Err(unknown(reason));
+        }
+        if pointer.offset < 0 {
+            return Err((Verdict::Wrong, "it reads before the context's start"));
+        }
+        let mut meant = match pointer.named {
+            Named::Several => Err("it adds the offsets of several fields"),
+            Named::Field { relocation, behind } => {
+                let meant = self.relocated_field(relocation, behind, pointer.offset, size);
+                meant.map(|meant| vec![meant])
+            }
+            Named::Nothing => self.own_members(pointer, size, is_text),
+        }
+        .map_err(unknown)?;
+        // A copy that is handed on begins with the pointer, which nobody means to read.
+        if meant.len() > 1 {
+            let pointer_size = i64::from(self.shape.pointer_size);
+            meant.retain(|meant| meant.at >= pointer_size);
+        }
+        Ok(meant)
     }
 
     fn relocated_field(
@@ -274,6 +279,7 @@ impl EventJudge<'_> {
             own_size: field.size,
             own_signed: None,
             is_kernels: true,
+            found_in: found_in.map(|(object, id)| (object.name().to_owned(), *id)),
             is_of_context,
         })
     }
@@ -303,6 +309,7 @@ impl EventJudge<'_> {
             own_size: member.signed.map(|_| member.size),
             own_signed: member.signed,
             is_kernels,
+            found_in: None,
             is_of_context: false,
             member: member.name,
         };

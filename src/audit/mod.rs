@@ -35,6 +35,7 @@ mod core_types;
 mod elf;
 mod error;
 mod ext;
+mod facts;
 mod helpers;
 mod instruction;
 mod interpret;
@@ -55,6 +56,7 @@ mod verdict;
 
 pub use core_types::AuditedKernel;
 pub use error::BpfObjectError;
+pub use facts::{FactKind, ProgramFacts, ProgramKind, ReadFact};
 pub use program::{Attachable, BpfProgram};
 pub use verdict::{AuditRow, AuditedRead, ProgramAudit, SourceLine, Verdict};
 
@@ -285,5 +287,23 @@ impl BpfObject {
         }
         let audit = ObjectOnKernel::load(self, kernel)?;
         programs.map(|program| audit.program(program)).collect()
+    }
+
+    /// Returns what each program of a tracepoint reads on a kernel, in the order of
+    /// [`audit`](Self::audit), without the verdict on it: see [`ReadFact`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`audit`](Self::audit).
+    pub fn facts_on(&self, kernel: &AuditedKernel) -> Result<Vec<ProgramFacts>, Error> {
+        let of_tracepoints = |program: &&BpfProgram| program.attachable != Attachable::Other;
+        let programs = self.programs.iter().filter(of_tracepoints);
+        let audit = ObjectOnKernel::load(self, kernel)?;
+        programs.map(|program| audit.facts(program)).collect()
+    }
+
+    /// Whether it has CO-RE relocations, which need the kernel's BTF.
+    pub fn has_relocations(&self) -> bool {
+        !self.elf.relocations.is_empty()
     }
 }

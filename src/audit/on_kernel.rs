@@ -3,6 +3,7 @@
 use super::BpfObject;
 use super::core_types::AuditedKernel;
 use super::elf::CodeAddress;
+use super::facts::{ProgramFacts, ProgramKind, ReadFact};
 use super::interpret::{ContextShape, FoundRead, FoundReads, Interpreter, LoadedObject, ReadFrom};
 use super::judge::{EventJudge, Judgement};
 use super::nullable::{self, NullList};
@@ -156,6 +157,25 @@ impl<'a> ObjectOnKernel<'a> {
     }
 
     fn of_event(&self, event: &EventName, program: &BpfProgram) -> Result<Judged, Error> {
+        self.on_event(event, program, |mut found, judge| {
+            let reads = std::mem::take(&mut found.reads).into_iter();
+            let judged = reads.map(|read| {
+                let judgement = judge.judge(&read);
+                (read, judgement)
+            });
+            let judged = judged.collect();
+            (found, judged)
+        })
+    }
+
+    /// Interprets a program on an event; `Err` inside is the verdict on the whole program,
+    /// with its reason.
+    fn on_event<T>(
+        &self,
+        event: &EventName,
+        program: &BpfProgram,
+        use_found: impl FnOnce(FoundReads, &EventJudge<'_>) -> T,
+    ) -> Result<Result<T, (Verdict, String)>, Error> {
         let refused = |reason: &str| Ok(Err((Verdict::Refused, reason.to_owned())));
         let tracepoint = match self.kernel.kernel().tracepoint(event) {
             Ok(tracepoint) => tracepoint,
@@ -182,19 +202,13 @@ impl<'a> ObjectOnKernel<'a> {
         if shape.is_probe_event {
             return refused("events of kprobes, uprobes and fprobes take no tracepoint's program");
         }
-        let mut found = self.run(&shape, program);
+        let found = self.run(&shape, program);
         let judge = EventJudge {
             shape: &shape,
             relocated: &self.relocated,
             fields: &self.object.fields,
         };
-        let reads = std::mem::take(&mut found.reads).into_iter();
-        let judged = reads.map(|read| {
-            let judgement = judge.judge(&read);
-            (read, judgement)
-        });
-        let judged = judged.collect();
-        Ok(Ok((found, judged)))
+        Ok(Ok(use_found(found, &judge)))
     }
 
     /// Returns the list of the kernel's verifier.
@@ -212,6 +226,25 @@ impl<'a> ObjectOnKernel<'a> {
     }
 
     fn of_raw(&self, name: &str, is_typed: bool, program: &BpfProgram) -> Result<Judged, Error> {
+        self.on_raw(name, is_typed, program, |mut found, judge| {
+            let reads = std::mem::take(&mut found.reads).into_iter();
+            let judged = reads.filter_map(|read| {
+                let judgement = judge.judge(&read)?;
+                Some((read, judgement))
+            });
+            let judged = judged.collect();
+            (found, judged)
+        })
+    }
+
+    /// Interprets a program of a raw tracepoint, as [`on_event`](Self::on_event) does.
+    fn on_raw<T>(
+        &self,
+        name: &str,
+        is_typed: bool,
+        program: &BpfProgram,
+        use_found: impl FnOnce(FoundReads, &RawJudge<'_>) -> T,
+    ) -> Result<Result<T, (Verdict, String)>, Error> {
         let (raw, home) = match self.kernel.kernel().raw_tracepoint_and_home(name) {
             Ok(found) => found,
             Err(error @ (Error::NoRawTracepoint { .. } | Error::NoBtf { .. })) => {
@@ -223,7 +256,7 @@ impl<'a> ObjectOnKernel<'a> {
             true => self.null_list()?,
             false => NullList::None,
         };
-        let mut found = self.run(&RawShape, program);
+        let found = self.run(&RawShape, program);
         let judge = RawJudge {
             raw: &raw,
             home: &home,
@@ -233,13 +266,79 @@ impl<'a> ObjectOnKernel<'a> {
             relocated: &self.relocated,
             fields: &self.object.fields,
         };
-        let reads = std::mem::take(&mut found.reads).into_iter();
-        let judged = reads.filter_map(|read| {
-            let judgement = judge.judge(&read)?;
-            Some((read, judgement))
+        Ok(Ok(use_found(found, &judge)))
+    }
+
+    /// Returns a program's reads, not yet judged. They are empty if the kernel cannot have
+    /// the program, which its events and tracepoints tell.
+    pub(super) fn facts(&self, program: &BpfProgram) -> Result<ProgramFacts, Error> {
+        let kind = match program.attachable {
+            Attachable::RawTracepoint(_) => ProgramKind::Raw,
+            Attachable::TypedTracepoint(_) => ProgramKind::Typed,
+            _ => ProgramKind::Tracepoint,
+        };
+        let of_event = |found: FoundReads, judge: &EventJudge<'_>| {
+            let facts = |read| (read, judge.facts(read));
+            let facts: Vec<_> = found.reads.iter().map(facts).collect();
+            self.all_facts(&found, facts)
+        };
+        let of_raw = |found: FoundReads, judge: &RawJudge<'_>| {
+            let fact = |read| (read, judge.fact(read).into_iter().collect());
+            let facts: Vec<_> = found.reads.iter().map(fact).collect();
+            self.all_facts(&found, facts)
+        };
+        let reads = match &program.attachable {
+            _ if self.absent.is_some() => Ok(Vec::new()),
+            Attachable::Tracepoint(Some(event)) => self.on_event(event, program, of_event)?,
+            Attachable::RawTracepoint(Some(name)) => self.on_raw(name, false, program, of_raw)?,
+            Attachable::TypedTracepoint(Some(name)) => self.on_raw(name, true, program, of_raw)?,
+            _ => Ok(Vec::new()),
+        };
+        let reads = match (reads, &self.fatal) {
+            (Ok(_), Some(why)) if self.absent.is_none() => {
+                vec![ReadFact::decided(Verdict::Refused, Some(why))]
+            }
+            (Ok(reads), _) => reads,
+            // The kernel's events and tracepoints tell the verdict.
+            (Err(_), _) => Vec::new(),
+        };
+        Ok(ProgramFacts {
+            program: program.name.clone(),
+            section: program.section.clone(),
+            kind,
+            event: program.attachable.event().map(str::to_owned),
+            reads,
+        })
+    }
+
+    fn all_facts(
+        &self,
+        found: &FoundReads,
+        of_reads: Vec<(&FoundRead, Vec<ReadFact>)>,
+    ) -> Vec<ReadFact> {
+        let place = |fact: ReadFact, at: CodeAddress| ReadFact {
+            function: self
+                .object
+                .elf
+                .function_of(at)
+                .map(|function| function.name.clone()),
+            instruction: at.instruction,
+            ..fact
+        };
+        let reads = of_reads.into_iter();
+        let reads =
+            reads.flat_map(|(read, facts)| facts.into_iter().map(|fact| place(fact, read.at)));
+        let refusals = found.refusals.iter().map(|refusal| {
+            let fact = ReadFact::decided(Verdict::Refused, Some(&refusal.why));
+            let fact = ReadFact {
+                is_guarded: !refusal.guards.is_empty(),
+                ..fact
+            };
+            place(fact, refusal.at)
         });
-        let judged = judged.collect();
-        Ok(Ok((found, judged)))
+        let unfinished = found.unfinished.iter();
+        let unfinished = unfinished.map(|why| ReadFact::decided(Verdict::Unknown, Some(why)));
+        reads.chain(refusals).chain(unfinished).collect()
     }
 
     fn audited(
@@ -278,7 +377,7 @@ impl<'a> ObjectOnKernel<'a> {
 
 /// Converts an error: an event that cannot be read is unknown, any other error is the
 /// caller's.
-fn of_one_event(error: Error) -> Result<Judged, Error> {
+fn of_one_event<T>(error: Error) -> Result<Result<T, (Verdict, String)>, Error> {
     match error.is_of_one_event() {
         true => Ok(Err((Verdict::Unknown, with_causes(&error)))),
         false => Err(error),

@@ -203,7 +203,7 @@ impl Format {
 
     /// Returns where the last field ends, in bytes: the kernel does not attach programs that
     /// load from behind it (`perf_event_set_bpf_prog()` in `kernel/events/core.c`).
-    pub(crate) fn record_end(&self) -> u32 {
+    pub fn record_end(&self) -> u32 {
         let last = self.fields.last();
         last.map_or(0, |field| field.offset().saturating_add(field.size()))
     }

@@ -114,6 +114,19 @@ impl Tracepoint {
         })
     }
 
+    /// Whether it is one of the two events of a system call, whose programs get another
+    /// struct than the record: `syscalls:sys_enter_*` and `sys_exit_*`, by its name and the
+    /// first field of its record.
+    pub fn is_syscall(&self) -> bool {
+        self.format.syscall_side(&self.name).is_some()
+    }
+
+    /// Whether it is an event of a kprobe, uprobe or fprobe, to which no tracepoint's program
+    /// can be attached.
+    pub fn is_probe_event(&self) -> bool {
+        context::is_probe_event(&self.format)
+    }
+
     /// Whether `available_events` lists the event. Programs can be attached only to listed
     /// events; those of `ftrace:*` are not listed.
     ///

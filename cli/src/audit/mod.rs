@@ -3,6 +3,7 @@
 
 mod differing;
 mod mend;
+mod reads;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,6 +34,13 @@ pub(crate) struct Arguments {
     /// Print SARIF 2.1.0, which code review tools read
     #[arg(long, conflicts_with = "json")]
     sarif: bool,
+    /// Write tables of what programs read instead, which joined with those of `catalog` give
+    /// the verdicts: a directory to create
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "sarif", "deny"])]
+    emit_reads: Option<PathBuf>,
+    /// Write JSON Lines beside the Parquet files
+    #[arg(long, requires = "emit_reads")]
+    jsonl: bool,
     /// Exit with status 1 if a program is wrong or refused on any of the kernels
     #[arg(long)]
     deny: bool,
@@ -45,7 +53,8 @@ const EXAMPLES: &str = "\
 Examples:
   tracepoints audit exec.bpf.o
   tracepoints audit --deny exec.bpf.o --kernels kernels/6.1 kernels/6.18
-  tracepoints audit /usr/sbin/execsnoop --kernels kernels/6.1-rt --json";
+  tracepoints audit /usr/sbin/execsnoop --kernels kernels/6.1-rt --json
+  tracepoints audit /usr/sbin/*snoop --kernels kernels/* --emit-reads reads";
 
 fn attachment(text: &str) -> Result<(String, EventName), String> {
     let (program, event) = text.split_once('=').ok_or("not PROGRAM=EVENT")?;
@@ -72,17 +81,13 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 
 fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let objects = objects(arguments)?;
+    if let Some(out) = &arguments.emit_reads {
+        return reads::emit(arguments, &objects, out);
+    }
     let mut all = Vec::new();
     let mut opened = Vec::new();
-    let kernels: Vec<Option<&Path>> = match arguments.kernels.is_empty() {
-        true => vec![None],
-        false => arguments.kernels.iter().map(|dir| Some(&**dir)).collect(),
-    };
-    for root in kernels {
-        let (kernel, name) = match root {
-            Some(root) => (Kernel::at(root)?, root.display().to_string()),
-            None => (Kernel::live()?, "running".to_owned()),
-        };
+    for root in roots(arguments) {
+        let (kernel, name) = open(root)?;
         opened.push((name.clone(), kernel.clone()));
         let kernel = AuditedKernel::new(&kernel);
         for named in &objects {
@@ -121,6 +126,21 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     Ok(match arguments.deny && faults > 0 {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
+    })
+}
+
+/// Returns the captured kernels; `None` stands for the running one.
+fn roots(arguments: &Arguments) -> Vec<Option<&Path>> {
+    match arguments.kernels.is_empty() {
+        true => vec![None],
+        false => arguments.kernels.iter().map(|dir| Some(&**dir)).collect(),
+    }
+}
+
+fn open(root: Option<&Path>) -> Result<(Kernel, String), Failure> {
+    Ok(match root {
+        Some(root) => (Kernel::at(root)?, root.display().to_string()),
+        None => (Kernel::live()?, "running".to_owned()),
     })
 }
 

@@ -4,6 +4,8 @@ pub(crate) mod out;
 #[cfg(target_os = "linux")]
 mod ring;
 
+pub(crate) use out::Target;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;

@@ -41,14 +41,35 @@ impl Drop for Partial {
     }
 }
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> Failure {
+fn failed(path: &Path) -> impl Fn(io::Error) -> Failure + use<> {
     let path = path.display().to_string();
     move |error| Failure::Other(format!("cannot write {path}: {error}"))
 }
 
 impl Target {
-    /// Fails if there is something of that name, or nowhere to put it.
+    /// Takes a directory, or an archive by the ending of its name. Fails if there is
+    /// something of that name, or nowhere to put it.
     pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let ends =
+            |ends: &[&str]| name.is_some_and(|name| ends.iter().any(|end| name.ends_with(end)));
+        Self::of_form(
+            path,
+            match () {
+                () if ends(&[".tar"]) => Form::Tar,
+                () if ends(&[".tar.gz", ".tgz"]) => Form::TarGz,
+                () if ends(&[".tar.zst"]) => Form::TarZst,
+                () => Form::Directory,
+            },
+        )
+    }
+
+    /// Takes a directory. Fails as [`new`](Self::new) does.
+    pub(crate) fn directory(path: &Path) -> Result<Self, Failure> {
+        Self::of_form(path, Form::Directory)
+    }
+
+    fn of_form(path: &Path, form: Form) -> Result<Self, Failure> {
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(name) = name else {
             return Err(failed(path)(io::ErrorKind::InvalidInput.into()));
@@ -58,13 +79,6 @@ impl Target {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(path)(error)),
         }
-        let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-        let form = match () {
-            () if ends(&[".tar"]) => Form::Tar,
-            () if ends(&[".tar.gz", ".tgz"]) => Form::TarGz,
-            () if ends(&[".tar.zst"]) => Form::TarZst,
-            () => Form::Directory,
-        };
         let partial = Partial {
             path: path.with_file_name(format!(".{name}.{}.partial", std::process::id())),
         };
@@ -80,6 +94,15 @@ impl Target {
         })
     }
 
+    /// Writes one file of a directory, which appears with the others by
+    /// [`finish`](Self::finish).
+    pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let file = self.partial.path.join(path);
+        let parent = file.parent().unwrap_or(&self.partial.path);
+        let written = fs::create_dir_all(parent).and_then(|()| fs::write(&file, bytes));
+        written.map_err(failed(&self.path.join(path)))
+    }
+
     pub(crate) fn write(self, files: &Files) -> Result<(), Failure> {
         let failed = failed(&self.path);
         let partial = &self.partial.path;
@@ -87,10 +110,16 @@ impl Target {
             Form::Directory => write_directory(partial, files).map_err(&failed)?,
             form => write_archive(partial, form, files).map_err(&failed)?,
         }
+        self.finish()
+    }
+
+    /// Gives all that was written its name.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let failed = failed(&self.path);
         if self.path.symlink_metadata().is_ok() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        fs::rename(partial, &self.path).map_err(failed)
+        fs::rename(&self.partial.path, &self.path).map_err(failed)
     }
 }
 

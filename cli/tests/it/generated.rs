@@ -70,6 +70,7 @@ fn man_pages() {
             "tracepoints-audit.1",
             "tracepoints-bench.1",
             "tracepoints-capture.1",
+            "tracepoints-catalog.1",
             "tracepoints-completions.1",
             "tracepoints-decode.1",
             "tracepoints-diff.1",

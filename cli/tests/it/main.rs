@@ -22,6 +22,8 @@ mod audit;
 mod bench;
 #[cfg(target_os = "linux")]
 mod captures;
+#[cfg(target_os = "linux")]
+mod catalog;
 mod decode;
 mod diff;
 mod explain;

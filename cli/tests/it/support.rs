@@ -5,7 +5,7 @@ use std::path::Path;
 #[path = "../../../tests/it/support/kernels.rs"]
 mod kernels;
 
-pub(crate) use kernels::{fixture, fixtures, name, skip, test_name};
+pub(crate) use kernels::{corpus, fixture, fixtures, name, skip, test_name};
 
 /// The repository this package is a directory of.
 pub(crate) fn repository() -> &'static Path {
