@@ -234,14 +234,6 @@ impl Identity {
         }
     }
 
-    pub(crate) fn release(&self) -> Option<&str> {
-        self.release.as_deref()
-    }
-
-    pub(crate) fn architecture(&self) -> Option<&str> {
-        self.architecture.as_deref()
-    }
-
     /// Returns release and machine as far as they are known, otherwise the kernel's
     /// place.
     pub(crate) fn label(&self) -> String {
