@@ -13,16 +13,18 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 use tracepoints::audit::{AuditRow, AuditedKernel, AuditedRead, BpfObject, ProgramAudit, Verdict};
-use tracepoints::{EventName, Kernel};
+use tracepoints::image::ImageError;
+use tracepoints::{Error, EventName, Kernel};
 
-use crate::output::{self, Failure, Screen, note, plural, say, with_causes};
+use crate::kernel::say_unreadable;
+use crate::output::{self, Failure, Screen, note, plural, say, say_first, with_causes};
 
 /// Hold compiled eBPF objects against kernels: what each program reads, and what is there
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Captured kernels, laid out like /sys/kernel; the running one without any
-    #[arg(long, short, value_name = "DIR", num_args = 1..)]
+    /// Kernels as for --root, or directories of such; the running one without any
+    #[arg(long, short, value_name = "PATH", num_args = 1..)]
     kernels: Vec<PathBuf>,
     /// Say to which event a program is attached whose section does not
     #[arg(long, value_name = "PROGRAM=EVENT", value_parser = attachment)]
@@ -45,6 +47,7 @@ const EXAMPLES: &str = "\
 Examples:
   tracepoints audit exec.bpf.o
   tracepoints audit --deny exec.bpf.o --kernels kernels/6.1 kernels/6.18
+  tracepoints audit --deny exec.bpf.o --kernels kernels
   tracepoints audit /usr/sbin/execsnoop --kernels kernels/6.1-rt --json";
 
 fn attachment(text: &str) -> Result<(String, EventName), String> {
@@ -74,15 +77,12 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     let objects = objects(arguments)?;
     let mut all = Vec::new();
     let mut opened = Vec::new();
-    let kernels: Vec<Option<&Path>> = match arguments.kernels.is_empty() {
-        true => vec![None],
-        false => arguments.kernels.iter().map(|dir| Some(&**dir)).collect(),
+    let kernels = match arguments.kernels.is_empty() {
+        true => vec![("running".to_owned(), Kernel::live()?)],
+        false => kernels(&arguments.kernels)?,
     };
-    for root in kernels {
-        let (kernel, name) = match root {
-            Some(root) => (Kernel::at(root)?, root.display().to_string()),
-            None => (Kernel::live()?, "running".to_owned()),
-        };
+    let count = kernels.len();
+    for (name, kernel) in kernels {
         opened.push((name.clone(), kernel.clone()));
         let kernel = AuditedKernel::new(&kernel);
         for named in &objects {
@@ -115,13 +115,61 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     note!(
         "{} on {}: {} wrong or refused",
         plural(programs as u64, "program", "s"),
-        plural(arguments.kernels.len().max(1) as u64, "kernel", "s"),
+        plural(count as u64, "kernel", "s"),
         faults
     );
     Ok(match arguments.deny && faults > 0 {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Opens the kernels, and those in directories that are no kernel, each with its path.
+fn kernels(paths: &[PathBuf]) -> Result<Vec<(String, Kernel)>, Failure> {
+    let named = |path: &Path, kernel: Kernel| {
+        say_unreadable(&kernel);
+        (path.display().to_string(), kernel)
+    };
+    let mut found = Vec::new();
+    for path in paths {
+        let error = match Kernel::at(path) {
+            Ok(kernel) => {
+                found.push(named(path, kernel));
+                continue;
+            }
+            Err(error @ Error::NotAKernel { .. }) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let before = found.len();
+        let mut inside: Vec<PathBuf> = fs::read_dir(path)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        inside.sort();
+        // Other directories and files may be beside them.
+        let mut left_out = Vec::new();
+        for path in inside {
+            match Kernel::at(&path) {
+                Ok(kernel) => found.push(named(&path, kernel)),
+                Err(
+                    Error::NotAKernel { .. }
+                    | Error::Image {
+                        source: ImageError::Unknown,
+                        ..
+                    },
+                ) => left_out.push(path.display().to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if found.len() == before {
+            return Err(error.into());
+        }
+        say_first(
+            &left_out,
+            |path| format!("{path}: no kernel, left out"),
+            |more| format!("and {more} more left out"),
+        );
+    }
+    Ok(found)
 }
 
 fn rows(all: &[Audited]) -> impl Iterator<Item = AuditRow<'_>> {
