@@ -82,8 +82,8 @@ pub enum BpfAttachment {
     RawTracepoint,
 }
 
-/// An event made at run time (a kprobe, a synthetic event, …) has no tracepoint, and tracefs says
-/// which instances have it on.
+/// An event made at run time (a kprobe, a synthetic event, …) has no tracepoint among the
+/// kernel's, and tracefs says which instances have it on.
 impl From<InstanceUse> for Listener {
     fn from(using: InstanceUse) -> Self {
         Self::Ftrace {

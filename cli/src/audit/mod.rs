@@ -14,16 +14,18 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 use tracepoints::audit::{AuditRow, AuditedKernel, AuditedRead, BpfObject, ProgramAudit, Verdict};
-use tracepoints::{EventName, Kernel};
+use tracepoints::image::ImageError;
+use tracepoints::{Error, EventName, Kernel};
 
-use crate::output::{self, Failure, Screen, note, plural, say, with_causes};
+use crate::kernel::say_unreadable;
+use crate::output::{self, Failure, Screen, note, plural, say, say_first, with_causes};
 
 /// Hold compiled eBPF objects against kernels: what each program reads, and what is there
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Captured kernels, laid out like /sys/kernel; the running one without any
-    #[arg(long, short, value_name = "DIR", num_args = 1..)]
+    /// Kernels as for --root, or directories of such; the running one without any
+    #[arg(long, short, value_name = "PATH", num_args = 1..)]
     kernels: Vec<PathBuf>,
     /// Say to which event a program is attached whose section does not
     #[arg(long, value_name = "PROGRAM=EVENT", value_parser = attachment)]
@@ -53,6 +55,7 @@ const EXAMPLES: &str = "\
 Examples:
   tracepoints audit exec.bpf.o
   tracepoints audit --deny exec.bpf.o --kernels kernels/6.1 kernels/6.18
+  tracepoints audit --deny exec.bpf.o --kernels kernels
   tracepoints audit /usr/sbin/execsnoop --kernels kernels/6.1-rt --json
   tracepoints audit /usr/sbin/*snoop --kernels kernels/* --emit-reads reads";
 
@@ -86,8 +89,7 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     }
     let mut all = Vec::new();
     let mut opened = Vec::new();
-    for root in roots(arguments) {
-        let (kernel, name) = open(root)?;
+    each_kernel(&arguments.kernels, |name, kernel| {
         opened.push((name.clone(), kernel.clone()));
         let kernel = AuditedKernel::new(&kernel);
         for named in &objects {
@@ -97,7 +99,9 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
                 programs: named.object.audit_on(&kernel)?,
             });
         }
-    }
+        Ok(())
+    })?;
+    let count = opened.len();
     if arguments.json {
         for row in rows(&all) {
             serde_json::to_writer(&mut *out, &row)?;
@@ -120,7 +124,7 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     note!(
         "{} on {}: {} wrong or refused",
         plural(programs as u64, "program", "s"),
-        plural(arguments.kernels.len().max(1) as u64, "kernel", "s"),
+        plural(count as u64, "kernel", "s"),
         faults
     );
     Ok(match arguments.deny && faults > 0 {
@@ -129,19 +133,61 @@ fn audit(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
     })
 }
 
-/// Returns the captured kernels; `None` stands for the running one.
-fn roots(arguments: &Arguments) -> Vec<Option<&Path>> {
-    match arguments.kernels.is_empty() {
-        true => vec![None],
-        false => arguments.kernels.iter().map(|dir| Some(&**dir)).collect(),
+/// Opens the kernels one after the other, and those in directories that are no kernel, each
+/// with its path; without any, the running one.
+fn each_kernel(
+    paths: &[PathBuf],
+    mut audit: impl FnMut(String, Kernel) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if paths.is_empty() {
+        return audit("running".to_owned(), Kernel::live()?);
     }
-}
-
-fn open(root: Option<&Path>) -> Result<(Kernel, String), Failure> {
-    Ok(match root {
-        Some(root) => (Kernel::at(root)?, root.display().to_string()),
-        None => (Kernel::live()?, "running".to_owned()),
-    })
+    let mut audit = |path: &Path, kernel: Kernel| {
+        say_unreadable(&kernel);
+        audit(path.display().to_string(), kernel)
+    };
+    for path in paths {
+        let error = match Kernel::at(path) {
+            Ok(kernel) => {
+                audit(path, kernel)?;
+                continue;
+            }
+            Err(error @ Error::NotAKernel { .. }) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let mut inside: Vec<PathBuf> = fs::read_dir(path)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        inside.sort();
+        // Other directories and files may be beside them.
+        let mut left_out = Vec::new();
+        let mut has_kernel = false;
+        for path in inside {
+            match Kernel::at(&path) {
+                Ok(kernel) => {
+                    has_kernel = true;
+                    audit(&path, kernel)?;
+                }
+                Err(
+                    Error::NotAKernel { .. }
+                    | Error::Image {
+                        source: ImageError::Unknown,
+                        ..
+                    },
+                ) => left_out.push(path.display().to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !has_kernel {
+            return Err(error.into());
+        }
+        say_first(
+            &left_out,
+            |path| format!("{path}: no kernel, left out"),
+            |more| format!("and {more} more left out"),
+        );
+    }
+    Ok(())
 }
 
 fn rows(all: &[Audited]) -> impl Iterator<Item = AuditRow<'_>> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tracepoints::ByteOrder;
 use tracepoints::audit::{AuditedKernel, ProgramFacts, ReadFact, Verdict};
 
-use super::{Arguments, Named, open, roots};
+use super::{Arguments, Named, each_kernel};
 use crate::capture::Target;
 use crate::catalog::put;
 use crate::catalog::table::ColumnType::{Number, Text, Truth};
@@ -160,19 +160,20 @@ pub(super) fn emit(
     let target = Target::directory(out)?;
     let mut rows = Rows::default();
     let mut variants: Vec<Variants> = objects.iter().map(|_| Variants::new()).collect();
-    let roots = roots(arguments);
-    let all = roots.len() as u64;
-    let mut progress = Progress::when(all > 4, "reading programs");
-    for (index, root) in roots.into_iter().enumerate() {
-        progress.update(index as u64, all);
-        let (kernel, name) = open(root)?;
+    let given = arguments.kernels.len();
+    let mut progress = Progress::when(given > 4, "reading programs");
+    let mut count: u64 = 0;
+    each_kernel(&arguments.kernels, |name, kernel| {
+        progress.update(count, given as u64);
+        count += 1;
         let kernel = AuditedKernel::new(&kernel);
         for (named, variants) in objects.iter().zip(&mut variants) {
             for facts in named.object.facts_on(&kernel)? {
                 rows.add(named, &name, facts, variants);
             }
         }
-    }
+        Ok(())
+    })?;
     progress.end();
     let tables = [
         (&PROGRAMS, &rows.programs),
@@ -187,7 +188,7 @@ pub(super) fn emit(
         "{} of {} on {} in {}",
         plural(rows.reads.len() as u64, "read", "s"),
         plural(rows.programs.len() as u64, "program", "s"),
-        plural(all, "kernel", "s"),
+        plural(count, "kernel", "s"),
         out.display()
     );
     Ok(ExitCode::SUCCESS)

@@ -33,6 +33,37 @@ fn a_matrix_and_what_is_wrong() {
     );
 }
 
+/// A directory of kernels stands for them, whatever else is in it.
+#[test]
+fn kernels_of_a_directory() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let dir = tempfile::tempdir().expect("a directory");
+    for kernel in ["6.1.192-rt-x86_64", "6.18.15-x86_64"] {
+        let image = fixtures.join(kernel).join("btf/vmlinux");
+        std::fs::copy(image, dir.path().join(kernel)).expect("a copy");
+    }
+    std::fs::write(dir.path().join("README"), "no kernel").expect("a file");
+    std::fs::create_dir(dir.path().join("tools")).expect("a directory");
+    let kernels = dir.path().to_str().expect("UTF-8");
+    let output = audit(&["--json", "--kernels", kernels]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let rows = Schema::read("audit.schema.json").rows(&output);
+    let names: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["kernel"].as_str())
+        .collect();
+    assert_eq!(names.len(), 2);
+    assert!(names[0].ends_with("/6.1.192-rt-x86_64"), "{names:?}");
+    assert!(
+        stderr(&output).contains("on 2 kernels"),
+        "{}",
+        stderr(&output)
+    );
+    let tools = dir.path().join("tools");
+    let output = audit(&["--kernels", tools.to_str().expect("UTF-8")]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
 /// Of a program that does not say what it means, which is most that are not in C.
 #[test]
 fn a_read_that_is_of_another_field_elsewhere() {

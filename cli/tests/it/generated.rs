@@ -74,6 +74,7 @@ fn man_pages() {
             "tracepoints-completions.1",
             "tracepoints-decode.1",
             "tracepoints-diff.1",
+            "tracepoints-explore.1",
             "tracepoints-format.1",
             "tracepoints-list.1",
             "tracepoints-sites.1",

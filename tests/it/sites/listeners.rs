@@ -81,6 +81,10 @@ fn found(kernel: &Kernel) -> Option<Expected> {
     Some(each.collect())
 }
 
+/// How long is waited: the kernel's threads may be busy with hundreds of perf events that
+/// other tests have left to them.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// Waits until the kernel shows exactly these.
 fn wait_for(kernel: &Kernel, expected: &Expected) {
     let begin = Instant::now();
@@ -89,7 +93,7 @@ fn wait_for(kernel: &Kernel, expected: &Expected) {
         if found == *expected {
             return;
         }
-        if begin.elapsed() > Duration::from_secs(60) {
+        if begin.elapsed() > PATIENCE {
             assert_eq!(found, *expected);
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -333,16 +337,13 @@ fn known_listeners_are_found_and_no_others() {
         let mut pairs = before.events().iter().zip(after.events());
         let other = pairs.find(|(before, after)| before.tracepoint() != after.tracepoint());
         let Some((before, after)) = other else { break };
-        assert!(
-            begin.elapsed() < Duration::from_secs(60),
-            "{before:?} became {after:?}"
-        );
+        assert!(begin.elapsed() < PATIENCE, "{before:?} became {after:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// An event made at run time has no tracepoint: tracefs says which instances have it on. Those
-/// of `ftrace:*` have nothing that says it.
+/// The tracepoint of an event made at run time, if it has one, is not in the kernel's tables:
+/// tracefs says which instances have it on. Those of `ftrace:*` have nothing that says it.
 #[test]
 fn instances_of_an_event_made_at_run_time() {
     let Some(kernel) = live() else { return };
@@ -381,9 +382,14 @@ fn instances_of_an_event_made_at_run_time() {
     let listeners = |sites: Result<Sites, SitesError>| {
         let sites = sites.expect("a readable kernel");
         let event = &sites.events()[0];
-        assert_eq!(event.tracepoint(), None);
+        // Kernels with modules show that of a synthetic event, which has no sites.
+        let tracepoint = event.tracepoint();
+        let sites = tracepoint.and_then(|tracepoint| tracepoint.sites.as_deref());
+        assert_eq!(sites.unwrap_or_default(), []);
         assert_eq!(event.unknown(), []);
-        event.listeners().to_vec()
+        let mut listeners = event.listeners().to_vec();
+        listeners.sort_by_key(|listener| format!("{listener:?}"));
+        listeners
     };
     assert_eq!(listeners(before), []);
     let ftrace = |instance: Option<String>, is_filtered| Listener::Ftrace {
