@@ -61,7 +61,8 @@ impl Attached {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Losses {
-    /// Records there was no space for in the ring buffer.
+    /// Records there was no space for in the ring buffer, and returns of system calls whose
+    /// records are there without ([`ProbeBuilder::returns_of`](super::ProbeBuilder::returns_of)).
     pub full: u64,
     /// Times the kernel did not run a program, because another tracing program ran
     /// on that CPU (Linux 5.12 and later count them).

@@ -60,6 +60,8 @@ pub(super) struct OfEvent {
     fields: Option<Vec<String>>,
     /// Besides the builder's.
     pub(super) filter: Option<Filter>,
+    /// Whether records have what the call returned.
+    returns: bool,
 }
 
 impl ProbeBuilder {
@@ -143,6 +145,36 @@ impl ProbeBuilder {
             .get(event)
             .and_then(|own| own.fields.as_deref());
         own.or(self.fields.as_deref())
+    }
+
+    /// Makes one record of a system call's begin and its return: the event is one of
+    /// `syscalls:sys_enter_*`, and [`ProbeRecord::returned`](super::ProbeRecord::returned) has
+    /// the result and the duration. Its records come when calls return; strings are read then,
+    /// too, and those that changed are marked. What waits for a call that does not return is in
+    /// [`Probe::unfinished`]. Other events, and those not among the builder's, are ignored.
+    ///
+    /// ```no_run
+    /// # use tracepoints::{Kernel, probe::Probe};
+    /// let kernel = Kernel::live()?;
+    /// let unlink = kernel.tracepoint("syscalls:sys_enter_unlinkat")?;
+    /// let builder = Probe::builder([&unlink]).returns_of(unlink.name());
+    /// let mut probe = builder.attach()?;
+    /// probe.wait(None)?;
+    /// for record in probe.records() {
+    ///     if let Some(returned) = record.returned() {
+    ///         println!("{record}: {} in {:?}", returned.value, returned.duration);
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn returns_of(mut self, event: &EventName) -> Self {
+        self.of_event.entry(event.clone()).or_default().returns = true;
+        self
+    }
+
+    /// Whether [`returns_of`](Self::returns_of) names the event.
+    pub(super) fn has_returns(&self, event: &EventName) -> bool {
+        self.of_event.get(event).is_some_and(|own| own.returns)
     }
 
     /// Whether [`filter_of`](Self::filter_of) names the event.
@@ -336,6 +368,7 @@ impl ProbeBuilder {
             ring,
             plans: plans.collect::<Vec<_>>().into(),
             held: AwaitedStrings::default(),
+            lost_returns: returns.lost,
         })
     }
 

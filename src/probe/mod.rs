@@ -98,7 +98,7 @@ pub use group::{Group, GroupValue, Groups, Summary};
 pub use nullable::{ArgumentNullness, nullable_arguments};
 pub use pretty::PrettyPrinter;
 pub use probed::RawProgram;
-pub use record::{FieldValue, ProbeRecord};
+pub use record::{FieldValue, ProbeRecord, SyscallReturn};
 pub use service::{PlanReason, PlannedProgram, ProgramPreference};
 pub use strings::{StringOrigin, StringReading};
 pub use tally::{Bucket, Counter, Histogram};
@@ -110,7 +110,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aya::maps::{MapData, MapError, RingBuf};
+use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
 
 use crate::bpf::sys;
 use crate::kernel::Tracepoint;
@@ -145,6 +145,7 @@ pub struct Probe {
     ring: RingBuf<MapData>,
     plans: Arc<[EventPlan]>,
     held: AwaitedStrings,
+    lost_returns: Option<PerCpuArray<MapData, u64>>,
 }
 
 impl fmt::Debug for Probe {
@@ -232,6 +233,13 @@ impl Probe {
         let mut full = 0;
         for index in 0..self.plans.len() {
             full += self.attached.count(index as u32)?;
+        }
+        if let Some(lost) = &self.lost_returns {
+            let lost = lost.get(&0, 0);
+            full += lost
+                .map_err(|error| map_error("reading counts", error))?
+                .iter()
+                .sum::<u64>();
         }
         self.attached.losses(full)
     }

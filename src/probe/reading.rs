@@ -27,7 +27,7 @@ impl AwaitedStrings {
             if let Some(mut first) = first {
                 // Of another call, if this one's was lost.
                 if first.timestamp_ns() == record.timestamp_ns() {
-                    first.join(&record);
+                    first.join(&record, marks);
                 }
                 self.ready.push_back(first);
             }

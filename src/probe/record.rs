@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::plan::{EventPlan, Kept, Manner, STACK_DEPTH, header};
-use super::strings::{AWAITS, RETURNED, StringOrigin};
+use super::strings::{AWAITS, HAS_RESULT, RESULT, RETURN_TIME, RETURNED, StringOrigin};
 use crate::filter::Task;
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
@@ -21,7 +22,8 @@ use crate::record::Value;
 ///
 /// [`Display`](fmt::Display) writes one line: seconds, CPU, task, event and
 /// fields; strings in quotes, with control characters escaped. `@exit` follows one that was
-/// read when its system call returned, `@rewritten` one that was another by then.
+/// read when its system call returned, `@rewritten` one that was another by then. The result
+/// of a system call comes last, after ` = `.
 #[derive(Clone)]
 pub struct ProbeRecord {
     events: Arc<[EventPlan]>,
@@ -31,6 +33,17 @@ pub struct ProbeRecord {
     /// something else then.
     at_exit: u64,
     rewritten: u64,
+    returned: Option<SyscallReturn>,
+}
+
+/// The end of a system call: see [`ProbeRecord::returned`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyscallReturn {
+    /// What it returned: a negative error number, or else its result.
+    pub value: i64,
+    /// How long it took.
+    pub duration: Duration,
 }
 
 /// The value of a field of a [`ProbeRecord`].
@@ -67,7 +80,7 @@ impl ProbeRecord {
     pub(crate) fn new(events: &Arc<[EventPlan]>, bytes: &[u8]) -> Option<(Self, u32)> {
         let event = bytes.get(header::EVENT as usize..)?.get(..4)?;
         let event = Machine::NATIVE.unsigned(event) as u32;
-        let marks = event & (AWAITS | RETURNED);
+        let marks = event & (AWAITS | RETURNED | HAS_RESULT);
         let event = (event & !marks) as usize;
         let plan = events.get(event)?;
         // The ring buffer rounds up to 8 bytes.
@@ -78,12 +91,21 @@ impl ProbeRecord {
             bytes: bytes.into(),
             at_exit: 0,
             rewritten: 0,
+            returned: None,
         };
         Some((record, marks))
     }
 
-    /// Takes the strings of the record that was written when the call returned.
-    pub(super) fn join(&mut self, returned: &Self) {
+    /// Takes the strings of the record that was written when the call returned, and the
+    /// result, if it has it.
+    pub(super) fn join(&mut self, returned: &Self, marks: u32) {
+        if marks & HAS_RESULT != 0 {
+            let end = returned.number(RETURN_TIME, 8);
+            self.returned = Some(SyscallReturn {
+                value: returned.number(RESULT, 8) as i64,
+                duration: Duration::from_nanos(end.saturating_sub(self.timestamp_ns())),
+            });
+        }
         let events = Arc::clone(&self.events);
         let plan = &events[self.event];
         for (index, field) in plan.fields.iter().enumerate().take(64) {
@@ -107,6 +129,13 @@ impl ProbeRecord {
                 _ => {}
             }
         }
+    }
+
+    /// What a system call returned, and how long it took; `None` where that was not asked for
+    /// ([`ProbeBuilder::returns_of`](super::ProbeBuilder::returns_of)), of a call that has not
+    /// returned, and of one whose end was lost.
+    pub fn returned(&self) -> Option<SyscallReturn> {
+        self.returned
     }
 
     /// When a string that a system call gets was read; `None` for other fields.
@@ -278,7 +307,11 @@ impl fmt::Display for Values<'_> {
                 Some(StringOrigin::Rewritten) => out.write_str("@rewritten"),
                 _ => Ok(()),
             }
-        })
+        })?;
+        match self.0.returned {
+            Some(returned) => write!(out, " = {}", returned.value),
+            None => Ok(()),
+        }
     }
 }
 
@@ -320,7 +353,7 @@ impl Serialize for ProbeRecord {
             let fields = fields.filter(move |name| self.string_origin(name) == Some(wanted));
             fields.collect::<Vec<_>>()
         };
-        let mut record = serializer.serialize_struct("ProbeRecord", 12)?;
+        let mut record = serializer.serialize_struct("ProbeRecord", 14)?;
         record.serialize_field("timestamp_ns", &self.timestamp_ns())?;
         record.serialize_field("event", self.event().as_str())?;
         record.serialize_field("cpu", &task.cpu)?;
@@ -339,6 +372,17 @@ impl Serialize for ProbeRecord {
             match of_origin(wanted) {
                 fields if fields.is_empty() => record.skip_field(key)?,
                 fields => record.serialize_field(key, &fields)?,
+            }
+        }
+        match self.returned {
+            None => {
+                record.skip_field("ret")?;
+                record.skip_field("duration_ns")?;
+            }
+            Some(returned) => {
+                let duration = u64::try_from(returned.duration.as_nanos()).unwrap_or(u64::MAX);
+                record.serialize_field("ret", &returned.value)?;
+                record.serialize_field("duration_ns", &duration)?;
             }
         }
         match UnreadableFields(self).errors().next() {

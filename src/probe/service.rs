@@ -92,6 +92,8 @@ pub enum PlanReason {
     RawRefused,
     /// It reads strings again that could not be read at entry.
     StringsAtExit,
+    /// It adds to a record what the system call returned.
+    ResultAtExit,
 }
 
 impl PlanReason {
@@ -109,6 +111,7 @@ impl PlanReason {
             Self::OwnFilter => "it has a filter of its own",
             Self::NumberUnknown => "the system call's number is not known",
             Self::NoTracepoint => "BTF does not tell its tracepoint",
+            Self::ResultAtExit => "adds what the system call returned",
             Self::StringsAtExit => "reads strings again that cannot be read at entry",
             Self::RawRefused => "the kernel refuses raw_tp for it",
         }

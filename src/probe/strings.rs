@@ -6,23 +6,25 @@
 //! thread; a program at the exit of the same call reads them there and writes a second record,
 //! which `reading` joins to the first.
 //!
+//! The second record also has what the call returned, and when, where that is wanted.
+//!
 //! A successful `execve` gives the process other memory, where the addresses mean nothing:
 //! its strings are not read at exit.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 
-use aya::maps::{HashMap, IterableMap, MapData};
+use aya::maps::{HashMap, IterableMap, MapData, PerCpuArray};
 
 use super::attach::Attachments;
 use super::builder::ProbeBuilder;
 use super::error::ProbeError;
 use super::plan::{EventPlan, KeptField, Source, header};
 use super::probed::Probed;
-use super::program::{CONTEXT, KEY, RECORD, SECOND, TEXT, UNREADABLE, VALUE, load};
+use super::program::{Adding, CONTEXT, KEY, RECORD, SECOND, TEXT, UNREADABLE, VALUE, count, load};
 use super::service::{PlanReason, PlannedProgram};
+use super::tasks::field;
 use super::{descriptor, map_with_memory};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Program, Reg, Size};
-use crate::context::access::Access;
 use crate::error::Error;
 use crate::kernel::{ProgramForm, Tracepoint};
 use crate::name::{EventName, SyscallSide};
@@ -59,6 +61,14 @@ pub enum StringOrigin {
 pub(super) const AWAITS: u32 = 1 << 31;
 /// Set in that record's.
 pub(super) const RETURNED: u32 = 1 << 30;
+
+/// Set there, too, if it has the call's result.
+pub(super) const HAS_RESULT: u32 = 1 << 29;
+
+/// Where a second record has the result and the time of the return, 8 bytes each: the task's
+/// name is in the first.
+pub(super) const RESULT: i16 = header::COMM;
+pub(super) const RETURN_TIME: i16 = header::COMM + 8;
 
 /// How the program at entry leaves strings to the one at exit.
 #[derive(Clone, Copy, Debug)]
@@ -129,46 +139,63 @@ fn store_thread(asm: &mut Assembler) {
     asm.store(Size::B4, Reg::Fp, KEY, Reg::R0);
 }
 
-/// Returns the program at the exit of a call. `new_memory_at` is where the result is, for a
-/// call that gives the process other memory if its result is 0.
-fn on_return(
+/// What the program at the exit of a call does.
+struct AtExit<'a> {
     index: u32,
-    plan: &EventPlan,
-    map: i32,
+    plan: &'a EventPlan,
+    waiting: i32,
     ring: i32,
-    new_memory_at: Option<&Source>,
-) -> Result<Program, BadJump> {
+    /// Where second records are counted for which the ring buffer has no space.
+    lost: i32,
+    /// Where the result is.
+    result: Option<&'a Source>,
+    /// Whether it is kept.
+    has_result: bool,
+    /// Whether a call that succeeds gives the process other memory.
+    is_exec: bool,
+}
+
+fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
+    let AtExit { index, plan, .. } = *exit;
     let mut asm = Assembler::default();
-    let (out, forget) = (asm.label(), asm.label());
+    let (out, forget, full) = (asm.label(), asm.label(), asm.label());
     asm.mov_reg(CONTEXT, Reg::R1);
     store_thread(&mut asm);
-    asm.load_map(Reg::R1, map);
+    asm.load_map(Reg::R1, exit.waiting);
     asm.address(Reg::R2, Reg::Fp, KEY.into());
     asm.call(Helper::MapLookupElem);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     asm.mov_reg(VALUE, Reg::R0);
     asm.load(Size::B8, Reg::R1, VALUE, 0);
     asm.jump_if(Jump::Ne, Reg::R1, index as i32, out);
-    asm.mov(SECOND, -1);
-    if let Some(result) = new_memory_at {
+    if let Some(result) = exit.result {
         load(&mut asm, result, SECOND, forget);
     }
-    asm.load_map(Reg::R1, ring);
+    asm.load_map(Reg::R1, exit.ring);
     asm.mov(Reg::R2, plan.size as i32);
     asm.mov(Reg::R3, 0);
     asm.call(Helper::RingbufReserve);
-    asm.jump_if(Jump::Eq, Reg::R0, 0, forget);
+    asm.jump_if(Jump::Eq, Reg::R0, 0, full);
     asm.mov_reg(RECORD, Reg::R0);
     asm.load(Size::B8, Reg::R1, VALUE, 8);
     asm.store(Size::B8, RECORD, header::TIMESTAMP, Reg::R1);
-    asm.store_imm(Size::B4, RECORD, header::EVENT, (index | RETURNED) as i32);
+    let mut marks = RETURNED;
+    if exit.has_result {
+        marks |= HAS_RESULT;
+        asm.store(Size::B8, RECORD, RESULT, SECOND);
+        asm.call(Helper::KtimeGetNs);
+        asm.store(Size::B8, RECORD, RETURN_TIME, Reg::R0);
+    }
+    asm.store_imm(Size::B4, RECORD, header::EVENT, (index | marks) as i32);
     asm.call(Helper::GetCurrentPidTgid);
     asm.store(Size::B8, RECORD, header::PID_TGID, Reg::R0);
     for (field, at) in plan.user_strings().zip(2..WORDS) {
         let skip = asm.label();
         let to = field.at as i16;
         asm.store_imm(Size::B4, RECORD, to, UNREADABLE);
-        asm.jump_if(Jump::Eq, SECOND, 0, skip);
+        if exit.is_exec {
+            asm.jump_if(Jump::Eq, SECOND, 0, skip);
+        }
         asm.address(Reg::R1, RECORD, i32::from(to) + 4);
         asm.mov(Reg::R2, field.capacity() as i32);
         asm.load(Size::B8, Reg::R3, VALUE, 8 * at as i16);
@@ -179,9 +206,13 @@ fn on_return(
     asm.mov_reg(Reg::R1, RECORD);
     asm.mov(Reg::R2, 0);
     asm.call(Helper::RingbufSubmit);
+    asm.jump(forget);
+    asm.place(full);
+    asm.store_imm(Size::B4, Reg::Fp, KEY, 0);
+    count(&mut asm, exit.lost, Adding::Plain, forget);
     asm.place(forget);
     store_thread(&mut asm);
-    asm.load_map(Reg::R1, map);
+    asm.load_map(Reg::R1, exit.waiting);
     asm.address(Reg::R2, Reg::Fp, KEY.into());
     asm.call(Helper::MapDeleteElem);
     asm.place(out);
@@ -195,9 +226,10 @@ fn on_return(
 pub(super) struct Returns {
     pub(super) programs: Attachments,
     pub(super) plan: Vec<PlannedProgram>,
-    waiting: Option<Waiting>,
-    /// The events, by their index, whose calls have a program at their exit.
-    events: HashSet<usize>,
+    /// The map of threads, for each event whose calls have a program at their exit.
+    waiting: BTreeMap<usize, Waiting>,
+    /// Counts second records for which the ring buffer had no space.
+    pub(super) lost: Option<PerCpuArray<MapData, u64>>,
     /// The kernel keeps it as long as a program uses it.
     map: Option<WaitingMap>,
 }
@@ -205,7 +237,23 @@ pub(super) struct Returns {
 impl Returns {
     /// Returns how the program of an event leaves its strings to another.
     pub(super) fn waiting_for(&self, index: usize) -> Option<Waiting> {
-        self.waiting.filter(|_| self.events.contains(&index))
+        self.waiting.get(&index).copied()
+    }
+}
+
+impl Returns {
+    /// Returns the map of threads, and that of what is lost, which are made when first needed.
+    fn maps(&mut self) -> Result<(i32, i32), ProbeError> {
+        let map = match self.map.take() {
+            Some(map) => map,
+            None => map_with_memory(|| WaitingMap::create(THREADS, 0))?,
+        };
+        let lost = match self.lost.take() {
+            Some(lost) => lost,
+            None => map_with_memory(|| PerCpuArray::create(1, 0))?,
+        };
+        let map = descriptor(self.map.insert(map).map());
+        Ok((map, descriptor(self.lost.insert(lost).map())))
     }
 }
 
@@ -218,43 +266,49 @@ impl ProbeBuilder {
         ring: i32,
     ) -> Result<Returns, ProbeError> {
         let mut returns = Returns::default();
-        if self.strings == StringReading::AtEntry {
-            return Ok(returns);
-        }
         for (index, (event, plans)) in self.events.iter().zip(plans).enumerate() {
             let (Probed::Event(event), [plan, ..]) = (event, plans.as_slice()) else {
                 continue;
             };
-            if !event.kernel().is_live() || plan.user_strings().next().is_none() {
+            let has_result = self.has_returns(event.name());
+            let are_read =
+                self.strings != StringReading::AtEntry && plan.user_strings().next().is_some();
+            if !event.kernel().is_live() || !(has_result || are_read) {
                 continue;
             }
             let Some(exit) = exit_of(event)? else {
                 continue;
             };
-            let map = match &returns.map {
-                Some(map) => descriptor(map.map()),
-                None => {
-                    let map = map_with_memory(|| WaitingMap::create(THREADS, 0))?;
-                    let map = returns.map.insert(map);
-                    descriptor(map.map())
-                }
+            let (map, lost) = returns.maps()?;
+            let always = has_result || self.strings == StringReading::Twice;
+            returns.waiting.insert(index, Waiting { map, always });
+            let is_exec = matches!(exit.name().event(), "sys_exit_execve" | "sys_exit_execveat");
+            let result = match has_result || is_exec {
+                true => Some(field(&exit, "ret")?),
+                false => None,
             };
-            returns.waiting = Some(Waiting {
-                map,
-                always: self.strings == StringReading::Twice,
+            let program = on_return(&AtExit {
+                index: index as u32,
+                plan,
+                waiting: map,
+                ring,
+                lost,
+                result: result.as_ref(),
+                has_result,
+                is_exec,
             });
-            let result = result_of_exec(&exit)?;
-            let program = on_return(index as u32, plan, map, ring, result.as_ref());
             let program = program.map_err(|_| ProbeError::LongProgram {
                 event: exit.name().clone(),
             })?;
             returns.programs.attach(&exit, &program, 0)?;
-            returns.events.insert(index);
             returns.plan.push(PlannedProgram {
                 form: ProgramForm::Tp,
                 section: format!("tp/{}/{}", exit.name().category(), exit.name().event()),
                 events: vec![event.name().clone()],
-                reason: PlanReason::StringsAtExit,
+                reason: match has_result {
+                    true => PlanReason::ResultAtExit,
+                    false => PlanReason::StringsAtExit,
+                },
             });
         }
         Ok(returns)
@@ -274,25 +328,5 @@ fn exit_of(enter: &Tracepoint) -> Result<Option<Tracepoint>, ProbeError> {
         Ok(exit) => Ok(Some(exit)),
         Err(Error::NoSuchEvent { .. }) => Ok(None),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Returns where the result is of a call that gives the process other memory.
-fn result_of_exec(exit: &Tracepoint) -> Result<Option<Source>, ProbeError> {
-    if !matches!(exit.name().event(), "sys_exit_execve" | "sys_exit_execveat") {
-        return Ok(None);
-    }
-    let context = exit.context()?;
-    let accesses = Access::of_fields(exit.format(), &context)?;
-    let result = accesses.into_iter().find_map(|(field, access)| {
-        let access = access.filter(|_| field.name() == "ret")?;
-        Some(Source::of(&access))
-    });
-    match result {
-        Some(result) => Ok(Some(result)),
-        None => Err(ProbeError::NotInContext {
-            event: exit.name().clone(),
-            field: "ret".to_owned(),
-        }),
     }
 }

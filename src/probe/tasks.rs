@@ -95,7 +95,10 @@ impl TaskScope {
 }
 
 /// Where the context has an integer field of an event of the kernel's own.
-fn field(tracepoint: &crate::kernel::Tracepoint, name: &str) -> Result<Source, ProbeError> {
+pub(super) fn field(
+    tracepoint: &crate::kernel::Tracepoint,
+    name: &str,
+) -> Result<Source, ProbeError> {
     let context = tracepoint.context()?;
     let accesses = Access::of_fields(tracepoint.format(), &context)?;
     let access = accesses

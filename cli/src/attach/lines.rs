@@ -37,6 +37,9 @@ pub(super) struct Lines<'a> {
 struct Row<'a> {
     #[serde(flatten)]
     event: EventRow<'a>,
+    /// What the system call returned, where the record is of a whole call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ret: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duration_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,10 +109,18 @@ impl<'a> Lines<'a> {
 
     fn record(&mut self, record: &ProbeRecord, out: &mut dyn Write) -> Result<(), Failure> {
         let duration = self.calls.as_mut().and_then(|calls| calls.took(record));
+        let returned = record.returned();
+        let own = returned.map(|returned| returned.duration.as_nanos() as u64);
+        let duration = own.or(duration);
         let stack = self.stacks.as_ref().map(|stacks| stacks.of(record));
         self.line.clear();
         match &self.pretty {
-            Some(pretty) => pretty.print(record, &mut self.line),
+            Some(pretty) => {
+                pretty.print(record, &mut self.line);
+                if let Some(returned) = record.returned() {
+                    let _ = write!(self.line, " = {}", returned.value);
+                }
+            }
             // Writing to a `String` is infallible.
             None => _ = write!(self.line, "{record}"),
         }
@@ -161,6 +172,7 @@ impl<'a> Lines<'a> {
                     flags: None,
                     text: self.pretty.as_ref().map(|_| text_of(&self.line)),
                 },
+                ret: returned.map(|returned| returned.value),
                 duration_ns: duration,
                 stack,
             };
@@ -200,10 +212,11 @@ fn errno_of(record: &ProbeRecord) -> Option<String> {
     const LARGEST: i64 = 4095;
     let is_exit = record.event().category().ends_with("syscalls")
         && record.event().event().starts_with("sys_exit");
-    if !is_exit {
-        return None;
-    }
-    let returned = record.field("ret")?.value()?.integer()?;
+    let returned = match record.returned() {
+        Some(returned) => returned.value,
+        None if is_exit => record.field("ret")?.value()?.integer()?,
+        None => return None,
+    };
     match returned {
         // Internal errors of the kernel, which programs never get.
         -516 => Some("ERESTART_RESTARTBLOCK".to_owned()),

@@ -108,7 +108,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     data: u32,
     /// Which events, and what of each: syscalls:sys_enter_unlinkat, sched:*,
-    /// syscalls:sys_exit_openat{ret}/ret < 0/; raw tracepoints: raw_tp/sched_switch,
+    /// syscalls:sys_exit_openat{ret}/ret < 0/; whole system calls: sys:openat; raw tracepoints: raw_tp/sched_switch,
     /// tp_btf/sched_switch, pelt_se_tp
     #[arg(value_name = "EVENT[{FIELD,…}][/FILTER/]", required = true)]
     events: Vec<Target>,
@@ -157,6 +157,7 @@ Examples:
   tracepoints attach syscalls:sys_enter_unlinkat --fields pid,comm,pathname -- rm file
   tracepoints attach sched:sched_process_exec --duration 10
   tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
+  tracepoints attach 'sys:unlinkat{pathname}' -- rm file
   tracepoints attach sched:sched_process_exec --stack -- make
   tracepoints attach raw_tp/sched_switch --fields 'prev->comm,next->comm' --pid 1234
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
@@ -323,6 +324,9 @@ fn builder(
         let events = events.filter(|name| target.raw.is_none() && target.pattern.matches(name));
         let raw = chosen.raw.iter().filter(|raw| raw.target == index);
         for name in events.chain(raw.filter_map(|raw| raw.event())) {
+            if target.is_call {
+                builder = builder.returns_of(&name);
+            }
             if let Some(fields) = &target.fields {
                 builder = builder.fields_of(&name, fields);
             }

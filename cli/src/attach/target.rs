@@ -1,4 +1,5 @@
 //! `EVENT{FIELD,…}/FILTER/`: events to attach to, the fields to print, and a condition.
+//! `sys:CALL` is the event at which a system call begins, with its return.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +13,8 @@ pub(crate) struct Target {
     pub(super) pattern: EventPattern,
     /// The type of program, for raw tracepoints.
     pub(super) raw: Option<RawProgram>,
+    /// Whether each record is of a whole system call: `sys:unlinkat`.
+    pub(super) is_call: bool,
     /// The fields; those of `--fields` by default.
     pub(super) fields: Option<Vec<String>>,
     /// The condition, in addition to `--filter`.
@@ -44,9 +47,13 @@ impl FromStr for Target {
             fields = Some(names.filter(|name| !name.is_empty()).collect());
             event = name;
         }
+        let call = event.trim().strip_prefix("sys:").filter(|_| raw.is_none());
+        let enter = call.map(|call| format!("syscalls:sys_enter_{call}"));
+        let pattern = enter.as_deref().unwrap_or(event.trim());
         Ok(Self {
-            pattern: event.trim().parse().map_err(in_words)?,
+            pattern: pattern.parse().map_err(in_words)?,
             raw,
+            is_call: call.is_some(),
             fields,
             filter,
         })
@@ -94,6 +101,10 @@ mod tests {
                 "a:b Some([\"c\"]) Some(\"d == \\\"/etc\\\"\")",
             ),
             ("a:b{}", "a:b Some([]) None"),
+            (
+                "sys:unlink*{pathname}/flag == 0/",
+                "syscalls:sys_enter_unlink* Some([\"pathname\"]) Some(\"flag == 0\")",
+            ),
         ] {
             assert_eq!(parts(text).as_deref(), Ok(expected));
         }

@@ -1,4 +1,4 @@
-//! `attach --explain` and `--program` on the running kernel.
+//! `attach --explain`, `--program`, `--strings` and `sys:CALL` on the running kernel.
 
 use crate::command::{stderr, stdout, tracepoints};
 use crate::namespace::live;
@@ -83,4 +83,32 @@ fn strings_are_read_again_at_exit() {
         assert!(row.get("rewritten").is_none(), "{row}");
     }
     assert!(out.contains("/etc/passwd"), "{out}");
+}
+
+/// `sys:CALL` prints a system call with its result and duration on one line.
+#[test]
+fn whole_system_calls() {
+    let Some(_) = live() else { return };
+    let attach = |arguments: &[&str]| {
+        let output = tracepoints(&["attach", "sys:mkdir*{pathname}"])
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        stdout(&output).to_owned()
+    };
+    let command = ["--", "sh", "-c", "mkdir /usr 2> /dev/null; true"];
+    let out = attach(&command);
+    let mut lines = out.lines().filter(|line| line.contains("\"/usr\""));
+    let line = lines.next().unwrap_or_default();
+    assert!(line.contains("pathname=\"/usr\""), "{out}");
+    assert!(line.contains(" = -17 EEXIST <0.0"), "{out}");
+    let out = attach(&[&["--json"][..], &command].concat());
+    let rows = out
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    let rows: Vec<serde_json::Value> = rows.collect();
+    let row = rows.iter().find(|row| row["fields"]["pathname"] == "/usr");
+    let row = row.expect("a row");
+    assert_eq!(row["ret"], -17);
+    assert!(row["duration_ns"].as_u64().is_some_and(|took| took > 0));
 }

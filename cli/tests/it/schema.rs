@@ -137,6 +137,8 @@ fn the_running_kernel() {
         2
     );
     attach(&["--explain", "--count", "sched:sched_switch"]);
+    let rows = attach(&[&["sys:openat"][..], &command].concat());
+    assert!(rows[0]["ret"].is_number() && rows[0]["duration_ns"].is_number());
     attach(&[&["--hist", "ret", "syscalls:sys_exit_read"][..], &command].concat());
     let row = &attach(
         &[

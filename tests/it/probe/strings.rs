@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use super::events;
+use super::{events, getppid};
 use crate::support::live::live;
 use tracepoints::Kernel;
 use tracepoints::probe::{FieldValue, Probe, ProbeRecord, StringOrigin, StringReading};
@@ -181,4 +181,88 @@ fn what_cannot_be_read_is_said() {
         waiting.string_origin("filename"),
         Some(StringOrigin::Unreadable)
     );
+}
+
+/// One record has a call's arguments, its result and its duration.
+#[test]
+fn calls_with_their_returns() {
+    let Some(kernel) = live() else { return };
+    let Some(strings) = Strings::compiled() else {
+        return;
+    };
+    let opened = events(
+        &kernel,
+        &["syscalls:sys_enter_openat", "syscalls:sys_enter_close"],
+    );
+    let mut builder = Probe::builder(&opened).process_tree(std::process::id());
+    for event in &opened {
+        builder = builder.returns_of(event.name());
+    }
+    let mut probe = builder.ring_size(1 << 24).attach().expect("it is attached");
+    let missing = strings.directory.join("missing");
+    for _ in 0..100 {
+        fs::File::open(&missing).expect_err("it is not there");
+        fs::File::open(&strings.directory).expect("it is there");
+    }
+    let mut child = strings.start("block");
+    std::thread::sleep(Duration::from_millis(500));
+    let records: Vec<_> = probe.records().collect();
+    let unfinished = probe.unfinished();
+    child.kill().expect("it is killed");
+    child.wait().expect("it ends");
+    let own = |one: &&ProbeRecord| one.task().pid == std::process::id();
+    let results = |name: &Path| -> Vec<i64> {
+        let name = name.to_str().expect("UTF-8");
+        let of_name = |one: &&ProbeRecord| {
+            one.field("filename").is_some() && text(one).as_deref() == Some(name)
+        };
+        let records = records.iter().filter(own).filter(of_name);
+        let returned = records.map(|one| one.returned().expect("it returned"));
+        let took = |returned: &tracepoints::probe::SyscallReturn| {
+            assert!(returned.duration > Duration::ZERO);
+            assert!(returned.duration < Duration::from_secs(5));
+        };
+        let returned = returned.inspect(took);
+        returned.map(|returned| returned.value).collect()
+    };
+    assert_eq!(results(&missing), [-i64::from(libc::ENOENT); 100]);
+    let there = results(&strings.directory);
+    assert!(there.len() == 100 && there.iter().all(|descriptor| *descriptor > 2));
+    // Each is closed, with its number as an argument.
+    let closed = records.iter().filter(own);
+    let closed = closed.filter(|one| one.event().event() == "sys_enter_close");
+    let closed = closed.filter(|one| one.returned().is_some_and(|returned| returned.value == 0));
+    assert!(closed.count() >= 100);
+    let line = records[0].to_string();
+    assert!(line.contains(" = "), "{line}");
+
+    let waits = |one: &&ProbeRecord| one.task().pid == child.id();
+    let waiting: Vec<_> = unfinished.iter().filter(waits).collect();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].returned(), None);
+}
+
+/// A return for which there is no space is counted, and its record is there without.
+#[test]
+fn lost_returns_are_counted() {
+    let Some(kernel) = live() else { return };
+    let called = events(&kernel, &["syscalls:sys_enter_getppid"]);
+    let mut probe = Probe::builder(&called)
+        .process(std::process::id())
+        .returns_of(called[0].name())
+        .ring_size(4096)
+        .attach()
+        .expect("it is attached");
+    getppid(1000);
+    let records: Vec<_> = probe.records().collect();
+    let returned = records
+        .iter()
+        .filter(|one| one.returned().is_some())
+        .count();
+    let lost = probe.losses().expect("losses").full as usize;
+    // Of each call, both records were written, or one of them is lost: 73 of 56 bytes fit.
+    let without = records.len() - returned + probe.unfinished().len();
+    assert!(without <= 1, "{without}");
+    assert_eq!(returned + lost, 1000);
+    assert!(returned >= 30, "{returned}");
 }
