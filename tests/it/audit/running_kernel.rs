@@ -9,7 +9,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use tracepoints::audit::{Attachable, AuditedKernel, BpfObject, BpfProgram, Verdict};
 use tracepoints::{ByteOrder, EventName};
 
-use super::cases::{cases, clang};
+use crate::support::cases::{cases, clang};
 use crate::support::live::live;
 
 /// Loads and attaches a program of an object, and detaches it again; `Err` is what the
