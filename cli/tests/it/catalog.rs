@@ -8,8 +8,10 @@ use std::process::{Command, Output};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Value, json};
+use tracepoints::ByteOrder;
 
 use crate::command::{program, stderr, stdout};
+use crate::support::cases::{cases, clang};
 use crate::support::{self, fixtures, repository, skip};
 
 /// Runs the command in a directory with links to kernels and objects.
@@ -180,8 +182,27 @@ fn engines() -> Vec<(String, String)> {
     named.collect()
 }
 
-/// The join of the tables gives what `audit` says, row by row, with each engine: on the whole
-/// captured kernels and with Debian's tools, where there are some.
+/// The objects of all cases of `audit`, in both byte orders, written to a directory.
+fn compiled_cases(dir: &Path) -> Vec<PathBuf> {
+    let Some(clang) = clang() else {
+        return Vec::new();
+    };
+    let mut objects = Vec::new();
+    for case in ["faults.bpf.c", "right.bpf.c"].into_iter().flat_map(cases) {
+        for (order, ending) in [(ByteOrder::Little, "little"), (ByteOrder::Big, "big")] {
+            // Some names are those of several cases.
+            let number = objects.len();
+            let path = dir.join(format!("{}.{number}.{ending}.bpf.o", case.name));
+            let object = clang.compile(&case.name, &case.code, order);
+            fs::write(&path, object).expect("a file");
+            objects.push(path);
+        }
+    }
+    objects
+}
+
+/// The join of the tables gives what `audit` says, row by row, with each engine: for all cases
+/// of `audit`, and on the whole captured kernels and with Debian's tools, where there are some.
 #[test]
 fn the_join_is_the_verdict() {
     let python = std::env::var("TRACEPOINTS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
@@ -189,6 +210,8 @@ fn the_join_is_the_verdict() {
     kernels.extend(support::corpus());
     let audit = repository().join("tests/fixtures/audit");
     let mut objects = vec![audit.join("openat.bpf.o"), audit.join("loads.bpf.o")];
+    let made = tempfile::tempdir().expect("a directory");
+    objects.extend(compiled_cases(made.path()));
     match std::env::var_os("TRACEPOINTS_BPF_TOOLS") {
         None => skip("TRACEPOINTS_BPF_TOOLS names no directory of tools that embed objects"),
         Some(tools) => {

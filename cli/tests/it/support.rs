@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[path = "../../../tests/it/support/cases.rs"]
+pub(crate) mod cases;
 #[path = "../../../tests/it/support/kernels.rs"]
 mod kernels;
 

@@ -10,7 +10,7 @@ use tracepoints::audit::{Attachable, AuditedKernel, BpfObject, BpfProgram, Verdi
 use tracepoints::probe::{ArgumentNullness, nullable_arguments};
 use tracepoints::{ByteOrder, EventName};
 
-use super::cases::{cases, clang};
+use crate::support::cases::{cases, clang};
 use crate::support::live::live;
 use crate::support::skip;
 

@@ -3,6 +3,7 @@
 pub(crate) mod all_the_way;
 pub(crate) mod btf;
 pub(crate) mod capture;
+pub(crate) mod cases;
 pub(crate) mod compilers;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) mod kcore;
