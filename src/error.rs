@@ -69,6 +69,16 @@ pub enum Error {
         /// The path at which vmlinux's BTF would be.
         path: PathBuf,
     },
+    /// Only BTF is known of the kernel, which does not tell its events, their categories and
+    /// fields. [`Kernel::btf_alone`](crate::Kernel::btf_alone) has what it tells.
+    #[error(
+        "only the kernel's BTF is known, {}, which does not tell its events: capture the kernel as root, or read its image",
+        shown(.btf)
+    )]
+    EventsUnknown {
+        /// The path of the BTF in the root.
+        btf: PathBuf,
+    },
     /// No event has this name.
     #[error("no event {name}{}", did_you_mean(.near))]
     NoSuchEvent {

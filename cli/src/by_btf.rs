@@ -1,4 +1,5 @@
-//! `list --raw` and `format --raw` by BTF alone, for users who may not read tracefs.
+//! `list --raw` and `format --raw` by BTF alone: of the running kernel for
+//! users who may not read tracefs, of others where nothing else is known of them.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ pub(crate) enum Rows {
 
 pub(crate) fn list(
     kernel: &BtfKernel,
+    identity: &Identity,
     patterns: &[EventPattern],
     rows: Rows,
     out: &mut dyn Write,
@@ -73,7 +75,7 @@ pub(crate) fn list(
             out.flush()?;
             return Ok(ExitCode::SUCCESS);
         }
-        Rows::Json => write_json(&tracepoints, out)?,
+        Rows::Json => write_json(&tracepoints, identity, out)?,
         Rows::Text => write_text(&tracepoints, out)?,
     }
     out.flush()?;
@@ -83,7 +85,8 @@ pub(crate) fn list(
         .count();
     note!(
         "{}: {named} {EVIDENCE}, named by BTF alone, not checked against a format file; \
-         tracefs, which root can read, has events, categories and fields",
+         tracefs, which root can read and \
+         capture, has events, categories and fields",
         plural(tracepoints.len() as u64, "tracepoint", "s")
     );
     Ok(ExitCode::SUCCESS)
@@ -110,13 +113,14 @@ fn write_text(tracepoints: &[BtfTracepoint], out: &mut dyn Write) -> std::io::Re
 
 pub(crate) fn format(
     kernel: &BtfKernel,
+    identity: &Identity,
     patterns: &[EventPattern],
     json: bool,
     out: &mut dyn Write,
 ) -> Result<ExitCode, Failure> {
     let tracepoints = matching(kernel, patterns)?;
     if json {
-        write_json(&tracepoints, out)?;
+        write_json(&tracepoints, identity, out)?;
         return Ok(ExitCode::SUCCESS);
     }
     for one in &tracepoints {
@@ -148,8 +152,12 @@ pub(crate) fn format(
     Ok(ExitCode::SUCCESS)
 }
 
-fn write_json(tracepoints: &[BtfTracepoint], out: &mut dyn Write) -> Result<(), Failure> {
-    let mut rows = JsonRows::of(&Identity::live())?;
+fn write_json(
+    tracepoints: &[BtfTracepoint],
+    identity: &Identity,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut rows = JsonRows::of(identity)?;
     for tracepoint in tracepoints {
         let [section, _] = tracepoint.raw().sections();
         let evidence = tracepoint.struct_name().map(|_| EVIDENCE);

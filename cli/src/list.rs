@@ -12,7 +12,7 @@ use tracepoints::kernel::Events;
 use tracepoints::{Context, EventName, EventPattern, Evidence, Tracepoint};
 
 use crate::by_btf::{self, Rows};
-use crate::kernel::KernelChoice;
+use crate::kernel::{Identity, KernelChoice};
 use crate::output::{self, Failure, JsonRows, note, plural, say};
 use crate::select::select;
 
@@ -117,17 +117,22 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let rows = match (arguments.names, arguments.json) {
+        (true, _) => Rows::Names,
+        (_, true) => Rows::Json,
+        _ => Rows::Text,
+    };
     if arguments.raw
         && let Some(kernel) = arguments.kernel.btf_alone()
     {
-        let rows = match (arguments.names, arguments.json) {
-            (true, _) => Rows::Names,
-            (_, true) => Rows::Json,
-            _ => Rows::Text,
-        };
-        return by_btf::list(&kernel, &arguments.patterns, rows, out);
+        return by_btf::list(&kernel, &Identity::live(), &arguments.patterns, rows, out);
     }
     let chosen = arguments.kernel.open(|kernel| kernel)?;
+    if arguments.raw
+        && let Some(kernel) = chosen.kernel.btf_alone()
+    {
+        return by_btf::list(&kernel, &chosen.identity, &arguments.patterns, rows, out);
+    }
     let kernel = chosen.kernel;
     let mut patterns = arguments.patterns.clone();
     let mut bare = Vec::new();

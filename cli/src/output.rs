@@ -271,7 +271,12 @@ impl fmt::Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Tracepoints(Box::new(error))
+        match error {
+            Error::EventsUnknown { .. } => Self::Other(format!(
+                "{error}\n  list --raw and format --raw show what it tells"
+            )),
+            error => Self::Tracepoints(Box::new(error)),
+        }
     }
 }
 

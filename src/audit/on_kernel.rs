@@ -182,6 +182,9 @@ impl<'a> ObjectOnKernel<'a> {
             Err(error @ Error::NoSuchEvent { .. }) => {
                 return Ok(Err((Verdict::Absent, error.to_string())));
             }
+            Err(error @ Error::EventsUnknown { .. }) => {
+                return Ok(Err((Verdict::Unknown, error.to_string())));
+            }
             Err(error) => return of_one_event(error),
         };
         if !tracepoint.is_listed()? {

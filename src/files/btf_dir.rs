@@ -118,6 +118,11 @@ impl BtfDir {
         }
     }
 
+    /// Returns one for the same files, of which nothing is read yet.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.dir.clone())
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

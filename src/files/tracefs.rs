@@ -9,6 +9,8 @@ use super::dir::{Dir, is_missing};
 use super::listing::Events;
 use super::mount::Mount;
 use super::reader::Reader;
+#[cfg(any(feature = "image", feature = "recording"))]
+use super::tree::FileTree;
 use crate::error::{Error, FileError};
 use crate::format::Format;
 use crate::name::EventName;
@@ -39,6 +41,9 @@ pub(crate) struct Tracefs {
     /// The path of vmlinux's BTF. A kernel that has it is too new to write format files
     /// without a print fmt.
     btf: PathBuf,
+    /// Whether nothing is known of the kernel but its BTF: then its events are not known,
+    /// which is not the same as none.
+    is_btf_alone: bool,
 }
 
 impl Tracefs {
@@ -65,7 +70,7 @@ impl Tracefs {
             match path.join("available_events").metadata() {
                 Ok(_) => {
                     let btf = system.join("sys/kernel/btf/vmlinux");
-                    return Ok(Self::new(Dir::live(path), btf));
+                    return Ok(Self::new(Dir::live(path), btf, false));
                 }
                 // Without root even an empty mount point may be inaccessible; root would
                 // help only if something is mounted.
@@ -87,22 +92,33 @@ impl Tracefs {
     /// Returns the tracefs of a root in memory, which may have no events.
     #[cfg(any(feature = "image", feature = "recording"))]
     pub(crate) fn in_memory(root: &Dir) -> Self {
-        Self::new(root.sub("tracing"), root.path().join("btf/vmlinux"))
+        let is_btf_alone = |files: &FileTree| {
+            files.file("tracing/available_events").is_none()
+                && files.below("tracing/events").next().is_none()
+                && files.file("btf/vmlinux").is_some()
+        };
+        let is_btf_alone = root.tree().is_some_and(is_btf_alone);
+        let btf = root.path().join("btf/vmlinux");
+        Self::new(root.sub("tracing"), btf, is_btf_alone)
     }
 
-    /// Returns the tracefs of a root laid out like `/sys/kernel`.
+    /// Returns the tracefs of a root laid out like `/sys/kernel`, which may have BTF alone.
     pub(crate) fn at(kernel_root: &Path) -> Result<Self, Error> {
         let dir = Dir::captured(kernel_root).sub("tracing");
         let root = dir.path();
         for part in ["available_events", "events"] {
             match root.join(part).symlink_metadata() {
                 Ok(_) if dir.is_there()? => {
-                    return Ok(Self::new(dir, kernel_root.join("btf/vmlinux")));
+                    return Ok(Self::new(dir, kernel_root.join("btf/vmlinux"), false));
                 }
                 Ok(_) => {}
                 Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(Error::file(root, error)),
             }
+        }
+        let btf = Dir::captured(kernel_root).sub("btf");
+        if btf.is_there()? && btf.has("vmlinux") {
+            return Ok(Self::new(dir, kernel_root.join("btf/vmlinux"), true));
         }
         // A directory that does not exist is a different error.
         match kernel_root.metadata() {
@@ -113,20 +129,31 @@ impl Tracefs {
         }
     }
 
-    fn new(dir: Dir, btf: PathBuf) -> Self {
+    fn new(dir: Dir, btf: PathBuf, is_btf_alone: bool) -> Self {
         Self {
             root: dir.path(),
             dir,
             btf,
+            is_btf_alone,
         }
     }
 
-    /// Fails if a file does not exist only because tracefs was unmounted, which cannot
-    /// happen to a capture.
-    fn check_mounted(&self) -> Result<(), Error> {
-        match self.dir.is_live() && !self.root.join("events").is_dir() {
-            true => Err(Error::NotMounted),
-            false => Ok(()),
+    /// Whether nothing is known of the kernel but its BTF.
+    pub(crate) fn is_btf_alone(&self) -> bool {
+        self.is_btf_alone
+    }
+
+    /// Fails if a file does not exist only because there is no tracefs: it was unmounted,
+    /// which cannot happen to a capture, or BTF alone is known.
+    fn check_is_there(&self) -> Result<(), Error> {
+        match () {
+            () if self.dir.is_live() && !self.root.join("events").is_dir() => {
+                Err(Error::NotMounted)
+            }
+            () if self.is_btf_alone => Err(Error::EventsUnknown {
+                btf: self.btf.clone(),
+            }),
+            () => Ok(()),
         }
     }
 
@@ -137,6 +164,9 @@ impl Tracefs {
     /// Returns the events that programs can be attached to or, if a capture has no
     /// `available_events`, all events that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
+        if self.is_btf_alone {
+            self.check_is_there()?;
+        }
         match self.available_events()? {
             // A line that is not UTF-8 is not a name.
             Some(bytes) => Ok(match str::from_utf8(&bytes) {
@@ -151,7 +181,7 @@ impl Tracefs {
     /// [`events`](Self::events), and those of `ftrace:*`, which `available_events` does
     /// not list.
     pub(crate) fn event_directories(&self) -> Result<Events, Error> {
-        self.check_mounted()?;
+        self.check_is_there()?;
         let dir = self.dir.sub("events");
         let events = dir.path();
         dir.is_there()?;
@@ -225,7 +255,7 @@ impl Tracefs {
         let relative = [name.category(), name.event(), "format"];
         let text = reader.text(relative, FORMAT_LIMIT, is_whole_format);
         let Some(text) = text.map_err(|error| error.of_event(name))? else {
-            self.check_mounted()?;
+            self.check_is_there()?;
             return Ok(None);
         };
         let path = || self.format_path(name);
@@ -353,7 +383,7 @@ impl Tracefs {
         let events = self.dir.sub("events");
         let path = events.path().join("header_page");
         let Some(text) = events.text("header_page", FORMAT_LIMIT)? else {
-            self.check_mounted()?;
+            self.check_is_there()?;
             return Err(Error::NoPageLayout { path });
         };
         let layout = PageLayout::parse(&text);

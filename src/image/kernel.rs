@@ -166,6 +166,11 @@ impl KernelImage {
         })
     }
 
+    /// Whether there is only BTF.
+    pub(crate) fn is_btf_alone(&self) -> bool {
+        self.whole.is_none()
+    }
+
     /// Returns the machine as `/proc/sys/kernel/arch` of the booted kernel has it, which is
     /// `UTS_MACHINE` of `arch/*/Makefile`. `None` if there is only BTF, and for machines whose
     /// kernels decide it at boot, by the processor (`i686`, `armv7l`).

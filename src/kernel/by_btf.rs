@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Kernel;
 use crate::btf::Object;
 use crate::context::RawTracepoint;
 use crate::error::Error;
@@ -140,6 +141,33 @@ impl BtfKernel {
             raw: RawTracepoint::new(name, home.name(), arguments.unwrap_or_default()),
             struct_name: class.map(|class| class.struct_name().to_string()),
             layout: layout.transpose().map_err(failed)?,
+        })
+    }
+}
+
+impl Kernel {
+    /// Returns the kernel by its BTF, if nothing else is known of it: it was opened from a BTF
+    /// object, or captured by an ordinary user. Lists and events are then
+    /// [`Error::EventsUnknown`].
+    ///
+    /// ```
+    /// use std::fs;
+    /// use tracepoints::{Error, Kernel};
+    ///
+    /// let root = tempfile::tempdir()?;
+    /// fs::create_dir(root.path().join("btf"))?;
+    /// fs::copy("tests/fixtures/6.18.15-x86_64/btf/vmlinux", root.path().join("btf/vmlinux"))?;
+    /// let kernel = Kernel::at(root.path())?;
+    /// assert!(matches!(kernel.events(), Err(Error::EventsUnknown { .. })));
+    /// let known = kernel.btf_alone().expect("it has BTF alone");
+    /// assert!(known.tracepoint("sched_switch").is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn btf_alone(&self) -> Option<BtfKernel> {
+        let is_known = self.inner.tracefs.is_btf_alone();
+        is_known.then(|| BtfKernel {
+            btf: self.inner.btf.anew(),
+            proc: self.inner.proc.clone(),
         })
     }
 }

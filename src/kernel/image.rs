@@ -189,7 +189,7 @@ impl Kernel {
         let unreadable = std::mem::take(&mut files.unreadable);
         #[cfg(all(feature = "probe", target_os = "linux"))]
         let sites = std::mem::take(&mut files.sites);
-        let mut kernel = Self::in_memory(root, files.finish());
+        let mut kernel = Self::in_memory(root, files.finish(&image));
         if let Some(inner) = Arc::get_mut(&mut kernel.inner) {
             inner.is_image = true;
             inner.unreadable = unreadable;
@@ -377,7 +377,11 @@ impl Root {
         }
     }
 
-    fn finish(mut self) -> FileTree {
+    fn finish(mut self, image: &KernelImage) -> FileTree {
+        // Its events are not known, which is not the same as none.
+        if image.is_btf_alone() {
+            return self.tree;
+        }
         let listed: String = self.listed.iter().map(|name| format!("{name}\n")).collect();
         self.tree
             .add("tracing/available_events".to_owned(), listed.into_bytes());

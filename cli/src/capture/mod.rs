@@ -95,9 +95,9 @@ fn write(
     path: &Path,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let count = files.len();
+    let count = plural(files.len() as u64, "file", "s");
     target.write(files)?;
-    writeln!(out, "{count} files in {}", path.display())?;
+    writeln!(out, "{count} in {}", path.display())?;
     Ok(())
 }
 

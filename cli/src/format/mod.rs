@@ -20,7 +20,7 @@ use tracepoints::{
 };
 
 use crate::by_btf;
-use crate::kernel::KernelChoices;
+use crate::kernel::{Identity, KernelChoices};
 use crate::output::{self, Failure, JsonRows};
 use crate::select::select;
 
@@ -200,9 +200,16 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     if arguments.raw
         && let Some(kernel) = choice.btf_alone()
     {
-        return by_btf::format(&kernel, &arguments.patterns, arguments.json, out);
+        let identity = Identity::live();
+        return by_btf::format(&kernel, &identity, &arguments.patterns, arguments.json, out);
     }
     let chosen = choice.open(|kernel| kernel)?;
+    if arguments.raw
+        && let Some(kernel) = chosen.kernel.btf_alone()
+    {
+        let (identity, patterns) = (&chosen.identity, &arguments.patterns);
+        return by_btf::format(&kernel, identity, patterns, arguments.json, out);
+    }
     let kernel = chosen.kernel;
     let mut json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
     if arguments.raw {

@@ -39,7 +39,7 @@ fn an_image_becomes_a_capture() {
             .output()
             .expect("the command");
         assert!(output.status.success(), "{}", stderr(&output));
-        assert_eq!(stdout(&output), format!("3 files in {}\n", out.display()));
+        assert_eq!(stdout(&output), format!("1 file in {}\n", out.display()));
         // A capture is not written over.
         let again = tracepoints(&["capture", "--image", &path(&image), &path(&out)])
             .output()
@@ -54,10 +54,8 @@ fn an_image_becomes_a_capture() {
     }
     assert_eq!(captures[0], captures[1]);
     let names: Vec<&str> = captures[0].iter().map(|(name, _)| &**name).collect();
-    assert_eq!(
-        names,
-        ["btf/vmlinux", "tracing/available_events", "tracing/classes"]
-    );
+    // The events are not known, which an empty list would not say.
+    assert_eq!(names, ["btf/vmlinux"]);
     assert_eq!(captures[0][0].1, fs::read(&image).expect("BTF"));
     // Both are roots, with the same tracepoints.
     let raw = |root: &Path| {
@@ -65,8 +63,40 @@ fn an_image_becomes_a_capture() {
         stdout(&output).to_owned()
     };
     let listed = raw(&image);
-    assert!(listed.starts_with("sched_process_exit"), "{listed}");
-    assert_eq!(listed, raw(&dir.path().join("one")));
+    assert_eq!(
+        listed,
+        "sched_process_exit  trace_event_raw_sched_process_exit  btf\n"
+    );
+    let capture = dir.path().join("one");
+    assert_eq!(listed, raw(&capture));
+    for root in [&image, &capture] {
+        what_btf_alone_does_not_tell(root);
+    }
+}
+
+/// Nothing is concluded from events that are not known.
+fn what_btf_alone_does_not_tell(root: &Path) {
+    for (subcommand, arguments) in [("list", &[][..]), ("format", &["sched:sched_process_exit"])] {
+        let output = run(subcommand, root, arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let said = stderr(&output);
+        assert!(said.contains("does not tell its events"), "{said}");
+        assert!(said.contains("list --raw and format --raw"), "{said}");
+    }
+    let object = fixture("audit").join("openat.bpf.o");
+    let mut audit = tracepoints(&["audit", "--kernels"]);
+    let output = audit
+        .arg(root)
+        .arg("--")
+        .arg(object)
+        .output()
+        .expect("it runs");
+    let said = stdout(&output);
+    assert!(
+        said.contains("unknown: only the kernel's BTF is known"),
+        "{said}"
+    );
+    assert!(!said.contains("absent: no event"), "{said}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 
+use tracepoints::Error;
+
 use super::wrappings::{self, Tables};
 use super::writer;
 use super::{read, told};
@@ -160,13 +162,29 @@ fn every_compression_in_every_wrapping() {
     }
 }
 
-/// BTF alone has no events, and is a kernel all the same: its tracepoints are known.
+/// BTF alone does not tell events, and is a kernel all the same: its tracepoints are known.
 #[test]
 fn btf_alone() {
     let btf = writer::types().bytes();
     for bytes in [btf.clone(), xz(&btf)] {
         let kernel = read(bytes);
-        assert!(kernel.events().expect("a list").is_empty());
+        // Not known is not none.
+        for error in [
+            kernel.events().expect_err("no list"),
+            kernel.event_directories().expect_err("no directories"),
+            kernel.tracepoint("test:first").expect_err("no format file"),
+        ] {
+            assert!(matches!(error, Error::EventsUnknown { .. }), "{error}");
+        }
+        let known = kernel.btf_alone().expect("BTF alone");
+        assert_eq!(
+            known
+                .tracepoint("first")
+                .expect("a tracepoint")
+                .raw()
+                .home(),
+            "vmlinux"
+        );
         let raw = kernel.raw_tracepoint("first").expect("a tracepoint");
         assert_eq!(raw.home(), "vmlinux");
     }
