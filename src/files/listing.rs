@@ -91,10 +91,12 @@ impl Events {
         while !rest.is_empty() {
             let end = rest.bytes().position(|byte| byte == b'\n');
             let (line, after) = match end {
-                Some(end) => (&rest[..end], &rest[end + 1..]),
+                Some(end) => {
+                    let line = &rest[..end];
+                    (line.strip_suffix('\r').unwrap_or(line), &rest[end + 1..])
+                }
                 None => (rest, ""),
             };
-            let line = line.strip_suffix('\r').unwrap_or(line);
             number += 1;
             rest = after;
             match EventName::listed(line) {
@@ -271,6 +273,22 @@ mod tests {
              a name has letters, digits, `_`, `-` and `.` only"
         );
         assert_eq!(events.rejected()[3].text, "hv-x:y\\u{1b}[1m");
+    }
+
+    proptest::proptest! {
+        /// Lines end where those of `str::lines` do.
+        #[test]
+        fn lines_of_any_text(text in "[a:\r\n]{0,12}") {
+            let events = Events::parse(&text);
+            let rejected = events.rejected().iter().map(|line| line.text.clone());
+            let names = events.names().iter().map(|name| name.as_str().to_owned());
+            let mut read: Vec<String> = names.chain(rejected).collect();
+            let lines = text.lines().map(|line| line.escape_debug().to_string());
+            let mut lines: Vec<String> = lines.collect();
+            read.sort();
+            lines.sort();
+            proptest::prop_assert_eq!(read, lines);
+        }
     }
 
     #[test]
