@@ -218,9 +218,8 @@ fn calls_of_32_bit_programs_are_not_counted() {
     };
     // Asking for it is a system call that is counted.
     let pid = std::process::id();
-    let directory = std::env::temp_dir().join(format!("tracepoints-{pid}"));
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let (source, program) = (directory.join("int80.c"), directory.join("int80"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let [source, program] = ["int80.c", "int80"].map(|name| directory.path().join(name));
     std::fs::write(&source, SOURCE).expect("it is written");
     let compiled = std::process::Command::new("cc")
         .args([source.as_os_str(), "-o".as_ref(), program.as_os_str()])
@@ -247,7 +246,6 @@ fn calls_of_32_bit_programs_are_not_counted() {
         .count()
         .expect("it is attached");
     let status = std::process::Command::new(&program).status();
-    std::fs::remove_dir_all(&directory).expect("it is removed");
     if !status.expect("it runs").success() {
         return crate::support::skip("this kernel runs no 32-bit system calls");
     }
