@@ -51,7 +51,7 @@ pub enum Error {
         /// The reason.
         source: RecordingError,
     },
-    /// A directory given as a captured kernel has no `tracing/` with events.
+    /// A directory given as a captured kernel has neither `tracing/` with events nor BTF.
     #[error(
         "{} is not a captured kernel: it has neither tracing/available_events nor tracing/events (is tracefs mounted there, or is the kernel in a directory above or below?)",
         shown(.root)
@@ -72,7 +72,7 @@ pub enum Error {
     /// Only BTF is known of the kernel, which does not tell its events, their categories and
     /// fields. [`Kernel::btf_alone`](crate::Kernel::btf_alone) has what it tells.
     #[error(
-        "only the kernel's BTF is known, {}, which does not tell its events: capture the kernel as root, or read its image",
+        "only the kernel's BTF is known, {}, which does not tell its events: there is no tracing/events beside it (capture the kernel as root, or read its image)",
         shown(.btf)
     )]
     EventsUnknown {

@@ -161,7 +161,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Error::NotAKernel`] if `root` has no events,
+    /// [`Error::NotAKernel`] if `root` has neither events nor BTF (with BTF alone, events are
+    /// [`Error::EventsUnknown`] when they are asked for),
     /// [`Error::File`] if it may not be looked into or its `tracing` is a link;
     /// `Error::Image` or `Error::Recording` if an image or a recording cannot be read.
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
