@@ -360,6 +360,34 @@ impl Assembler {
         self.emit(JMP | CALL, 0, 0, 0, helper as i32);
     }
 
+    /// `R0` = the address of the map's value for the key that is on the stack at `key`; 0 if
+    /// there is none.
+    pub(crate) fn map_lookup(&mut self, map: i32, key: i16) {
+        self.load_key(map, key);
+        self.call(Helper::MapLookupElem);
+    }
+
+    /// Sets the map's value for the key at `key` to the one at `value`, both on the stack.
+    /// `R0` = 0, or a negative error.
+    pub(crate) fn map_update(&mut self, map: i32, key: i16, value: i16) {
+        self.load_key(map, key);
+        self.address(Reg::R3, Reg::Fp, value.into());
+        // `BPF_ANY`: whether or not there is one.
+        self.mov(Reg::R4, 0);
+        self.call(Helper::MapUpdateElem);
+    }
+
+    /// Removes the map's value for the key that is on the stack at `key`.
+    pub(crate) fn map_delete(&mut self, map: i32, key: i16) {
+        self.load_key(map, key);
+        self.call(Helper::MapDeleteElem);
+    }
+
+    fn load_key(&mut self, map: i32, key: i16) {
+        self.load_map(Reg::R1, map);
+        self.address(Reg::R2, Reg::Fp, key.into());
+    }
+
     pub(crate) fn exit(&mut self) {
         self.emit(JMP | EXIT, 0, 0, 0, 0);
     }

@@ -58,9 +58,7 @@ pub(super) fn count_in_group(
         None => asm.mov(SECOND, 0),
     }
     let (known, first, added) = (asm.label(), asm.label(), asm.label());
-    asm.load_map(Reg::R1, maps.groups);
-    asm.address(Reg::R2, Reg::Fp, GROUP.into());
-    asm.call(Helper::MapLookupElem);
+    asm.map_lookup(maps.groups, GROUP);
     asm.jump_if(Jump::Ne, Reg::R0, 0, known);
 
     // A new group: the other CPUs' counts are zero.
@@ -68,11 +66,7 @@ pub(super) fn count_in_group(
     for at in [SUM, MIN, MAX] {
         asm.store(Size::B8, Reg::Fp, COUNTS + at, SECOND);
     }
-    asm.load_map(Reg::R1, maps.groups);
-    asm.address(Reg::R2, Reg::Fp, GROUP.into());
-    asm.address(Reg::R3, Reg::Fp, COUNTS.into());
-    asm.mov(Reg::R4, 0);
-    asm.call(Helper::MapUpdateElem);
+    asm.map_update(maps.groups, GROUP, COUNTS);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
     count(asm, maps.lost, adding, out);

@@ -198,11 +198,7 @@ pub(crate) fn on_fork(tasks: i32, child: &Source, lost: (i32, u32)) -> Result<Pr
     load(&mut asm, child, VALUE, out);
     asm.store(Size::B4, Reg::Fp, KEY, VALUE);
     asm.store_imm(Size::B8, Reg::Fp, WORD, 1);
-    asm.load_map(Reg::R1, tasks);
-    asm.address(Reg::R2, Reg::Fp, KEY.into());
-    asm.address(Reg::R3, Reg::Fp, WORD.into());
-    asm.mov(Reg::R4, 0);
-    asm.call(Helper::MapUpdateElem);
+    asm.map_update(tasks, KEY, WORD);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     asm.store_imm(Size::B4, Reg::Fp, KEY, lost.1 as i32);
     count(&mut asm, lost.0, Adding::Plain, out);
@@ -219,9 +215,7 @@ pub(crate) fn on_free(tasks: i32, freed: &Source) -> Result<Program, BadJump> {
     asm.mov_reg(CONTEXT, Reg::R1);
     load(&mut asm, freed, VALUE, out);
     asm.store(Size::B4, Reg::Fp, KEY, VALUE);
-    asm.load_map(Reg::R1, tasks);
-    asm.address(Reg::R2, Reg::Fp, KEY.into());
-    asm.call(Helper::MapDeleteElem);
+    asm.map_delete(tasks, KEY);
     asm.place(out);
     asm.mov(Reg::R0, 0);
     asm.exit();
@@ -238,21 +232,22 @@ pub(super) fn only_tasks(asm: &mut Assembler, tasks: Tasks, out: Label) {
             asm.jump_if_reg(Jump::Ne, Reg::R0, Reg::R1, out);
         }
         Tasks::InMap(map) => {
-            asm.call(Helper::GetCurrentPidTgid);
-            asm.store(Size::B4, Reg::Fp, KEY, Reg::R0);
-            asm.load_map(Reg::R1, map);
-            asm.address(Reg::R2, Reg::Fp, KEY.into());
-            asm.call(Helper::MapLookupElem);
+            store_thread(asm);
+            asm.map_lookup(map, KEY);
             asm.jump_if(Jump::Eq, Reg::R0, 0, out);
         }
     }
 }
 
+/// `KEY` = the thread.
+pub(super) fn store_thread(asm: &mut Assembler) {
+    asm.call(Helper::GetCurrentPidTgid);
+    asm.store(Size::B4, Reg::Fp, KEY, Reg::R0);
+}
+
 /// One more in the per-CPU array, at the index in `KEY`.
 pub(super) fn count(asm: &mut Assembler, map: i32, adding: Adding, out: Label) {
-    asm.load_map(Reg::R1, map);
-    asm.address(Reg::R2, Reg::Fp, KEY.into());
-    asm.call(Helper::MapLookupElem);
+    asm.map_lookup(map, KEY);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     match adding {
         Adding::Plain => {

@@ -20,7 +20,9 @@ use super::builder::ProbeBuilder;
 use super::error::ProbeError;
 use super::plan::{EventPlan, KeptField, Source, header};
 use super::probed::Probed;
-use super::program::{Adding, CONTEXT, KEY, RECORD, SECOND, TEXT, UNREADABLE, VALUE, count, load};
+use super::program::{
+    Adding, CONTEXT, KEY, RECORD, SECOND, TEXT, UNREADABLE, VALUE, count, load, store_thread,
+};
 use super::service::{PlanReason, PlannedProgram};
 use super::tasks::field;
 use super::{descriptor, map_with_memory};
@@ -123,20 +125,10 @@ pub(super) fn wait_for_return(
         }
     }
     store_thread(asm);
-    asm.load_map(Reg::R1, waiting.map);
-    asm.address(Reg::R2, Reg::Fp, KEY.into());
-    asm.address(Reg::R3, Reg::Fp, TEXT.into());
-    asm.mov(Reg::R4, 0);
-    asm.call(Helper::MapUpdateElem);
+    asm.map_update(waiting.map, KEY, TEXT);
     asm.jump_if(Jump::Ne, Reg::R0, 0, done);
     asm.store_imm(Size::B4, RECORD, header::EVENT, (index | AWAITS) as i32);
     asm.place(done);
-}
-
-/// `KEY` = the thread.
-fn store_thread(asm: &mut Assembler) {
-    asm.call(Helper::GetCurrentPidTgid);
-    asm.store(Size::B4, Reg::Fp, KEY, Reg::R0);
 }
 
 /// What the program at the exit of a call does.
@@ -161,9 +153,7 @@ fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
     let (out, forget, full) = (asm.label(), asm.label(), asm.label());
     asm.mov_reg(CONTEXT, Reg::R1);
     store_thread(&mut asm);
-    asm.load_map(Reg::R1, exit.waiting);
-    asm.address(Reg::R2, Reg::Fp, KEY.into());
-    asm.call(Helper::MapLookupElem);
+    asm.map_lookup(exit.waiting, KEY);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     asm.mov_reg(VALUE, Reg::R0);
     asm.load(Size::B8, Reg::R1, VALUE, 0);
@@ -212,9 +202,7 @@ fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
     count(&mut asm, exit.lost, Adding::Plain, forget);
     asm.place(forget);
     store_thread(&mut asm);
-    asm.load_map(Reg::R1, exit.waiting);
-    asm.address(Reg::R2, Reg::Fp, KEY.into());
-    asm.call(Helper::MapDeleteElem);
+    asm.map_delete(exit.waiting, KEY);
     asm.place(out);
     asm.mov(Reg::R0, 0);
     asm.exit();
