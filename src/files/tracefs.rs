@@ -164,9 +164,6 @@ impl Tracefs {
     /// Returns the events that programs can be attached to or, if a capture has no
     /// `available_events`, all events that have a directory.
     pub(crate) fn events(&self) -> Result<Events, Error> {
-        if self.is_btf_alone {
-            self.check_is_there()?;
-        }
         match self.available_events()? {
             // A line that is not UTF-8 is not a name.
             Some(bytes) => Ok(match str::from_utf8(&bytes) {
