@@ -37,7 +37,7 @@ pub(super) struct Lines<'a> {
 struct Row<'a> {
     #[serde(flatten)]
     event: EventRow<'a>,
-    /// What the system call returned, where the record is of a whole call.
+    /// The system call's return value, in a record of a whole call.
     #[serde(skip_serializing_if = "Option::is_none")]
     ret: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]

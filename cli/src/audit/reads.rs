@@ -1,4 +1,4 @@
-//! What programs read, as tables: see docs/catalog.md.
+//! The reads of programs, as tables: see docs/catalog.md.
 
 use std::collections::HashMap;
 use std::path::Path;

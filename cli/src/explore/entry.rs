@@ -11,7 +11,7 @@ use crate::format::Description;
 /// An event on the kernels that have it.
 #[derive(Default)]
 pub(super) struct Entry {
-    /// What differs between kernels, each once.
+    /// The different descriptions, each once.
     variants: Vec<Value>,
     on: Vec<On>,
     /// In the order of the kernels.
@@ -93,7 +93,7 @@ struct On {
     siblings: Value,
 }
 
-/// What differs between two kernels.
+/// The differences between two kernels.
 #[derive(Serialize)]
 pub(super) struct Change {
     pub(super) from: usize,
@@ -111,6 +111,7 @@ impl Entry {
     ) -> Result<(), Error> {
         let tracepoint = kernel.tracepoint(name)?;
         let description = Description::of(&tracepoint, false)?;
+        // Fails where a key is not text, and all are names.
         let mut row = serde_json::to_value(&description).expect("it has names as keys");
         // Of what JSON has, these are said elsewhere on the page or mean nothing on others.
         for other in [

@@ -35,16 +35,15 @@ pub(crate) struct Arguments {
     /// The kernels, each as for --root elsewhere
     #[arg(required = true, value_name = "ROOT")]
     roots: Vec<PathBuf>,
-    /// What to write, which must not exist: a directory, or an archive by its name
-    /// (.tar, .tar.gz, .tar.zst)
+    /// The directory to create, or an archive by its name (.tar, .tar.gz, .tar.zst)
     #[arg(long, short, value_name = "OUT")]
-    output: PathBuf,
+    out: PathBuf,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  tracepoints explore captured/* --output site && xdg-open site/index.html
-  tracepoints explore linux-image-*.deb --output site.tar.gz";
+  tracepoints explore captured/* -o site && xdg-open site/index.html
+  tracepoints explore linux-image-*.deb -o site.tar.gz";
 
 /// The page itself. All of its data are in files of their own.
 const PAGE: [(&str, &str); 3] = [
@@ -58,7 +57,7 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn explore(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let target = Target::new(&arguments.output)?;
+    let target = Target::new(&arguments.out)?;
     let kernels = open(&arguments.roots)?;
     let mut code = ExitCode::SUCCESS;
     let mut events: BTreeMap<EventName, Entry> = BTreeMap::new();
@@ -85,7 +84,7 @@ fn explore(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failu
     writeln!(
         out,
         "{}: {} of {}, {} KiB",
-        arguments.output.display(),
+        arguments.out.display(),
         plural(count as u64, "event", "s"),
         plural(kernels.len() as u64, "kernel", "s"),
         size.div_ceil(1024)
@@ -193,7 +192,7 @@ fn add_accessors(kernels: &[Shown], events: &mut BTreeMap<EventName, Entry>) {
     }
 }
 
-/// What the page needs before an event is chosen.
+/// The data that the page needs before an event is chosen.
 #[derive(Serialize)]
 struct Index<'a> {
     kernels: Vec<&'a str>,

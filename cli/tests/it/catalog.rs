@@ -144,7 +144,8 @@ fn tables_of_kernels() {
     insta::assert_snapshot!(partitions.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
-/// What cannot be read is left out and told; nothing is written over, or in part.
+/// A kernel that cannot be read is left out, and the reason printed. Nothing is written over,
+/// or in part.
 #[test]
 fn what_cannot_be_read() {
     let dir = place(&[support::fixture("6.18.15-x86_64")], &[]);

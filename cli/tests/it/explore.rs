@@ -18,7 +18,7 @@ const OLD: &str = "tests/fixtures/6.1.192-rt-x86_64";
 const NEW: &str = "tests/fixtures/6.18.15-x86_64";
 
 fn explore(roots: &[&str], out: &Path) -> Output {
-    let mut command = tracepoints(&["explore", "--output"]);
+    let mut command = tracepoints(&["explore", "--out"]);
     command.current_dir(repository()).arg(out).args(roots);
     command.output().expect("it runs")
 }

@@ -418,13 +418,9 @@ until_it_is nop
 sites
 echo $attach"#
     );
-    let Some(output) = in_namespace(&script) else {
+    let Some(output) = with_kernel_memory(&script) else {
         return;
     };
-    if stderr(&output).contains("cannot run a program once") {
-        return support::skip(stderr(&output).trim());
-    }
-    assert!(output.status.success(), "{}", stderr(&output));
     let lines: Vec<&str> = stdout(&output).lines().collect();
     let rows = lines.iter().filter(|line| line.starts_with('{'));
     let rows: Vec<Value> = rows
@@ -469,6 +465,17 @@ echo $attach"#
     assert!(text.iter().any(|line| line.ends_with(&held)), "{text:?}");
 }
 
+/// Runs a script that needs the kernel's memory; `None`, with a note, where it cannot be read.
+fn with_kernel_memory(script: &str) -> Option<Output> {
+    let output = in_namespace(script)?;
+    if stderr(&output).contains("cannot run a program once") {
+        support::skip(stderr(&output).trim());
+        return None;
+    }
+    assert!(output.status.success(), "{}", stderr(&output));
+    Some(output)
+}
+
 /// `format --sites` shows what `sites` does of the same event.
 #[test]
 fn a_format_with_its_sites() {
@@ -480,13 +487,9 @@ fn a_format_with_its_sites() {
 echo --
 "$TRACEPOINTS" format --sites $event"#
     );
-    let Some(output) = in_namespace(&script) else {
+    let Some(output) = with_kernel_memory(&script) else {
         return;
     };
-    if stderr(&output).contains("cannot run a program once") {
-        return support::skip(stderr(&output).trim());
-    }
-    assert!(output.status.success(), "{}", stderr(&output));
     let lines: Vec<&str> = stdout(&output).lines().collect();
     let row = |line: &str| -> Value { serde_json::from_str(line).expect("JSON") };
     let (sites, format) = (row(lines[0]), row(lines[1]));

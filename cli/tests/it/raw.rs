@@ -61,7 +61,7 @@ listed(int arg0)
             tp_btf  since 5.5: int arg0
 "
     );
-    // Without an event, there is no other description.
+    // A tracepoint without an event has no format file to describe.
     let described = |arguments: &[&str]| {
         let output = run("format", capture.root(), arguments);
         assert!(output.status.success(), "{}", stderr(&output));
