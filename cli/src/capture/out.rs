@@ -15,6 +15,7 @@ use crate::output::Failure;
 #[derive(Clone, Copy)]
 enum Form {
     Directory,
+    File,
     Tar,
     TarGz,
     TarZst,
@@ -69,6 +70,11 @@ impl Target {
         Self::of_form(path, Form::Directory)
     }
 
+    /// Takes a file. Fails as [`new`](Self::new) does.
+    pub(crate) fn file(path: &Path) -> Result<Self, Failure> {
+        Self::of_form(path, Form::File)
+    }
+
     fn of_form(path: &Path, form: Form) -> Result<Self, Failure> {
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(name) = name else {
@@ -101,6 +107,21 @@ impl Target {
         let parent = file.parent().unwrap_or(&self.partial.path);
         let written = fs::create_dir_all(parent).and_then(|()| fs::write(&file, bytes));
         written.map_err(failed(&self.path.join(path)))
+    }
+
+    /// Writes the file.
+    pub(crate) fn write_file(
+        self,
+        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let written = File::create(&self.partial.path).and_then(|file| {
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.sync_all()
+        });
+        written.map_err(failed(&self.path))?;
+        self.finish()
     }
 
     pub(crate) fn write(self, files: &Files) -> Result<(), Failure> {
@@ -150,7 +171,7 @@ fn write_archive(path: &Path, form: Form, files: &Files) -> io::Result<()> {
             write_tar(&mut tar, files)?;
             ruzstd::encoding::compress(&*tar, &mut out, CompressionLevel::Fastest);
         }
-        Form::Tar | Form::Directory => write_tar(&mut out, files)?,
+        Form::Tar | Form::Directory | Form::File => write_tar(&mut out, files)?,
     }
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()
