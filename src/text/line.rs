@@ -57,6 +57,11 @@ impl TraceStyle {
         }
     }
 
+    /// Returns the clock of the times.
+    pub fn clock(self) -> TraceClock {
+        self.clock
+    }
+
     /// Sets the clock of the times. Default: nanoseconds.
     #[must_use]
     pub fn with_clock(self, clock: TraceClock) -> Self {

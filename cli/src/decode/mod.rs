@@ -50,10 +50,11 @@ pub(crate) struct Arguments {
     /// Print only these events: sched:sched_switch, sched:*, …
     #[arg(long, value_name = "PATTERN", conflicts_with = "live")]
     only: Vec<EventPattern>,
-    /// Write the events to this file, which must not exist, instead of printing them
+    /// Write the events to this file or directory, which must not exist, instead of printing
+    /// them
     #[arg(long, short, value_name = "OUT", requires = "form", conflicts_with_all = ["live", "json"])]
     out: Option<PathBuf>,
-    /// The form of the file
+    /// The form of what is written
     #[arg(long = "as", value_name = "FORM", requires = "out")]
     form: Option<FileForm>,
     /// Trace events of the running kernel, in a tracefs instance of its own, until

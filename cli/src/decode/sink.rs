@@ -22,7 +22,7 @@ impl Sink<'_> {
     pub(super) fn turn_to(&mut self, buffer: &str, style: TraceStyle) {
         match self {
             Self::Lines(printer) => printer.turn_to(buffer, style),
-            Self::File(writer) => writer.turn_to(buffer),
+            Self::File(writer) => writer.turn_to(buffer, style),
         }
     }
 

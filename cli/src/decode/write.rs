@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use tracepoints::kernel::EventsById;
-use tracepoints::record::recording::{RecordedKernel, TraceDatWriter};
+use tracepoints::record::recording::{CtfEvent, CtfWriter, RecordedKernel, TraceDatWriter};
 use tracepoints::record::ring::Lost;
-use tracepoints::text::TaskNames;
+use tracepoints::text::{TaskNames, TraceClock, TraceStyle};
 use tracepoints::{EventPattern, Kernel, Record, Value};
 
 use super::print::Printer;
@@ -20,6 +20,14 @@ use crate::output::{Failure, plural, say, with_causes};
 pub(super) enum FileForm {
     /// A trace.dat, for trace-cmd report and KernelShark
     TraceDat,
+    /// The Common Trace Format 1.8, a directory, for babeltrace2 and Trace Compass
+    Ctf,
+}
+
+/// A form with what was written so far.
+enum Content {
+    TraceDat(TraceDatWriter),
+    Ctf(CtfWriter),
 }
 
 /// What a file tells besides its records.
@@ -51,11 +59,13 @@ pub(super) struct FileWriter<'a> {
     events: &'a EventsById,
     only: Vec<EventPattern>,
     kernel: RecordedKernel,
-    dat: TraceDatWriter,
-    names: TaskNames,
-    path: PathBuf,
+    content: Content,
     target: Target,
+    names: TaskNames,
+    groups: TaskNames,
+    path: PathBuf,
     buffer: String,
+    clock: TraceClock,
     task: Option<(i32, i32)>,
     name: Option<Vec<u8>>,
     written: u64,
@@ -63,6 +73,8 @@ pub(super) struct FileWriter<'a> {
     renamed: HashSet<i32>,
     /// The number of records whose thread has another id in the kernel.
     other_ids: u64,
+    /// The number of times that an unknown number of events was lost.
+    unknown_losses: u64,
     failures: BTreeMap<String, u64>,
 }
 
@@ -74,32 +86,40 @@ impl<'a> FileWriter<'a> {
         recorded: Recorded,
         printer: Printer<'a>,
     ) -> Result<Self, Failure> {
-        let target = Target::file(&path)?;
-        let machine = printer.events.machine();
-        let FileForm::TraceDat = form;
-        let mut dat = TraceDatWriter::new(machine, recorded.page_size);
-        for (buffer, clock) in &recorded.clocks {
-            dat.set_clock(buffer, clock);
-        }
+        let (target, content) = match form {
+            FileForm::TraceDat => {
+                let machine = printer.events.machine();
+                let mut dat = TraceDatWriter::new(machine, recorded.page_size);
+                for (buffer, clock) in &recorded.clocks {
+                    dat.set_clock(buffer, clock);
+                }
+                (Target::file(&path)?, Content::TraceDat(dat))
+            }
+            FileForm::Ctf => (Target::directory(&path)?, Content::Ctf(CtfWriter::new())),
+        };
         Ok(Self {
             events: printer.events,
             only: printer.only,
             kernel: recorded.kernel,
-            dat,
-            names: printer.names,
-            path,
+            content,
             target,
+            names: printer.names,
+            groups: printer.groups,
+            path,
             buffer: String::new(),
+            clock: TraceClock::default(),
             task: None,
             name: None,
             written: 0,
             renamed: HashSet::new(),
             other_ids: 0,
+            unknown_losses: 0,
             failures: BTreeMap::new(),
         })
     }
 
-    pub(super) fn turn_to(&mut self, buffer: &str) {
+    pub(super) fn turn_to(&mut self, buffer: &str, style: TraceStyle) {
+        self.clock = style.clock();
         if self.buffer != buffer {
             buffer.clone_into(&mut self.buffer);
         }
@@ -118,27 +138,69 @@ impl<'a> FileWriter<'a> {
         if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
             return;
         }
-        if let Err(error) = self.dat.record(&self.buffer, cpu, time, bytes) {
-            let why = format!("{event}: {}", with_causes(&error));
+        let written = match &mut self.content {
+            Content::TraceDat(dat) => dat
+                .record(&self.buffer, cpu, time, bytes)
+                .map_err(|error| format!("{event}: {}", with_causes(&error))),
+            Content::Ctf(_) if self.clock == TraceClock::Counts => {
+                Err("times of its buffer's clock are not in nanoseconds".to_owned())
+            }
+            Content::Ctf(ctf) => {
+                let (pid, tid) = match (self.task, pid_of(&record)) {
+                    (Some((pid, tid)), _) => (Some(pid), tid),
+                    (None, Some(0)) => (Some(0), 0),
+                    (None, Some(tid)) => (self.groups.group_of(tid).filter(|pid| *pid > 0), tid),
+                    (None, None) => (None, -1),
+                };
+                let comm = match &self.name {
+                    Some(name) => name,
+                    None if self.names.has(tid) || tid == 0 => self.names.bytes_of(tid),
+                    None => b"",
+                };
+                let at = CtfEvent {
+                    cpu,
+                    time,
+                    pid,
+                    tid,
+                    comm,
+                };
+                ctf.event(&self.buffer, at, event, &record)
+                    .map_err(|error| format!("{event}: {}", with_causes(&error)))
+            }
+        };
+        if let Err(why) = written {
             return self.failed(why);
         }
         self.written += 1;
-        if let (Some((_, tid)), Some(pid)) = (self.task, pid_of(&record)) {
-            self.other_ids += u64::from(tid != pid);
-            if let Some(name) = self.name.take().filter(|_| tid > 0)
-                && self.names.bytes_of(pid) != name
-            {
-                if self.names.has(pid) {
-                    self.renamed.insert(pid);
-                }
-                self.names.set(pid, name);
+        if let (Content::TraceDat(_), Some((_, tid)), Some(pid)) =
+            (&self.content, self.task, pid_of(&record))
+        {
+            self.note_task(pid, tid);
+        }
+    }
+
+    /// Keeps the name of a thread, of which a `trace.dat` has one.
+    fn note_task(&mut self, pid: i32, tid: i32) {
+        self.other_ids += u64::from(tid != pid);
+        if let Some(name) = self.name.take().filter(|_| tid > 0)
+            && self.names.bytes_of(pid) != name
+        {
+            if self.names.has(pid) {
+                self.renamed.insert(pid);
             }
+            self.names.set(pid, name);
         }
     }
 
     pub(super) fn lost(&mut self, cpu: u32, lost: Lost) {
-        if let Err(error) = self.dat.lost(&self.buffer, cpu, lost) {
-            self.failed(with_causes(&error));
+        match (&mut self.content, lost) {
+            (Content::TraceDat(dat), lost) => {
+                if let Err(error) = dat.lost(&self.buffer, cpu, lost) {
+                    self.failed(with_causes(&error));
+                }
+            }
+            (Content::Ctf(ctf), Lost::Events(count)) => ctf.lost(&self.buffer, cpu, count),
+            (Content::Ctf(_), _) => self.unknown_losses += 1,
         }
     }
 
@@ -148,10 +210,15 @@ impl<'a> FileWriter<'a> {
 
     /// Writes the file, and reports what is not in it. Returns whether records are missing.
     pub(super) fn finish(mut self) -> Result<bool, Failure> {
-        let names = self.names.to_saved_cmdlines();
-        self.kernel.set_task_names(&names);
-        self.target
-            .write_file(|out| self.dat.write_to(self.kernel, out))?;
+        match self.content {
+            Content::TraceDat(dat) => {
+                let names = self.names.to_saved_cmdlines();
+                self.kernel.set_task_names(&names);
+                self.target
+                    .write_file(|out| dat.write_to(self.kernel, out))?;
+            }
+            Content::Ctf(ctf) => self.target.write(&ctf.finish(&self.kernel))?,
+        }
         let path = self.path.display();
         say!("{} in {path}", plural(self.written, "record", "s"));
         if !self.renamed.is_empty() {
@@ -161,6 +228,10 @@ impl<'a> FileWriter<'a> {
         if self.other_ids > 0 {
             let records = plural(self.other_ids, "record", "s");
             say!("{path} has the kernel's ids of threads, where perf says others: {records}");
+        }
+        if self.unknown_losses > 0 {
+            let times = plural(self.unknown_losses, "time", "s");
+            say!("{path} does not tell that {times} an unknown number of events was lost");
         }
         for (why, count) in &self.failures {
             say!("{} not written: {why}", plural(*count, "record", "s"));

@@ -43,3 +43,4 @@ mod schema;
 #[cfg(target_os = "linux")]
 mod unprivileged;
 mod written;
+mod written_ctf;

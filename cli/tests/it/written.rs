@@ -15,13 +15,13 @@ use crate::support;
 const KERNEL: &str = "6.18.15-x86_64";
 
 /// Runs the command in a directory.
-fn in_dir(dir: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn in_dir(dir: &Path, arguments: &[&str]) -> Output {
     let mut command = tracepoints(arguments);
     command.current_dir(dir).output().expect("it runs")
 }
 
 /// The rows of `decode --json` by this command line, without the kernel's source.
-fn rows(dir: &Path, arguments: &[&str]) -> Vec<Value> {
+pub(crate) fn rows(dir: &Path, arguments: &[&str]) -> Vec<Value> {
     let output = in_dir(dir, &[&["decode", "--json"], arguments].concat());
     assert_eq!(stderr(&output), "");
     let rows = stdout(&output).lines();
@@ -34,7 +34,7 @@ fn rows(dir: &Path, arguments: &[&str]) -> Vec<Value> {
 }
 
 /// A directory with a recording of each kind, and how each is decoded.
-fn inputs() -> (tempfile::TempDir, Vec<Vec<String>>) {
+pub(crate) fn inputs() -> (tempfile::TempDir, Vec<Vec<String>>) {
     let dir = tempfile::tempdir().expect("a directory");
     let put = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("a file");
     put("in.dat", &recording().version_6());
@@ -50,8 +50,11 @@ fn inputs() -> (tempfile::TempDir, Vec<Vec<String>>) {
     (dir, inputs)
 }
 
+/// An input, its file, and what was said of it.
+type Written = (Vec<String>, String, String);
+
 /// Each input, its file, and what was said of it.
-fn written(form: &str) -> (tempfile::TempDir, Vec<(Vec<String>, String, String)>) {
+pub(crate) fn written(form: &str) -> (tempfile::TempDir, Vec<Written>) {
     let (dir, inputs) = inputs();
     let mut files = Vec::new();
     for (index, input) in inputs.into_iter().enumerate() {

@@ -18,7 +18,8 @@
 //!   `perf_attr` the descriptions of events, on which the form of records depends;
 //! - `files` reads the part with the kernel's files, which all have;
 //! - `unpack` decompresses;
-//! - `write_dat` writes a `trace.dat` ([`TraceDatWriter`]).
+//! - `write_dat` writes a `trace.dat` ([`TraceDatWriter`]), and `write_ctf` the Common Trace
+//!   Format ([`CtfWriter`]).
 //!
 //! The versions of `trace.dat` are described in `trace-cmd.dat.v6(5)` and
 //! `trace-cmd.dat.v7(5)` of trace-cmd; where these are silent, this follows what its
@@ -81,10 +82,12 @@ mod perf_records;
 mod sections;
 mod trace_dat;
 mod unpack;
+mod write_ctf;
 mod write_dat;
 
 pub use error::{RecordingError, RecordingPlace, UnpackReason};
 pub use files::RecordedKernel;
 pub use perf_data::{PerfData, PerfEntry, PerfSample};
 pub use trace_dat::{CpuPages, TraceBuffer, TraceDat};
+pub use write_ctf::{CtfEvent, CtfWriter};
 pub use write_dat::{RecordingWriteError, TraceDatWriter};
