@@ -67,7 +67,7 @@ meant AS (
     SELECT facts.*,
            CASE WHEN argument_size IS NULL THEN member
                 ELSE 'args[' || CAST(CAST(FLOOR(CAST(behind AS DOUBLE) / argument_size) AS BIGINT)
-                                     AS VARCHAR) || ']' END AS wanted,
+                                     AS STRING) || ']' END AS wanted,
            CASE WHEN argument_size IS NULL THEN behind
                 ELSE behind - argument_size
                      * CAST(FLOOR(CAST(behind AS DOUBLE) / argument_size) AS BIGINT)

@@ -263,7 +263,7 @@ fn the_join_is_the_verdict() {
         );
     }
     let engines = engines();
-    assert_eq!(engines.len(), 2);
+    assert_eq!(engines.len(), 3);
     for (engine, script) in engines {
         let found = Command::new(&python)
             .args(["-c", &format!("import {engine}")])
