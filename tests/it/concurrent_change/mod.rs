@@ -2,6 +2,7 @@
 //! files are emptied, tracefs is mounted again. The result is an error or the right
 //! answer.
 
+mod captures;
 mod files;
 #[cfg(target_os = "linux")]
 mod mounts;
