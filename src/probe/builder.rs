@@ -367,6 +367,7 @@ impl ProbeBuilder {
             attached,
             ring,
             plans: plans.collect::<Vec<_>>().into(),
+            ids: self.events.iter().map(Probed::id).collect(),
             held: AwaitedStrings::default(),
             lost_returns: returns.lost,
         })
@@ -426,7 +427,7 @@ impl ProbeBuilder {
                 unreadable: maps.unreadable,
             }
         })?;
-        Ok(Histogram::new(self.names(), attached))
+        Ok(Histogram::new(self.names(), field.to_owned(), attached))
     }
 
     /// Attaches to all events, and counts in the kernel how often each happens with the
@@ -481,7 +482,13 @@ impl ProbeBuilder {
         let plans = plans
             .into_iter()
             .filter_map(|plans| plans.into_iter().next());
-        Ok(Groups::new(attached, map, plans.collect()))
+        Ok(Groups {
+            attached,
+            map,
+            plans: plans.collect(),
+            by,
+            measured: measured.map(str::to_owned),
+        })
     }
 
     fn names(&self) -> Vec<EventName> {

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use aya::maps::{MapData, PerCpuHashMap};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::attached::{Attached, Losses};
 use super::error::ProbeError;
 use super::map_error;
+use super::pin::{self, PinnedProbe, PinnedResults};
 use super::plan::{Content, Keep, KeptField, Source, TASK_WORDS};
 use super::probed::{Hook, Probed};
 use super::service::PlannedProgram;
@@ -31,7 +33,7 @@ pub(crate) const GROUPS: u32 = 10_240;
 pub(crate) type GroupMap = PerCpuHashMap<MapData, [u8; KEY_SIZE], [u64; 4]>;
 
 /// The parts of the key of an event's groups.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GroupPlan {
     pub(crate) event: EventName,
     /// Each with its offset in the key, in bytes.
@@ -41,7 +43,7 @@ pub(crate) struct GroupPlan {
 }
 
 /// A field whose values are added up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) source: Source,
     pub(crate) size: u32,
@@ -49,7 +51,7 @@ pub(crate) struct Measured {
 }
 
 /// One of the values that a group has in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum KeyPart {
     Integer {
         source: Source,
@@ -200,6 +202,13 @@ impl GroupPlan {
         self.parts.iter().any(of_part) || measured.is_some_and(|one| one.source.can_fail())
     }
 
+    /// Whether all parts are in the key.
+    pub(crate) fn is_sound(&self) -> bool {
+        let ends = self.parts.iter();
+        let mut ends = ends.map(|(part, at)| u64::from(*at) + u64::from(part.size()));
+        ends.all(|end| end <= KEY_SIZE as u64)
+    }
+
     /// The values that a key is made of.
     pub(crate) fn values(&self, key: &[u8; KEY_SIZE]) -> Vec<GroupValue> {
         let parts = self.parts.iter();
@@ -212,9 +221,11 @@ impl GroupPlan {
 /// Programs that count by what fields hold: see
 /// [`ProbeBuilder::group_by`](super::ProbeBuilder::group_by).
 pub struct Groups {
-    attached: Attached,
-    map: GroupMap,
-    plans: Vec<GroupPlan>,
+    pub(super) attached: Attached,
+    pub(super) map: GroupMap,
+    pub(super) plans: Vec<GroupPlan>,
+    pub(super) by: Vec<String>,
+    pub(super) measured: Option<String>,
 }
 
 impl fmt::Debug for Groups {
@@ -296,12 +307,14 @@ impl Serialize for GroupValue {
 }
 
 impl Groups {
-    pub(crate) fn new(attached: Attached, map: GroupMap, plans: Vec<GroupPlan>) -> Self {
-        Self {
-            attached,
-            map,
-            plans,
-        }
+    /// The fields that make groups.
+    pub fn by(&self) -> &[String] {
+        &self.by
+    }
+
+    /// The field whose values are summed up.
+    pub fn measured(&self) -> Option<&str> {
+        self.measured.as_deref()
     }
 
     /// The programs that count, and which event each serves.
@@ -375,5 +388,15 @@ impl Groups {
     /// [`ProbeError::System`].
     pub fn is_any_task_left(&self) -> Result<bool, ProbeError> {
         self.attached.is_any_task_left()
+    }
+
+    /// Pins it to a new directory of a BPF file system, where it goes on without this process:
+    /// see [`PinnedProbe`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Pin`]. It is detached then.
+    pub fn pin(self, directory: impl AsRef<Path>) -> Result<PinnedProbe, ProbeError> {
+        pin::pin(PinnedResults::Groups(self), directory.as_ref())
     }
 }

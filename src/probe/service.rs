@@ -22,7 +22,8 @@
 use std::cell::OnceCell;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::attach;
 use super::builder::ProbeBuilder;
@@ -47,7 +48,7 @@ pub enum ProgramPreference {
 }
 
 /// A program of a probe, the events it serves, and the reason for its type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PlannedProgram {
     /// The type of program.
@@ -97,6 +98,23 @@ pub enum PlanReason {
 }
 
 impl PlanReason {
+    const ALL: [Self; 14] = [
+        Self::NoFieldNeeded,
+        Self::FieldsNeeded,
+        Self::Stacks,
+        Self::Asked,
+        Self::RawTracepoint,
+        Self::AllSystemCalls,
+        Self::FewSystemCalls,
+        Self::SystemCall,
+        Self::OwnFilter,
+        Self::NumberUnknown,
+        Self::NoTracepoint,
+        Self::RawRefused,
+        Self::StringsAtExit,
+        Self::ResultAtExit,
+    ];
+
     /// Returns the reason in a few words.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -127,6 +145,15 @@ impl fmt::Display for PlanReason {
 impl Serialize for PlanReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for PlanReason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut all = Self::ALL.into_iter();
+        let found = all.find(|reason| reason.as_str() == text);
+        found.ok_or_else(|| D::Error::custom(format_args!("no reason {text:?}")))
     }
 }
 

@@ -15,6 +15,8 @@ use crate::output::Failure;
 pub(super) struct Stacks {
     kernel: Addresses,
     user: Symbolizer,
+    /// Whether processes and modules may be others by now.
+    are_old: bool,
 }
 
 /// The stacks of a record, each with the innermost function first.
@@ -41,19 +43,22 @@ fn as_address<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::E
 }
 
 impl Stacks {
-    pub(super) fn new(kernel: &Kernel) -> Result<Self, Failure> {
+    pub(super) fn new(kernel: &Kernel, are_old: bool) -> Result<Self, Failure> {
         Ok(Self {
+            are_old,
             kernel: kernel.addresses()?,
             user: Symbolizer::new(),
         })
     }
 
     /// Names the functions by the process's current mappings. For a process that has
-    /// ended, only addresses are known.
+    /// ended, only addresses are known. Of old records no process and no module is taken for
+    /// the one that was there.
     pub(super) fn of(&self, record: &ProbeRecord) -> NamedStacks {
         let kernel = within(record.kernel_stack());
         let kernel = kernel.into_iter().map(|(address, inside)| {
             let symbol = self.kernel.symbol(inside);
+            let symbol = symbol.filter(|symbol| !self.are_old || symbol.module.is_none());
             Frame {
                 address,
                 function: symbol.map(|symbol| symbol.name.to_owned()),
@@ -101,7 +106,7 @@ impl Stacks {
             let source = Source::Process(process.clone());
             self.user.symbolize(&source, Input::AbsAddr(addresses))
         };
-        if addresses.is_empty() {
+        if addresses.is_empty() || self.are_old {
             return Vec::new();
         }
         // Unreadable debug information does not hide the file's own symbols.

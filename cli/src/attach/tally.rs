@@ -7,7 +7,7 @@ use rustix::termios::tcgetwinsize;
 use serde_json::{Map, Value, json};
 use tracepoints::EventName;
 use tracepoints::probe::{
-    Bucket, Counter, Group, Groups, Histogram, Losses, PlannedProgram, ProbeBuilder, ProbeError,
+    Bucket, Counter, Group, Groups, Histogram, Losses, PinnedResults, ProbeBuilder, ProbeError,
 };
 
 use super::Arguments;
@@ -31,25 +31,48 @@ pub(super) enum Repetition {
 }
 
 enum Kind<'a> {
-    Counts(Counter),
-    Powers(Histogram, &'a str),
-    Steps(Groups, &'a str, u64),
-    Groups {
-        groups: Groups,
-        by: &'a [String],
-        measured: Option<&'a str>,
-    },
+    Counts(&'a Counter),
+    Powers(&'a Histogram),
+    Steps(&'a Groups, &'a str, u64),
+    Groups(&'a Groups),
+}
+
+/// Attaches what the arguments ask for; `None` if they ask for records.
+pub(super) fn attach(
+    builder: &ProbeBuilder,
+    arguments: &Arguments,
+) -> Option<Result<PinnedResults, ProbeError>> {
+    if let Some(field) = &arguments.hist {
+        return Some(builder.histogram(field).map(PinnedResults::Histogram));
+    }
+    if let Some((field, _)) = &arguments.lhist {
+        let groups = builder.group_by(std::slice::from_ref(field), Some(field));
+        return Some(groups.map(PinnedResults::Groups));
+    }
+    let (by, measured) = (arguments.by.as_deref(), arguments.stats.as_deref());
+    if by.is_some() || measured.is_some() {
+        let groups = builder.group_by(by.unwrap_or_default(), measured);
+        return Some(groups.map(PinnedResults::Groups));
+    }
+    arguments
+        .count
+        .then(|| builder.count().map(PinnedResults::Counts))
 }
 
 impl<'a> Tally<'a> {
-    /// Creates the tally that the arguments ask for; `None` if they ask for records.
-    pub(super) fn attach(
-        builder: &ProbeBuilder,
-        arguments: &'a Arguments,
-    ) -> Option<Result<Self, ProbeError>> {
+    /// Returns the tally of what only counts; `None` of records.
+    pub(super) fn of(results: &'a PinnedResults, arguments: &'a Arguments) -> Option<Self> {
+        let kind = match (results, &arguments.lhist) {
+            (PinnedResults::Counts(counter), _) => Kind::Counts(counter),
+            (PinnedResults::Histogram(histogram), _) => Kind::Powers(histogram),
+            (PinnedResults::Groups(groups), Some((field, step))) => {
+                Kind::Steps(groups, field, *step)
+            }
+            (PinnedResults::Groups(groups), None) => Kind::Groups(groups),
+            _ => return None,
+        };
         let top = arguments.top;
-        let kind = Kind::attach(builder, arguments)?;
-        Some(kind.map(|kind| Self { kind, top }))
+        Some(Self { kind, top })
     }
 
     /// Prints the counts so far, as rows of JSON or as a table. On a terminal, a
@@ -88,67 +111,30 @@ impl<'a> Tally<'a> {
     fn print_all(&self, json: &mut Option<JsonRows>, out: &mut dyn Write) -> Result<(), Failure> {
         match &self.kind {
             Kind::Counts(counter) => print_counts(counter.counts()?, self.top, json, out),
-            Kind::Powers(histogram, field) => print_powers(histogram, field, json, out),
+            Kind::Powers(histogram) => print_powers(histogram, json, out),
             Kind::Steps(groups, field, step) => print_steps(groups, field, *step, json, out),
-            Kind::Groups {
-                groups,
-                by,
-                measured,
-            } => {
+            Kind::Groups(groups) => {
+                let (by, measured) = (groups.by(), groups.measured());
                 let mut all = groups.groups()?;
                 all.sort_by_key(|group| std::cmp::Reverse(group.count));
                 all.truncate(self.top.unwrap_or(usize::MAX));
                 let Some(json) = json else {
-                    return print_groups(&all, by, *measured, out);
+                    return print_groups(&all, by, measured, out);
                 };
                 for group in &all {
-                    json.write(&group_row(group, by, *measured), out)?;
+                    json.write(&group_row(group, by, measured), out)?;
                 }
                 Ok(())
             }
         }
     }
 
-    pub(super) fn plan(&self) -> &[PlannedProgram] {
-        match &self.kind {
-            Kind::Counts(counter) => counter.plan(),
-            Kind::Powers(histogram, _) => histogram.plan(),
-            Kind::Steps(groups, ..) | Kind::Groups { groups, .. } => groups.plan(),
-        }
-    }
-
     pub(super) fn losses(&self) -> Result<Losses, ProbeError> {
         match &self.kind {
             Kind::Counts(counter) => counter.losses(),
-            Kind::Powers(histogram, _) => histogram.losses(),
-            Kind::Steps(groups, ..) | Kind::Groups { groups, .. } => groups.losses(),
+            Kind::Powers(histogram) => histogram.losses(),
+            Kind::Steps(groups, ..) | Kind::Groups(groups) => groups.losses(),
         }
-    }
-}
-
-impl<'a> Kind<'a> {
-    fn attach(
-        builder: &ProbeBuilder,
-        arguments: &'a Arguments,
-    ) -> Option<Result<Self, ProbeError>> {
-        if let Some(field) = &arguments.hist {
-            return Some(builder.histogram(field).map(|all| Self::Powers(all, field)));
-        }
-        if let Some((field, step)) = &arguments.lhist {
-            let groups = builder.group_by(std::slice::from_ref(field), Some(field));
-            return Some(groups.map(|groups| Self::Steps(groups, field, *step)));
-        }
-        let (by, measured) = (arguments.by.as_deref(), arguments.stats.as_deref());
-        if by.is_some() || measured.is_some() {
-            let by = by.unwrap_or_default();
-            let groups = builder.group_by(by, measured);
-            return Some(groups.map(|groups| Self::Groups {
-                groups,
-                by,
-                measured,
-            }));
-        }
-        arguments.count.then(|| builder.count().map(Self::Counts))
     }
 }
 
@@ -217,10 +203,10 @@ fn print_groups(
 /// Prints the counts of values by powers of two.
 fn print_powers(
     histogram: &Histogram,
-    field: &str,
     json: &mut Option<JsonRows>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let field = histogram.field();
     for (event, buckets) in histogram.buckets()? {
         match json {
             Some(json) => {

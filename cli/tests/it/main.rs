@@ -38,6 +38,8 @@ mod list_format;
 #[cfg(target_os = "linux")]
 mod live;
 #[cfg(target_os = "linux")]
+mod pinned;
+#[cfg(target_os = "linux")]
 mod processes;
 mod raw;
 mod readme;

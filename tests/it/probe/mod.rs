@@ -5,6 +5,7 @@ mod attaching;
 mod cheapest;
 mod counting;
 mod paths;
+mod pinned;
 mod provoked;
 mod raw;
 mod refused;
