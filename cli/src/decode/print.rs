@@ -17,7 +17,7 @@ use crate::row::{AddressFields, EventRow, FieldMap, LossesRow, LostRow};
 
 pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
-    events: &'a EventsById,
+    pub(super) events: &'a EventsById,
     style: TraceStyle,
     /// The start of each line: the buffer, if there are several.
     prefix: String,

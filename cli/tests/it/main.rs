@@ -48,3 +48,4 @@ mod recorded_by_perf;
 mod schema;
 #[cfg(target_os = "linux")]
 mod unprivileged;
+mod written;
