@@ -1,6 +1,7 @@
 //! Kernels' images, written as in the library's tests, and their laws.
 
-use tracepoints::Kernel;
+use tracepoints::kernel::Events;
+use tracepoints::{Error, Kernel};
 
 use crate::is_plain;
 
@@ -78,6 +79,14 @@ pub fn image_laws(image: Vec<u8>, modules: Vec<Vec<u8>>) -> bool {
     assert!(kernel.image_files().eq(again.image_files()));
     for reason in kernel.unreadable() {
         is_plain(&reason.escape_debug().to_string());
+    }
+    if kernel.btf_alone().is_some() {
+        let unknown = |read: Result<Events, Error>| {
+            assert!(matches!(read, Err(Error::EventsUnknown { .. })));
+        };
+        unknown(kernel.event_directories());
+        unknown(kernel.events());
+        return true;
     }
     let names = kernel.event_directories().expect("events in memory");
     let listed = kernel.events().expect("events in memory");

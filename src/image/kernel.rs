@@ -53,6 +53,7 @@ pub(crate) struct ModuleContext {
     /// As from `uname -r`, if the image says it.
     pub(super) release: Option<String>,
     /// The machine that the code is for.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(super) architecture: Architecture,
 }
 
@@ -162,6 +163,7 @@ impl KernelImage {
             updates: whole.updates,
             is_64_bit: whole.memory.machine().long_size() == 8,
             release: release.map(str::to_owned),
+            #[cfg(all(feature = "probe", target_os = "linux"))]
             architecture: whole.architecture,
         })
     }
