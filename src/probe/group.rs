@@ -15,6 +15,7 @@ use super::pin::{self, PinnedProbe, PinnedResults};
 use super::plan::{Content, Keep, KeptField, Source, TASK_WORDS};
 use super::probed::{Hook, Probed};
 use super::service::PlannedProgram;
+use super::stacks::{self, STACK_WORDS, StackMap};
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
 
@@ -64,6 +65,10 @@ pub(crate) enum KeyPart {
     Tid,
     Cpu,
     Comm,
+    /// The number of a stack.
+    KernelStack,
+    /// The same, and the process.
+    UserStack,
 }
 
 impl KeyPart {
@@ -99,6 +104,8 @@ impl KeyPart {
             "tid" => Self::Tid,
             "cpu" => Self::Cpu,
             "comm" => Self::Comm,
+            "kstack" => Self::KernelStack,
+            "ustack" => Self::UserStack,
             _ => return None,
         })
     }
@@ -108,11 +115,17 @@ impl KeyPart {
         match self {
             Self::Text(_) => KEY_TEXT,
             Self::Comm => KEY_COMM,
+            Self::UserStack => 16,
             _ => 8,
         }
     }
 
-    fn read(&self, bytes: &[u8]) -> GroupValue {
+    /// Reads its value from the bytes of a key that begin with it.
+    fn read(
+        &self,
+        bytes: &[u8],
+        stack: &impl Fn(u64) -> Result<(Vec<u64>, bool), ProbeError>,
+    ) -> Result<GroupValue, ProbeError> {
         let text = |size: u32| {
             let bytes = bytes.get(..size as usize).unwrap_or_default();
             let text = until_nul(bytes);
@@ -123,14 +136,31 @@ impl KeyPart {
             }
         };
         let number = Machine::NATIVE.unsigned(bytes.get(..8).unwrap_or_default());
-        match self {
+        Ok(match self {
             Self::Text(_) => text(KEY_TEXT),
             Self::Comm => text(KEY_COMM),
             Self::Integer { pointer: true, .. } => GroupValue::Pointer(number),
             Self::Integer { signed: true, .. } => GroupValue::Signed(number as i64),
+            Self::KernelStack => {
+                let (addresses, is_cut) = stack(number)?;
+                GroupValue::KernelStack { addresses, is_cut }
+            }
+            Self::UserStack => {
+                let (addresses, is_cut) = stack(number)?;
+                let pid = bytes.get(8..16).unwrap_or_default();
+                GroupValue::UserStack {
+                    pid: Machine::NATIVE.unsigned(pid) as u32,
+                    addresses,
+                    is_cut,
+                }
+            }
             _ => GroupValue::Unsigned(number),
-        }
+        })
     }
+}
+
+fn is_stack(word: &str) -> bool {
+    STACK_WORDS.contains(&word)
 }
 
 impl GroupPlan {
@@ -145,7 +175,7 @@ impl GroupPlan {
             word.is_some_and(|word| TASK_WORDS.contains(&word))
         };
         let mut wanted = by.to_vec();
-        wanted.retain(|word| !is_of_task(word));
+        wanted.retain(|word| !is_of_task(word) && !is_stack(word));
         wanted.extend(measured.map(str::to_owned));
         let plan = event.plan(Some(&wanted), KEY_TEXT, hook)?;
         let name = || event.name().clone();
@@ -209,11 +239,21 @@ impl GroupPlan {
         ends.all(|end| end <= KEY_SIZE as u64)
     }
 
-    /// The values that a key is made of.
-    pub(crate) fn values(&self, key: &[u8; KEY_SIZE]) -> Vec<GroupValue> {
+    /// Whether groups have a stack in common.
+    pub(crate) fn has_stacks(&self) -> bool {
+        let mut parts = self.parts.iter();
+        parts.any(|(part, _)| matches!(part, KeyPart::KernelStack | KeyPart::UserStack))
+    }
+
+    /// The values that a key is made of; stacks by their numbers.
+    pub(crate) fn values(
+        &self,
+        key: &[u8; KEY_SIZE],
+        stack: &impl Fn(u64) -> Result<(Vec<u64>, bool), ProbeError>,
+    ) -> Result<Vec<GroupValue>, ProbeError> {
         let parts = self.parts.iter();
         parts
-            .map(|(part, at)| part.read(key.get(*at as usize..).unwrap_or_default()))
+            .map(|(part, at)| part.read(key.get(*at as usize..).unwrap_or_default(), stack))
             .collect()
     }
 }
@@ -223,6 +263,7 @@ impl GroupPlan {
 pub struct Groups {
     pub(super) attached: Attached,
     pub(super) map: GroupMap,
+    pub(super) stacks: Option<StackMap>,
     pub(super) plans: Vec<GroupPlan>,
     pub(super) by: Vec<String>,
     pub(super) measured: Option<String>,
@@ -266,6 +307,22 @@ pub enum GroupValue {
         /// Whether there may be more.
         is_cut: bool,
     },
+    /// The kernel's stack: addresses of code, the innermost first.
+    KernelStack {
+        /// None where there is no stack.
+        addresses: Vec<u64>,
+        /// Whether there may be more than the 64 that are kept.
+        is_cut: bool,
+    },
+    /// The stack of user space, as far as the process's code keeps frame pointers.
+    UserStack {
+        /// The process, which alone knows what the addresses are; 0 where there is no stack.
+        pid: u32,
+        /// None of threads of the kernel.
+        addresses: Vec<u64>,
+        /// Whether there may be more than the 64 that are kept.
+        is_cut: bool,
+    },
 }
 
 /// A summary of a field's values.
@@ -290,11 +347,21 @@ impl fmt::Display for GroupValue {
                 let more = if *is_cut { "…" } else { "" };
                 write!(out, "{}{more}", text.escape_debug())
             }
+            Self::KernelStack { addresses, is_cut }
+            | Self::UserStack {
+                addresses, is_cut, ..
+            } => {
+                for (index, address) in addresses.iter().enumerate() {
+                    let space = if index > 0 { " " } else { "" };
+                    write!(out, "{space}{address:#x}")?;
+                }
+                out.write_str(if *is_cut { " …" } else { "" })
+            }
         }
     }
 }
 
-/// A number, or a string; an address as `0x…`.
+/// A number, or a string; an address as `0x…`; a stack as a list of them.
 impl Serialize for GroupValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -302,6 +369,9 @@ impl Serialize for GroupValue {
             Self::Signed(value) => serializer.serialize_i64(*value),
             Self::Pointer(value) => serializer.collect_str(&format_args!("{value:#x}")),
             Self::Text { text, .. } => serializer.serialize_str(text),
+            Self::KernelStack { addresses, .. } | Self::UserStack { addresses, .. } => {
+                serializer.collect_seq(addresses.iter().map(|address| format!("{address:#x}")))
+            }
         }
     }
 }
@@ -335,7 +405,7 @@ impl Groups {
             let Some(plan) = self.plans.get(index) else {
                 continue;
             };
-            let values = plan.values(&key);
+            let values = plan.values(&key, &|number| self.stack(number))?;
             let group = groups.entry((index, values.clone())).or_insert(Group {
                 event: plan.event.clone(),
                 key: values,
@@ -367,8 +437,25 @@ impl Groups {
         Ok(groups.into_values().collect())
     }
 
+    /// Whether groups have stacks in common.
+    pub fn has_stacks(&self) -> bool {
+        self.stacks.is_some()
+    }
+
+    /// Returns the stack of this number; 0 is none.
+    fn stack(&self, number: u64) -> Result<(Vec<u64>, bool), ProbeError> {
+        let stacks = self.stacks.as_ref().filter(|_| number != 0);
+        let Some(stacks) = stacks else {
+            return Ok((Vec::new(), false));
+        };
+        let stack = stacks.get(&number, 0);
+        let stack = stack.map_err(|error| map_error("reading stacks", error))?;
+        Ok(stacks::addresses(&stack))
+    }
+
     /// Returns the numbers of events that were not counted. Events for which there was
-    /// no space, because there are as many groups as possible, are in [`Losses::full`].
+    /// no space, because there are as many groups as possible, are in [`Losses::full`]; so
+    /// are those whose stack could not be kept.
     ///
     /// # Errors
     ///
@@ -397,6 +484,6 @@ impl Groups {
     ///
     /// [`ProbeError::Pin`]. It is detached then.
     pub fn pin(self, directory: impl AsRef<Path>) -> Result<PinnedProbe, ProbeError> {
-        pin::pin(PinnedResults::Groups(self), directory.as_ref())
+        pin::pin(PinnedResults::Groups(Box::new(self)), directory.as_ref())
     }
 }

@@ -89,6 +89,7 @@ mod program;
 mod reading;
 mod record;
 mod service;
+mod stacks;
 mod strings;
 mod syscalls;
 mod tally;

@@ -19,7 +19,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aya::maps::{IterableMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{
+    HashMap, IterableMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf,
+};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::attach::Attachments;
@@ -27,7 +29,7 @@ use super::attached::Attached;
 use super::description::{DescribedResults, PinDescription};
 use super::detaching::detach;
 use super::error::{PinError, ProbeError};
-use super::group::Groups;
+use super::group::{GroupPlan, Groups};
 use super::reading::AwaitedStrings;
 use super::service::PlannedProgram;
 use super::tally::{Counter, Histogram};
@@ -41,6 +43,7 @@ const COUNTS: &str = "counts";
 const RING: &str = "ring";
 const GROUPS: &str = "groups";
 const LOST_RETURNS: &str = "lost_returns";
+const STACKS: &str = "stacks";
 const LINKS: &str = "links";
 const PROGRAMS: &str = "programs";
 
@@ -88,7 +91,7 @@ pub enum PinnedResults {
     /// Counts of values ([`ProbeBuilder::histogram`](super::ProbeBuilder::histogram)).
     Histogram(Histogram),
     /// Counts in groups ([`ProbeBuilder::group_by`](super::ProbeBuilder::group_by)).
-    Groups(Groups),
+    Groups(Box<Groups>),
 }
 
 impl PinnedProbe {
@@ -314,7 +317,11 @@ impl PinnedResults {
                 let lost = probe.lost_returns.as_ref();
                 maps.extend(lost.map(|lost| (LOST_RETURNS, lost.map().fd().as_fd())));
             }
-            Self::Groups(groups) => maps.push((GROUPS, groups.map.map().fd().as_fd())),
+            Self::Groups(groups) => {
+                maps.push((GROUPS, groups.map.map().fd().as_fd()));
+                let stacks = groups.stacks.as_ref();
+                maps.extend(stacks.map(|stacks| (STACKS, stacks.map().fd().as_fd())));
+            }
             Self::Counts(_) | Self::Histogram(_) => {}
         }
         maps
@@ -427,13 +434,17 @@ impl PinDescription {
                 by,
                 measured,
                 plans,
-            } => PinnedResults::Groups(Groups {
+            } => PinnedResults::Groups(Box::new(Groups {
                 attached,
                 map: PerCpuHashMap::try_from(map(GROUPS)?).map_err(of_map)?,
+                stacks: match plans.iter().any(GroupPlan::has_stacks) {
+                    true => Some(HashMap::try_from(map(STACKS)?).map_err(of_map)?),
+                    false => None,
+                },
                 plans: plans.clone(),
                 by: by.clone(),
                 measured: measured.clone(),
-            }),
+            })),
             DescribedResults::Records { plans, ids } => PinnedResults::Records(Box::new(Probe {
                 attached,
                 ring: RingBuf::try_from(map(RING)?).map_err(of_map)?,

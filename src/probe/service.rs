@@ -30,6 +30,7 @@ use super::builder::ProbeBuilder;
 use super::error::ProbeError;
 use super::plan::TASK_WORDS;
 use super::probed::{Hook, Probed, RawEvent, RawProgram, condition_on_event};
+use super::stacks::STACK_WORDS;
 use super::syscalls::{self, SyscallWay};
 use crate::kernel::{Kernel, ProgramForm, Tracepoint};
 use crate::name::{EventName, SyscallSide};
@@ -345,10 +346,14 @@ impl ProbeBuilder {
         let reason = match needed {
             Use::Count => None,
             Use::Values => Some(PlanReason::FieldsNeeded),
-            Use::Group(words) => words
-                .iter()
-                .any(is_field)
-                .then_some(PlanReason::FieldsNeeded),
+            Use::Group(words) => {
+                let is_stack = |word: &&String| STACK_WORDS.contains(&word.as_str());
+                let (stacks, others): (Vec<_>, Vec<_>) = words.iter().partition(is_stack);
+                match others.into_iter().any(is_field) {
+                    true => Some(PlanReason::FieldsNeeded),
+                    false => (!stacks.is_empty()).then_some(PlanReason::Stacks),
+                }
+            }
             Use::Records => match self.wanted_of(event.name()) {
                 None => Some(PlanReason::FieldsNeeded),
                 Some(words) if words.iter().any(is_field) => Some(PlanReason::FieldsNeeded),

@@ -51,7 +51,8 @@ pub(crate) struct Arguments {
     /// Only count, and print the counts at the end
     #[arg(long, short)]
     count: bool,
-    /// Only count, by what these fields hold: pid, tid, comm, cpu, or the event's own
+    /// Only count, by what these fields hold: pid, tid, comm, cpu, or the event's own; by
+    /// stacks: kstack, ustack
     #[arg(long, short, value_name = "FIELD", value_delimiter = ',')]
     by: Option<Vec<String>>,
     /// Only add up an integer field: its sum, average, least and greatest value
@@ -184,6 +185,7 @@ Examples:
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
   tracepoints attach syscalls:sys_exit_read --by comm --stats ret --interval 1
   tracepoints attach 'sched:*' 'syscalls:*' --count --explain
+  tracepoints attach sched:sched_switch --by comm,kstack --top 5 --duration 5
   tracepoints attach sched:sched_process_exec --pin /sys/fs/bpf/execs
   tracepoints attach --read /sys/fs/bpf/execs
   tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file

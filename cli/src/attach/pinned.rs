@@ -49,11 +49,14 @@ pub(super) fn read(
         let programs = plural(detached as u64, "program", "s");
         say!("{}: {programs} no longer attached", path.display());
     }
-    let of_records = match pinned.results() {
+    let of_kernel = match pinned.results() {
         PinnedResults::Records(_) => {
             let kernel = Kernel::live().map_err(live_failure)?;
             let events = pinned.unchanged_events(&kernel)?;
             Some((kernel, events))
+        }
+        PinnedResults::Groups(groups) if groups.has_stacks() => {
+            Some((Kernel::live().map_err(live_failure)?, Vec::new()))
         }
         _ => None,
     };
@@ -63,8 +66,8 @@ pub(super) fn read(
     let mut json = JsonRows::where_wanted(arguments.json, &Identity::live())?;
     let shown = show::Shown {
         arguments,
-        kernel: of_records.as_ref().map(|(kernel, _)| kernel),
-        events: of_records.as_ref().map_or(&[], |(_, events)| events),
+        kernel: of_kernel.as_ref().map(|(kernel, _)| kernel),
+        events: of_kernel.as_ref().map_or(&[], |(_, events)| events),
         is_pinned: true,
     };
     shown.print(pinned.results_mut(), &mut run, &mut json, out)?;

@@ -8,6 +8,7 @@ use tracepoints::{Kernel, Tracepoint};
 use super::Arguments;
 use super::lines::Lines;
 use super::run::{self, Run};
+use super::stack::Stacks;
 use super::tally::{Repetition, Tally};
 use crate::output::{Failure, JsonRows, plural, say};
 use crate::row::LossesRow;
@@ -15,7 +16,7 @@ use crate::row::LossesRow;
 /// What printing takes beside the results.
 pub(super) struct Shown<'a> {
     pub(super) arguments: &'a Arguments,
-    /// The kernel, and the events that are printed in its words; for records only.
+    /// The kernel, for records and stacks; and the events that are printed in its words.
     pub(super) kernel: Option<&'a Kernel>,
     pub(super) events: &'a [Tracepoint],
     /// Whether records may be older than what now runs: processes, and modules.
@@ -31,7 +32,14 @@ impl Shown<'_> {
         json: &mut Option<JsonRows>,
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
-        let (losses, full) = match (Tally::of(results, self.arguments), self.kernel) {
+        let stacks = match (&*results, self.kernel) {
+            (PinnedResults::Groups(groups), Some(kernel)) if groups.has_stacks() => {
+                Some(Stacks::new(kernel, self.is_pinned)?)
+            }
+            _ => None,
+        };
+        let tally = Tally::of(results, self.arguments, stacks);
+        let (losses, full) = match (tally, self.kernel) {
             (Some(tally), _) => {
                 let interval = self.arguments.interval;
                 run.until_end(interval, || tally.print(json, Repetition::Next, out))?;

@@ -28,7 +28,7 @@ pub(super) struct NamedStacks {
 
 /// A call that has not returned.
 #[derive(Serialize)]
-struct Frame {
+pub(super) struct Frame {
     #[serde(serialize_with = "as_address")]
     address: u64,
     function: Option<String>,
@@ -51,12 +51,18 @@ impl Stacks {
         })
     }
 
-    /// Names the functions by the process's current mappings. For a process that has
-    /// ended, only addresses are known. Of old records no process and no module is taken for
-    /// the one that was there.
+    /// Names the functions of a record's stacks.
     pub(super) fn of(&self, record: &ProbeRecord) -> NamedStacks {
-        let kernel = within(record.kernel_stack());
-        let kernel = kernel.into_iter().map(|(address, inside)| {
+        NamedStacks {
+            kernel: self.of_kernel(record.kernel_stack()),
+            user: self.of_process(record.task().pid, record.user_stack()),
+        }
+    }
+
+    /// Names the functions of the kernel. Of old records no module is taken for the one that
+    /// was there.
+    pub(super) fn of_kernel(&self, addresses: impl Iterator<Item = u64>) -> Vec<Frame> {
+        let frames = within(addresses).into_iter().map(|(address, inside)| {
             let symbol = self.kernel.symbol(inside);
             let symbol = symbol.filter(|symbol| !self.are_old || symbol.module.is_none());
             Frame {
@@ -66,9 +72,16 @@ impl Stacks {
                 module: symbol.and_then(|symbol| symbol.module.map(str::to_owned)),
             }
         });
-        let user = within(record.user_stack());
+        frames.collect()
+    }
+
+    /// Names the functions by the process's current mappings. For a process that has
+    /// ended, only addresses are known, and so for old records, since another may have its
+    /// number by now.
+    pub(super) fn of_process(&self, pid: u32, addresses: impl Iterator<Item = u64>) -> Vec<Frame> {
+        let user = within(addresses);
         let inside: Vec<u64> = user.iter().map(|(_, inside)| *inside).collect();
-        let symbols = self.symbolized(record.task().pid, &inside);
+        let symbols = self.symbolized(pid, &inside);
         let symbols = symbols.into_iter().map(Some);
         let symbols = symbols.chain(std::iter::repeat_with(|| None));
         let user = user
@@ -91,10 +104,7 @@ impl Stacks {
                     function: symbol.map(|symbol| symbol.name.into_owned()),
                 }
             });
-        NamedStacks {
-            kernel: kernel.collect(),
-            user: user.collect(),
-        }
+        user.collect()
     }
 }
 
@@ -131,14 +141,21 @@ impl NamedStacks {
     /// Appends a line for each function, as `perf script` has them.
     pub(super) fn print(&self, out: &mut String) {
         for frame in self.kernel.iter().chain(&self.user) {
-            // Writing to a `String` is infallible.
-            let _ = write!(out, "\n\t{:16x}", frame.address);
-            if let (Some(function), Some(offset)) = (&frame.function, frame.offset) {
-                let _ = write!(out, " {function}+{offset:#x}");
-            }
-            if let Some(module) = &frame.module {
-                let _ = write!(out, " ({module})");
-            }
+            frame.print(out);
+        }
+    }
+}
+
+impl Frame {
+    /// Appends a line.
+    pub(super) fn print(&self, out: &mut String) {
+        // Writing to a `String` is infallible.
+        let _ = write!(out, "\n\t{:16x}", self.address);
+        if let (Some(function), Some(offset)) = (&self.function, self.offset) {
+            let _ = write!(out, " {function}+{offset:#x}");
+        }
+        if let Some(module) = &self.module {
+            let _ = write!(out, " ({module})");
         }
     }
 }

@@ -7,16 +7,20 @@ use rustix::termios::tcgetwinsize;
 use serde_json::{Map, Value, json};
 use tracepoints::EventName;
 use tracepoints::probe::{
-    Bucket, Counter, Group, Groups, Histogram, Losses, PinnedResults, ProbeBuilder, ProbeError,
+    Bucket, Counter, Group, GroupValue, Groups, Histogram, Losses, PinnedResults, ProbeBuilder,
+    ProbeError,
 };
 
 use super::Arguments;
+use super::stack::{Frame, Stacks};
 use crate::output::{self, Failure, JsonRows, plural, say};
 
 /// The quantity that is counted.
 pub(super) struct Tally<'a> {
     kind: Kind<'a>,
     top: Option<usize>,
+    /// Names functions, if groups have stacks.
+    stacks: Option<Stacks>,
 }
 
 /// The place of a table among those that a run prints.
@@ -47,12 +51,12 @@ pub(super) fn attach(
     }
     if let Some((field, _)) = &arguments.lhist {
         let groups = builder.group_by(std::slice::from_ref(field), Some(field));
-        return Some(groups.map(PinnedResults::Groups));
+        return Some(groups.map(|groups| PinnedResults::Groups(Box::new(groups))));
     }
     let (by, measured) = (arguments.by.as_deref(), arguments.stats.as_deref());
     if by.is_some() || measured.is_some() {
         let groups = builder.group_by(by.unwrap_or_default(), measured);
-        return Some(groups.map(PinnedResults::Groups));
+        return Some(groups.map(|groups| PinnedResults::Groups(Box::new(groups))));
     }
     arguments
         .count
@@ -60,8 +64,13 @@ pub(super) fn attach(
 }
 
 impl<'a> Tally<'a> {
-    /// Returns the tally of what only counts; `None` of records.
-    pub(super) fn of(results: &'a PinnedResults, arguments: &'a Arguments) -> Option<Self> {
+    /// Returns the tally of what only counts; `None` of records. `stacks` names functions, if
+    /// groups have stacks.
+    pub(super) fn of(
+        results: &'a PinnedResults,
+        arguments: &'a Arguments,
+        stacks: Option<Stacks>,
+    ) -> Option<Self> {
         let kind = match (results, &arguments.lhist) {
             (PinnedResults::Counts(counter), _) => Kind::Counts(counter),
             (PinnedResults::Histogram(histogram), _) => Kind::Powers(histogram),
@@ -72,7 +81,7 @@ impl<'a> Tally<'a> {
             _ => return None,
         };
         let top = arguments.top;
-        Some(Self { kind, top })
+        Some(Self { kind, top, stacks })
     }
 
     /// Prints the counts so far, as rows of JSON or as a table. On a terminal, a
@@ -119,10 +128,10 @@ impl<'a> Tally<'a> {
                 all.sort_by_key(|group| std::cmp::Reverse(group.count));
                 all.truncate(self.top.unwrap_or(usize::MAX));
                 let Some(json) = json else {
-                    return print_groups(&all, by, measured, out);
+                    return print_groups(&all, by, measured, self.stacks.as_ref(), out);
                 };
                 for group in &all {
-                    json.write(&group_row(group, by, measured), out)?;
+                    json.write(&group_row(group, by, measured, self.stacks.as_ref()), out)?;
                 }
                 Ok(())
             }
@@ -138,11 +147,38 @@ impl<'a> Tally<'a> {
     }
 }
 
+/// Whether groups by this word have a stack, which is printed below their row.
+fn is_stack_word(field: &str) -> bool {
+    matches!(field, "kstack" | "ustack")
+}
+
+/// Returns the functions of a value that is a stack.
+fn frames(value: &GroupValue, stacks: &Stacks) -> Option<Vec<Frame>> {
+    match value {
+        GroupValue::KernelStack { addresses, .. } => {
+            Some(stacks.of_kernel(addresses.iter().copied()))
+        }
+        GroupValue::UserStack { pid, addresses, .. } => {
+            Some(stacks.of_process(*pid, addresses.iter().copied()))
+        }
+        _ => None,
+    }
+}
+
 /// Returns `{"event", "by": {FIELD: VALUE}, "count"}`, with the sum and so on of a
 /// measured field.
-fn group_row(group: &Group, by: &[String], measured: Option<&str>) -> Value {
+fn group_row(
+    group: &Group,
+    by: &[String],
+    measured: Option<&str>,
+    stacks: Option<&Stacks>,
+) -> Value {
     let key: Map<String, Value> = std::iter::zip(by, &group.key)
-        .map(|(field, value)| (field.clone(), json!(value)))
+        .map(|(field, value)| {
+            let frames = stacks.and_then(|stacks| frames(value, stacks));
+            let value = frames.map_or_else(|| json!(value), |frames| json!(frames));
+            (field.clone(), value)
+        })
         .collect();
     let mut row = json!({"event": group.event, "by": key, "count": group.count});
     if let (Some(field), Some(summary)) = (measured, group.summary) {
@@ -160,6 +196,7 @@ fn print_groups(
     groups: &[Group],
     by: &[String],
     measured: Option<&str>,
+    stacks: Option<&Stacks>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut head = vec!["COUNT".to_owned()];
@@ -167,7 +204,8 @@ fn print_groups(
         head.extend(["SUM", "AVG", "MIN", "MAX"].map(|what| format!("{what}({field})")));
     }
     let numbers = head.len();
-    head.extend(by.iter().map(|field| field.to_uppercase()));
+    let columns = by.iter().filter(|field| !is_stack_word(field));
+    head.extend(columns.map(|field| field.to_uppercase()));
     head.push("EVENT".to_owned());
     let mut rows = vec![head];
     for group in groups {
@@ -178,7 +216,9 @@ fn print_groups(
             row.extend([summary.min, summary.max].map(|value| value.to_string()));
         }
         row.resize(numbers, "-".to_owned());
-        row.extend(group.key.iter().map(ToString::to_string));
+        let columns = by.iter().zip(&group.key);
+        let columns = columns.filter(|(field, _)| !is_stack_word(field));
+        row.extend(columns.map(|(_, value)| value.to_string()));
         row.push(group.event.to_string());
         rows.push(row);
     }
@@ -189,13 +229,24 @@ fn print_groups(
             .max()
     };
     let widths: Vec<usize> = (0..columns).filter_map(width).collect();
-    for row in &rows {
+    let head = std::iter::once(None);
+    for (row, group) in rows.iter().zip(head.chain(groups.iter().map(Some))) {
         let cells = row.iter().zip(&widths).enumerate();
         let cells = cells.map(|(column, (cell, width))| match column < numbers {
             true => format!("{cell:>width$}"),
             false => format!("{cell:width$}"),
         });
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        write!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        let mut below = String::new();
+        if let (Some(group), Some(stacks)) = (group, stacks) {
+            let of_group = group.key.iter().filter_map(|value| frames(value, stacks));
+            for (index, stack) in of_group.enumerate() {
+                // As between the stacks of `offcputime`.
+                below.push_str(if index > 0 { "\n\t--" } else { "" });
+                stack.iter().for_each(|frame| frame.print(&mut below));
+            }
+        }
+        writeln!(out, "{below}")?;
     }
     Ok(())
 }

@@ -47,5 +47,7 @@ mod recorded;
 mod recorded_by_perf;
 mod schema;
 #[cfg(target_os = "linux")]
+mod stacks;
+#[cfg(target_os = "linux")]
 mod unprivileged;
 mod written;

@@ -204,7 +204,7 @@ fn groups_and_histograms_are_kept() {
     let builder = Probe::builder(&write)
         .process(std::process::id())
         .filter(format!("fd == {descriptor}").parse().expect("a filter"));
-    let groups = builder.group_by(&["comm", "count"], Some("count"));
+    let groups = builder.group_by(&["kstack", "count"], Some("count"));
     groups
         .expect("it is attached")
         .pin(bpffs.path("groups"))
@@ -223,6 +223,13 @@ fn groups_and_histograms_are_kept() {
     };
     assert_eq!((groups.by().len(), groups.measured()), (2, Some("count")));
     let all = groups.groups().expect("groups");
+    for group in &all {
+        let stack = match &group.key[0] {
+            GroupValue::KernelStack { addresses, .. } => addresses,
+            other => panic!("{other:?}"),
+        };
+        assert!(stack.len() > 2, "{stack:?}");
+    }
     let all = all.iter().map(|group| {
         let sum = group.summary.expect("a sum").sum;
         (group.key[1].clone(), group.count, sum)
