@@ -20,10 +20,10 @@ use crate::name::EventName;
 
 /// The contexts kept by a [`Kernel`].
 #[derive(Debug, Default)]
-pub(super) struct KeptContexts(Mutex<Option<Kept>>);
+pub(super) struct KeptContexts(Mutex<Option<ContextsWhileLoaded>>);
 
 #[derive(Clone, Debug)]
-struct Kept {
+struct ContextsWhileLoaded {
     /// The modules that were loaded.
     modules: Arc<Modules>,
     /// Without the kernel itself, which holds them.
@@ -89,7 +89,7 @@ impl<'k> Usable<'k> {
         }
         let mut contexts = HashMap::clone(&self.contexts);
         contexts.extend(new);
-        let kept = Kept {
+        let kept = ContextsWhileLoaded {
             modules: Arc::clone(&self.modules),
             contexts: Arc::new(contexts),
         };
