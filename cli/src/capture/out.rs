@@ -94,7 +94,7 @@ impl Target {
         self,
         write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     ) -> Result<(), Failure> {
-        let written = File::create(&self.partial.path).and_then(|file| {
+        let written = File::create(self.partial.path()).and_then(|file| {
             let mut out = BufWriter::new(file);
             write(&mut out)?;
             let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
