@@ -17,6 +17,8 @@ mod trace_dat;
 
 #[cfg(target_os = "linux")]
 mod attach;
+#[cfg(target_os = "linux")]
+mod attach_faults;
 mod audit;
 #[cfg(target_os = "linux")]
 mod bench;
@@ -28,11 +30,15 @@ mod decode;
 mod diff;
 mod explain;
 mod explore;
+#[cfg(target_os = "linux")]
+mod faults;
 mod generated;
 mod images;
 mod list_format;
 #[cfg(target_os = "linux")]
 mod live;
+#[cfg(target_os = "linux")]
+mod pinned;
 #[cfg(target_os = "linux")]
 mod processes;
 mod raw;
@@ -40,6 +46,8 @@ mod readme;
 mod recorded;
 mod recorded_by_perf;
 mod schema;
+#[cfg(target_os = "linux")]
+mod stacks;
 #[cfg(target_os = "linux")]
 mod unprivileged;
 mod written;
