@@ -38,8 +38,8 @@ Examples:
   tracepoints bench signal:signal_generate
 
 The event is provoked by a loop of system calls, with nothing attached and with a program of
-each type that counts; a time is the least of many rounds. Programs on functions (fentry) and
-those that sleep are not measured.";
+each type that counts; a time is the least of many rounds. Programs on functions (fentry, fexit)
+and those that sleep (tp.s) are named, not measured.";
 
 /// How an event is provoked: a system call, and what it does to this process alone.
 struct Provocation {
@@ -251,7 +251,30 @@ fn bench(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure
             )?,
         }
     }
+    if json.is_none() {
+        write_not_measured(&event, out)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The types of programs that are measured.
+const MEASURED: [ProgramForm; 3] = [ProgramForm::Tp, ProgramForm::RawTp, ProgramForm::TpBtf];
+
+/// Names the other types that serve the event, and says if the kernel lacks that for system
+/// calls.
+fn write_not_measured(event: &Tracepoint, out: &mut dyn Write) -> Result<(), Failure> {
+    let programs = event.programs()?;
+    let mut others: Vec<ProgramForm> = programs.iter().map(EventProgram::form).collect();
+    others.retain(|form| !MEASURED.contains(form));
+    for form in &others {
+        writeln!(out, "  {form:6}  not measured")?;
+    }
+    let is_syscall = event.name().category() == "syscalls";
+    if is_syscall && !others.contains(&ProgramForm::TpSleepable) {
+        let form = ProgramForm::TpSleepable;
+        writeln!(out, "  {form:6}  not on this kernel")?;
+    }
+    Ok(())
 }
 
 /// How often a call hits the event, which is counted.
@@ -284,9 +307,8 @@ fn measure(
     const SHORT_ROUNDS: usize = 20;
     let calls = provocation.calls()?;
     let programs = event.programs()?;
-    let can = [ProgramForm::Tp, ProgramForm::RawTp, ProgramForm::TpBtf];
     let programs = programs.into_iter();
-    let programs = programs.filter(|program| can.contains(&program.form()));
+    let programs = programs.filter(|program| MEASURED.contains(&program.form()));
     let programs = std::iter::once(None).chain(programs.map(Some));
     let mut measured: Vec<Measured> = programs.map(Measured::new).collect();
     for round in 0..ROUNDS {

@@ -128,6 +128,10 @@ impl KernelChoice {
                 let kernel = self.modules.open(root)?;
                 let identity = Identity::of(root, &kernel);
                 say_unreadable(&kernel);
+                if kernel.btf_alone().is_some() {
+                    // That BTF does not tell events is not what is wrong with a cut one.
+                    kernel.btf_objects()?;
+                }
                 (kernel, identity)
             }
             (None, None) => (Kernel::live().map_err(live_failure)?, Identity::live()),
@@ -139,9 +143,24 @@ impl KernelChoice {
         })
     }
 
+    /// Opens it, or its BTF, where that is enough and nothing else is known of the kernel.
+    pub(crate) fn open_or_btf(&self, is_btf_enough: bool) -> Result<Opened, Failure> {
+        if !is_btf_enough {
+            return Ok(Opened::Whole(self.open(|kernel| kernel)?));
+        }
+        if let Some(kernel) = self.live_btf_alone() {
+            return Ok(Opened::Btf(kernel, Identity::live()));
+        }
+        let chosen = self.open(|kernel| kernel)?;
+        Ok(match chosen.kernel.btf_alone() {
+            Some(kernel) => Opened::Btf(kernel, chosen.identity),
+            None => Opened::Whole(chosen),
+        })
+    }
+
     /// Returns the running kernel's BTF, if the user can read nothing else of the
     /// chosen kernel.
-    pub(crate) fn btf_alone(&self) -> Option<BtfKernel> {
+    fn live_btf_alone(&self) -> Option<BtfKernel> {
         if self.demo || self.root.is_some() {
             return None;
         }
@@ -178,6 +197,12 @@ pub(crate) fn live_failure(error: Error) -> Failure {
          --demo shows the captured kernel that comes with this command",
         with_causes(&error)
     ))
+}
+
+/// An open kernel, or its BTF.
+pub(crate) enum Opened {
+    Whole(Chosen),
+    Btf(BtfKernel, Identity),
 }
 
 /// An open kernel.

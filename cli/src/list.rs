@@ -12,7 +12,7 @@ use tracepoints::kernel::Events;
 use tracepoints::{Context, EventName, EventPattern, Evidence, Tracepoint};
 
 use crate::by_btf::{self, Rows};
-use crate::kernel::{Identity, KernelChoice};
+use crate::kernel::{KernelChoice, Opened};
 use crate::output::{self, Failure, JsonRows, note, plural, say};
 use crate::select::select;
 
@@ -122,17 +122,12 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
         (_, true) => Rows::Json,
         _ => Rows::Text,
     };
-    if arguments.raw
-        && let Some(kernel) = arguments.kernel.btf_alone()
-    {
-        return by_btf::list(&kernel, &Identity::live(), &arguments.patterns, rows, out);
-    }
-    let chosen = arguments.kernel.open(|kernel| kernel)?;
-    if arguments.raw
-        && let Some(kernel) = chosen.kernel.btf_alone()
-    {
-        return by_btf::list(&kernel, &chosen.identity, &arguments.patterns, rows, out);
-    }
+    let chosen = match arguments.kernel.open_or_btf(arguments.raw)? {
+        Opened::Whole(chosen) => chosen,
+        Opened::Btf(kernel, identity) => {
+            return by_btf::list(&kernel, &identity, &arguments.patterns, rows, out);
+        }
+    };
     let kernel = chosen.kernel;
     let mut patterns = arguments.patterns.clone();
     let mut bare = Vec::new();

@@ -159,7 +159,10 @@ impl EventDiff {
         let struct_name = |side: &Side<'_>| side.context.struct_name().map(str::to_owned);
         let fields = differences(old.fields(), new.fields());
         // For most events, the struct's members are the record's fields.
-        let is_apart = old.syscall_side(here.tracepoint.name()).is_some();
+        let name = here.tracepoint.name();
+        let is_apart = [old, new]
+            .iter()
+            .any(|format| format.syscall_side(name).is_some());
         let members = match is_apart {
             true => here.layout.differences(&there.layout),
             false => Vec::new(),

@@ -1,12 +1,17 @@
 //! Two kernels held against each other.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use tracepoints::Kernel;
+use proptest::prelude::*;
+use proptest::sample::Index;
 use tracepoints::diff::{EventChange, EventDiff, FromTo, KernelDiff, NameChange, UserVerdict};
 use tracepoints::emit::{Elsewhere, History};
 use tracepoints::layout::{Difference, DifferenceKind};
+use tracepoints::{EventName, Kernel};
 
+use crate::support::capture::Capture;
 use crate::support::{corpus, fixture, fixtures, name, skip};
 
 fn between(from: &str, to: &str) -> KernelDiff {
@@ -65,55 +70,168 @@ fn straight<T: Clone>(change: Option<&FromTo<T>>) -> Option<[T; 2]> {
 }
 
 /// What one order of two kernels says, the other says the other way round.
-#[test]
-fn the_other_way_round_is_the_mirror() {
-    let kernels: Vec<Kernel> = fixtures()
+fn check_mirror(from: &Kernel, to: &Kernel) {
+    let there = KernelDiff::between(from, to).expect("a difference");
+    let back = KernelDiff::between(to, from).expect("a difference");
+    assert_eq!(as_they_are(there.common()), mirrored(back.common()));
+    assert_eq!(there.events().len(), back.events().len());
+    for (one, other) in there.events().iter().zip(back.events()) {
+        let event = one.event();
+        assert_eq!(event, other.event());
+        let change = match other.change() {
+            EventChange::Gone => EventChange::New,
+            EventChange::New => EventChange::Gone,
+            EventChange::Changed => EventChange::Changed,
+        };
+        assert_eq!(one.change(), change, "{event}");
+        assert_eq!(
+            as_they_are(one.fields()),
+            mirrored(other.fields()),
+            "{event}"
+        );
+        assert_eq!(
+            as_they_are(one.members()),
+            mirrored(other.members()),
+            "{event}"
+        );
+        assert_eq!(
+            straight(one.struct_name()),
+            turned(other.struct_name()),
+            "{event}"
+        );
+        assert_eq!(
+            straight(one.arguments()),
+            turned(other.arguments()),
+            "{event}"
+        );
+        let names: BTreeSet<_> = one.names().iter().map(key).collect();
+        let turned = other.names().iter().map(key);
+        let turned: BTreeSet<_> = turned.map(|(a, b, from, to)| (a, b, to, from)).collect();
+        assert_eq!(names, turned, "{event}");
+        assert_eq!(one.users().is_none(), one.change() == EventChange::New);
+    }
+    assert_eq!(there.tracepoints().len(), back.tracepoints().len());
+}
+
+fn check_mirrors(roots: &[PathBuf]) {
+    let kernels: Vec<Kernel> = roots
         .iter()
         .map(|root| Kernel::at(root).expect("a kernel"))
         .collect();
     for (index, from) in kernels.iter().enumerate() {
         for to in &kernels[index + 1..] {
-            let there = KernelDiff::between(from, to).expect("a difference");
-            let back = KernelDiff::between(to, from).expect("a difference");
-            assert_eq!(as_they_are(there.common()), mirrored(back.common()));
-            assert_eq!(there.events().len(), back.events().len());
-            for (one, other) in there.events().iter().zip(back.events()) {
-                let event = one.event();
-                assert_eq!(event, other.event());
-                let change = match other.change() {
-                    EventChange::Gone => EventChange::New,
-                    EventChange::New => EventChange::Gone,
-                    EventChange::Changed => EventChange::Changed,
-                };
-                assert_eq!(one.change(), change, "{event}");
-                assert_eq!(
-                    as_they_are(one.fields()),
-                    mirrored(other.fields()),
-                    "{event}"
-                );
-                assert_eq!(
-                    as_they_are(one.members()),
-                    mirrored(other.members()),
-                    "{event}"
-                );
-                assert_eq!(
-                    straight(one.struct_name()),
-                    turned(other.struct_name()),
-                    "{event}"
-                );
-                assert_eq!(
-                    straight(one.arguments()),
-                    turned(other.arguments()),
-                    "{event}"
-                );
-                let names: BTreeSet<_> = one.names().iter().map(key).collect();
-                let turned = other.names().iter().map(key);
-                let turned: BTreeSet<_> = turned.map(|(a, b, from, to)| (a, b, to, from)).collect();
-                assert_eq!(names, turned, "{event}");
-                assert_eq!(one.users().is_none(), one.change() == EventChange::New);
-            }
-            assert_eq!(there.tracepoints().len(), back.tracepoints().len());
+            check_mirror(from, to);
         }
+    }
+}
+
+#[test]
+fn the_other_way_round_is_the_mirror() {
+    check_mirrors(&fixtures());
+}
+
+#[test]
+fn the_other_way_round_is_the_mirror_of_whole_kernels() {
+    check_mirrors(&corpus());
+}
+
+/// A change to an event's format file.
+#[derive(Clone, Debug)]
+enum FormatChange {
+    /// One of its lines of fields goes.
+    Line(Index),
+    /// Two neighbours change their names.
+    Names(Index),
+    /// A field has twice the size.
+    Size(Index),
+    /// The event goes.
+    Event,
+}
+
+fn format_change() -> impl Strategy<Value = FormatChange> {
+    prop_oneof![
+        any::<Index>().prop_map(FormatChange::Line),
+        any::<Index>().prop_map(FormatChange::Names),
+        any::<Index>().prop_map(FormatChange::Size),
+        Just(FormatChange::Event),
+    ]
+}
+
+/// Changes an event of a captured kernel, in a way that need not make sense.
+fn change(root: &Path, event: &EventName, change: &FormatChange) {
+    let dir = root.join("tracing/events");
+    let dir = dir.join(event.category()).join(event.event());
+    let path = dir.join("format");
+    let Ok(text) = fs::read_to_string(&path) else {
+        return;
+    };
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let own = lines.iter().rposition(|line| line.is_empty()).unwrap_or(0);
+    let is_field = |at: &usize| lines[*at].starts_with("\tfield:");
+    let fields: Vec<usize> = (0..own).filter(is_field).skip(4).collect();
+    if fields.is_empty() && !matches!(change, FormatChange::Event) {
+        return;
+    }
+    match change {
+        FormatChange::Line(index) => {
+            lines.remove(*index.get(&fields));
+        }
+        FormatChange::Names(index) => {
+            let at = *index.get(&fields);
+            let next = fields
+                .iter()
+                .find(|next| **next > at)
+                .copied()
+                .unwrap_or(at);
+            let name = |line: &str| {
+                let declaration = line.split(';').next().unwrap_or_default();
+                declaration
+                    .rsplit(' ')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let (one, other) = (name(&lines[at]), name(&lines[next]));
+            lines[at] = lines[at].replacen(&format!("{one};"), &format!("{other};"), 1);
+            lines[next] = lines[next].replacen(&format!("{other};"), &format!("{one};"), 1);
+        }
+        FormatChange::Size(index) => {
+            let line = &mut lines[*index.get(&fields)];
+            *line = line.replace("size:4;", "size:8;");
+        }
+        FormatChange::Event => {
+            fs::remove_dir_all(dir).expect("a directory");
+            let list = root.join("tracing/available_events");
+            let text = fs::read_to_string(&list).expect("a list");
+            let left = text.lines().filter(|line| *line != event.as_str());
+            let left: String = left.map(|line| format!("{line}\n")).collect();
+            return fs::write(list, left).expect("a file");
+        }
+    }
+    fs::write(path, lines.join("\n") + "\n").expect("a file");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 8,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// So do kernels whose files were changed at random, also where they are not sound then.
+    #[test]
+    fn the_other_way_round_is_the_mirror_of_changed_kernels(
+        changes in prop::collection::vec((any::<Index>(), format_change()), 1..12),
+        root in prop::sample::select(vec!["6.1.192-rt-x86_64", "6.12.107-s390x", "7.3.4-x86_64"]),
+    ) {
+        let capture = Capture::copy_of(&fixture(root));
+        let kernel = Kernel::at(fixture(root)).expect("a kernel");
+        let events = kernel.events().expect("events");
+        for (event, made) in &changes {
+            change(capture.root(), event.get(events.names()), made);
+        }
+        let changed = Kernel::at(capture.root()).expect("a kernel");
+        check_mirror(&kernel, &changed);
     }
 }
 

@@ -142,19 +142,26 @@ fn each_kernel(
     if paths.is_empty() {
         return audit("running".to_owned(), Kernel::live()?);
     }
-    let mut audit = |path: &Path, kernel: Kernel| {
-        say_unreadable(&kernel);
-        audit(path.display().to_string(), kernel)
+    // Returns the reason why it is none.
+    let mut open = |path: &Path| -> Result<Option<Error>, Failure> {
+        match Kernel::at(path) {
+            Ok(kernel) => {
+                say_unreadable(&kernel);
+                audit(path.display().to_string(), kernel)?;
+                Ok(None)
+            }
+            Err(
+                error @ (Error::NotAKernel { .. }
+                | Error::Image {
+                    source: ImageError::Unknown,
+                    ..
+                }),
+            ) => Ok(Some(error)),
+            Err(error) => Err(error.into()),
+        }
     };
     for path in paths {
-        let error = match Kernel::at(path) {
-            Ok(kernel) => {
-                audit(path, kernel)?;
-                continue;
-            }
-            Err(error @ Error::NotAKernel { .. }) => error,
-            Err(error) => return Err(error.into()),
-        };
+        let Some(error) = open(path)? else { continue };
         let mut inside: Vec<PathBuf> = fs::read_dir(path)
             .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
             .unwrap_or_default();
@@ -163,19 +170,9 @@ fn each_kernel(
         let mut left_out = Vec::new();
         let mut has_kernel = false;
         for path in inside {
-            match Kernel::at(&path) {
-                Ok(kernel) => {
-                    has_kernel = true;
-                    audit(&path, kernel)?;
-                }
-                Err(
-                    Error::NotAKernel { .. }
-                    | Error::Image {
-                        source: ImageError::Unknown,
-                        ..
-                    },
-                ) => left_out.push(path.display().to_string()),
-                Err(error) => return Err(error.into()),
+            match open(&path)? {
+                None => has_kernel = true,
+                Some(_) => left_out.push(path.display().to_string()),
             }
         }
         if !has_kernel {

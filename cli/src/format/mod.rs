@@ -20,7 +20,7 @@ use tracepoints::{
 };
 
 use crate::by_btf;
-use crate::kernel::{Identity, KernelChoices};
+use crate::kernel::{KernelChoices, Opened};
 use crate::output::{self, Failure, JsonRows};
 use crate::select::select;
 
@@ -196,20 +196,13 @@ fn format(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     if arguments.kernel.root.len() > 1 && matches!(arguments.emit, Some(emit::Emit::Core)) {
         return emit::write_for_all(arguments, out);
     }
-    let choice = arguments.kernel.only()?;
-    if arguments.raw
-        && let Some(kernel) = choice.btf_alone()
-    {
-        let identity = Identity::live();
-        return by_btf::format(&kernel, &identity, &arguments.patterns, arguments.json, out);
-    }
-    let chosen = choice.open(|kernel| kernel)?;
-    if arguments.raw
-        && let Some(kernel) = chosen.kernel.btf_alone()
-    {
-        let (identity, patterns) = (&chosen.identity, &arguments.patterns);
-        return by_btf::format(&kernel, identity, patterns, arguments.json, out);
-    }
+    let chosen = match arguments.kernel.only()?.open_or_btf(arguments.raw)? {
+        Opened::Whole(chosen) => chosen,
+        Opened::Btf(kernel, identity) => {
+            let patterns = &arguments.patterns;
+            return by_btf::format(&kernel, &identity, patterns, arguments.json, out);
+        }
+    };
     let kernel = chosen.kernel;
     let mut json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
     if arguments.raw {

@@ -30,6 +30,20 @@ fn costs_of_programs() {
         assert_eq!((&row["call"], &row["hits"]), (&"getppid".into(), &1.into()));
         assert!(row["cost_ns"].is_number() && row["doubt_ns"].as_f64() >= Some(0.0));
     }
+    // What else serves it, or would on another kernel, is named.
+    let output = tracepoints(&["bench", "syscalls:sys_exit_read"])
+        .output()
+        .expect("it runs");
+    let out = stdout(&output);
+    for form in ["fexit", "tp.s"] {
+        let mut lines = out.lines().map(str::trim_start);
+        let line = lines.find(|line| line.starts_with(form));
+        let line = line.unwrap_or_else(|| panic!("{out}"));
+        let is_named = ["not measured", "not on this kernel"]
+            .iter()
+            .any(|end| line.ends_with(end));
+        assert!(is_named, "{line}");
+    }
     let output = tracepoints(&["bench", "sched:sched_switch"])
         .output()
         .expect("it runs");

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Value, json};
-use tracepoints::ByteOrder;
+use tracepoints::{ByteOrder, Kernel};
 
 use crate::command::{program, stderr, stdout};
 use crate::support::cases::{cases, clang};
@@ -142,6 +142,70 @@ fn tables_of_kernels() {
         .map(|path| path.with_extension("").display().to_string())
         .collect();
     insta::assert_snapshot!(partitions.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+/// What the tables say of an event is what its `Context` says.
+#[test]
+fn rows_are_what_contexts_say() {
+    let dir = place(&fixtures(), &[]);
+    let mut checked = 0;
+    for root in fixtures() {
+        let name = support::name(&root);
+        let path = format!("kernels/{name}");
+        let output = tracepoints(dir.path(), &["catalog", "-o", &name, &path]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let mut tables: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for file in files(&dir.path().join(&name)).keys() {
+            let rows = parquet_rows(&dir.path().join(&name).join(file));
+            let table = file.iter().next().and_then(|name| name.to_str());
+            let rows_of = tables
+                .entry(table.expect("a table").to_owned())
+                .or_default();
+            rows_of.extend(rows);
+        }
+        let kernel = Kernel::at(&root).expect("a kernel");
+        for row in tables["events"].iter().filter(|row| row["error"].is_null()) {
+            let event = row["event"].as_str().expect("a name");
+            let tracepoint = kernel.tracepoint(event).expect("an event");
+            let context = tracepoint.context().expect("a context");
+            let expected = json!({
+                "id": tracepoint.id(),
+                "is_syscall": tracepoint.is_syscall(),
+                "class": context.class(),
+                "context_struct": context.struct_name(),
+                "evidence": context.evidence().as_str(),
+                "home": context.home(),
+                "type_id": context.type_id(),
+                "record_end": tracepoint.format().record_end(),
+                "print_fmt": tracepoint.format().print_fmt(),
+            });
+            for (column, value) in expected.as_object().expect("columns") {
+                assert_eq!(&row[column], value, "{name} {event} {column}");
+            }
+            let slots = context.field_slots().expect("slots");
+            let mut fields = tables["fields"]
+                .iter()
+                .filter(|row| row["event"] == event && row["is_common"] == false);
+            for (field, slot) in tracepoint.format().fields().iter().zip(slots) {
+                let row = fields.next().expect("a row for each field");
+                let said =
+                    ["field", "offset", "size", "is_signed"].map(|column| row[column].clone());
+                let expected = json!([field.name(), field.offset(), field.size(), field.signed()]);
+                assert_eq!(json!(said), expected, "{name} {event}");
+                if let Some(slot) = slot {
+                    let said = [&row["context_offset"], &row["context_size"]];
+                    assert_eq!(
+                        said,
+                        [&json!(slot.offset()), &json!(slot.size())],
+                        "{name} {event}"
+                    );
+                }
+                checked += 1;
+            }
+            assert!(fields.next().is_none(), "{name} {event}");
+        }
+    }
+    assert!(checked > 1000, "{checked} fields");
 }
 
 /// A kernel that cannot be read is left out, and the reason printed. Nothing is written over,

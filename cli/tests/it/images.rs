@@ -99,6 +99,25 @@ fn what_btf_alone_does_not_tell(root: &Path) {
     assert!(!said.contains("absent: no event"), "{said}");
 }
 
+/// A cut BTF object is the fault, and not that BTF does not tell events.
+#[test]
+fn cut_btf() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("vmlinux.btf");
+    let btf = fs::read(fixture("6.18.15-x86_64").join("btf/vmlinux")).expect("a file");
+    fs::write(&path, &btf[..3000]).expect("a file");
+    for arguments in [&[][..], &["--raw"]] {
+        let output = run("list", &path, arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let said = stderr(&output);
+        assert!(
+            said.contains("truncated: the type section ends at"),
+            "{said}"
+        );
+        assert!(!said.contains("does not tell its events"), "{said}");
+    }
+}
+
 #[test]
 fn a_file_that_is_no_image() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -3,6 +3,8 @@
 #[cfg(feature = "audit")]
 mod audited;
 #[cfg(all(feature = "probe", target_os = "linux"))]
+mod offline;
+#[cfg(all(feature = "probe", target_os = "linux"))]
 mod offsets;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod running;
