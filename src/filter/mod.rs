@@ -190,6 +190,27 @@ impl Filter {
         names
     }
 
+    /// Splits what must hold into the conditions that a function wants and the others. Only
+    /// what is combined by `&&` can be split; the function gets the words of a condition that may
+    /// be names of fields.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    pub(crate) fn split(self, is_wanted: impl Fn(&[&str]) -> bool) -> (Option<Self>, Option<Self>) {
+        let mut all = Vec::new();
+        self.root.into_conjuncts(&mut all);
+        let (wanted, others) = all.into_iter().partition::<Vec<_>, _>(|condition| {
+            let mut names = Vec::new();
+            condition.names(&mut names);
+            is_wanted(&names)
+        });
+        let of = |conditions: Vec<Condition>| {
+            (!conditions.is_empty()).then(|| Self {
+                root: Condition::And(conditions),
+                text: self.text.clone(),
+            })
+        };
+        (of(wanted), of(others))
+    }
+
     /// Like [`bind`](Self::bind), with further names of values that are not in a field's
     /// print fmt.
     pub(crate) fn bind_with<'f>(
@@ -210,6 +231,17 @@ impl Filter {
 }
 
 impl Condition {
+    /// Collects the conditions that `&&` combines.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    fn into_conjuncts(self, conjuncts: &mut Vec<Self>) {
+        match self {
+            Self::And(all) => all
+                .into_iter()
+                .for_each(|one| one.into_conjuncts(conjuncts)),
+            one => conjuncts.push(one),
+        }
+    }
+
     /// Collects the words that may be names of an event's fields.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     fn names<'c>(&'c self, names: &mut Vec<&'c str>) {

@@ -63,6 +63,9 @@ pub(super) struct OfEvent {
     pub(super) filter: Option<Filter>,
     /// Whether records have what the call returned.
     returns: bool,
+    /// The condition on the result, apart from the others, which are in its place then.
+    on_return: Option<Filter>,
+    at_entry: Option<Filter>,
 }
 
 impl ProbeBuilder {
@@ -154,6 +157,9 @@ impl ProbeBuilder {
     /// too, and those that changed are marked. What waits for a call that does not return is in
     /// [`Probe::unfinished`]. Other events, and those not among the builder's, are ignored.
     ///
+    /// A filter of the event may ask for the result, `ret`, in conditions that are combined with
+    /// others by `&&`: `ret < 0 && flag == 0`. Calls that have not returned do not pass then.
+    ///
     /// ```no_run
     /// # use tracepoints::{Kernel, probe::Probe};
     /// let kernel = Kernel::live()?;
@@ -178,6 +184,18 @@ impl ProbeBuilder {
         self.of_event.get(event).is_some_and(|own| own.returns)
     }
 
+    /// Sets the conditions on what a call returned apart from the others.
+    pub(super) fn set_results_apart(
+        &mut self,
+        event: &EventName,
+        on_return: Filter,
+        at_entry: Option<Filter>,
+    ) {
+        let own = self.of_event.entry(event.clone()).or_default();
+        own.on_return = Some(on_return);
+        own.at_entry = at_entry;
+    }
+
     /// Whether [`filter_of`](Self::filter_of) names the event.
     pub(super) fn has_own_filter(&self, event: &EventName) -> bool {
         self.of_event
@@ -185,7 +203,19 @@ impl ProbeBuilder {
             .is_some_and(|own| own.filter.is_some())
     }
 
+    /// Returns the condition on what a call returned, once it is set apart.
+    pub(super) fn return_condition_of(&self, event: &EventName) -> Option<&Filter> {
+        self.of_event.get(event)?.on_return.as_ref()
+    }
+
     pub(super) fn condition_of(&self, event: &EventName) -> Option<Filter> {
+        if let Some(own) = self
+            .of_event
+            .get(event)
+            .filter(|own| own.on_return.is_some())
+        {
+            return own.at_entry.clone();
+        }
         let own = self.of_event.get(event).and_then(|own| own.filter.clone());
         match (self.filter.clone(), own) {
             (Some(all), Some(own)) => Some(all.and(own)),
@@ -308,10 +338,18 @@ impl ProbeBuilder {
     /// that no program can be attached to, missing permissions, and kernels without the
     /// necessary features. Nothing stays attached then.
     pub fn attach(&self) -> Result<Probe, ProbeError> {
+        match self.with_results_apart()? {
+            Some(builder) => builder.attach_records(),
+            None => self.attach_records(),
+        }
+    }
+
+    fn attach_records(&self) -> Result<Probe, ProbeError> {
         let served = self.served(Use::Records)?;
         let plans = self.events.iter().zip(&served).map(|(event, served)| {
             served.for_each_hook(|hook| {
-                let plan = event.plan(self.wanted_of(event.name()), self.data_limit, *hook)?;
+                let mut plan = event.plan(self.wanted_of(event.name()), self.data_limit, *hook)?;
+                plan.needs_return = self.return_condition_of(event.name()).is_some();
                 match self.has_stacks {
                     true => plan.with_stacks(),
                     false => Ok(plan),

@@ -103,6 +103,16 @@ pub enum ProbeError {
         /// The reason.
         source: FilterError,
     },
+    /// A condition asks for the result of a system call and for its arguments at once.
+    #[error(
+        "a condition on {event} asks for ret, known when the call returns, and for {field}, known when it begins: combine them by && alone"
+    )]
+    MixedResult {
+        /// The event.
+        event: EventName,
+        /// The argument.
+        field: String,
+    },
     /// The event's print fmt is not understood.
     #[error("cannot parse the print fmt of {event}")]
     PrintFmt {

@@ -239,7 +239,7 @@ impl Probe {
     ///
     /// [`ProbeError::System`].
     pub fn losses(&self) -> Result<Losses, ProbeError> {
-        let mut full = 0;
+        let mut full = self.held.unheld();
         for index in 0..self.plans.len() {
             full += self.attached.count(index as u32)?;
         }

@@ -41,6 +41,8 @@ pub(crate) const TASK_WORDS: [&str; 4] = ["pid", "tid", "comm", "cpu"];
 pub(crate) struct EventPlan {
     pub(crate) name: EventName,
     pub(crate) fields: Vec<KeptField>,
+    /// Whether only calls that have returned are reported, because a filter asks for the result.
+    pub(crate) needs_return: bool,
     /// Where stacks are in the record, in bytes, if they are kept: the kernel's, and that
     /// of user space.
     pub(crate) stacks: Option<[u32; 2]>,
@@ -254,6 +256,7 @@ impl EventPlan {
         Ok(Self {
             name: event.clone(),
             fields,
+            needs_return: false,
             stacks: None,
             size,
         })

@@ -13,11 +13,20 @@ pub(super) struct AwaitedStrings {
     by_thread: HashMap<u32, ProbeRecord>,
     /// Those that wait no longer, oldest first.
     ready: VecDeque<ProbeRecord>,
+    /// How many cannot wait for a result that a filter asks for: no thread more can.
+    unheld: u64,
 }
 
 impl AwaitedStrings {
     /// Takes what a program wrote.
     pub(super) fn take(&mut self, plans: &Arc<[EventPlan]>, bytes: &[u8]) {
+        if let Some((thread, time)) = ProbeRecord::refused(bytes) {
+            let first = self.by_thread.get(&thread);
+            if first.is_some_and(|first| first.timestamp_ns() == time) {
+                self.by_thread.remove(&thread);
+            }
+            return;
+        }
         let Some((record, marks)) = ProbeRecord::new(plans, bytes) else {
             return;
         };
@@ -29,17 +38,23 @@ impl AwaitedStrings {
                 if first.timestamp_ns() == record.timestamp_ns() {
                     first.join(&record, marks);
                 }
-                self.ready.push_back(first);
+                self.ready.extend(Some(first).filter(is_reported));
             }
             return;
         }
         if marks & AWAITS == 0 {
-            self.ready.push_back(record);
+            self.unheld += u64::from(record.needs_return());
+            self.ready.extend(Some(record).filter(is_reported));
             return;
         }
         // The second record of a call before is lost.
         let before = self.by_thread.insert(thread, record);
-        self.ready.extend(before);
+        self.ready.extend(before.filter(is_reported));
+    }
+
+    /// Returns how many records were dropped because they could not wait for a result.
+    pub(super) fn unheld(&self) -> u64 {
+        self.unheld
     }
 
     pub(super) fn next(&mut self) -> Option<ProbeRecord> {
@@ -52,8 +67,14 @@ impl AwaitedStrings {
 
     /// Returns those that still wait, oldest first.
     pub(super) fn unfinished(&mut self) -> Vec<ProbeRecord> {
-        let mut all: Vec<_> = self.by_thread.drain().map(|(_, record)| record).collect();
+        let all = self.by_thread.drain().map(|(_, record)| record);
+        let mut all: Vec<_> = all.filter(is_reported).collect();
         all.sort_by_key(ProbeRecord::timestamp_ns);
         all
     }
+}
+
+/// Whether a record is reported: one whose result a filter asks for, only with its result.
+fn is_reported(record: &ProbeRecord) -> bool {
+    !record.needs_return() || record.returned().is_some()
 }

@@ -11,7 +11,7 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::plan::{EventPlan, Kept, Manner, STACK_DEPTH, header};
-use super::strings::{AWAITS, HAS_RESULT, RESULT, RETURN_TIME, RETURNED, StringOrigin};
+use super::strings::{AWAITS, HAS_RESULT, REFUSED, RESULT, RETURN_TIME, RETURNED, StringOrigin};
 use crate::filter::Task;
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
@@ -94,6 +94,22 @@ impl ProbeRecord {
             returned: None,
         };
         Some((record, marks))
+    }
+
+    /// Whether it is reported only if its call returned.
+    pub(super) fn needs_return(&self) -> bool {
+        self.plan().needs_return
+    }
+
+    /// Takes what a program wrote of a call whose result the filter does not hold for: its
+    /// thread and the time of its begin; `None` if it wrote something else.
+    pub(super) fn refused(bytes: &[u8]) -> Option<(u32, u64)> {
+        let machine = Machine::NATIVE;
+        let number =
+            |at: i16, size: usize| Some(machine.unsigned(bytes.get(at as usize..)?.get(..size)?));
+        let event = number(header::EVENT, 4)? as u32;
+        let both = number(header::PID_TGID, 8)?;
+        (event & REFUSED != 0).then_some((both as u32, number(header::TIMESTAMP, 8)?))
     }
 
     /// Takes the strings of the record that was written when the call returned, and the

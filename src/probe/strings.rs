@@ -17,19 +17,25 @@ use aya::maps::{HashMap, IterableMap, MapData, PerCpuArray};
 
 use super::attach::Attachments;
 use super::builder::ProbeBuilder;
+use super::conditions::{Conditions, Next};
 use super::error::ProbeError;
 use super::plan::{EventPlan, KeptField, Source, header};
-use super::probed::Probed;
+use super::probed::{Probed, condition_on_event, sources_on_event};
 use super::program::{
-    Adding, CONTEXT, KEY, RECORD, SECOND, TEXT, UNREADABLE, VALUE, count, load, store_thread,
+    Adding, CONTEXT, FieldSource, KEY, RECORD, SECOND, TEXT, UNREADABLE, VALUE, count, load,
+    store_thread,
 };
 use super::service::{PlanReason, PlannedProgram};
 use super::tasks::field;
 use super::{descriptor, map_with_memory};
-use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Program, Reg, Size};
+use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use crate::error::Error;
+use crate::filter::BoundNode;
 use crate::kernel::{ProgramForm, Tracepoint};
-use crate::name::{EventName, SyscallSide};
+use crate::name::{EventName, SYSCALL_NUMBER, SyscallSide};
+
+/// The field of the events of calls' exits that has the result.
+const RET: &str = "ret";
 
 /// When the strings that system calls get are read: see [`ProbeBuilder::strings`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +72,12 @@ pub(super) const RETURNED: u32 = 1 << 30;
 
 /// Set there, too, if it has the call's result.
 pub(super) const HAS_RESULT: u32 = 1 << 29;
+
+/// Set in the index of a record that has but the thread and the time: the filter does not hold
+/// for the result of that call, and its record is to be dropped.
+pub(super) const REFUSED: u32 = 1 << 28;
+/// How many bytes of the header it has.
+const REFUSED_SIZE: i32 = header::COMM as i32;
 
 /// Where a second record has the result and the time of the return, 8 bytes each: the task's
 /// name is in the first.
@@ -145,19 +157,28 @@ struct AtExit<'a> {
     has_result: bool,
     /// Whether a call that succeeds gives the process other memory.
     is_exec: bool,
+    /// The condition on the result.
+    filter: Option<(&'a BoundNode<'a>, &'a [FieldSource<'a>])>,
 }
 
 fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
     let AtExit { index, plan, .. } = *exit;
     let mut asm = Assembler::default();
     let (out, forget, full) = (asm.label(), asm.label(), asm.label());
+    let refused = asm.label();
     asm.mov_reg(CONTEXT, Reg::R1);
+    if let Some((filter, sources)) = exit.filter {
+        passes(&mut asm, filter, sources);
+    }
     store_thread(&mut asm);
     asm.map_lookup(exit.waiting, KEY);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     asm.mov_reg(VALUE, Reg::R0);
     asm.load(Size::B8, Reg::R1, VALUE, 0);
     asm.jump_if(Jump::Ne, Reg::R1, index as i32, out);
+    if exit.filter.is_some() {
+        asm.jump_if(Jump::Eq, PASSES, 0, refused);
+    }
     if let Some(result) = exit.result {
         load(&mut asm, result, SECOND, forget);
     }
@@ -197,6 +218,11 @@ fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
     asm.mov(Reg::R2, 0);
     asm.call(Helper::RingbufSubmit);
     asm.jump(forget);
+    if exit.filter.is_some() {
+        asm.place(refused);
+        refuse(&mut asm, index, exit.ring, full);
+        asm.jump(forget);
+    }
     asm.place(full);
     asm.store_imm(Size::B4, Reg::Fp, KEY, 0);
     count(&mut asm, exit.lost, Adding::Plain, forget);
@@ -207,6 +233,41 @@ fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
     asm.mov(Reg::R0, 0);
     asm.exit();
     asm.finish()
+}
+
+/// Whether the filter holds for the result, until a record is reserved.
+const PASSES: Reg = RECORD;
+
+/// `PASSES` = 1 if the filter holds, else 0.
+fn passes(asm: &mut Assembler, filter: &BoundNode<'_>, sources: &[FieldSource<'_>]) {
+    let (passed, refused, done) = (asm.label(), asm.label(), asm.label());
+    let mut conditions = Conditions { asm, sources };
+    conditions.node(filter, passed, refused, Next::Then);
+    asm.place(passed);
+    asm.mov(PASSES, 1);
+    asm.jump(done);
+    asm.place(refused);
+    asm.mov(PASSES, 0);
+    asm.place(done);
+}
+
+/// Writes that the record of the call in `VALUE` is to be dropped.
+fn refuse(asm: &mut Assembler, index: u32, ring: i32, full: Label) {
+    asm.load_map(Reg::R1, ring);
+    asm.mov(Reg::R2, REFUSED_SIZE);
+    asm.mov(Reg::R3, 0);
+    asm.call(Helper::RingbufReserve);
+    asm.jump_if(Jump::Eq, Reg::R0, 0, full);
+    asm.mov_reg(RECORD, Reg::R0);
+    asm.load(Size::B8, Reg::R1, VALUE, 8);
+    asm.store(Size::B8, RECORD, header::TIMESTAMP, Reg::R1);
+    asm.store_imm(Size::B4, RECORD, header::EVENT, (index | REFUSED) as i32);
+    asm.store_imm(Size::B4, RECORD, header::CPU, 0);
+    asm.call(Helper::GetCurrentPidTgid);
+    asm.store(Size::B8, RECORD, header::PID_TGID, Reg::R0);
+    asm.mov_reg(Reg::R1, RECORD);
+    asm.mov(Reg::R2, 0);
+    asm.call(Helper::RingbufSubmit);
 }
 
 /// The programs at the exits of calls whose strings are read again.
@@ -264,15 +325,29 @@ impl ProbeBuilder {
             if !event.kernel().is_live() || !(has_result || are_read) {
                 continue;
             }
-            let Some(exit) = exit_of(event)? else {
-                continue;
+            let filter = self.return_condition_of(event.name());
+            let exit = match (exit_of(event)?, filter) {
+                (Some(exit), _) => exit,
+                (None, None) => continue,
+                (None, Some(_)) => {
+                    return Err(ProbeError::NotInContext {
+                        event: event.name().clone(),
+                        field: RET.to_owned(),
+                    });
+                }
+            };
+            let bound = filter.map(|filter| condition_on_event(&exit, filter));
+            let bound = bound.transpose()?;
+            let sources = match &bound {
+                Some(bound) => sources_on_event(&exit, bound)?,
+                None => Vec::new(),
             };
             let (map, lost) = returns.maps()?;
             let always = has_result || self.strings == StringReading::Twice;
             returns.waiting.insert(index, Waiting { map, always });
             let is_exec = matches!(exit.name().event(), "sys_exit_execve" | "sys_exit_execveat");
             let result = match has_result || is_exec {
-                true => Some(field(&exit, "ret")?),
+                true => Some(field(&exit, RET)?),
                 false => None,
             };
             let program = on_return(&AtExit {
@@ -284,6 +359,7 @@ impl ProbeBuilder {
                 result: result.as_ref(),
                 has_result,
                 is_exec,
+                filter: bound.as_ref().map(|bound| (bound.root(), &*sources)),
             });
             let program = program.map_err(|_| ProbeError::LongProgram {
                 event: exit.name().clone(),
@@ -300,6 +376,43 @@ impl ProbeBuilder {
             });
         }
         Ok(returns)
+    }
+}
+
+impl ProbeBuilder {
+    /// Returns the builder with the conditions on results apart from those on what is known
+    /// when calls begin; `None` if there are none.
+    pub(super) fn with_results_apart(&self) -> Result<Option<Self>, ProbeError> {
+        let mut apart = None;
+        for event in &self.events {
+            let Probed::Event(event) = event else {
+                continue;
+            };
+            let (name, format) = (event.name(), event.format());
+            // An argument of this name is what is meant.
+            if !self.has_returns(name) || format.field(RET).is_some() {
+                continue;
+            }
+            let Some(filter) = self.condition_of(name) else {
+                continue;
+            };
+            let (on_return, at_entry) = filter.split(|names| names.contains(&RET));
+            let Some(on_return) = on_return else {
+                continue;
+            };
+            let mut names = on_return.names().into_iter();
+            let of_entry =
+                names.find(|name| *name != SYSCALL_NUMBER && format.field(name).is_some());
+            if let Some(field) = of_entry {
+                return Err(ProbeError::MixedResult {
+                    event: name.clone(),
+                    field: field.to_owned(),
+                });
+            }
+            let builder = apart.get_or_insert_with(|| self.clone());
+            builder.set_results_apart(name, on_return, at_entry);
+        }
+        Ok(apart)
     }
 }
 

@@ -180,6 +180,7 @@ Examples:
   tracepoints attach sched:sched_process_exec --duration 10
   tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
   tracepoints attach 'sys:unlinkat{pathname}' -- rm file
+  tracepoints attach 'sys:openat{filename}/ret < 0/' --pid 1234
   tracepoints attach sched:sched_process_exec --stack -- make
   tracepoints attach raw_tp/sched_switch --fields 'prev->comm,next->comm' --pid 1234
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234

@@ -253,6 +253,25 @@ fn events_with_fields_and_filters_of_their_own() {
 }
 
 #[test]
+fn filters_on_results() {
+    let Some(_) = live() else { return };
+    let attach = |arguments: &[&str]| {
+        let output = tracepoints(&["attach"]).args(arguments).output();
+        let output = output.expect("it runs");
+        (stdout(&output).to_owned(), stderr(&output).to_owned())
+    };
+    let call = "sys:rmdir{pathname}/ret == -ENOENT && pathname ~ \"/proc*\"/";
+    let script = "rmdir /proc/missing /proc 2> /dev/null || :";
+    let (out, said) = attach(&[call, "--", "sh", "-c", script]);
+    assert!(
+        out.contains("pathname=\"/proc/missing\" = -2 ENOENT") && out.lines().count() == 1,
+        "{out}{said}"
+    );
+    let (_, said) = attach(&["sys:rmdir/ret < 0 || pathname == \"x\"/"]);
+    assert!(said.ends_with("combine them by && alone\n"), "{said}");
+}
+
+#[test]
 fn times_and_durations() {
     let Some(_) = live() else { return };
     let attach = |arguments: &[&str]| {

@@ -9,6 +9,7 @@ mod pinned;
 mod provoked;
 mod raw;
 mod refused;
+mod results;
 mod stacks;
 mod strings;
 
