@@ -38,11 +38,15 @@ mod list_format;
 #[cfg(target_os = "linux")]
 mod live;
 #[cfg(target_os = "linux")]
+mod privileges;
+#[cfg(target_os = "linux")]
 mod processes;
 mod raw;
 mod readme;
 mod recorded;
 mod recorded_by_perf;
 mod schema;
+#[cfg(target_os = "linux")]
+mod system_calls;
 #[cfg(target_os = "linux")]
 mod unprivileged;
