@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the package that would be published and tests it alone, away from this checkout:
 # its size, its doctests and examples, and that each link between its documents leads to
-# a file it has.
+# a file it has. Also packs and builds the command, as it would be published.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,6 +28,10 @@ while IFS=: read -r document link; do
         fail "${document#"$unpacked"/}: links to $link, which the package lacks"
 done < <(cd "$unpacked" && find . -name '*.md' -print0 |
     xargs -0 grep -HoP '\]\(\K(?![a-z]+:|#)[^)#\s]+' | sed "s|^\./|$unpacked/|")
+
+# Both packages, the command built with the library as it is packed. Publishes nothing.
+cargo publish --workspace --dry-run --allow-dirty --quiet --target-dir "$target" ||
+    fail "the packages would not be published"
 
 cd "$unpacked"
 export CARGO_PROFILE_DEV_DEBUG=false

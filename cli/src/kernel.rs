@@ -1,8 +1,6 @@
 //! The choice of a kernel: the running one, a captured one, or the one that comes with
 //! this command.
 
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +8,7 @@ use flate2::read::DeflateDecoder;
 use serde::Serialize;
 use tempfile::TempDir;
 use tracepoints::image::ImageError;
-use tracepoints::kernel::BtfKernel;
+use tracepoints::kernel::{BtfKernel, read_captured};
 use tracepoints::record::recording::RecordedKernel;
 use tracepoints::{Error, FileError, Kernel};
 
@@ -293,14 +291,8 @@ impl Identity {
         let words = |file: &str| -> Option<Vec<String>> {
             /// The most bytes that are read; the kernel writes some 200.
             const LIMIT: u64 = 4096;
-            let path = root.join(file);
-            // Only a regular file, and no link out of the capture.
-            if !fs::symlink_metadata(&path).ok()?.is_file() {
-                return None;
-            }
-            let mut text = String::new();
-            let mut file = fs::File::open(path).ok()?.take(LIMIT);
-            file.read_to_string(&mut text).ok()?;
+            let text = read_captured(root, file, LIMIT).ok()??;
+            let text = String::from_utf8_lossy(&text);
             Some(text.split_whitespace().map(str::to_owned).collect())
         };
         let uname = words("truth/uname").unwrap_or_default();

@@ -58,9 +58,12 @@ fn held_by(pid: u32, path: PathBuf) -> io::Result<Option<HeldFiles>> {
     let (mut perf_events, mut links) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(path.join("fd"))? {
         let entry = entry?;
-        let Ok(target) = fs::read_link(entry.path()) else {
+        let target = match fs::read_link(entry.path()) {
+            Ok(target) => target,
+            // `CAP_DAC_READ_SEARCH` lists the descriptors, and does not tell what they are.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             // The descriptor was closed meanwhile.
-            continue;
+            Err(_) => continue,
         };
         let Some(kind) = target
             .to_str()
@@ -75,7 +78,7 @@ fn held_by(pid: u32, path: PathBuf) -> io::Result<Option<HeldFiles>> {
         match kind.trim_matches(['[', ']']) {
             "perf_event" => perf_events.push(descriptor),
             // `bpf_link`, or `bpf-raw-tracepoint` before Linux 5.7.
-            kind if kind.starts_with("bpf") => links.extend(link_id(&path, descriptor)),
+            kind if kind.starts_with("bpf") => links.extend(link_id(&path, descriptor)?),
             _ => {}
         }
     }
@@ -92,12 +95,16 @@ fn held_by(pid: u32, path: PathBuf) -> io::Result<Option<HeldFiles>> {
     }))
 }
 
-/// Returns the id of the link behind a descriptor; `None` for any other BPF object.
-fn link_id(process: &Path, descriptor: u32) -> Option<u32> {
+/// Returns the id of the link behind a descriptor; `None` for any other BPF object, and for
+/// one that was closed meanwhile.
+fn link_id(process: &Path, descriptor: u32) -> io::Result<Option<u32>> {
     let text = fs::read_to_string(process.join("fdinfo").join(descriptor.to_string()));
-    let text = text.ok()?;
-    let id = text
-        .lines()
-        .find_map(|line| line.strip_prefix("link_id:"))?;
-    id.trim().parse().ok()
+    let text = match text {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let mut lines = text.lines();
+    let id = lines.find_map(|line| line.strip_prefix("link_id:"));
+    Ok(id.and_then(|id| id.trim().parse().ok()))
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::by_btf::BtfKernel;
 use super::{Kernel, Tracepoint};
 use crate::context::{CapturedFrom, ClassLine, Evidence, KernelSource};
 use crate::error::Error;
-use crate::files::{FileTree, capture_proc};
+use crate::files::{Dir, FileTree, capture_proc};
 use crate::name::EventName;
 
 /// A capture of a kernel: files that [`Kernel::at`] reads when they are written below one
@@ -299,6 +300,29 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// Reads a file of a captured kernel that this crate itself does not read. `file` is its path
+/// below `root`.
+///
+/// Captures are untrusted input: no link below `root` is followed, and neither a pipe is
+/// waited for nor a device opened. Returns `None` if there is no such file.
+///
+/// ```
+/// use tracepoints::kernel::read_captured;
+///
+/// let root = "tests/fixtures/6.18.15-x86_64".as_ref();
+/// assert!(read_captured(root, "tracing/available_events", 1 << 20)?.is_some());
+/// assert!(read_captured(root, "tracing/no_such_file", 1 << 20)?.is_none());
+/// # Ok::<(), tracepoints::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::File`]: among others a file of more than `limit` bytes, a link, and what is not
+/// a regular file.
+pub fn read_captured(root: &Path, file: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    Dir::captured(root).bytes(file, limit)
 }
 
 /// Returns the lines of functions, and of the symbol that ends each run of them; `None` if

@@ -30,7 +30,7 @@ pub use crate::files::{Events, RejectedName};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub(crate) use crate::files::{HeldFiles, InstanceUse};
 pub use by_btf::{BtfKernel, BtfTracepoint};
-pub use capture::{Capture, CaptureSummary};
+pub use capture::{Capture, CaptureSummary, read_captured};
 pub use events_by_id::EventsById;
 pub use offsets::{FieldOffsets, FieldPlace};
 pub use programs::{EventProgram, ProgramForm};

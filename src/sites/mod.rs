@@ -151,6 +151,9 @@ impl fmt::Display for UnknownPart {
             Self::Modules { names } => {
                 write!(out, "the tracepoints and sites of {}", names.join(", "))
             }
+            Self::Processes { count: 1 } => {
+                out.write_str("what a process holds: its descriptors take CAP_SYS_PTRACE to see")
+            }
             Self::Processes { count } => write!(
                 out,
                 "what {count} processes hold: their descriptors take CAP_SYS_PTRACE to see"

@@ -21,6 +21,7 @@ use clap::{Args, ValueEnum};
 use merge::Source;
 use print::Printer;
 use sink::Sink;
+use tracepoints::kernel::read_captured;
 use tracepoints::record::ring::PageLayout;
 use tracepoints::text::{TaskNames, TraceClock};
 use tracepoints::{ByteOrder, EventPattern, Kernel};
@@ -267,16 +268,24 @@ fn saved_names(kernel: &Kernel, files: &[PageFile]) -> TaskNames {
     }
 }
 
+/// The most bytes of a file about processes: the library's limit of `saved_cmdlines`.
+const TASKS_LIMIT: u64 = 16 << 20;
+
 /// Returns the process of each thread, from the kernel's tracefs.
 fn saved_groups(kernel: &Kernel) -> TaskNames {
-    let text = fs::read(kernel.tracefs().join("saved_tgids"));
-    TaskNames::default().with_groups(text.unwrap_or_default())
+    let text = read_captured(kernel.tracefs(), "saved_tgids", TASKS_LIMIT);
+    TaskNames::default().with_groups(text.ok().flatten().unwrap_or_default())
 }
 
 /// Returns a file that was saved with the pages.
 fn beside(files: &[PageFile], name: &str) -> Option<Vec<u8>> {
-    let files = files.iter().filter(|file| file.name != "-");
-    let paths = files.map(|file| Path::new(&file.name).with_file_name(name));
-    let mut paths = paths.filter(|path| path.is_file());
-    paths.find_map(|path| fs::read(path).ok())
+    let mut files = files.iter().filter(|file| file.name != "-");
+    files.find_map(|file| {
+        // Named by nobody: it may be a link or a pipe.
+        let directory = match Path::new(&file.name).parent()? {
+            parent if parent == Path::new("") => Path::new("."),
+            parent => parent,
+        };
+        read_captured(directory, name, TASKS_LIMIT).ok()?
+    })
 }

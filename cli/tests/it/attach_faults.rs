@@ -18,7 +18,6 @@ fn a_disk_that_attach_fills() {
              echo $status; grep -v 'did not happen' said
              test ! -e /proc/$(cat pid)
          done
-         \"$TRACEPOINTS\" sites --listened --json 'syscalls:*' 2> /dev/null
          umount fs; rm -r \"$PWD\""
     );
     let Some(output) = in_namespace(&script) else {
@@ -41,14 +40,17 @@ fn kills_leave_no_listeners() {
     let script = format!(
         "{MOUNT}
          event=raw_syscalls:sys_enter
+         # A name that no other test's processes have.
+         name=tp$$
+         cp \"$TRACEPOINTS\" $name
          ours() {{
              \"$TRACEPOINTS\" sites --listened --json $event 2> /dev/null |
-                 tr '{{' '\\n' | grep -c '\"comm\":\"tracepoints\"' || :
+                 tr '{{' '\\n' | grep -cF \"comm\\\":\\\"$name\\\"\" || :
          }}
          for moment in 0.02 0.06 0.15 0.4 1; do
              for arguments in \"attach $event\" \"attach --count $event\" \"bench $event\" \
                  \"sites $event\" \"attach --hist id $event -- sleep 1000\"; do
-                 \"$TRACEPOINTS\" $arguments > /dev/null 2>&1 & pid=$!
+                 ./$name $arguments > /dev/null 2>&1 & pid=$!
                  sleep $moment
                  kill -9 $pid 2> /dev/null || :
                  wait $pid 2> /dev/null || :
@@ -61,7 +63,7 @@ fn kills_leave_no_listeners() {
              done
          done
          # It would be seen.
-         \"$TRACEPOINTS\" attach --count $event > /dev/null 2> said & pid=$!
+         ./$name attach --count $event > /dev/null 2> said & pid=$!
          for try in $(seq 100); do
              grep -q attached said && break
              sleep 0.1

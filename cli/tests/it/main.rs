@@ -40,6 +40,8 @@ mod live;
 #[cfg(target_os = "linux")]
 mod pinned;
 #[cfg(target_os = "linux")]
+mod privileges;
+#[cfg(target_os = "linux")]
 mod processes;
 mod raw;
 mod readme;
@@ -48,6 +50,8 @@ mod recorded_by_perf;
 mod schema;
 #[cfg(target_os = "linux")]
 mod stacks;
+#[cfg(target_os = "linux")]
+mod system_calls;
 #[cfg(target_os = "linux")]
 mod unprivileged;
 mod written;
