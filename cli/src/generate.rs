@@ -1,11 +1,12 @@
 //! Shell completions and man pages, generated from the arguments themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
+use crate::capture::out;
 use crate::output::{self, Failure};
 
 /// Print a shell's completions for this command
@@ -40,11 +41,23 @@ pub(crate) fn man(arguments: &ManArguments) -> ExitCode {
     output::run(false, |_| {
         // The version has no commit here, so that pages change only with the command's
         // arguments.
-        let command = crate::Cli::command()
+        let mut command = crate::Cli::command()
             .version(env!("CARGO_PKG_VERSION"))
             .disable_help_subcommand(true);
-        clap_mangen::generate_to(command, &arguments.dir)
-            .map_err(|error| Failure::Other(format!("{}: {error}", arguments.dir.display())))?;
+        command.build();
+        write_pages(command, &arguments.dir)?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Writes the page of a command, and those of its subcommands.
+fn write_pages(command: Command, directory: &Path) -> Result<(), Failure> {
+    let subcommands = command.get_subcommands();
+    for subcommand in subcommands.filter(|command| !command.is_hide_set()) {
+        write_pages(subcommand.clone(), directory)?;
+    }
+    let man = clap_mangen::Man::new(command);
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    out::replace(directory, &man.get_filename(), &page)
 }

@@ -3,12 +3,13 @@
 //! All are the kernel's own texts and types. Text that processes wrote is left out: names
 //! of processes, records, and the paths in `dynamic_events`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::Kernel;
 use super::by_btf::BtfKernel;
+use super::{Kernel, Tracepoint};
 use crate::context::{CapturedFrom, ClassLine, Evidence, KernelSource};
 use crate::error::Error;
 use crate::files::{FileTree, capture_proc};
@@ -47,6 +48,18 @@ pub struct CaptureSummary {
     pub symbols: usize,
 }
 
+/// The path of the list of events.
+const LIST: &str = "tracing/available_events";
+
+/// What a kernel says that it has.
+#[derive(PartialEq, Eq)]
+struct Lists {
+    /// The content of `available_events`.
+    events: Option<Vec<u8>>,
+    /// The modules that have BTF.
+    modules: Vec<String>,
+}
+
 impl Capture {
     /// Returns the files, by their paths below the capture's root, sorted.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
@@ -77,6 +90,57 @@ impl Capture {
             .extend(reasons.map(|name| format!("btf/{name}: it may not be read")));
     }
 
+    /// Whether the event's format is this one.
+    fn has(&self, tracepoint: &Tracepoint) -> bool {
+        let name = tracepoint.name();
+        let path = format!("tracing/events/{}/{}/format", name.category(), name.event());
+        let text = tracepoint.format().to_string();
+        self.tree
+            .file(&path)
+            .is_some_and(|captured| captured.trim_ascii_end() == text.as_bytes().trim_ascii_end())
+    }
+
+    /// The lines of the list of events.
+    fn listed(&self) -> impl Iterator<Item = &[u8]> {
+        let list = self.tree.file(LIST).unwrap_or_default();
+        list.split_inclusive(|byte| *byte == b'\n')
+    }
+
+    /// Whether there is a format of the event of this line.
+    fn has_format(&self, line: &[u8]) -> bool {
+        let name = String::from_utf8_lossy(line.trim_ascii_end());
+        let path = format!("tracing/events/{}/format", name.replacen(':', "/", 1));
+        self.tree.file(&path).is_some()
+    }
+
+    /// Removes events without a format from the list of events, and says what is missing of
+    /// the kernel's lists.
+    fn list_what_it_has(&mut self, lists: &[Lists]) {
+        if self.tree.file(LIST).is_none() {
+            return;
+        }
+        let (kept, missing): (Vec<&[u8]>, Vec<&[u8]>) =
+            self.listed().partition(|line| self.has_format(line));
+        let kept = kept.concat();
+        let name = |line: &[u8]| String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+        let mut missing: BTreeSet<String> = missing.into_iter().map(name).collect();
+        self.tree.replace(LIST.to_owned(), kept);
+        for module in lists.iter().flat_map(|lists| &lists.modules) {
+            let path = format!("btf/{module}");
+            if self.tree.file(&path).is_none() {
+                missing.insert(path);
+            }
+        }
+        // Those that may not be read, or have gone, are named already.
+        let is_named = |left_out: &Vec<String>, name: &str| {
+            let mut names = left_out.iter().filter_map(|line| line.split_once(": "));
+            names.any(|(named, _)| named == name)
+        };
+        missing.retain(|name| !is_named(&self.left_out, name));
+        let line = |name: &String| format!("{}: the kernel changed meanwhile", name.escape_debug());
+        self.left_out.extend(missing.iter().map(line));
+    }
+
     fn count(&mut self) {
         let formats = self.tree.below("tracing/events");
         let formats = formats.filter(|(path, _)| path.ends_with("/format"));
@@ -90,6 +154,10 @@ impl Kernel {
     /// as `tracing/classes`, what the running kernel's memory says of classes. Two captures
     /// of the same kernel have the same files.
     ///
+    /// A kernel whose events or modules change meanwhile is read again. If it never stops
+    /// changing, the capture lists the events whose formats it has, and
+    /// [`left_out`](Capture::left_out) names the others.
+    ///
     /// With `symbols`, also reads the symbols of functions, `proc/kallsyms`, by which
     /// records with addresses are printed. They tell where this kernel is in memory.
     ///
@@ -98,6 +166,34 @@ impl Kernel {
     /// Those of [`event_directories`](Self::event_directories) and
     /// [`contexts`](Self::contexts); [`Error::File`].
     pub fn capture(&self, symbols: bool) -> Result<Capture, Error> {
+        /// Enough where modules come and go now and then.
+        const TRIES: usize = 4;
+        let mut before = self.lists()?;
+        let mut tries = 1;
+        loop {
+            let (mut capture, is_whole) = self.capture_once(symbols, &before)?;
+            let after = self.lists()?;
+            if is_whole && before == after {
+                return Ok(capture);
+            }
+            if tries == TRIES {
+                capture.list_what_it_has(&[before, after]);
+                return Ok(capture);
+            }
+            before = after;
+            tries += 1;
+        }
+    }
+
+    fn lists(&self) -> Result<Lists, Error> {
+        Ok(Lists {
+            events: self.inner.tracefs.available_events()?,
+            modules: self.inner.btf.module_names()?,
+        })
+    }
+
+    /// Reads all files, and returns whether they are those of the lists.
+    fn capture_once(&self, symbols: bool, lists: &Lists) -> Result<(Capture, bool), Error> {
         let mut capture = Capture::empty();
         let gone = self.inner.tracefs.capture(&mut capture.tree)?;
         capture.left_out.extend(
@@ -106,6 +202,16 @@ impl Kernel {
         );
         let unreadable = self.inner.btf.capture(&mut capture.tree)?;
         capture.leave_out_btf(&unreadable);
+        let listed = capture.tree.file(LIST).map(<[u8]>::to_vec);
+        let has = |module: &String| {
+            let path = format!("btf/{module}");
+            capture.tree.file(&path).is_some() || unreadable.contains(module)
+        };
+        // A module may have gone and come back between the lists.
+        let is_whole = gone.is_empty()
+            && listed == lists.events
+            && lists.modules.iter().all(has)
+            && capture.listed().all(|line| capture.has_format(line));
         capture_proc(&self.inner.proc, &mut capture.tree)?;
         self.capture_dynamic_events(&mut capture);
         self.capture_classes(&mut capture)?;
@@ -113,7 +219,7 @@ impl Kernel {
             self.capture_symbols(&mut capture)?;
         }
         capture.count();
-        Ok(capture)
+        Ok((capture, is_whole))
     }
 
     /// Adds `dynamic_events` without the lines of uprobes, which have paths of files.
@@ -152,6 +258,9 @@ impl Kernel {
             let Some(class) = context.class() else {
                 continue;
             };
+            if !capture.has(&tracepoint) {
+                continue;
+            }
             let line = ClassLine {
                 event: tracepoint.name().clone(),
                 id: tracepoint.id(),
@@ -235,8 +344,7 @@ impl BtfKernel {
         capture.left_out.push(reason.to_owned());
         let unreadable = self.capture_files(&mut capture.tree)?;
         capture.leave_out_btf(&unreadable);
-        let list = "tracing/available_events".to_owned();
-        capture.tree.replace(list, Vec::new());
+        capture.tree.replace(LIST.to_owned(), Vec::new());
         capture.count();
         Ok(capture)
     }

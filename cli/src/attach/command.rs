@@ -97,7 +97,7 @@ impl Drop for Suspended {
     }
 }
 
-/// The running command.
+/// The running command, which is ended when this is dropped.
 pub(crate) struct Running {
     child: Child,
 }
@@ -110,6 +110,10 @@ impl Running {
 
     /// Ends the command if it still runs: by SIGTERM, and by SIGKILL if that does not help.
     pub(crate) fn end(mut self) -> Option<ExitStatus> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Option<ExitStatus> {
         /// The time that the command may take to end on its own.
         const PATIENCE: Duration = Duration::from_secs(2);
         if !self.has_ended() {
@@ -121,6 +125,12 @@ impl Running {
             let _ = self.child.kill();
         }
         self.child.wait().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.stop();
     }
 }
 

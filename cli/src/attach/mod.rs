@@ -224,9 +224,17 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
         };
         let failed = |error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()));
         let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-        let code = attach(arguments, &mut file)?;
-        file.flush().map_err(failed)?;
-        Ok(code)
+        let written = attach(arguments, &mut file).and_then(|code| {
+            file.flush()?;
+            Ok(code)
+        });
+        written.map_err(|failure| match failure {
+            // A reader that has gone is not an error, whatever it read.
+            Failure::Output(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                failed(error)
+            }
+            failure => failure,
+        })
     })
 }
 

@@ -1,6 +1,7 @@
 //! Captures a kernel: the running one, or one that was never booted.
 
 pub(crate) mod out;
+mod partial;
 #[cfg(target_os = "linux")]
 mod ring;
 

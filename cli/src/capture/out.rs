@@ -1,5 +1,5 @@
-//! Where a capture or a site goes: a directory or an archive, written beside its place and renamed, so
-//! that what has its name is whole. The same files give the same bytes.
+//! Where a capture, a catalog or a site goes: a directory or an archive, written beside its
+//! place and renamed, so that what has its name is whole. The same files give the same bytes.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -10,11 +10,13 @@ use flate2::write::GzEncoder;
 use ruzstd::encoding::CompressionLevel;
 
 use super::Files;
+use super::partial::Partial;
 use crate::output::Failure;
 
 #[derive(Clone, Copy)]
 enum Form {
     Directory,
+    File,
     Tar,
     TarGz,
     TarZst,
@@ -24,21 +26,7 @@ enum Form {
 pub(crate) struct Target {
     path: PathBuf,
     form: Form,
-    /// Beside it, until it is whole.
     partial: Partial,
-}
-
-/// Removed when this is dropped, unless it was renamed.
-struct Partial {
-    path: PathBuf,
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // It is one of both, or not there.
-        let _ = fs::remove_file(&self.path);
-        let _ = fs::remove_dir_all(&self.path);
-    }
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> Failure + use<> {
@@ -69,6 +57,11 @@ impl Target {
         Self::of_form(path, Form::Directory)
     }
 
+    /// Takes a file. Fails as [`new`](Self::new) does.
+    pub(crate) fn file(path: &Path) -> Result<Self, Failure> {
+        Self::of_form(path, Form::File)
+    }
+
     fn of_form(path: &Path, form: Form) -> Result<Self, Failure> {
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(name) = name else {
@@ -79,36 +72,46 @@ impl Target {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(path)(error)),
         }
-        let partial = Partial {
-            path: path.with_file_name(format!(".{name}.{}.partial", std::process::id())),
+        let partial = match form {
+            Form::Directory => Partial::directory(path, name),
+            _ => Partial::file(path, name),
         };
-        let made = match form {
-            Form::Directory => fs::create_dir(&partial.path),
-            _ => File::create_new(&partial.path).map(drop),
-        };
-        made.map_err(failed(path))?;
         Ok(Self {
             path: path.to_owned(),
             form,
-            partial,
+            partial: partial.map_err(failed(path))?,
         })
     }
 
     /// Writes one file of a directory, which appears with the others by
     /// [`finish`](Self::finish).
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let file = self.partial.path.join(path);
-        let parent = file.parent().unwrap_or(&self.partial.path);
-        let written = fs::create_dir_all(parent).and_then(|()| fs::write(&file, bytes));
-        written.map_err(failed(&self.path.join(path)))
+        put(self.partial.path(), path, bytes).map_err(failed(&self.path.join(path)))
+    }
+
+    /// Writes the file.
+    pub(crate) fn write_file(
+        self,
+        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let written = File::create(self.partial.path()).and_then(|file| {
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.sync_all()
+        });
+        written.map_err(failed(&self.path))?;
+        self.finish()
     }
 
     pub(crate) fn write(self, files: &Files) -> Result<(), Failure> {
-        let failed = failed(&self.path);
-        let partial = &self.partial.path;
-        match self.form {
-            Form::Directory => write_directory(partial, files).map_err(&failed)?,
-            form => write_archive(partial, form, files).map_err(&failed)?,
+        if let Form::Directory = self.form {
+            for (path, bytes) in files {
+                self.put(path, bytes)?;
+            }
+        } else {
+            let written = write_archive(self.partial.path(), self.form, files);
+            written.map_err(failed(&self.path))?;
         }
         self.finish()
     }
@@ -116,25 +119,43 @@ impl Target {
     /// Gives all that was written its name.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         let failed = failed(&self.path);
-        if self.path.symlink_metadata().is_ok() {
-            return Err(failed(io::ErrorKind::AlreadyExists.into()));
-        }
-        fs::rename(&self.partial.path, &self.path).map_err(failed)
+        self.partial.rename_to_new().map_err(failed)
     }
 }
 
-fn write_directory(root: &Path, files: &Files) -> io::Result<()> {
-    let mut last = None;
-    for (path, bytes) in files {
-        let path = root.join(path);
-        let directory = path.parent().map(Path::to_owned);
-        if directory != last {
-            fs::create_dir_all(directory.as_deref().unwrap_or(root))?;
-            last = directory;
-        }
-        fs::write(&path, bytes)?;
+/// Writes a file, in place of one that may have its name.
+pub(crate) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let path = directory.join(name);
+    let written = Partial::file(&path, name).and_then(|partial| {
+        fs::write(partial.path(), bytes)?;
+        partial.rename_over()
+    });
+    written.map_err(failed(&path))
+}
+
+/// Writes a file below a directory. The directory itself is not made again if it was
+/// removed meanwhile: it would lack what was written before.
+fn put(root: &Path, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let path = root.join(path);
+    if let Some(parent) = path.parent() {
+        make_below(root, parent)?;
     }
-    Ok(())
+    fs::write(&path, bytes)
+}
+
+/// Creates a directory below `root`, and those between.
+fn make_below(root: &Path, directory: &Path) -> io::Result<()> {
+    if directory == root {
+        return Ok(());
+    }
+    match (fs::create_dir(directory), directory.parent()) {
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound && parent != root => {
+            make_below(root, parent)?;
+            fs::create_dir(directory)
+        }
+        (made, _) => made,
+    }
 }
 
 fn write_archive(path: &Path, form: Form, files: &Files) -> io::Result<()> {
@@ -148,9 +169,11 @@ fn write_archive(path: &Path, form: Form, files: &Files) -> io::Result<()> {
         Form::TarZst => {
             let mut tar = Vec::new();
             write_tar(&mut tar, files)?;
-            ruzstd::encoding::compress(&*tar, &mut out, CompressionLevel::Fastest);
+            // Into memory: it panics where it cannot write.
+            let packed = ruzstd::encoding::compress_to_vec(&*tar, CompressionLevel::Fastest);
+            out.write_all(&packed)?;
         }
-        Form::Tar | Form::Directory => write_tar(&mut out, files)?,
+        Form::Tar | Form::Directory | Form::File => write_tar(&mut out, files)?,
     }
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()

@@ -168,7 +168,8 @@ impl Drop for Instance {
     }
 }
 
-/// Removes instances whose processes died together with their removers.
+/// Removes instances whose processes died together with their removers: also one that has
+/// this process's pid, which had it before. The kernel keeps an instance that is read.
 fn remove_orphans(instances: &Path) {
     let Ok(entries) = fs::read_dir(instances) else {
         return;
@@ -179,7 +180,7 @@ fn remove_orphans(instances: &Path) {
         let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
             continue;
         };
-        if !Path::new(&format!("/proc/{pid}")).exists() {
+        if pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists() {
             // Another run may be removing it at this moment.
             let _ = fs::remove_dir(entry.path());
         }

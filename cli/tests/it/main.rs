@@ -17,6 +17,8 @@ mod trace_dat;
 
 #[cfg(target_os = "linux")]
 mod attach;
+#[cfg(target_os = "linux")]
+mod attach_faults;
 mod audit;
 #[cfg(target_os = "linux")]
 mod bench;
@@ -28,6 +30,8 @@ mod decode;
 mod diff;
 mod explain;
 mod explore;
+#[cfg(target_os = "linux")]
+mod faults;
 mod generated;
 mod images;
 mod list_format;
@@ -46,3 +50,4 @@ mod schema;
 mod stacks;
 #[cfg(target_os = "linux")]
 mod unprivileged;
+mod written;
