@@ -62,6 +62,16 @@ impl ByteOrder {
             }
         }
     }
+
+    /// Writes the low bytes of a number over all of `bytes`; of more than 8, the first 8.
+    #[cfg(feature = "recording")]
+    pub(crate) fn write_unsigned(self, bytes: &mut [u8], number: u64) {
+        let size = bytes.len().min(8);
+        match self {
+            Self::Little => bytes[..size].copy_from_slice(&number.to_le_bytes()[..size]),
+            Self::Big => bytes[..size].copy_from_slice(&number.to_be_bytes()[8 - size..]),
+        }
+    }
 }
 
 /// Returns the low `size` bytes of `bits` as a number in two's complement.

@@ -108,12 +108,12 @@ pub(super) struct BpfElf {
 
 /// The most instructions, in all sections together. The verifier takes a million for
 /// each program.
-const MAX_INSTRUCTIONS: usize = 4 << 20;
+pub(super) const MAX_INSTRUCTIONS: usize = 4 << 20;
 const MAX_SECTIONS: usize = 1 << 14;
 const MAX_SYMBOLS: usize = 1 << 18;
-const MAX_RECORDS: usize = 1 << 20;
+pub(super) const MAX_RECORDS: usize = 1 << 20;
 /// In bytes, of sections of constants.
-const MAX_DATA: usize = 16 << 20;
+pub(super) const MAX_DATA: usize = 16 << 20;
 
 /// `EM_BPF`.
 const MACHINE: u16 = 247;
@@ -475,7 +475,7 @@ fn symbol_target(
     }
 }
 
-fn check(what: &'static str, count: usize, limit: usize) -> Result<(), BpfObjectError> {
+pub(super) fn check(what: &'static str, count: usize, limit: usize) -> Result<(), BpfObjectError> {
     match count <= limit {
         true => Ok(()),
         false => Err(BpfObjectError::TooMany { what, limit }),

@@ -18,13 +18,28 @@ pub enum BpfObjectError {
         /// The file's `e_machine`.
         machine: u16,
     },
-    /// A light skeleton, as `bpftool gen skeleton -L` writes it: a program that loads the
-    /// object's programs, which are not in an ELF file any more and whose events are in the
-    /// tool's code.
+    /// The loader of a light skeleton, as `bpftool gen skeleton -L` writes it, without the
+    /// object's programs, which are in its data.
     #[error(
-        "a light skeleton (bpftool gen skeleton -L), which has no ELF object inside: audit the object it was made of"
+        "a light skeleton (bpftool gen skeleton -L) whose data is not in the file: audit the object it was made of"
     )]
     LightSkeleton,
+    /// The loader of a light skeleton, which would take several data in the file.
+    #[error(
+        "a light skeleton (bpftool gen skeleton -L) whose data may be any of {found} in the file: audit the object it was made of"
+    )]
+    AmbiguousLightSkeleton {
+        /// The number of data that it would take.
+        found: usize,
+    },
+    /// A light skeleton that cannot be read.
+    #[error(
+        "a light skeleton (bpftool gen skeleton -L) that cannot be read: {what}; audit the object it was made of"
+    )]
+    LightSkeletonPart {
+        /// The fault.
+        what: &'static str,
+    },
     /// A part of the file that cannot be read.
     #[error("{part} cannot be read")]
     Part {

@@ -72,6 +72,8 @@ use relocate::CoreField;
 /// write it, of either byte order.
 #[derive(Clone, Debug)]
 pub struct BpfObject {
+    /// Whether it is a light skeleton's.
+    is_light: bool,
     elf: BpfElf,
     programs: Vec<BpfProgram>,
     /// By index of the relocation: the field it names.
@@ -140,6 +142,7 @@ impl BpfObject {
                     name: function.name.clone(),
                     section: code.name.clone(),
                     attachable: Attachable::of_section(&code.name),
+                    is_inferred: false,
                     start: CodeAddress {
                         section: section as u32,
                         instruction: function.start,
@@ -147,23 +150,29 @@ impl BpfObject {
                 });
             }
         }
+        Ok(Self::new(elf, programs, false))
+    }
+
+    fn new(elf: BpfElf, programs: Vec<BpfProgram>, is_light: bool) -> Self {
         let field = |record| {
             elf.btf
                 .as_deref()
                 .and_then(|btf| relocate::core_field(btf, record))
         };
         let fields = elf.relocations.iter().map(field).collect();
-        Ok(Self {
+        Self {
+            is_light,
             elf,
             programs,
             fields,
-        })
+        }
     }
 
     /// Finds the objects in a file: the file itself, or those that a program embeds
-    /// (libbpf's skeletons, Go's `embed`, Rust's `include_bytes!`). A light skeleton is
-    /// found, and its [`object`](EmbeddedObject::object) is
-    /// [`BpfObjectError::LightSkeleton`]. Compressed or encoded objects are not found.
+    /// (libbpf's skeletons, Go's `embed`, Rust's `include_bytes!`). Light skeletons
+    /// (`bpftool gen skeleton -L`) are read as the objects they were made of, with the place
+    /// of their loader; [`attach`](Self::attach) sets the events that they do not say.
+    /// Compressed or encoded objects are not found.
     ///
     /// ```
     /// use tracepoints::audit::BpfObject;
@@ -199,10 +208,8 @@ impl BpfObject {
             }
         }
         let left = MAX_EMBEDDED - found.len();
-        found.extend(light::find(bytes).take(left).map(|offset| EmbeddedObject {
-            offset,
-            object: Err(BpfObjectError::LightSkeleton),
-        }));
+        let light = light::find(bytes).take(left);
+        found.extend(light.map(|(offset, object)| EmbeddedObject { offset, object }));
         found
     }
 
@@ -229,6 +236,7 @@ impl BpfObject {
             name: program.to_owned(),
         })?;
         known.attachable = Attachable::Tracepoint(Some(event.clone()));
+        known.is_inferred = false;
         Ok(())
     }
 
@@ -300,6 +308,11 @@ impl BpfObject {
         let programs = self.programs.iter().filter(of_tracepoints);
         let audit = ObjectOnKernel::load(self, kernel)?;
         programs.map(|program| audit.facts(program)).collect()
+    }
+
+    /// Whether it is of a light skeleton (`bpftool gen skeleton -L`).
+    pub fn is_light_skeleton(&self) -> bool {
+        self.is_light
     }
 
     /// Whether it has CO-RE relocations, which need the kernel's BTF.

@@ -6,6 +6,7 @@ use super::elf::CodeAddress;
 use super::facts::{ProgramFacts, ProgramKind, ReadFact};
 use super::interpret::{ContextShape, FoundRead, FoundReads, Interpreter, LoadedObject, ReadFrom};
 use super::judge::{EventJudge, Judgement};
+use super::light;
 use super::nullable::{self, NullList};
 use super::own_struct::OwnStruct;
 use super::program::{Attachable, BpfProgram};
@@ -31,6 +32,8 @@ pub(super) struct ObjectOnKernel<'a> {
     absent: Option<&'static str>,
     /// The reason why libbpf does not load the object.
     fatal: Option<String>,
+    /// The reason why it is not known whether the kernel loads the object.
+    doubt: Option<&'static str>,
     relocated: Vec<Relocated>,
     externs: Vec<Option<u64>>,
 }
@@ -71,9 +74,17 @@ impl<'a> ObjectOnKernel<'a> {
             pointer_size,
             absent,
             fatal: None,
+            doubt: None,
             relocated: Vec::new(),
             externs: externs.collect(),
         };
+        if object.is_light && absent.is_none() {
+            match light::loaded_by(kernel, !elf.relocations.is_empty())? {
+                Ok(()) => {}
+                Err((Verdict::Refused, why)) => loaded.fatal = Some(why.to_owned()),
+                Err((_, why)) => loaded.doubt = Some(why),
+            }
+        }
         if let (None, Some(own)) = (absent, &elf.btf) {
             for record in &elf.relocations {
                 let relocated = relocate::relocate(own, record, elf.byte_order, kernel)?;
@@ -137,7 +148,7 @@ impl<'a> ObjectOnKernel<'a> {
                 .reads
                 .push(self.audited(refusal.at, from, size, refused));
         }
-        if let Some(why) = found.unfinished {
+        for why in found.unfinished.into_iter().chain(self.doubt) {
             worsen(&mut audit, Verdict::Unknown, Some(why));
         }
         Ok(audit)
@@ -339,7 +350,7 @@ impl<'a> ObjectOnKernel<'a> {
             };
             place(fact, refusal.at)
         });
-        let unfinished = found.unfinished.iter();
+        let unfinished = found.unfinished.iter().chain(&self.doubt);
         let unfinished = unfinished.map(|why| ReadFact::decided(Verdict::Unknown, Some(why)));
         reads.chain(refusals).chain(unfinished).collect()
     }

@@ -68,6 +68,7 @@ pub struct BpfProgram {
     pub(super) name: String,
     pub(super) section: String,
     pub(super) attachable: Attachable,
+    pub(super) is_inferred: bool,
     pub(super) start: super::elf::CodeAddress,
 }
 
@@ -77,9 +78,16 @@ impl BpfProgram {
         &self.name
     }
 
-    /// Returns the name of its ELF section.
+    /// Returns the name of its ELF section. For a light skeleton's program it has no event
+    /// (`tracepoint`) if the section is not known, and is empty for other types of programs.
     pub fn section(&self) -> &str {
         &self.section
+    }
+
+    /// Whether the section is inferred: that of a light skeleton's program, from the order of
+    /// the strings in its BTF, if [`attach`](super::BpfObject::attach) has set no event.
+    pub fn is_section_inferred(&self) -> bool {
+        self.is_inferred
     }
 
     /// Returns the target it is attached to.

@@ -128,7 +128,8 @@ impl AuditedRead {
         self.function.as_deref()
     }
 
-    /// Returns the instruction's index in its ELF section, as `llvm-objdump` counts.
+    /// Returns the instruction's index in its ELF section, as `llvm-objdump` counts. In a light
+    /// skeleton, each program is a section, and the functions that it calls are behind it.
     pub fn instruction(&self) -> u32 {
         self.instruction
     }

@@ -56,7 +56,10 @@ pub(crate) enum Jump {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alu {
     Add,
+    Mul,
+    Or,
     And,
+    Xor,
     Lsh,
     Rsh,
     /// A right shift that fills with the sign.
@@ -202,8 +205,11 @@ impl Jump {
 }
 
 impl Alu {
-    const ALL: [(Self, u8, &'static str); 6] = [
+    const ALL: [(Self, u8, &'static str); 9] = [
         (Self::Add, 0x00, "+="),
+        (Self::Mul, 0x20, "*="),
+        (Self::Or, 0x40, "|="),
+        (Self::Xor, 0xa0, "^="),
         (Self::And, 0x50, "&="),
         (Self::Lsh, 0x60, "<<="),
         (Self::Rsh, 0x70, ">>="),
@@ -374,6 +380,17 @@ impl Assembler {
         self.address(Reg::R3, Reg::Fp, value.into());
         // `BPF_ANY`: whether or not there is one.
         self.mov(Reg::R4, 0);
+        self.call(Helper::MapUpdateElem);
+    }
+
+    /// Sets the map's value for the key at `key`, on the stack, to the one at an address, unless
+    /// there is one. `R0` = 0, or a negative error.
+    pub(crate) fn map_insert(&mut self, map: i32, key: i16, value: Reg) {
+        /// `BPF_NOEXIST`.
+        const NEW_ONLY: i32 = 1;
+        self.load_key(map, key);
+        self.mov_reg(Reg::R3, value);
+        self.mov(Reg::R4, NEW_ONLY);
         self.call(Helper::MapUpdateElem);
     }
 

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya_obj::generated::{
     PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr,
-    bpf_btf_info, bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type, perf_event_attr,
+    bpf_btf_info, bpf_cmd, bpf_map_info, bpf_map_type, bpf_prog_info, bpf_prog_type,
+    perf_event_attr,
 };
 
 use super::asm::Program;
@@ -103,6 +104,30 @@ impl OneValueMap {
         // SAFETY: the kernel has just given it to us, and no one else has it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         Ok(Self { descriptor, size })
+    }
+
+    /// Takes an array map of one value; `None` if the map is another.
+    pub(crate) fn of_descriptor(descriptor: OwnedFd) -> io::Result<Option<Self>> {
+        // SAFETY: the struct is made of integers, for which zeros do.
+        let mut info: bpf_map_info = unsafe { mem::zeroed() };
+        let mut attr = zeroed_attr();
+        attr.info.bpf_fd = descriptor.as_raw_fd() as u32;
+        attr.info.info_len = size_of::<bpf_map_info>() as u32;
+        attr.info.info = (&raw mut info) as u64;
+        // SAFETY: `info` is as large as it says and outlives the call.
+        unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+        let is_array = info.type_ == bpf_map_type::BPF_MAP_TYPE_ARRAY as u32
+            && info.key_size as usize == size_of::<u32>()
+            && info.max_entries == 1;
+        Ok(is_array.then_some(Self {
+            descriptor,
+            size: info.value_size as usize,
+        }))
+    }
+
+    /// In bytes, of the value.
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// Sets the value, which must have the map's size.
@@ -297,6 +322,41 @@ fn is_kernel_btf(object: BorrowedFd<'_>, wanted: &str) -> io::Result<bool> {
     // SAFETY: `info` and the name are as large as they say and outlive the call.
     unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok(info.kernel_btf != 0 && until_nul(&name) == wanted.as_bytes())
+}
+
+/// Pins a map, a program or a link to this path, which must be on a file system of type `bpf`,
+/// and free. It stays as long as its file does (Linux 4.4; links 5.7).
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = object.as_raw_fd() as u32;
+    // SAFETY: the path ends with a NUL and outlives the call, which only reads it.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr) }.map(drop)
+}
+
+/// Opens the map, the program or the link that is pinned to this path.
+pub(crate) fn open_pinned(path: &CStr) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    // SAFETY: the path ends with a NUL and outlives the call, which only reads it.
+    let descriptor = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr) }?;
+    // SAFETY: the kernel has just given it to us, and no one else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Returns the number of a map, a program or a link among those of its kind (links: Linux 5.8).
+/// No other one has it until the kernel has given out 2³¹.
+pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    // The infos of all kinds begin with a type and the id.
+    let mut info = [0u32; 2];
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = object.as_raw_fd() as u32;
+    attr.info.info_len = size_of_val(&info) as u32;
+    attr.info.info = (&raw mut info) as u64;
+    // SAFETY: `info` is as large as said and outlives the call, which asks for none of the
+    // arrays that an info may have.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info[1])
 }
 
 /// Attaches a program to an event as kernels before 5.15 do: it runs until the

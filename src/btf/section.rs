@@ -231,6 +231,12 @@ impl Section {
         (self.first_name, strings.unwrap_or_default())
     }
 
+    /// Iterates over the object's own strings, in their order.
+    #[cfg(feature = "audit")]
+    pub(crate) fn strings(&self) -> impl Iterator<Item = &[u8]> {
+        self.own_strings().1.split(|byte| *byte == 0)
+    }
+
     /// Returns the checked bytes.
     #[cfg(any(test, feature = "btf-rs", feature = "image"))]
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -128,6 +128,21 @@ impl<'a> Type<'a> {
         })
     }
 
+    /// Iterates over the variables of a section of data: the type `VAR`, and the offset and
+    /// size in bytes. Other types have none.
+    #[cfg(feature = "audit")]
+    pub(crate) fn variables(&self) -> impl ExactSizeIterator<Item = (TypeId, u32, u32)> + use<'a> {
+        let ty = *self;
+        let count = match ty.kind {
+            Kind::Datasec => ty.info.elements(),
+            _ => 0,
+        };
+        (0..count).map(move |index| {
+            let at = 12 * index;
+            (ty.word(at), ty.word(at + 4), ty.word(at + 8))
+        })
+    }
+
     /// Iterates over an enum's values as the kernel's code has them in a `long`. Those of 32
     /// bits are sign-extended: BTF did not always tell which enums are signed.
     pub(crate) fn enumerators(&self) -> impl Iterator<Item = (&'a [u8], i64)> + use<'a> {

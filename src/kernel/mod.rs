@@ -14,6 +14,7 @@ mod events_by_id;
 mod homes;
 #[cfg(feature = "image")]
 mod image;
+mod kept;
 mod offsets;
 mod programs;
 mod raw;
@@ -57,6 +58,7 @@ use crate::text::{KernelVersion, SyscallStyle};
 use answers::{Answers, KnownAnswers, ReadFormats};
 use arguments::NamedTypes;
 use enumerators::Enumerators;
+use kept::KeptContexts;
 use sweep::Sweep;
 
 /// A kernel to ask about its tracepoints: the running one, or one captured in a
@@ -66,9 +68,10 @@ use sweep::Sweep;
 /// any kernel's are errors: a format file of over 1 MiB, `available_events` of over 4
 /// MiB, a BTF object of over 64 MiB, or all BTF objects together of over 256 MiB.
 ///
-/// BTF objects are read once, when first needed, and kept. Modules come and go: tracefs
-/// is read anew each time, and modules loaded meanwhile are found. Only a new `Kernel`
-/// sees that a module was replaced by another version.
+/// BTF objects are read once, when first needed, and kept while their modules are loaded.
+/// Modules come and go: tracefs is read anew each time, and modules that were loaded or
+/// replaced meanwhile are found. [`contexts`](Self::contexts) alone keeps what it has read of
+/// the running kernel, until its modules change.
 ///
 /// ```
 /// use tracepoints::{Evidence, Kernel};
@@ -117,6 +120,7 @@ struct Inner {
     #[cfg(feature = "btf-rs")]
     btf_rs: btf_rs::BtfRs,
     answers: KnownAnswers,
+    kept: KeptContexts,
     /// A capture's `classes` file, read when first needed.
     classes: OnceLock<CapturedClasses>,
     /// The list of events as last read; `None` before.
@@ -217,6 +221,7 @@ impl Kernel {
             #[cfg(feature = "btf-rs")]
             btf_rs: btf_rs::BtfRs::default(),
             answers: KnownAnswers::default(),
+            kept: KeptContexts::default(),
             classes: OnceLock::new(),
             listing: RwLock::new(None),
         };
@@ -379,6 +384,11 @@ impl Kernel {
     /// events and of modules are read once. An error of one event takes that event's
     /// place.
     ///
+    /// Of the running kernel, the formats and proven contexts of the events that the kernel
+    /// and its modules define are kept while the same modules are loaded: resolving them again
+    /// reads no format file. Events made at run time, and those that share their names, are
+    /// read each time.
+    ///
     /// ```
     /// # use tracepoints::{EventName, Kernel};
     /// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
@@ -398,7 +408,7 @@ impl Kernel {
     pub fn contexts(&self, names: &[EventName]) -> Result<Contexts, Error> {
         let listing = self.listing_for(names)?;
         let modules = self.inner.btf.refreshed()?;
-        Sweep::new(self, names, listing, modules).run()
+        Sweep::new(self, listing, modules).run(names)
     }
 
     pub(crate) fn reader(&self) -> Reader {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Kernel;
 use crate::error::Error;
-use crate::files::{Dir, FileTree, Tracefs, recording_file};
+use crate::files::{Dir, FileTree, Tracefs, capture_proc, recording_file};
 use crate::record::recording::{PerfData, RecordedKernel, RecordingError, TraceDat};
 
 impl Kernel {
@@ -22,6 +22,33 @@ impl Kernel {
         let dir = Dir::in_memory(path.as_ref(), Arc::new(tree));
         let kernel = Self::new(Tracefs::in_memory(&dir), dir);
         kernel.with_byte_order(recorded.byte_order())
+    }
+
+    /// Returns the files of this kernel that a recording has, for
+    /// [`TraceDatWriter`](crate::record::recording::TraceDatWriter): formats, symbols, and
+    /// names of threads. Events that disappear meanwhile are left out, and symbols that this
+    /// process may not see.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`event_directories`](Self::event_directories) and [`machine`](Self::machine);
+    /// [`Error::File`].
+    pub fn to_recorded(&self) -> Result<RecordedKernel, Error> {
+        let mut tree = FileTree::default();
+        self.inner.tracefs.capture(&mut tree)?;
+        capture_proc(&self.inner.proc, &mut tree)?;
+        let mut take = |path: &str, bytes: Option<Vec<u8>>| {
+            if let Some(bytes) = bytes {
+                tree.replace(path.to_owned(), bytes);
+            }
+        };
+        take(
+            "tracing/saved_cmdlines",
+            self.inner.tracefs.saved_cmdlines()?,
+        );
+        take("proc/kallsyms", self.symbols()?);
+        let byte_order = self.machine()?.byte_order();
+        Ok(RecordedKernel::of_files(byte_order, tree.below("")))
     }
 
     /// Opens a recording; `None` if the file is not one.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
 use super::answers::ReadFormats;
+use super::kept::Usable;
 use crate::context::{Context, Silence, Undecided};
 use crate::error::Error;
 use crate::files::Listing;
@@ -53,7 +54,8 @@ type Chunk<T> = (usize, Vec<T>);
 /// State that the threads share.
 pub(crate) struct Sweep<'k, 'n> {
     pub(crate) kernel: &'k Kernel,
-    pub(crate) names: &'n [EventName],
+    /// The events to read: those that are not kept.
+    names: Vec<&'n EventName>,
     pub(crate) listing: Arc<Listing>,
     pub(crate) modules: Arc<Modules>,
     /// The index of the first event that no thread has taken.
@@ -63,15 +65,10 @@ pub(crate) struct Sweep<'k, 'n> {
 }
 
 impl<'k, 'n> Sweep<'k, 'n> {
-    pub(crate) fn new(
-        kernel: &'k Kernel,
-        names: &'n [EventName],
-        listing: Arc<Listing>,
-        modules: Arc<Modules>,
-    ) -> Self {
+    pub(crate) fn new(kernel: &'k Kernel, listing: Arc<Listing>, modules: Arc<Modules>) -> Self {
         Self {
             kernel,
-            names,
+            names: Vec::new(),
             listing,
             modules,
             next: AtomicUsize::new(0),
@@ -81,7 +78,26 @@ impl<'k, 'n> Sweep<'k, 'n> {
 
     /// Resolves all events, in the order of `names`. Fails if BTF, which all need, cannot
     /// be read.
-    pub(crate) fn run(&self) -> Result<Contexts, Error> {
+    pub(crate) fn run(mut self, names: &'n [EventName]) -> Result<Contexts, Error> {
+        let usable = Usable::of(self.kernel, &self.listing, &self.modules);
+        let kept: Vec<Option<(Tracepoint, Context)>> =
+            names.iter().map(|name| usable.get(name)).collect();
+        let missing = std::iter::zip(names, &kept).filter(|(_, kept)| kept.is_none());
+        self.names = missing.map(|(name, _)| name).collect();
+        let mut read = self.read()?.into_iter();
+        let found = kept.into_iter().filter_map(|kept| match kept {
+            Some((tracepoint, context)) => Some(Ok((tracepoint, Ok(context)))),
+            None => read.next(),
+        });
+        let found = self.decide(found.collect());
+        usable.keep(found.iter().flatten());
+        Ok(Contexts {
+            found: found.into_iter(),
+        })
+    }
+
+    /// Reads the events that are not kept, and resolves what can be without the others.
+    fn read(&self) -> Result<Vec<Half>, Error> {
         let mut found = thread::scope(|scope| {
             let help = || self.work();
             let is_worth_it = self.names.len() > CHUNK;
@@ -101,10 +117,7 @@ impl<'k, 'n> Sweep<'k, 'n> {
             vmlinux.map(|_| found)
         })?;
         found.sort_unstable_by_key(|(start, _)| *start);
-        let found: Vec<Half> = found.into_iter().flat_map(|(_, chunk)| chunk).collect();
-        Ok(Contexts {
-            found: self.decide(found).into_iter(),
-        })
+        Ok(found.into_iter().flat_map(|(_, chunk)| chunk).collect())
     }
 
     /// Decides the few in a hundred that are still open, with the formats of all.

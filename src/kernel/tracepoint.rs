@@ -38,10 +38,14 @@ pub struct Tracepoint {
 
 impl Tracepoint {
     pub(crate) fn new(kernel: Kernel, name: EventName, format: Format) -> Self {
+        Self::of(kernel, name, Arc::new(format))
+    }
+
+    pub(super) fn of(kernel: Kernel, name: EventName, format: Arc<Format>) -> Self {
         Self {
             kernel,
             name,
-            format: Arc::new(format),
+            format,
             print: OnceLock::new(),
         }
     }

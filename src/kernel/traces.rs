@@ -203,15 +203,20 @@ impl Kernel {
         if let Some(strings) = self.inner.tracefs.printk_formats()? {
             addresses = addresses.with_printk_formats(&strings);
         }
-        let symbols = match self.inner.proc.bytes("kallsyms", KALLSYMS_LIMIT) {
-            // The running kernel may hide its symbols.
-            Err(_) if self.inner.is_live => None,
-            symbols => symbols?,
-        };
-        if let Some(symbols) = symbols {
+        if let Some(symbols) = self.symbols()? {
             addresses = addresses.with_kallsyms(&String::from_utf8_lossy(&symbols));
         }
         Ok(addresses)
+    }
+
+    /// Returns `/proc/kallsyms`, or a captured kernel's; `None` if this process may not see
+    /// the running kernel's.
+    pub(super) fn symbols(&self) -> Result<Option<Vec<u8>>, Error> {
+        match self.inner.proc.bytes("kallsyms", KALLSYMS_LIMIT) {
+            // The running kernel may hide its symbols.
+            Err(_) if self.inner.is_live => Ok(None),
+            symbols => symbols,
+        }
     }
 
     /// Returns the names of processes that the kernel saved while tracing, from

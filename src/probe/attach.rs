@@ -178,6 +178,34 @@ impl Attachments {
         self.all.append(&mut others.all);
     }
 
+    /// Adds a program that something else keeps attached.
+    pub(crate) fn add_program(&mut self, program: OwnedFd) {
+        self.all.push(Attachment {
+            link: None,
+            event: None,
+            program,
+        });
+    }
+
+    pub(crate) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all.iter().map(|one| one.program.as_fd())
+    }
+
+    /// Returns what keeps each program attached; `None` where that is its event alone.
+    pub(crate) fn links(&self) -> impl Iterator<Item = Option<BorrowedFd<'_>>> {
+        self.all
+            .iter()
+            .map(|one| one.link.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Leaves the links to whatever else holds them.
+    pub(crate) fn let_go(&mut self) {
+        for one in &mut self.all {
+            one.link = None;
+            one.event = None;
+        }
+    }
+
     /// How often a program was not run because another one ran on the CPU.
     pub(crate) fn skipped(&self) -> Result<u64, ProbeError> {
         let skipped = self.all.iter().map(|one| sys::skipped(one.program.as_fd()));

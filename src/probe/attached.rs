@@ -1,6 +1,7 @@
 //! Programs that are attached, and what is lost.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use aya::maps::{MapData, PerCpuArray};
 
@@ -38,6 +39,21 @@ impl Attached {
             .get(&index, 0)
             .map_err(|error| map_error("reading counts", error))?;
         Ok(counts.iter().sum())
+    }
+
+    /// Returns what keeps each program attached, those that follow tasks included.
+    pub(super) fn links(&self) -> impl Iterator<Item = Option<BorrowedFd<'_>>> {
+        let followed = self.followed.iter();
+        let following = followed.flat_map(|followed| followed.programs.links());
+        self.programs.links().chain(following)
+    }
+
+    /// Leaves the links to whatever else holds them.
+    pub(super) fn let_go(&mut self) {
+        self.programs.let_go();
+        if let Some(followed) = &mut self.followed {
+            followed.programs.let_go();
+        }
     }
 
     pub(super) fn losses(&self, full: u64) -> Result<Losses, ProbeError> {

@@ -12,6 +12,7 @@ use super::probed::{Probed, RawEvent, RawProgram};
 use super::program::{Action, BUCKETS};
 use super::reading::AwaitedStrings;
 use super::service::{ProgramPreference, Use};
+use super::stacks::{self, StackMaps};
 use super::strings::StringReading;
 use super::syscalls::SyscallSlots;
 use super::tally::{Counter, Histogram};
@@ -367,6 +368,7 @@ impl ProbeBuilder {
             attached,
             ring,
             plans: plans.collect::<Vec<_>>().into(),
+            ids: self.events.iter().map(Probed::id).collect(),
             held: AwaitedStrings::default(),
             lost_returns: returns.lost,
         })
@@ -426,13 +428,16 @@ impl ProbeBuilder {
                 unreadable: maps.unreadable,
             }
         })?;
-        Ok(Histogram::new(self.names(), attached))
+        Ok(Histogram::new(self.names(), field.to_owned(), attached))
     }
 
     /// Attaches to all events, and counts in the kernel how often each happens with the
     /// same values of these fields, or of the task's `pid`, `tid`, `comm` and `cpu`, which
     /// are `task.pid` and so on where the event has fields of these names. Where a field
     /// is to be measured, also what its values come to. There are at most 10,240 groups.
+    ///
+    /// `kstack` and `ustack` are the stacks of the kernel and of user space, at most 64
+    /// addresses of each ([`GroupValue::KernelStack`](super::GroupValue::KernelStack)).
     ///
     /// ```no_run
     /// # use tracepoints::{Kernel, probe::Probe};
@@ -468,12 +473,22 @@ impl ProbeBuilder {
         });
         let plans: Vec<Vec<GroupPlan>> = plans.collect::<Result<_, ProbeError>>()?;
         let map: GroupMap = map_with_memory(|| PerCpuHashMap::create(GROUPS, 0))?;
-        let descriptor = descriptor(map.map());
         let count = self.events.len();
+        let has_stacks = plans.iter().flatten().any(GroupPlan::has_stacks);
+        let stacks = match has_stacks {
+            // As many as groups can have: each has two at most.
+            true => Some(stacks::make_maps(2 * GROUPS, count as u32)?),
+            false => None,
+        };
+        let stack_maps = stacks.as_ref().map(|(stacks, scratch)| StackMaps {
+            stacks: descriptor(stacks.map()),
+            scratch: descriptor(scratch.map()),
+        });
         let attached =
             self.attach_programs(count, &served, |(index, hook), maps| Action::Group {
                 plan: &plans[index][hook],
-                map: descriptor,
+                map: descriptor(map.map()),
+                stacks: stack_maps,
                 lost: maps.counts,
                 unreadable: maps.unreadable,
             })?;
@@ -481,7 +496,14 @@ impl ProbeBuilder {
         let plans = plans
             .into_iter()
             .filter_map(|plans| plans.into_iter().next());
-        Ok(Groups::new(attached, map, plans.collect()))
+        Ok(Groups {
+            attached,
+            map,
+            stacks: stacks.map(|(stacks, _)| stacks),
+            plans: plans.collect(),
+            by,
+            measured: measured.map(str::to_owned),
+        })
     }
 
     fn names(&self) -> Vec<EventName> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use super::service::PlanReason;
 use crate::btf::PathError;
@@ -211,6 +212,14 @@ pub enum ProbeError {
         "this process is in a PID namespace of its own, and programs see other numbers: run outside of the container to filter by process"
     )]
     PidNamespace,
+    /// A probe cannot be pinned to a directory, or none can be read there.
+    #[error("pinned probe {}", .path.display())]
+    Pin {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: PinError,
+    },
     /// Any other failure of the system.
     #[error("{what} failed")]
     System {
@@ -219,6 +228,61 @@ pub enum ProbeError {
         /// The failure.
         source: io::Error,
     },
+}
+
+/// Why a probe cannot be pinned to a directory, or none can be read there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PinError {
+    /// The directory is on a file system of another type.
+    #[error(
+        "the directory is not on a BPF file system; as root, `mount -t bpf bpf /sys/fs/bpf`, and pin to a new directory below"
+    )]
+    NotBpffs,
+    /// A file of this name exists.
+    #[error("it exists already")]
+    Exists,
+    /// The name has a dot, which no name on a BPF file system can have.
+    #[error("names on a BPF file system have no dots")]
+    Dot,
+    /// The kernel has no links to events: a program ends with its process.
+    #[error(
+        "this kernel cannot keep a program of type tp without its process (Linux 5.15 can): raw tracepoints, and what counts without fields, it can"
+    )]
+    NoLink,
+    /// No probe is pinned there.
+    #[error("no probe of this crate is pinned there, or its pinning was interrupted")]
+    None,
+    /// Another version of this crate pinned it, and only that one reads it.
+    #[error("version {version} pinned it, and only that reads it; this is {}", env!("CARGO_PKG_VERSION"))]
+    Version {
+        /// The other version.
+        version: String,
+    },
+    /// The description of what is pinned is not understood.
+    #[error("its description cannot be read")]
+    Description(#[source] serde_json::Error),
+    /// The description has places where there are no bytes.
+    #[error("its description has places outside of its maps")]
+    Layout,
+    /// A file of it was deleted.
+    #[error("its file {name} is gone")]
+    Missing {
+        /// The file.
+        name: String,
+    },
+    /// Something else is pinned in place of a map or a program of it.
+    #[error("its file {name} is not the one that was pinned")]
+    Foreign {
+        /// The file.
+        name: String,
+    },
+    /// Another process reads its records, and only one can.
+    #[error("another process reads its records")]
+    InUse,
+    /// The system refuses something.
+    #[error("the system refuses it")]
+    Io(#[source] io::Error),
 }
 
 /// Kinds of events to which no tracepoint program can be attached.

@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use aya::maps::{MapData, PerCpuHashMap};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::attached::{Attached, Losses};
 use super::error::ProbeError;
 use super::map_error;
+use super::pin::{self, PinnedProbe, PinnedResults};
 use super::plan::{Content, Keep, KeptField, Source, TASK_WORDS};
 use super::probed::{Hook, Probed};
 use super::service::PlannedProgram;
+use super::stacks::{self, STACK_WORDS, StackMap};
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
 
@@ -31,7 +34,7 @@ pub(crate) const GROUPS: u32 = 10_240;
 pub(crate) type GroupMap = PerCpuHashMap<MapData, [u8; KEY_SIZE], [u64; 4]>;
 
 /// The parts of the key of an event's groups.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GroupPlan {
     pub(crate) event: EventName,
     /// Each with its offset in the key, in bytes.
@@ -41,7 +44,7 @@ pub(crate) struct GroupPlan {
 }
 
 /// A field whose values are added up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) source: Source,
     pub(crate) size: u32,
@@ -49,7 +52,7 @@ pub(crate) struct Measured {
 }
 
 /// One of the values that a group has in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum KeyPart {
     Integer {
         source: Source,
@@ -62,6 +65,10 @@ pub(crate) enum KeyPart {
     Tid,
     Cpu,
     Comm,
+    /// The number of a stack.
+    KernelStack,
+    /// The same, and the process.
+    UserStack,
 }
 
 impl KeyPart {
@@ -97,6 +104,8 @@ impl KeyPart {
             "tid" => Self::Tid,
             "cpu" => Self::Cpu,
             "comm" => Self::Comm,
+            "kstack" => Self::KernelStack,
+            "ustack" => Self::UserStack,
             _ => return None,
         })
     }
@@ -106,11 +115,17 @@ impl KeyPart {
         match self {
             Self::Text(_) => KEY_TEXT,
             Self::Comm => KEY_COMM,
+            Self::UserStack => 16,
             _ => 8,
         }
     }
 
-    fn read(&self, bytes: &[u8]) -> GroupValue {
+    /// Reads its value from the bytes of a key that begin with it.
+    fn read(
+        &self,
+        bytes: &[u8],
+        stack: &impl Fn(u64) -> Result<(Vec<u64>, bool), ProbeError>,
+    ) -> Result<GroupValue, ProbeError> {
         let text = |size: u32| {
             let bytes = bytes.get(..size as usize).unwrap_or_default();
             let text = until_nul(bytes);
@@ -121,14 +136,31 @@ impl KeyPart {
             }
         };
         let number = Machine::NATIVE.unsigned(bytes.get(..8).unwrap_or_default());
-        match self {
+        Ok(match self {
             Self::Text(_) => text(KEY_TEXT),
             Self::Comm => text(KEY_COMM),
             Self::Integer { pointer: true, .. } => GroupValue::Pointer(number),
             Self::Integer { signed: true, .. } => GroupValue::Signed(number as i64),
+            Self::KernelStack => {
+                let (addresses, is_cut) = stack(number)?;
+                GroupValue::KernelStack { addresses, is_cut }
+            }
+            Self::UserStack => {
+                let (addresses, is_cut) = stack(number)?;
+                let pid = bytes.get(8..16).unwrap_or_default();
+                GroupValue::UserStack {
+                    pid: Machine::NATIVE.unsigned(pid) as u32,
+                    addresses,
+                    is_cut,
+                }
+            }
             _ => GroupValue::Unsigned(number),
-        }
+        })
     }
+}
+
+fn is_stack(word: &str) -> bool {
+    STACK_WORDS.contains(&word)
 }
 
 impl GroupPlan {
@@ -143,7 +175,7 @@ impl GroupPlan {
             word.is_some_and(|word| TASK_WORDS.contains(&word))
         };
         let mut wanted = by.to_vec();
-        wanted.retain(|word| !is_of_task(word));
+        wanted.retain(|word| !is_of_task(word) && !is_stack(word));
         wanted.extend(measured.map(str::to_owned));
         let plan = event.plan(Some(&wanted), KEY_TEXT, hook)?;
         let name = || event.name().clone();
@@ -200,11 +232,28 @@ impl GroupPlan {
         self.parts.iter().any(of_part) || measured.is_some_and(|one| one.source.can_fail())
     }
 
-    /// The values that a key is made of.
-    pub(crate) fn values(&self, key: &[u8; KEY_SIZE]) -> Vec<GroupValue> {
+    /// Whether all parts are in the key.
+    pub(crate) fn is_sound(&self) -> bool {
+        let ends = self.parts.iter();
+        let mut ends = ends.map(|(part, at)| u64::from(*at) + u64::from(part.size()));
+        ends.all(|end| end <= KEY_SIZE as u64)
+    }
+
+    /// Whether groups have a stack in common.
+    pub(crate) fn has_stacks(&self) -> bool {
+        let mut parts = self.parts.iter();
+        parts.any(|(part, _)| matches!(part, KeyPart::KernelStack | KeyPart::UserStack))
+    }
+
+    /// The values that a key is made of; stacks by their numbers.
+    pub(crate) fn values(
+        &self,
+        key: &[u8; KEY_SIZE],
+        stack: &impl Fn(u64) -> Result<(Vec<u64>, bool), ProbeError>,
+    ) -> Result<Vec<GroupValue>, ProbeError> {
         let parts = self.parts.iter();
         parts
-            .map(|(part, at)| part.read(key.get(*at as usize..).unwrap_or_default()))
+            .map(|(part, at)| part.read(key.get(*at as usize..).unwrap_or_default(), stack))
             .collect()
     }
 }
@@ -212,9 +261,12 @@ impl GroupPlan {
 /// Programs that count by what fields hold: see
 /// [`ProbeBuilder::group_by`](super::ProbeBuilder::group_by).
 pub struct Groups {
-    attached: Attached,
-    map: GroupMap,
-    plans: Vec<GroupPlan>,
+    pub(super) attached: Attached,
+    pub(super) map: GroupMap,
+    pub(super) stacks: Option<StackMap>,
+    pub(super) plans: Vec<GroupPlan>,
+    pub(super) by: Vec<String>,
+    pub(super) measured: Option<String>,
 }
 
 impl fmt::Debug for Groups {
@@ -255,6 +307,22 @@ pub enum GroupValue {
         /// Whether there may be more.
         is_cut: bool,
     },
+    /// The kernel's stack: addresses of code, the innermost first.
+    KernelStack {
+        /// None where there is no stack.
+        addresses: Vec<u64>,
+        /// Whether there may be more than the 64 that are kept.
+        is_cut: bool,
+    },
+    /// The stack of user space, as far as the process's code keeps frame pointers.
+    UserStack {
+        /// The process, which alone knows what the addresses are; 0 where there is no stack.
+        pid: u32,
+        /// None of threads of the kernel.
+        addresses: Vec<u64>,
+        /// Whether there may be more than the 64 that are kept.
+        is_cut: bool,
+    },
 }
 
 /// A summary of a field's values.
@@ -279,11 +347,21 @@ impl fmt::Display for GroupValue {
                 let more = if *is_cut { "…" } else { "" };
                 write!(out, "{}{more}", text.escape_debug())
             }
+            Self::KernelStack { addresses, is_cut }
+            | Self::UserStack {
+                addresses, is_cut, ..
+            } => {
+                for (index, address) in addresses.iter().enumerate() {
+                    let space = if index > 0 { " " } else { "" };
+                    write!(out, "{space}{address:#x}")?;
+                }
+                out.write_str(if *is_cut { " …" } else { "" })
+            }
         }
     }
 }
 
-/// A number, or a string; an address as `0x…`.
+/// A number, or a string; an address as `0x…`; a stack as a list of them.
 impl Serialize for GroupValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -291,17 +369,22 @@ impl Serialize for GroupValue {
             Self::Signed(value) => serializer.serialize_i64(*value),
             Self::Pointer(value) => serializer.collect_str(&format_args!("{value:#x}")),
             Self::Text { text, .. } => serializer.serialize_str(text),
+            Self::KernelStack { addresses, .. } | Self::UserStack { addresses, .. } => {
+                serializer.collect_seq(addresses.iter().map(|address| format!("{address:#x}")))
+            }
         }
     }
 }
 
 impl Groups {
-    pub(crate) fn new(attached: Attached, map: GroupMap, plans: Vec<GroupPlan>) -> Self {
-        Self {
-            attached,
-            map,
-            plans,
-        }
+    /// The fields that make groups.
+    pub fn by(&self) -> &[String] {
+        &self.by
+    }
+
+    /// The field whose values are summed up.
+    pub fn measured(&self) -> Option<&str> {
+        self.measured.as_deref()
     }
 
     /// The programs that count, and which event each serves.
@@ -322,7 +405,7 @@ impl Groups {
             let Some(plan) = self.plans.get(index) else {
                 continue;
             };
-            let values = plan.values(&key);
+            let values = plan.values(&key, &|number| self.stack(number))?;
             let group = groups.entry((index, values.clone())).or_insert(Group {
                 event: plan.event.clone(),
                 key: values,
@@ -354,8 +437,25 @@ impl Groups {
         Ok(groups.into_values().collect())
     }
 
+    /// Whether groups have stacks in common.
+    pub fn has_stacks(&self) -> bool {
+        self.stacks.is_some()
+    }
+
+    /// Returns the stack of this number; 0 is none.
+    fn stack(&self, number: u64) -> Result<(Vec<u64>, bool), ProbeError> {
+        let stacks = self.stacks.as_ref().filter(|_| number != 0);
+        let Some(stacks) = stacks else {
+            return Ok((Vec::new(), false));
+        };
+        let stack = stacks.get(&number, 0);
+        let stack = stack.map_err(|error| map_error("reading stacks", error))?;
+        Ok(stacks::addresses(&stack))
+    }
+
     /// Returns the numbers of events that were not counted. Events for which there was
-    /// no space, because there are as many groups as possible, are in [`Losses::full`].
+    /// no space, because there are as many groups as possible, are in [`Losses::full`]; so
+    /// are those whose stack could not be kept.
     ///
     /// # Errors
     ///
@@ -375,5 +475,15 @@ impl Groups {
     /// [`ProbeError::System`].
     pub fn is_any_task_left(&self) -> Result<bool, ProbeError> {
         self.attached.is_any_task_left()
+    }
+
+    /// Pins it to a new directory of a BPF file system, where it goes on without this process:
+    /// see [`PinnedProbe`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Pin`]. It is detached then.
+    pub fn pin(self, directory: impl AsRef<Path>) -> Result<PinnedProbe, ProbeError> {
+        pin::pin(PinnedResults::Groups(Box::new(self)), directory.as_ref())
     }
 }

@@ -6,6 +6,7 @@ use super::program::{
     Adding, CONTEXT, KEY, SECOND, VALUE, address, address_of_text, count, count_failed, load,
     locate, narrow,
 };
+use super::stacks::{StackExit, StackMaps, write_stack};
 use crate::bpf::asm::{Alu, Assembler, Helper, Jump, Label, Reg, Size};
 
 // What lies on the stack, below what all programs have there.
@@ -21,6 +22,7 @@ const MAX: i16 = 24;
 /// The maps in which groups are counted.
 pub(super) struct GroupMaps {
     pub(super) groups: i32,
+    pub(super) stacks: Option<StackMaps>,
     /// The array for events without space, and its key for values that cannot be read.
     pub(super) lost: i32,
     pub(super) unreadable: u32,
@@ -36,13 +38,32 @@ pub(super) fn count_in_group(
     adding: Adding,
     out: Label,
 ) {
-    let failed = asm.label();
+    let (failed, no_space) = (asm.label(), asm.label());
+    let exit = StackExit {
+        lost: no_space,
+        may_nest: adding == Adding::Atomic,
+    };
     for at in (0..KEY_SIZE as i16).step_by(8) {
         asm.store_imm(Size::B8, Reg::Fp, GROUP + at, 0);
     }
     asm.store_imm(Size::B4, Reg::Fp, GROUP, index as i32);
     for (part, at) in &plan.parts {
-        write_part(asm, part, GROUP + *at as i16, failed);
+        let at = GROUP + *at as i16;
+        match (part, maps.stacks) {
+            (KeyPart::KernelStack, Some(stacks)) => {
+                write_stack(asm, false, (index, at), stacks, exit);
+            }
+            (KeyPart::UserStack, Some(stacks)) => {
+                write_stack(asm, true, (index, at), stacks, exit);
+                let none = asm.label();
+                asm.load(Size::B8, Reg::R1, Reg::Fp, at);
+                asm.jump_if(Jump::Eq, Reg::R1, 0, none);
+                // Addresses are a process's own.
+                write_part(asm, &KeyPart::Pid, at + 8, failed);
+                asm.place(none);
+            }
+            _ => write_part(asm, part, at, failed),
+        }
     }
     match &plan.measured {
         Some(measured) => {
@@ -68,6 +89,7 @@ pub(super) fn count_in_group(
     }
     asm.map_update(maps.groups, GROUP, COUNTS);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
+    asm.place(no_space);
     asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
     count(asm, maps.lost, adding, out);
     asm.jump(out);
@@ -137,6 +159,8 @@ fn write_part(asm: &mut Assembler, part: &KeyPart, at: i16, failed: Label) {
             asm.call(Helper::GetCurrentComm);
         }
         KeyPart::Text(source) => write_text(asm, source, at, failed),
+        // Without maps there are none.
+        KeyPart::KernelStack | KeyPart::UserStack => {}
     }
 }
 

@@ -58,6 +58,8 @@
 //!   filters, groups and records need not know. Only `program::follow` walks along pointers.
 //! - **Strings that cannot be read** when a system call begins, since their page was never
 //!   touched, are read when it returns (`strings`), and the record is joined (`reading`).
+//! - **A pinned probe** has the layout of its records and keys in a map of its own, with the ids
+//!   of all that is read by it (`pin`, `description`).
 //! - **Loads by `tp_btf`** are used where the kernel itself answers for the pointer
 //!   (`attach::loads_are_safe`). A program that the verifier refuses for its loads is made
 //!   again with the helper.
@@ -70,6 +72,7 @@ mod attached;
 mod builder;
 mod conditions;
 mod constants;
+mod description;
 mod detaching;
 mod error;
 mod group;
@@ -78,6 +81,7 @@ mod making;
 mod nullable;
 #[cfg(test)]
 mod offline;
+mod pin;
 mod plan;
 mod pretty;
 mod probed;
@@ -85,6 +89,7 @@ mod program;
 mod reading;
 mod record;
 mod service;
+mod stacks;
 mod strings;
 mod syscalls;
 mod tally;
@@ -93,9 +98,10 @@ mod tasks;
 pub use crate::btf::PathError;
 pub use attached::Losses;
 pub use builder::ProbeBuilder;
-pub use error::{ProbeError, UnattachableKind};
+pub use error::{PinError, ProbeError, UnattachableKind};
 pub use group::{Group, GroupValue, Groups, Summary};
 pub use nullable::{ArgumentNullness, nullable_arguments};
+pub use pin::{PinnedProbe, PinnedResults};
 pub use pretty::PrettyPrinter;
 pub use probed::RawProgram;
 pub use record::{FieldValue, ProbeRecord, SyscallReturn};
@@ -107,6 +113,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -144,6 +151,8 @@ pub struct Probe {
     attached: Attached,
     ring: RingBuf<MapData>,
     plans: Arc<[EventPlan]>,
+    /// The events' ids.
+    ids: Vec<Option<u32>>,
     held: AwaitedStrings,
     lost_returns: Option<PerCpuArray<MapData, u64>>,
 }
@@ -242,6 +251,21 @@ impl Probe {
                 .sum::<u64>();
         }
         self.attached.losses(full)
+    }
+
+    /// Whether records have stacks ([`ProbeBuilder::stacks`]).
+    pub fn has_stacks(&self) -> bool {
+        self.plans.iter().any(|plan| plan.stacks.is_some())
+    }
+
+    /// Pins it to a new directory of a BPF file system, where it goes on without this process:
+    /// see [`PinnedProbe`]. Records stay in the ring buffer until they are read.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Pin`]. It is detached then.
+    pub fn pin(self, directory: impl AsRef<Path>) -> Result<PinnedProbe, ProbeError> {
+        pin::pin(PinnedResults::Records(Box::new(self)), directory.as_ref())
     }
 
     /// Whether the process followed by

@@ -7,6 +7,7 @@
 mod filters;
 mod groups;
 mod records;
+mod stacks;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -17,7 +18,8 @@ use proptest::prelude::*;
 use super::group::KEY_SIZE;
 use super::plan::EventPlan;
 use super::plan::Source;
-use super::program::{self, Action, Adding, FieldSource, Tasks};
+use super::program::{self, Action, Adding, FieldSource, GET_USER_STACK, Tasks};
+use super::stacks::STACK;
 use crate::Kernel;
 use crate::bpf::asm::Program;
 use crate::context::Context;
@@ -32,6 +34,8 @@ const RING: i32 = 100;
 const COUNTS: i32 = 101;
 const TASKS: i32 = 102;
 const GROUPED: i32 = 103;
+const STACKS: i32 = 104;
+const SCRATCHES: i32 = 105;
 
 /// What the kernel is, for a program that runs offline.
 #[derive(Default)]
@@ -49,6 +53,13 @@ struct World {
     key: Option<[u8; KEY_SIZE]>,
     group: Vec<u64>,
     no_more_groups: bool,
+    /// The program's place for a stack.
+    scratch: Vec<u64>,
+    /// Space for stacks that are kept, and the number of each.
+    stacks: Vec<u64>,
+    stack_numbers: Vec<u64>,
+    /// The stacks there are now, of the kernel and of user space; `None` faults.
+    now: [Option<Vec<u64>>; 2],
     task: Option<Task>,
     /// What every user pointer points at; `None` faults.
     user_text: Option<Vec<u8>>,
@@ -180,8 +191,17 @@ fn lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
             false => 0,
         });
     }
+    if map == STACKS as u64 {
+        let number: u64 = on_stack(key);
+        return in_world(|world| {
+            let mut known = world.stack_numbers.iter();
+            let at = known.position(|known| *known == number);
+            at.map_or(0, |at| (&raw const world.stacks[at * STACK]) as u64)
+        });
+    }
     let key: u32 = on_stack(key);
     in_world(|world| match map as i32 {
+        SCRATCHES => world.scratch.as_ptr() as u64,
         COUNTS => match world.counts.get(key as usize) {
             Some(count) => (&raw const *count) as u64,
             None => 0,
@@ -194,7 +214,32 @@ fn lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
     })
 }
 
-fn update(map: u64, key: u64, value: u64, _: u64, _: u64) -> u64 {
+/// `bpf_get_stack()`.
+fn stack(_: u64, to: u64, size: u64, flags: u64, _: u64) -> u64 {
+    let which = usize::from(flags == GET_USER_STACK as u64);
+    let Some(stack) = in_world(|world| world.now[which].clone()) else {
+        return EFAULT;
+    };
+    let bytes: Vec<u8> = stack.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    assert!(bytes.len() as u64 <= size);
+    write(to, &bytes);
+    bytes.len() as u64
+}
+
+fn update(map: u64, key: u64, value: u64, flags: u64, _: u64) -> u64 {
+    if map == STACKS as u64 {
+        assert_eq!(flags, 1, "BPF_NOEXIST");
+        let (number, stack): (u64, [u64; STACK]) = (on_stack(key), on_stack(value));
+        return in_world(|world| {
+            let at = world.stack_numbers.len() * STACK;
+            let Some(place) = world.stacks.get_mut(at..at + STACK) else {
+                return E2BIG;
+            };
+            place.copy_from_slice(&stack);
+            world.stack_numbers.push(number);
+            0
+        });
+    }
     if map == GROUPED as u64 {
         let (key, value): ([u8; KEY_SIZE], [u64; 4]) = (on_stack(key), on_stack(value));
         return in_world(|world| {
@@ -216,13 +261,14 @@ fn update(map: u64, key: u64, value: u64, _: u64, _: u64) -> u64 {
 fn run(program: &Program, context: &mut [u8]) {
     let bytes = program.bytes();
     let mut vm = rbpf::EbpfVmRaw::new(Some(&bytes)).expect("a program");
-    let helpers: [(u32, rbpf::ebpf::Helper); 11] = [
+    let helpers: [(u32, rbpf::ebpf::Helper); 12] = [
         (1, lookup),
         (2, update),
         (5, now),
         (8, cpu),
         (14, pid_tgid),
         (16, comm),
+        (67, stack),
         (113, read_kernel),
         (114, read_user_text),
         (115, read_kernel_text),
@@ -242,6 +288,10 @@ fn run(program: &Program, context: &mut [u8]) {
         vm.register_allowed_memory(counts..counts + 8 * world.counts.len() as u64);
         let group = world.group.as_ptr() as u64;
         vm.register_allowed_memory(group..group + 8 * world.group.len() as u64);
+        for words in [&world.scratch, &world.stacks] {
+            let start = words.as_ptr() as u64;
+            vm.register_allowed_memory(start..start + 8 * words.len() as u64);
+        }
     });
     assert_eq!(
         vm.execute_program(context).expect("it runs"),

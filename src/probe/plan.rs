@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::access::{Access, Read};
 use crate::error::Error;
 use crate::format::FieldKind;
@@ -35,7 +37,7 @@ pub(crate) mod header {
 pub(crate) const TASK_WORDS: [&str; 4] = ["pid", "tid", "comm", "cpu"];
 
 /// An event, what is kept of it, and how it is read.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EventPlan {
     pub(crate) name: EventName,
     pub(crate) fields: Vec<KeptField>,
@@ -47,7 +49,7 @@ pub(crate) struct EventPlan {
 }
 
 /// A field that is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct KeptField {
     pub(crate) name: String,
     pub(crate) source: Source,
@@ -73,7 +75,7 @@ pub(crate) struct ChosenField {
 }
 
 /// Where a value is, and how it is read there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Source {
     pub(crate) manner: Manner,
     pub(crate) base: SourceBase,
@@ -88,7 +90,7 @@ pub(crate) struct Source {
 }
 
 /// How a value is read from its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Manner {
     /// As a word.
     Word,
@@ -107,14 +109,14 @@ pub(crate) enum Manner {
 }
 
 /// The base of offsets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum SourceBase {
     Context,
     Argument(Argument),
 }
 
 /// Memory that an argument of a raw tracepoint leads to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Argument {
     /// From 0: the argument is the address to begin with.
     pub(crate) index: u32,
@@ -127,7 +129,7 @@ pub(crate) struct Argument {
 }
 
 /// How a bitfield is taken out of a word of 64 bits: by these shifts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BitShift {
     pub(crate) left: u32,
     pub(crate) right: u32,
@@ -135,7 +137,7 @@ pub(crate) struct BitShift {
 }
 
 /// The form a field is kept in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Keep {
     /// The whole word that is read, and how much of it is the value.
     Integer {
@@ -155,7 +157,7 @@ pub(crate) enum Keep {
 }
 
 /// The kind of value that bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Content {
     Text,
     Integers { size: u32, signed: bool },
@@ -255,6 +257,29 @@ impl EventPlan {
             stacks: None,
             size,
         })
+    }
+
+    /// Whether all values are in the record, and of sizes there are. A plan that was written down
+    /// may be anyone's.
+    pub(crate) fn is_sound(&self) -> bool {
+        let size = u64::from(self.size);
+        let is_within = |at: u32, length: u64| u64::from(at) + length <= size;
+        let is_word = |size: u32| matches!(size, 1 | 2 | 4 | 8);
+        let is_sound = |field: &KeptField| {
+            let has_size = match field.keep {
+                Keep::Integer { word, size, .. } => is_word(word) && (1..=word).contains(&size),
+                Keep::Fixed { content, .. } | Keep::Variable { content, .. } => match content {
+                    Content::Integers { size, .. } => is_word(size),
+                    Content::Text | Content::Bytes => true,
+                },
+            };
+            let has_status = field.status.is_none_or(|at| is_within(at, 4));
+            has_size && has_status && is_within(field.at, field.keep.size())
+        };
+        let has_size = (header::SIZE..=MAX_RECORD).contains(&self.size);
+        let stacks = self.stacks.iter().flatten();
+        let mut stacks = stacks.map(|at| is_within(*at, STACK_SIZE.into()));
+        has_size && self.fields.iter().all(is_sound) && stacks.all(|is_within| is_within)
     }
 
     /// Returns the fields that are strings in the memory of the process.

@@ -82,7 +82,12 @@ impl PrettyPrinter {
             }
             None => {
                 let _ = write!(out, "{}:{}", record.event(), record.values());
+                // The result is among them.
+                return;
             }
+        }
+        if let Some(returned) = record.returned() {
+            let _ = write!(out, " = {}", returned.value);
         }
     }
 }

@@ -77,6 +77,14 @@ impl Probed {
         }
     }
 
+    /// Returns the event's id; `None` for a raw tracepoint.
+    pub(crate) fn id(&self) -> Option<u32> {
+        match self {
+            Self::Event(event) => event.id(),
+            Self::Raw(_) => None,
+        }
+    }
+
     pub(crate) fn kernel(&self) -> &Kernel {
         match self {
             Self::Event(event) => event.kernel(),

@@ -6,6 +6,7 @@ use super::grouping::{GroupMaps, count_in_group};
 use super::plan::{
     Argument, EventPlan, Keep, KeptField, Manner, STACK_DEPTH, Source, SourceBase, header,
 };
+use super::stacks::StackMaps;
 use super::strings::{self, Waiting};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use crate::filter::BoundNode;
@@ -60,6 +61,8 @@ pub(crate) enum Action<'a> {
     Group {
         plan: &'a GroupPlan,
         map: i32,
+        /// Those of stacks, if the groups have some.
+        stacks: Option<StackMaps>,
         lost: i32,
         /// The key of `lost` for values that cannot be read.
         unreadable: u32,
@@ -172,11 +175,13 @@ pub(crate) fn on_event(
         Action::Group {
             plan,
             map,
+            stacks,
             lost,
             unreadable,
         } => {
             let maps = GroupMaps {
                 groups: *map,
+                stacks: *stacks,
                 lost: *lost,
                 unreadable: *unreadable,
             };
@@ -316,13 +321,14 @@ fn write_header(asm: &mut Assembler, index: u32) {
     asm.call(Helper::GetCurrentComm);
 }
 
+/// `BPF_F_USER_STACK` of `include/uapi/linux/bpf.h`.
+pub(super) const GET_USER_STACK: i32 = 1 << 8;
+
 fn write_stacks(asm: &mut Assembler, plan: &EventPlan) {
-    /// `BPF_F_USER_STACK` of `include/uapi/linux/bpf.h`.
-    const USER: i32 = 1 << 8;
     let Some([kernel, user]) = plan.stacks else {
         return;
     };
-    for (at, flags) in [(kernel, 0), (user, USER)] {
+    for (at, flags) in [(kernel, 0), (user, GET_USER_STACK)] {
         asm.mov_reg(Reg::R1, CONTEXT);
         asm.address(Reg::R2, RECORD, at as i32 + 8);
         asm.mov(Reg::R3, 8 * STACK_DEPTH as i32);

@@ -22,13 +22,15 @@
 use std::cell::OnceCell;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::attach;
 use super::builder::ProbeBuilder;
 use super::error::ProbeError;
 use super::plan::TASK_WORDS;
 use super::probed::{Hook, Probed, RawEvent, RawProgram, condition_on_event};
+use super::stacks::STACK_WORDS;
 use super::syscalls::{self, SyscallWay};
 use crate::kernel::{Kernel, ProgramForm, Tracepoint};
 use crate::name::{EventName, SyscallSide};
@@ -47,7 +49,7 @@ pub enum ProgramPreference {
 }
 
 /// A program of a probe, the events it serves, and the reason for its type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PlannedProgram {
     /// The type of program.
@@ -97,6 +99,23 @@ pub enum PlanReason {
 }
 
 impl PlanReason {
+    const ALL: [Self; 14] = [
+        Self::NoFieldNeeded,
+        Self::FieldsNeeded,
+        Self::Stacks,
+        Self::Asked,
+        Self::RawTracepoint,
+        Self::AllSystemCalls,
+        Self::FewSystemCalls,
+        Self::SystemCall,
+        Self::OwnFilter,
+        Self::NumberUnknown,
+        Self::NoTracepoint,
+        Self::RawRefused,
+        Self::StringsAtExit,
+        Self::ResultAtExit,
+    ];
+
     /// Returns the reason in a few words.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -127,6 +146,15 @@ impl fmt::Display for PlanReason {
 impl Serialize for PlanReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for PlanReason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut all = Self::ALL.into_iter();
+        let found = all.find(|reason| reason.as_str() == text);
+        found.ok_or_else(|| D::Error::custom(format_args!("no reason {text:?}")))
     }
 }
 
@@ -318,10 +346,14 @@ impl ProbeBuilder {
         let reason = match needed {
             Use::Count => None,
             Use::Values => Some(PlanReason::FieldsNeeded),
-            Use::Group(words) => words
-                .iter()
-                .any(is_field)
-                .then_some(PlanReason::FieldsNeeded),
+            Use::Group(words) => {
+                let is_stack = |word: &&String| STACK_WORDS.contains(&word.as_str());
+                let (stacks, others): (Vec<_>, Vec<_>) = words.iter().partition(is_stack);
+                match others.into_iter().any(is_field) {
+                    true => Some(PlanReason::FieldsNeeded),
+                    false => (!stacks.is_empty()).then_some(PlanReason::Stacks),
+                }
+            }
             Use::Records => match self.wanted_of(event.name()) {
                 None => Some(PlanReason::FieldsNeeded),
                 Some(words) if words.iter().any(is_field) => Some(PlanReason::FieldsNeeded),

@@ -1,11 +1,13 @@
 //! Counting in the kernel, for events too hot to hand out one by one.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::attached::{Attached, Losses};
 use super::error::ProbeError;
+use super::pin::{self, PinnedProbe, PinnedResults};
 use super::program::BUCKETS;
 use super::service::PlannedProgram;
 use crate::name::EventName;
@@ -15,8 +17,8 @@ use crate::name::EventName;
 #[derive(Debug)]
 pub struct Counter {
     /// Each with the key of its count.
-    events: Vec<(EventName, u32)>,
-    attached: Attached,
+    pub(super) events: Vec<(EventName, u32)>,
+    pub(super) attached: Attached,
 }
 
 impl Counter {
@@ -58,14 +60,25 @@ impl Counter {
     pub fn is_any_task_left(&self) -> Result<bool, ProbeError> {
         self.attached.is_any_task_left()
     }
+
+    /// Pins it to a new directory of a BPF file system, where it goes on without this process:
+    /// see [`PinnedProbe`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Pin`]. It is detached then.
+    pub fn pin(self, directory: impl AsRef<Path>) -> Result<PinnedProbe, ProbeError> {
+        pin::pin(PinnedResults::Counts(self), directory.as_ref())
+    }
 }
 
 /// Programs that count the values of a field by powers of two: see
 /// [`ProbeBuilder::histogram`](super::ProbeBuilder::histogram).
 #[derive(Debug)]
 pub struct Histogram {
-    events: Vec<EventName>,
-    attached: Attached,
+    pub(super) events: Vec<EventName>,
+    pub(super) field: String,
+    pub(super) attached: Attached,
 }
 
 /// The values between two powers of two, and how often they were seen.
@@ -90,8 +103,17 @@ impl Bucket {
 }
 
 impl Histogram {
-    pub(crate) fn new(events: Vec<EventName>, attached: Attached) -> Self {
-        Self { events, attached }
+    pub(crate) fn new(events: Vec<EventName>, field: String, attached: Attached) -> Self {
+        Self {
+            events,
+            field,
+            attached,
+        }
+    }
+
+    /// The field whose values are counted.
+    pub fn field(&self) -> &str {
+        &self.field
     }
 
     /// The programs that count, and which events each serves.
@@ -145,5 +167,15 @@ impl Histogram {
     /// [`ProbeError::System`].
     pub fn is_any_task_left(&self) -> Result<bool, ProbeError> {
         self.attached.is_any_task_left()
+    }
+
+    /// Pins it to a new directory of a BPF file system, where it goes on without this process:
+    /// see [`PinnedProbe`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Pin`]. It is detached then.
+    pub fn pin(self, directory: impl AsRef<Path>) -> Result<PinnedProbe, ProbeError> {
+        pin::pin(PinnedResults::Histogram(self), directory.as_ref())
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum TaskScope {
 /// is forked by one of them is one, too.
 pub(crate) struct Followed {
     tasks: TaskMap<MapData, u32, u64>,
-    _programs: Attachments,
+    pub(super) programs: Attachments,
 }
 
 /// How many threads can be followed at a time.
@@ -70,10 +70,7 @@ impl TaskScope {
             program::on_free(map, &freed).map_err(|_| long("sched:sched_process_free"))?;
         programs.attach(&free, &on_free, 0)?;
         programs.attach(&fork, &on_fork, 0)?;
-        let mut followed = Followed {
-            tasks,
-            _programs: programs,
-        };
+        let mut followed = Followed { tasks, programs };
         // Who is forked from now on is followed if its parent is; those forked
         // before their parent was are found in the next round.
         let mut known = HashSet::new();

@@ -72,10 +72,16 @@ impl FlagColumns {
             let mut common = format.common_fields().iter();
             common.any(|field| field.name() == name)
         };
-        match (
+        self.for_fields(
             has("common_migrate_disable"),
             has("common_preempt_lazy_count"),
-        ) {
+        )
+    }
+
+    /// Like [`for_format`](Self::for_format), for records that have
+    /// `common_migrate_disable`, or `common_preempt_lazy_count`.
+    fn for_fields(self, has_migrate_disable: bool, has_lazy_count: bool) -> Self {
+        match (has_migrate_disable, has_lazy_count) {
             (true, true) => Self::SevenWhole,
             (true, false) => Self::FiveWhole,
             (false, true) => Self::Seven,
@@ -120,95 +126,156 @@ pub(super) struct Flags {
 
 impl Flags {
     pub(super) fn of(
-        record: &Record<'_>,
+        common: &CommonValues,
         columns: FlagColumns,
         version: Option<KernelVersion>,
-    ) -> Result<Self, RecordError> {
-        let columns = columns.for_format(record.format());
-        let count = common(record, "common_preempt_count")? as u8;
-        let lazy = || Ok(common(record, "common_preempt_lazy_count")? as u8);
-        let whole = || Ok(common(record, "common_migrate_disable")? as u8);
+    ) -> Self {
+        let columns = columns.for_fields(common.migrate_disable.is_some(), common.lazy.is_some());
+        let count = common.preempt_count;
+        let lazy = common.lazy.unwrap_or(0);
+        let whole = common.migrate_disable.unwrap_or(0);
         let (preempt_depth, preempt_lazy_depth, migrate_disable) = match columns {
             FlagColumns::Four => (count, 0, 0),
             FlagColumns::Five => (count & 0xf, 0, count >> 4),
-            FlagColumns::Seven => (count & 0xf, lazy()?, count >> 4),
-            FlagColumns::FiveWhole => (count, 0, whole()?),
-            FlagColumns::SevenWhole => (count, lazy()?, whole()?),
+            FlagColumns::Seven => (count & 0xf, lazy, count >> 4),
+            FlagColumns::FiveWhole => (count, 0, whole),
+            FlagColumns::SevenWhole => (count, lazy, whole),
         };
-        Ok(Self {
+        Self {
             columns,
             irqs_unsupported: version.is_some_and(|version| version < KernelVersion::new(6, 13, 0)),
-            flags: common(record, "common_flags")? as u8,
+            flags: common.flags,
             preempt_depth,
             preempt_lazy_depth,
             migrate_disable,
-        })
+        }
     }
 }
 
-/// Returns a common field's number; 0 if the format does not have the field.
-pub(super) fn common(record: &Record<'_>, name: &str) -> Result<i64, RecordError> {
-    let mut common = record.format().common_fields().iter();
-    let field = common.find(|field| field.name() == name);
-    let value = field.map(|field| record.raw(field)).transpose()?;
-    Ok(record.machine().signed(value.unwrap_or_default()))
+/// The common fields that a line of `trace` shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CommonValues {
+    pub(super) pid: i32,
+    flags: u8,
+    preempt_count: u8,
+    /// `None` if the format does not have the field.
+    migrate_disable: Option<u8>,
+    lazy: Option<u8>,
+}
+
+impl CommonValues {
+    /// Reads the fields of a record. Those that the format does not have count as 0.
+    pub(super) fn of(record: &Record<'_>) -> Result<Self, RecordError> {
+        let machine = record.machine();
+        let mut values = Self::default();
+        for field in record.format().common_fields() {
+            let value = || Ok(machine.signed(record.raw(field)?));
+            match field.name() {
+                "common_pid" => values.pid = value()? as i32,
+                "common_flags" => values.flags = value()? as u8,
+                "common_preempt_count" => values.preempt_count = value()? as u8,
+                "common_migrate_disable" => values.migrate_disable = Some(value()? as u8),
+                "common_preempt_lazy_count" => values.lazy = Some(value()? as u8),
+                _ => {}
+            }
+        }
+        Ok(values)
+    }
 }
 
 impl fmt::Display for Flags {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = self.letters();
+        letters
+            .as_bytes()
+            .iter()
+            .try_for_each(|letter| out.write_char(char::from(*letter)))
+    }
+}
+
+impl Flags {
+    /// Returns the letters, as `trace_print_lat_fmt()` writes them.
+    pub(super) fn letters(&self) -> Letters {
+        let mut letters = Letters::default();
+        let mut push = |letter: u8| {
+            letters.bytes[usize::from(letters.length)] = letter;
+            letters.length += 1;
+        };
         let has = |flag: u8| self.flags & flag != 0;
         let has_lazy = self.columns.has_lazy();
         // Kernels with seven columns never set the bit.
         let unknown = has(flag::NEED_RESCHED_LAZY) && self.irqs_unsupported;
-        out.write_char(match (has(flag::IRQS_OFF), has(flag::BH_OFF)) {
-            (true, true) => 'D',
-            (true, false) => 'd',
-            (false, true) => 'b',
-            (false, false) if unknown => 'X',
-            (false, false) => '.',
-        })?;
+        push(match (has(flag::IRQS_OFF), has(flag::BH_OFF)) {
+            (true, true) => b'D',
+            (true, false) => b'd',
+            (false, true) => b'b',
+            (false, false) if unknown => b'X',
+            (false, false) => b'.',
+        });
         let (now, lazy, preempt) = (
             has(flag::NEED_RESCHED),
             has(flag::NEED_RESCHED_LAZY) && !has_lazy && !self.irqs_unsupported,
             has(flag::PREEMPT_RESCHED) && !has_lazy,
         );
-        out.write_char(match (now, lazy, preempt) {
-            (true, true, true) => 'B',
-            (true, false, true) => 'N',
-            (false, true, true) => 'L',
-            (true, true, false) => 'b',
-            (true, false, false) => 'n',
-            (false, true, false) => 'l',
-            (false, false, true) => 'p',
-            (false, false, false) => '.',
-        })?;
+        push(match (now, lazy, preempt) {
+            (true, true, true) => b'B',
+            (true, false, true) => b'N',
+            (false, true, true) => b'L',
+            (true, true, false) => b'b',
+            (true, false, false) => b'n',
+            (false, true, false) => b'l',
+            (false, false, true) => b'p',
+            (false, false, false) => b'.',
+        });
         if has_lazy {
             let lazy = has(flag::PREEMPT_RESCHED);
-            out.write_char(if lazy { 'L' } else { '.' })?;
+            push(if lazy { b'L' } else { b'.' });
         }
         let (nmi, hard, soft) = (has(flag::NMI), has(flag::HARDIRQ), has(flag::SOFTIRQ));
-        out.write_char(match (nmi, hard, soft) {
-            (true, true, _) => 'Z',
-            (true, false, _) => 'z',
-            (false, true, true) => 'H',
-            (false, true, false) => 'h',
-            (false, false, true) => 's',
-            (false, false, false) => '.',
-        })?;
-        let mut depth = |depth: u8| match depth {
-            0 => out.write_char('.'),
-            _ => write!(out, "{depth:x}"),
+        push(match (nmi, hard, soft) {
+            (true, true, _) => b'Z',
+            (true, false, _) => b'z',
+            (false, true, true) => b'H',
+            (false, true, false) => b'h',
+            (false, false, true) => b's',
+            (false, false, false) => b'.',
+        });
+        let depth = |depth: u8| match depth {
+            0 => *b"..",
+            _ => [depth >> 4, depth & 0xf].map(|digit| HEX[usize::from(digit)]),
         };
-        depth(self.preempt_depth)?;
+        let mut push_depth = |value: u8| {
+            let [high, low] = depth(value);
+            if value > 0xf {
+                push(high);
+            }
+            push(low);
+        };
+        push_depth(self.preempt_depth);
         if has_lazy {
-            depth(self.preempt_lazy_depth)?;
+            push_depth(self.preempt_lazy_depth);
         }
-        match self.columns {
-            FlagColumns::Four => Ok(()),
-            _ => depth(self.migrate_disable),
+        if self.columns != FlagColumns::Four {
+            push_depth(self.migrate_disable);
         }
+        letters
     }
 }
+
+/// The letters of flags: at most four, and three depths of at most two digits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Letters {
+    bytes: [u8; 10],
+    length: u8,
+}
+
+impl Letters {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {
@@ -237,8 +304,8 @@ mod tests {
     fn flags(format: &Format, columns: FlagColumns, flags: u8, count: u8) -> String {
         let bytes = [1, 0, flags, count, 5, 0, 0, 0, 4, 0, 3];
         let record = Record::new(format, &bytes, MACHINE);
-        let flags = Flags::of(&record, columns, None).expect("whole");
-        flags.to_string()
+        let common = CommonValues::of(&record).expect("whole");
+        Flags::of(&common, columns, None).to_string()
     }
 
     #[test]
@@ -294,8 +361,8 @@ mod tests {
         let bytes = [1, 0, flag::NEED_RESCHED_LAZY, 0, 5, 0, 0, 0];
         let record = Record::new(&plain, &bytes, MACHINE);
         let shown = |version| {
-            let flags = Flags::of(&record, FlagColumns::Five, version);
-            flags.expect("whole").to_string()
+            let common = CommonValues::of(&record).expect("whole");
+            Flags::of(&common, FlagColumns::Five, version).to_string()
         };
         assert_eq!(shown(Some(KernelVersion::new(6, 12, 9))), "X....");
         assert_eq!(shown(Some(KernelVersion::new(6, 13, 0))), ".l...");

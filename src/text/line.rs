@@ -1,9 +1,10 @@
 //! The part of a line of `trace` that precedes an event's text.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 
-use super::flags::{FlagColumns, Flags, common};
+use super::flags::{CommonValues, FlagColumns, Flags};
+use super::number::{PrintfSpec, number};
 use super::output::Output;
 use super::tasks::TaskNames;
 use super::version::KernelVersion;
@@ -124,11 +125,12 @@ impl<'a> TraceContext<'a> {
         style: impl Into<TraceStyle>,
     ) -> Result<Self, RecordError> {
         let style = style.into();
+        let common = CommonValues::of(record)?;
         Ok(Self {
             names,
-            pid: common(record, "common_pid")? as i32,
+            pid: common.pid,
             cpu,
-            flags: Flags::of(record, style.columns, style.version)?,
+            flags: Flags::of(&common, style.columns, style.version),
             style,
             timestamp,
             is_remote: is_remote(record.format()),
@@ -175,7 +177,7 @@ impl<'a> TraceContext<'a> {
     }
 
     /// Formats a time of the buffer's clock, after a space.
-    pub(super) fn time(&self, timestamp: u64) -> impl fmt::Display + use<> {
+    pub(super) fn time(&self, timestamp: u64) -> Time {
         Time {
             timestamp,
             clock: self.style.clock,
@@ -202,24 +204,69 @@ impl<'a> TraceContext<'a> {
     /// round.
     fn write_remote(&self, out: &mut Output) {
         let micros = self.timestamp / 1000;
-        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-        let _ = write!(out, "[{:03}]\t{seconds:5}.{micros:06}: ", self.cpu);
+        out.push_str("[");
+        zeros(out, 3, self.cpu.into());
+        out.push_str("]\t");
+        columns(out, 5, micros / 1_000_000);
+        out.push_str(".");
+        zeros(out, 6, micros % 1_000_000);
+        out.push_str(": ");
     }
 
-    /// Writes the part after the command's name.
-    fn write_rest(&self, out: &mut impl Write) {
+    /// Writes the part after the command's name. Without the standard library's formatting,
+    /// which takes a quarter of the time of decoding a recording.
+    fn write_rest(&self, out: &mut Output) {
         let width = self.style.pid_width();
-        let Self { pid, cpu, .. } = self;
-        // Errors are those of the writer, whose user sees them.
-        let _ = write!(out, "-{pid:<width$} ");
-        let _ = match self.names.group_of(*pid) {
-            None => Ok(()),
-            Some(0) => write!(out, "({:-<width$}) ", ""),
-            Some(group) => write!(out, "({group:width$}) "),
+        let left = PrintfSpec {
+            left: true,
+            width,
+            ..PrintfSpec::default()
         };
-        let time = self.time(self.timestamp);
-        let _ = write!(out, "[{cpu:03}] {}{time}: ", self.flags);
+        out.push_str("-");
+        let (is_negative, pid) = (self.pid < 0, self.pid.unsigned_abs());
+        number(out, left, is_negative, pid.into(), 10, false);
+        out.push_str(" ");
+        if let Some(group) = self.names.group_of(self.pid) {
+            out.push_str("(");
+            match group {
+                0 => out.pad(b'-', width),
+                _ => {
+                    let right = PrintfSpec {
+                        left: false,
+                        ..left
+                    };
+                    let (is_negative, group) = (group < 0, group.unsigned_abs());
+                    number(out, right, is_negative, group.into(), 10, false);
+                }
+            }
+            out.push_str(") ");
+        }
+        out.push_str("[");
+        zeros(out, 3, self.cpu.into());
+        out.push_str("] ");
+        out.push_bytes(self.flags.letters().as_bytes());
+        self.time(self.timestamp).write(out);
+        out.push_str(": ");
     }
+}
+
+/// Writes a number right-justified (`%*llu`).
+fn columns(out: &mut Output, width: usize, value: u64) {
+    let spec = PrintfSpec {
+        width,
+        ..PrintfSpec::default()
+    };
+    number(out, spec, false, value, 10, false);
+}
+
+/// Writes a number with zeros before it (`%0*llu`).
+fn zeros(out: &mut Output, width: usize, value: u64) {
+    let spec = PrintfSpec {
+        width,
+        zero: true,
+        ..PrintfSpec::default()
+    };
+    number(out, spec, false, value, 10, false);
 }
 
 impl fmt::Display for TraceContext<'_> {
@@ -237,20 +284,31 @@ fn is_remote(format: &Format) -> bool {
 }
 
 /// A time as `trace_print_time()` writes it.
-struct Time {
+pub(super) struct Time {
     timestamp: u64,
     clock: TraceClock,
 }
 
-impl fmt::Display for Time {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Time {
+    fn write(&self, out: &mut Output) {
+        out.push_str(" ");
         match self.clock {
-            TraceClock::Counts => write!(out, " {:12}", self.timestamp),
+            TraceClock::Counts => columns(out, 12, self.timestamp),
             TraceClock::Nanoseconds => {
                 let (seconds, micros) = seconds(self.timestamp);
-                write!(out, " {seconds:>5}.{micros:06}")
+                columns(out, 5, seconds);
+                out.push_str(".");
+                zeros(out, 6, micros);
             }
         }
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Output::default();
+        self.write(&mut text);
+        out.write_str(&String::from_utf8_lossy(&text.into_bytes()))
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn number(
         at -= 1;
         digits[at] = b'0';
     }
-    let digits = std::str::from_utf8(&digits[at..]).unwrap_or_default();
+    let digits = &digits[at..];
     let sign = match () {
         () if negative => "-",
         () if layout.plus => "+",
@@ -87,7 +87,7 @@ pub(super) fn number(
         out.pad(b'0', padding);
     }
     out.pad(b'0', zeros);
-    out.push_str(digits);
+    out.push_bytes(digits);
     if layout.left {
         out.pad(b' ', padding);
     }

@@ -42,6 +42,11 @@ impl TaskNames {
         self.by_pid.insert(pid, name.into());
     }
 
+    /// Whether the name of a process is known.
+    pub fn has(&self, pid: i32) -> bool {
+        self.by_pid.contains_key(&pid)
+    }
+
     /// Returns the name of a process; as in the kernel, `<idle>` for 0, `<XXX>` for a
     /// negative pid and `<...>` for one that was not saved. Bytes that are not UTF-8
     /// are replaced: [`bytes_of`](Self::bytes_of) keeps them.
@@ -56,6 +61,18 @@ impl TaskNames {
             ..0 => b"<XXX>",
             _ => self.by_pid.get(&pid).map_or(b"<...>", Vec::as_slice),
         }
+    }
+
+    /// Returns the names as the text of `saved_cmdlines`, sorted by pid, without those that
+    /// have a newline in them.
+    pub fn to_saved_cmdlines(&self) -> Vec<u8> {
+        let mut names: Vec<(&i32, &Vec<u8>)> = self.by_pid.iter().collect();
+        names.sort_by_key(|(pid, _)| **pid);
+        names.retain(|(_, name)| !name.contains(&b'\n'));
+        let lines = names.iter();
+        lines
+            .flat_map(|(pid, name)| [format!("{pid} ").as_bytes(), name, b"\n"].concat())
+            .collect()
     }
 
     /// Returns the thread group of a process: `None` if groups are not shown at all, 0
@@ -93,6 +110,8 @@ mod tests {
         }
         assert_eq!(names.of(10), "\u{fffd}\u{fffd}[1m");
         assert_eq!(names.group_of(7), None);
+        let saved = b"-9 x\n7 a b]\n8 \n10 \xff\xfe[1m\n";
+        assert_eq!(names.to_saved_cmdlines(), saved);
         let mut names = names;
         names.set(7, "c");
         names.set(11, "d");

@@ -13,9 +13,10 @@ use serde::Serialize;
 use tracepoints::probe::{FieldValue, PrettyPrinter, Probe, ProbeRecord, StringOrigin};
 use tracepoints::{EventName, Kernel, Tracepoint};
 
+use super::Time;
 use super::run::Run;
+use super::show::Shown;
 use super::stack::{NamedStacks, Stacks};
-use super::{Arguments, Time};
 use crate::output::{Failure, JsonRows, Screen};
 use crate::row::{AddressFields, EventRow, FieldMap};
 
@@ -48,11 +49,12 @@ struct Row<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) fn new(
-        arguments: &Arguments,
+        shown: &Shown<'a>,
+        probe: &Probe,
         kernel: &Kernel,
-        events: &'a [Tracepoint],
         json: Option<&'a mut JsonRows>,
     ) -> Result<Self, Failure> {
+        let (arguments, events) = (shown.arguments, shown.events);
         Ok(Self {
             json,
             pretty: match arguments.pretty {
@@ -62,8 +64,8 @@ impl<'a> Lines<'a> {
             max: arguments.max,
             clock: Clock::new(arguments.time),
             calls: arguments.durations.then(Calls::default),
-            stacks: match arguments.stack {
-                true => Some(Stacks::new(kernel)?),
+            stacks: match probe.has_stacks() {
+                true => Some(Stacks::new(kernel, shown.is_pinned)?),
                 false => None,
             },
             formats: events.iter().map(|one| (one.name().clone(), one)).collect(),
@@ -115,12 +117,7 @@ impl<'a> Lines<'a> {
         let stack = self.stacks.as_ref().map(|stacks| stacks.of(record));
         self.line.clear();
         match &self.pretty {
-            Some(pretty) => {
-                pretty.print(record, &mut self.line);
-                if let Some(returned) = record.returned() {
-                    let _ = write!(self.line, " = {}", returned.value);
-                }
-            }
+            Some(pretty) => pretty.print(record, &mut self.line),
             // Writing to a `String` is infallible.
             None => _ = write!(self.line, "{record}"),
         }

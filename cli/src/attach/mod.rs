@@ -4,7 +4,9 @@ mod choice;
 pub(crate) mod command;
 mod explain;
 mod lines;
+mod pinned;
 mod run;
+mod show;
 mod stack;
 mod tally;
 mod target;
@@ -18,17 +20,15 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rustix::process::{self, Resource, Rlimit};
-use tracepoints::probe::{Probe, ProbeBuilder, ProgramPreference, StringReading};
+use tracepoints::probe::{PinnedResults, Probe, ProbeBuilder, ProgramPreference, StringReading};
 use tracepoints::{Filter, Kernel};
 
 use crate::kernel::{Identity, live_failure};
-use crate::output::{self, Failure, JsonRows, Progress, plural, say};
-use crate::row::LossesRow;
+use crate::output::{self, Failure, JsonRows, Progress, say};
 use choice::Chosen;
 use command::Suspended;
-use lines::Lines;
 use run::Run;
-use tally::Repetition;
+use show::Shown;
 use target::Target;
 
 /// Trace what happens at tracepoints of the running kernel: records, counts, histograms
@@ -51,7 +51,8 @@ pub(crate) struct Arguments {
     /// Only count, and print the counts at the end
     #[arg(long, short)]
     count: bool,
-    /// Only count, by what these fields hold: pid, tid, comm, cpu, or the event's own
+    /// Only count, by what these fields hold: pid, tid, comm, cpu, or the event's own; by
+    /// stacks: kstack, ustack
     #[arg(long, short, value_name = "FIELD", value_delimiter = ',')]
     by: Option<Vec<String>>,
     /// Only add up an integer field: its sum, average, least and greatest value
@@ -107,10 +108,25 @@ pub(crate) struct Arguments {
     /// Print at most so many bytes of a string or of data
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     data: u32,
+    /// Pin to this new directory of a BPF file system (/sys/fs/bpf), and end: counting, and
+    /// recording until the ring buffer is full, go on there
+    #[arg(long, value_name = "DIR")]
+    #[arg(conflicts_with_all = ["command", "duration", "max", "interval", "top", "json", "output",
+        "pretty", "time", "durations", "lhist", "explain"])]
+    pin: Option<PathBuf>,
+    /// Print what has been counted or recorded by what is pinned there: at once, or for
+    /// --duration. Records that are printed are removed
+    #[arg(long, value_name = "DIR", conflicts_with_all = NOT_OF_PINNED)]
+    read: Option<PathBuf>,
+    /// End what is pinned there: detach it, print what --read would, and remove it
+    #[arg(long, value_name = "DIR", conflicts_with_all = NOT_OF_PINNED)]
+    #[arg(conflicts_with_all = ["read", "duration", "interval", "max"])]
+    unpin: Option<PathBuf>,
     /// Which events, and what of each: syscalls:sys_enter_unlinkat, sched:*,
     /// syscalls:sys_exit_openat{ret}/ret < 0/; whole system calls: sys:openat; raw tracepoints: raw_tp/sched_switch,
     /// tp_btf/sched_switch, pelt_se_tp
-    #[arg(value_name = "EVENT[{FIELD,…}][/FILTER/]", required = true)]
+    #[arg(value_name = "EVENT[{FIELD,…}][/FILTER/]")]
+    #[arg(required_unless_present_any = ["read", "unpin"])]
     events: Vec<Target>,
     /// Run this command, trace it and its descendants, and end with it
     #[arg(last = true, value_name = "COMMAND")]
@@ -152,6 +168,12 @@ pub(crate) enum Time {
     Delta,
 }
 
+/// What is said when a probe is attached, and not when it is read.
+const NOT_OF_PINNED: [&str; 16] = [
+    "events", "command", "pin", "pid", "children", "fields", "filter", "count", "by", "stats",
+    "hist", "lhist", "stack", "strings", "program", "explain",
+];
+
 const EXAMPLES: &str = "\
 Examples:
   tracepoints attach syscalls:sys_enter_unlinkat --fields pid,comm,pathname -- rm file
@@ -163,6 +185,9 @@ Examples:
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234
   tracepoints attach syscalls:sys_exit_read --by comm --stats ret --interval 1
   tracepoints attach 'sched:*' 'syscalls:*' --count --explain
+  tracepoints attach sched:sched_switch --by comm,kstack --top 5 --duration 5
+  tracepoints attach sched:sched_process_exec --pin /sys/fs/bpf/execs
+  tracepoints attach --read /sys/fs/bpf/execs
   tracepoints attach syscalls:sys_exit_read --hist ret --filter 'ret >= 0' -- cat file
 
 Exit status: of COMMAND, where there is one: 128 + N where signal N ended it, 127 where it
@@ -213,8 +238,19 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let mut run = Run::new(arguments.duration, arguments.pid)?;
     raise_file_limit();
+    match (&arguments.read, &arguments.unpin) {
+        (Some(path), _) => return pinned::read(arguments, path, false, out),
+        (_, Some(path)) => return pinned::read(arguments, path, true, out),
+        (None, None) => {}
+    }
+    if arguments.pin.is_some() && arguments.pid.is_some() && !arguments.children {
+        return Err(Failure::Other(
+            "--pid with --pin takes --children: a process that ends leaves its number to another"
+                .to_owned(),
+        ));
+    }
+    let mut run = Run::new(arguments.duration, arguments.pid)?;
     let kernel = Kernel::live().map_err(live_failure)?;
     let chosen = Chosen::new(&kernel, &arguments.events)?;
     let events = &chosen.events;
@@ -227,48 +263,29 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let mut json = JsonRows::where_wanted(arguments.json, &Identity::live())?;
     let builder = builder(arguments, &kernel, &chosen, command.as_ref())?;
     let progress = Progress::new(&format!("attaching to {count} events"), count);
-    let (losses, full) = if let Some(tally) = tally::Tally::attach(&builder, arguments) {
-        let tally = tally.map_err(|error| explained(error, arguments))?;
-        progress.end();
-        if arguments.explain {
-            return explain::print(tally.plan(), &mut json, out);
-        }
-        run.begin(command, count)?;
-        let interval = arguments.interval;
-        run.until_end(interval, || tally.print(&mut json, Repetition::Next, out))?;
-        let last = match interval {
-            Some(_) => Repetition::Last,
-            None => Repetition::Only,
-        };
-        tally.print(&mut json, last, out)?;
-        let losses = tally.losses()?;
-        explain::say_closing(tally.plan());
-        (losses, "groups")
-    } else {
-        let mut probe = builder
+    let results = match tally::attach(&builder, arguments) {
+        Some(results) => results,
+        None => builder
             .attach()
-            .map_err(|error| explained(error, arguments))?;
-        progress.end();
-        if arguments.explain {
-            return explain::print(probe.plan(), &mut json, out);
-        }
-        let mut lines = Lines::new(arguments, &kernel, events, json.as_mut())?;
-        run.begin(command, count)?;
-        let records = lines.print(&mut probe, &mut run, out)?;
-        out.flush()?;
-        say!("{}", plural(records, "record", "s"));
-        let losses = probe.losses()?;
-        explain::say_closing(probe.plan());
-        (losses, "records")
+            .map(|probe| PinnedResults::Records(Box::new(probe))),
     };
-    let losses = run::losses(&losses, full);
-    if let Some(json) = &mut json
-        && !losses.is_empty()
-    {
-        let losses = losses.clone();
-        json.write(&LossesRow { losses }, out)?;
+    let mut results = results.map_err(|error| explained(error, arguments))?;
+    progress.end();
+    if arguments.explain {
+        return explain::print(results.plan(), &mut json, out);
     }
-    run::report(&losses, out)?;
+    if let Some(path) = &arguments.pin {
+        return pinned::pin(results, path, count);
+    }
+    run.begin(command, count)?;
+    let shown = Shown {
+        arguments,
+        kernel: Some(&kernel),
+        events,
+        is_pinned: false,
+    };
+    shown.print(&mut results, &mut run, &mut json, out)?;
+    explain::say_closing(results.plan());
     Ok(run.finish())
 }
 

@@ -15,6 +15,8 @@ use crate::output::Failure;
 pub(super) struct Stacks {
     kernel: Addresses,
     user: Symbolizer,
+    /// Whether processes and modules may be others by now.
+    are_old: bool,
 }
 
 /// The stacks of a record, each with the innermost function first.
@@ -26,7 +28,7 @@ pub(super) struct NamedStacks {
 
 /// A call that has not returned.
 #[derive(Serialize)]
-struct Frame {
+pub(super) struct Frame {
     #[serde(serialize_with = "as_address")]
     address: u64,
     function: Option<String>,
@@ -41,19 +43,28 @@ fn as_address<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::E
 }
 
 impl Stacks {
-    pub(super) fn new(kernel: &Kernel) -> Result<Self, Failure> {
+    pub(super) fn new(kernel: &Kernel, are_old: bool) -> Result<Self, Failure> {
         Ok(Self {
+            are_old,
             kernel: kernel.addresses()?,
             user: Symbolizer::new(),
         })
     }
 
-    /// Names the functions by the process's current mappings. For a process that has
-    /// ended, only addresses are known.
+    /// Names the functions of a record's stacks.
     pub(super) fn of(&self, record: &ProbeRecord) -> NamedStacks {
-        let kernel = within(record.kernel_stack());
-        let kernel = kernel.into_iter().map(|(address, inside)| {
+        NamedStacks {
+            kernel: self.of_kernel(record.kernel_stack()),
+            user: self.of_process(record.task().pid, record.user_stack()),
+        }
+    }
+
+    /// Names the functions of the kernel. Of old records no module is taken for the one that
+    /// was there.
+    pub(super) fn of_kernel(&self, addresses: impl Iterator<Item = u64>) -> Vec<Frame> {
+        let frames = within(addresses).into_iter().map(|(address, inside)| {
             let symbol = self.kernel.symbol(inside);
+            let symbol = symbol.filter(|symbol| !self.are_old || symbol.module.is_none());
             Frame {
                 address,
                 function: symbol.map(|symbol| symbol.name.to_owned()),
@@ -61,9 +72,16 @@ impl Stacks {
                 module: symbol.and_then(|symbol| symbol.module.map(str::to_owned)),
             }
         });
-        let user = within(record.user_stack());
+        frames.collect()
+    }
+
+    /// Names the functions by the process's current mappings. For a process that has
+    /// ended, only addresses are known, and so for old records, since another may have its
+    /// number by now.
+    pub(super) fn of_process(&self, pid: u32, addresses: impl Iterator<Item = u64>) -> Vec<Frame> {
+        let user = within(addresses);
         let inside: Vec<u64> = user.iter().map(|(_, inside)| *inside).collect();
-        let symbols = self.symbolized(record.task().pid, &inside);
+        let symbols = self.symbolized(pid, &inside);
         let symbols = symbols.into_iter().map(Some);
         let symbols = symbols.chain(std::iter::repeat_with(|| None));
         let user = user
@@ -86,10 +104,7 @@ impl Stacks {
                     function: symbol.map(|symbol| symbol.name.into_owned()),
                 }
             });
-        NamedStacks {
-            kernel: kernel.collect(),
-            user: user.collect(),
-        }
+        user.collect()
     }
 }
 
@@ -101,7 +116,7 @@ impl Stacks {
             let source = Source::Process(process.clone());
             self.user.symbolize(&source, Input::AbsAddr(addresses))
         };
-        if addresses.is_empty() {
+        if addresses.is_empty() || self.are_old {
             return Vec::new();
         }
         // Unreadable debug information does not hide the file's own symbols.
@@ -126,14 +141,21 @@ impl NamedStacks {
     /// Appends a line for each function, as `perf script` has them.
     pub(super) fn print(&self, out: &mut String) {
         for frame in self.kernel.iter().chain(&self.user) {
-            // Writing to a `String` is infallible.
-            let _ = write!(out, "\n\t{:16x}", frame.address);
-            if let (Some(function), Some(offset)) = (&frame.function, frame.offset) {
-                let _ = write!(out, " {function}+{offset:#x}");
-            }
-            if let Some(module) = &frame.module {
-                let _ = write!(out, " ({module})");
-            }
+            frame.print(out);
+        }
+    }
+}
+
+impl Frame {
+    /// Appends a line.
+    pub(super) fn print(&self, out: &mut String) {
+        // Writing to a `String` is infallible.
+        let _ = write!(out, "\n\t{:16x}", self.address);
+        if let (Some(function), Some(offset)) = (&self.function, self.offset) {
+            let _ = write!(out, " {function}+{offset:#x}");
+        }
+        if let Some(module) = &self.module {
+            let _ = write!(out, " ({module})");
         }
     }
 }

@@ -7,16 +7,20 @@ use rustix::termios::tcgetwinsize;
 use serde_json::{Map, Value, json};
 use tracepoints::EventName;
 use tracepoints::probe::{
-    Bucket, Counter, Group, Groups, Histogram, Losses, PlannedProgram, ProbeBuilder, ProbeError,
+    Bucket, Counter, Group, GroupValue, Groups, Histogram, Losses, PinnedResults, ProbeBuilder,
+    ProbeError,
 };
 
 use super::Arguments;
+use super::stack::{Frame, Stacks};
 use crate::output::{self, Failure, JsonRows, plural, say};
 
 /// The quantity that is counted.
 pub(super) struct Tally<'a> {
     kind: Kind<'a>,
     top: Option<usize>,
+    /// Names functions, if groups have stacks.
+    stacks: Option<Stacks>,
 }
 
 /// The place of a table among those that a run prints.
@@ -31,25 +35,53 @@ pub(super) enum Repetition {
 }
 
 enum Kind<'a> {
-    Counts(Counter),
-    Powers(Histogram, &'a str),
-    Steps(Groups, &'a str, u64),
-    Groups {
-        groups: Groups,
-        by: &'a [String],
-        measured: Option<&'a str>,
-    },
+    Counts(&'a Counter),
+    Powers(&'a Histogram),
+    Steps(&'a Groups, &'a str, u64),
+    Groups(&'a Groups),
+}
+
+/// Attaches what the arguments ask for; `None` if they ask for records.
+pub(super) fn attach(
+    builder: &ProbeBuilder,
+    arguments: &Arguments,
+) -> Option<Result<PinnedResults, ProbeError>> {
+    if let Some(field) = &arguments.hist {
+        return Some(builder.histogram(field).map(PinnedResults::Histogram));
+    }
+    if let Some((field, _)) = &arguments.lhist {
+        let groups = builder.group_by(std::slice::from_ref(field), Some(field));
+        return Some(groups.map(|groups| PinnedResults::Groups(Box::new(groups))));
+    }
+    let (by, measured) = (arguments.by.as_deref(), arguments.stats.as_deref());
+    if by.is_some() || measured.is_some() {
+        let groups = builder.group_by(by.unwrap_or_default(), measured);
+        return Some(groups.map(|groups| PinnedResults::Groups(Box::new(groups))));
+    }
+    arguments
+        .count
+        .then(|| builder.count().map(PinnedResults::Counts))
 }
 
 impl<'a> Tally<'a> {
-    /// Creates the tally that the arguments ask for; `None` if they ask for records.
-    pub(super) fn attach(
-        builder: &ProbeBuilder,
+    /// Returns the tally of what only counts; `None` of records. `stacks` names functions, if
+    /// groups have stacks.
+    pub(super) fn of(
+        results: &'a PinnedResults,
         arguments: &'a Arguments,
-    ) -> Option<Result<Self, ProbeError>> {
+        stacks: Option<Stacks>,
+    ) -> Option<Self> {
+        let kind = match (results, &arguments.lhist) {
+            (PinnedResults::Counts(counter), _) => Kind::Counts(counter),
+            (PinnedResults::Histogram(histogram), _) => Kind::Powers(histogram),
+            (PinnedResults::Groups(groups), Some((field, step))) => {
+                Kind::Steps(groups, field, *step)
+            }
+            (PinnedResults::Groups(groups), None) => Kind::Groups(groups),
+            _ => return None,
+        };
         let top = arguments.top;
-        let kind = Kind::attach(builder, arguments)?;
-        Some(kind.map(|kind| Self { kind, top }))
+        Some(Self { kind, top, stacks })
     }
 
     /// Prints the counts so far, as rows of JSON or as a table. On a terminal, a
@@ -88,75 +120,65 @@ impl<'a> Tally<'a> {
     fn print_all(&self, json: &mut Option<JsonRows>, out: &mut dyn Write) -> Result<(), Failure> {
         match &self.kind {
             Kind::Counts(counter) => print_counts(counter.counts()?, self.top, json, out),
-            Kind::Powers(histogram, field) => print_powers(histogram, field, json, out),
+            Kind::Powers(histogram) => print_powers(histogram, json, out),
             Kind::Steps(groups, field, step) => print_steps(groups, field, *step, json, out),
-            Kind::Groups {
-                groups,
-                by,
-                measured,
-            } => {
+            Kind::Groups(groups) => {
+                let (by, measured) = (groups.by(), groups.measured());
                 let mut all = groups.groups()?;
                 all.sort_by_key(|group| std::cmp::Reverse(group.count));
                 all.truncate(self.top.unwrap_or(usize::MAX));
                 let Some(json) = json else {
-                    return print_groups(&all, by, *measured, out);
+                    return print_groups(&all, by, measured, self.stacks.as_ref(), out);
                 };
                 for group in &all {
-                    json.write(&group_row(group, by, *measured), out)?;
+                    json.write(&group_row(group, by, measured, self.stacks.as_ref()), out)?;
                 }
                 Ok(())
             }
         }
     }
 
-    pub(super) fn plan(&self) -> &[PlannedProgram] {
-        match &self.kind {
-            Kind::Counts(counter) => counter.plan(),
-            Kind::Powers(histogram, _) => histogram.plan(),
-            Kind::Steps(groups, ..) | Kind::Groups { groups, .. } => groups.plan(),
-        }
-    }
-
     pub(super) fn losses(&self) -> Result<Losses, ProbeError> {
         match &self.kind {
             Kind::Counts(counter) => counter.losses(),
-            Kind::Powers(histogram, _) => histogram.losses(),
-            Kind::Steps(groups, ..) | Kind::Groups { groups, .. } => groups.losses(),
+            Kind::Powers(histogram) => histogram.losses(),
+            Kind::Steps(groups, ..) | Kind::Groups(groups) => groups.losses(),
         }
     }
 }
 
-impl<'a> Kind<'a> {
-    fn attach(
-        builder: &ProbeBuilder,
-        arguments: &'a Arguments,
-    ) -> Option<Result<Self, ProbeError>> {
-        if let Some(field) = &arguments.hist {
-            return Some(builder.histogram(field).map(|all| Self::Powers(all, field)));
+/// Whether groups by this word have a stack, which is printed below their row.
+fn is_stack_word(field: &str) -> bool {
+    matches!(field, "kstack" | "ustack")
+}
+
+/// Returns the functions of a value that is a stack.
+fn frames(value: &GroupValue, stacks: &Stacks) -> Option<Vec<Frame>> {
+    match value {
+        GroupValue::KernelStack { addresses, .. } => {
+            Some(stacks.of_kernel(addresses.iter().copied()))
         }
-        if let Some((field, step)) = &arguments.lhist {
-            let groups = builder.group_by(std::slice::from_ref(field), Some(field));
-            return Some(groups.map(|groups| Self::Steps(groups, field, *step)));
+        GroupValue::UserStack { pid, addresses, .. } => {
+            Some(stacks.of_process(*pid, addresses.iter().copied()))
         }
-        let (by, measured) = (arguments.by.as_deref(), arguments.stats.as_deref());
-        if by.is_some() || measured.is_some() {
-            let by = by.unwrap_or_default();
-            let groups = builder.group_by(by, measured);
-            return Some(groups.map(|groups| Self::Groups {
-                groups,
-                by,
-                measured,
-            }));
-        }
-        arguments.count.then(|| builder.count().map(Self::Counts))
+        _ => None,
     }
 }
 
 /// Returns `{"event", "by": {FIELD: VALUE}, "count"}`, with the sum and so on of a
 /// measured field.
-fn group_row(group: &Group, by: &[String], measured: Option<&str>) -> Value {
+fn group_row(
+    group: &Group,
+    by: &[String],
+    measured: Option<&str>,
+    stacks: Option<&Stacks>,
+) -> Value {
     let key: Map<String, Value> = std::iter::zip(by, &group.key)
-        .map(|(field, value)| (field.clone(), json!(value)))
+        .map(|(field, value)| {
+            let frames = stacks.and_then(|stacks| frames(value, stacks));
+            let value = frames.map_or_else(|| json!(value), |frames| json!(frames));
+            (field.clone(), value)
+        })
         .collect();
     let mut row = json!({"event": group.event, "by": key, "count": group.count});
     if let (Some(field), Some(summary)) = (measured, group.summary) {
@@ -174,6 +196,7 @@ fn print_groups(
     groups: &[Group],
     by: &[String],
     measured: Option<&str>,
+    stacks: Option<&Stacks>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut head = vec!["COUNT".to_owned()];
@@ -181,7 +204,8 @@ fn print_groups(
         head.extend(["SUM", "AVG", "MIN", "MAX"].map(|what| format!("{what}({field})")));
     }
     let numbers = head.len();
-    head.extend(by.iter().map(|field| field.to_uppercase()));
+    let columns = by.iter().filter(|field| !is_stack_word(field));
+    head.extend(columns.map(|field| field.to_uppercase()));
     head.push("EVENT".to_owned());
     let mut rows = vec![head];
     for group in groups {
@@ -192,7 +216,9 @@ fn print_groups(
             row.extend([summary.min, summary.max].map(|value| value.to_string()));
         }
         row.resize(numbers, "-".to_owned());
-        row.extend(group.key.iter().map(ToString::to_string));
+        let columns = by.iter().zip(&group.key);
+        let columns = columns.filter(|(field, _)| !is_stack_word(field));
+        row.extend(columns.map(|(_, value)| value.to_string()));
         row.push(group.event.to_string());
         rows.push(row);
     }
@@ -203,13 +229,24 @@ fn print_groups(
             .max()
     };
     let widths: Vec<usize> = (0..columns).filter_map(width).collect();
-    for row in &rows {
+    let head = std::iter::once(None);
+    for (row, group) in rows.iter().zip(head.chain(groups.iter().map(Some))) {
         let cells = row.iter().zip(&widths).enumerate();
         let cells = cells.map(|(column, (cell, width))| match column < numbers {
             true => format!("{cell:>width$}"),
             false => format!("{cell:width$}"),
         });
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        write!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        let mut below = String::new();
+        if let (Some(group), Some(stacks)) = (group, stacks) {
+            let of_group = group.key.iter().filter_map(|value| frames(value, stacks));
+            for (index, stack) in of_group.enumerate() {
+                // As between the stacks of `offcputime`.
+                below.push_str(if index > 0 { "\n\t--" } else { "" });
+                stack.iter().for_each(|frame| frame.print(&mut below));
+            }
+        }
+        writeln!(out, "{below}")?;
     }
     Ok(())
 }
@@ -217,10 +254,10 @@ fn print_groups(
 /// Prints the counts of values by powers of two.
 fn print_powers(
     histogram: &Histogram,
-    field: &str,
     json: &mut Option<JsonRows>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let field = histogram.field();
     for (event, buckets) in histogram.buckets()? {
         match json {
             Some(json) => {

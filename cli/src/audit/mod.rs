@@ -229,6 +229,18 @@ fn objects(arguments: &Arguments) -> Result<Vec<Named>, Failure> {
             return Err(Failure::Other(format!("no object has a program {program}")));
         }
     }
+    for named in &objects {
+        let programs = named.object.programs().iter();
+        let inferred = programs.filter(|program| program.is_section_inferred());
+        let events: Vec<&str> = inferred.map(|program| program.section()).collect();
+        if !events.is_empty() {
+            say!(
+                "{}: which program of the light skeleton is in which section is inferred: {}",
+                named.name,
+                events.join(", ")
+            );
+        }
+    }
     if objects
         .iter()
         .all(|named| named.object.programs().is_empty())

@@ -16,6 +16,7 @@ use crate::output::Failure;
 #[derive(Clone, Copy)]
 enum Form {
     Directory,
+    File,
     Tar,
     TarGz,
     TarZst,
@@ -56,6 +57,11 @@ impl Target {
         Self::of_form(path, Form::Directory)
     }
 
+    /// Takes a file. Fails as [`new`](Self::new) does.
+    pub(crate) fn file(path: &Path) -> Result<Self, Failure> {
+        Self::of_form(path, Form::File)
+    }
+
     fn of_form(path: &Path, form: Form) -> Result<Self, Failure> {
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(name) = name else {
@@ -81,6 +87,21 @@ impl Target {
     /// [`finish`](Self::finish).
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
         put(self.partial.path(), path, bytes).map_err(failed(&self.path.join(path)))
+    }
+
+    /// Writes the file.
+    pub(crate) fn write_file(
+        self,
+        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let written = File::create(self.partial.path()).and_then(|file| {
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.sync_all()
+        });
+        written.map_err(failed(&self.path))?;
+        self.finish()
     }
 
     pub(crate) fn write(self, files: &Files) -> Result<(), Failure> {
@@ -152,7 +173,7 @@ fn write_archive(path: &Path, form: Form, files: &Files) -> io::Result<()> {
             let packed = ruzstd::encoding::compress_to_vec(&*tar, CompressionLevel::Fastest);
             out.write_all(&packed)?;
         }
-        Form::Tar | Form::Directory => write_tar(&mut out, files)?,
+        Form::Tar | Form::Directory | Form::File => write_tar(&mut out, files)?,
     }
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()

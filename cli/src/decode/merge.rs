@@ -7,7 +7,7 @@ use tracepoints::ByteOrder;
 use tracepoints::record::ring::{Entries, Entry, Lost, PageLayout, Pages};
 use tracepoints::text::TraceStyle;
 
-use super::print::Printer;
+use super::sink::Sink;
 use crate::output::{Failure, Progress, say};
 
 /// The number of bytes whose decoding takes more than a moment.
@@ -28,14 +28,14 @@ pub(super) struct Source<'a> {
     pub(super) time_offset: i64,
 }
 
-/// Prints all entries, and reports pages that cannot be read.
-pub(super) fn print_all(
-    printer: &mut Printer<'_>,
+/// Gives all entries to the sink, and reports pages that cannot be read.
+pub(super) fn decode_all(
+    mut sink: Sink<'_>,
     sources: Vec<Source<'_>>,
 ) -> Result<ExitCode, Failure> {
     let mut streams: Vec<Stream<'_>> = sources.iter().map(Stream::new).collect();
     for stream in &mut streams {
-        stream.advance(printer)?;
+        stream.advance(&mut sink)?;
     }
     // Among events of one time, the kernel puts those of the first CPU first.
     let order = |stream: &&mut Stream<'_>| {
@@ -44,7 +44,7 @@ pub(super) fn print_all(
     };
     let all: usize = sources.iter().map(|source| source.bytes.len()).sum();
     // On a terminal, the lines show the progress.
-    let is_long = all >= LARGE && !io::stdout().is_terminal();
+    let is_long = all >= LARGE && !(sink.is_lines() && io::stdout().is_terminal());
     let mut progress = Progress::when(is_long, "decoding");
     let mut done = 0;
     while let Some(stream) = streams
@@ -54,20 +54,20 @@ pub(super) fn print_all(
     {
         let source = stream.source;
         if let Some(entry) = stream.next {
-            printer.turn_to(source.buffer, source.style);
-            printer.lost(source.cpu, stream.lost.take())?;
+            sink.turn_to(source.buffer, source.style);
+            sink.lost(source.cpu, stream.lost.take())?;
             let time = entry.timestamp().wrapping_add_signed(source.time_offset);
-            printer.print(source.cpu, time, entry.bytes())?;
+            sink.record(source.cpu, time, entry.bytes())?;
         }
         let before = stream.pages_read;
-        stream.advance(printer)?;
+        stream.advance(&mut sink)?;
         if stream.pages_read != before {
             done += (stream.pages_read - before) * source.layout.page_size();
             progress.update(done as u64, all as u64);
         }
     }
     progress.end();
-    let mut failed = printer.finish()?;
+    let mut failed = sink.finish()?;
     for stream in streams.iter().filter(|stream| stream.errors > 0) {
         if stream.errors > 1 {
             let (name, more) = (&stream.source.name, stream.errors - 1);
@@ -106,7 +106,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Advances to the next entry. Reports pages that cannot be read, and skips them.
-    fn advance(&mut self, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    fn advance(&mut self, sink: &mut Sink<'_>) -> Result<(), Failure> {
         let source = self.source;
         loop {
             let error = match self.entries.as_mut().and_then(Iterator::next) {
@@ -119,8 +119,8 @@ impl<'a> Stream<'a> {
                     Some(Ok(page)) => {
                         self.pages_read += 1;
                         // A page may contain only the number of lost events.
-                        printer.turn_to(source.buffer, source.style);
-                        printer.lost(source.cpu, self.lost.take())?;
+                        sink.turn_to(source.buffer, source.style);
+                        sink.lost(source.cpu, self.lost.take())?;
                         self.lost = page.lost();
                         self.entries = Some(page.entries());
                         continue;
@@ -128,8 +128,8 @@ impl<'a> Stream<'a> {
                     Some(Err(error)) => error,
                     None => {
                         self.next = None;
-                        printer.turn_to(source.buffer, source.style);
-                        return printer.lost(source.cpu, self.lost.take());
+                        sink.turn_to(source.buffer, source.style);
+                        return sink.lost(source.cpu, self.lost.take());
                     }
                 },
             };
@@ -137,7 +137,7 @@ impl<'a> Stream<'a> {
             // errors.
             self.errors += 1;
             if self.errors == 1 {
-                printer.flush()?;
+                sink.flush()?;
                 say!("{}: {error}", source.name);
             }
         }

@@ -9,6 +9,8 @@ mod merge;
 mod perf;
 mod print;
 mod recorded;
+mod sink;
+mod write;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -18,10 +20,12 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use merge::Source;
 use print::Printer;
+use sink::Sink;
 use tracepoints::kernel::read_captured;
 use tracepoints::record::ring::PageLayout;
 use tracepoints::text::{TaskNames, TraceClock};
 use tracepoints::{ByteOrder, EventPattern, Kernel};
+use write::{FileForm, FileWriter, Recorded};
 
 use crate::kernel::KernelChoice;
 use crate::output::{self, Failure, JsonRows, say, with_causes};
@@ -45,8 +49,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", requires = "root")]
     kallsyms: Option<PathBuf>,
     /// Print only these events: sched:sched_switch, sched:*, …
-    #[arg(long, short, value_name = "PATTERN", conflicts_with = "live")]
+    #[arg(long, value_name = "PATTERN", conflicts_with = "live")]
     only: Vec<EventPattern>,
+    /// Write the events to this file, which must not exist, instead of printing them
+    #[arg(long, short, value_name = "OUT", requires = "form", conflicts_with_all = ["live", "json"])]
+    out: Option<PathBuf>,
+    /// The form of the file
+    #[arg(long = "as", value_name = "FORM", requires = "out")]
+    form: Option<FileForm>,
     /// Trace events of the running kernel, in a tracefs instance of its own, until
     /// interrupted
     #[arg(long, short, conflicts_with_all = ["root", "demo", "endian"])]
@@ -66,6 +76,7 @@ Examples:
   tracepoints decode --live sched:sched_process_exec
   tracepoints decode --only 'sched:*' trace.dat
   perf record -e 'sched:*' -o - -- make | tracepoints decode -
+  tracepoints decode perf.data --as trace-dat --out trace.dat
   tracepoints decode --root captured captured/ring/cpu*.raw
   cat /sys/kernel/tracing/per_cpu/cpu0/trace_pipe_raw | tracepoints decode --cpu 0 -";
 
@@ -73,6 +84,23 @@ Examples:
 enum Endian {
     Little,
     Big,
+}
+
+impl Arguments {
+    /// Returns where records go: the lines of this printer, or the file that was asked for.
+    fn sink<'a>(
+        &self,
+        printer: Printer<'a>,
+        recorded: impl FnOnce() -> Result<Recorded, Failure>,
+    ) -> Result<Sink<'a>, Failure> {
+        Ok(match (&self.out, self.form) {
+            (Some(path), Some(form)) => {
+                let writer = FileWriter::new(path.clone(), form, recorded()?, printer)?;
+                Sink::File(Box::new(writer))
+            }
+            _ => Sink::Lines(Box::new(printer)),
+        })
+    }
 }
 
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
@@ -180,9 +208,10 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     let events = kernel.events_by_id()?;
     let byte_order = events.machine().byte_order();
     let mut style = kernel.trace_style()?;
-    if let Some(clock) = beside(&files, "trace_clock") {
-        let clock = TraceClock::of_file(&String::from_utf8_lossy(&clock));
-        style = style.with_clock(clock.unwrap_or_default());
+    let clock = beside(&files, "trace_clock");
+    let clock = clock.map(|clock| String::from_utf8_lossy(&clock).into_owned());
+    if let Some(clock) = &clock {
+        style = style.with_clock(TraceClock::of_file(clock).unwrap_or_default());
     }
     let json = JsonRows::where_wanted(arguments.json, &chosen.identity)?;
     let mut printer = Printer::new(kernel, &events, style, json, out);
@@ -209,7 +238,15 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         style,
         time_offset: 0,
     });
-    merge::print_all(&mut printer, sources.collect())
+    let sink = arguments.sink(printer, || {
+        let mut recorded = Recorded::new(kernel, &chosen.identity, layout.page_size())?;
+        recorded.clocks = clock
+            .map(|clock| (String::new(), clock))
+            .into_iter()
+            .collect();
+        Ok(recorded)
+    })?;
+    merge::decode_all(sink, sources.collect())
 }
 
 /// Returns the names that were saved beside the pages, or those in the kernel's

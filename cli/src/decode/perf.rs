@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use tracepoints::Kernel;
 use tracepoints::record::recording::{PerfData, PerfEntry};
+use tracepoints::record::ring::Lost;
 
 use super::print::Printer;
 use super::recorded::{failure, say_left_out};
+use super::write::Recorded;
 use super::{Arguments, Input};
 use crate::kernel::Identity;
 use crate::output::{Failure, JsonRows, say, with_causes};
@@ -27,26 +29,32 @@ pub(super) fn decode(
     let kernel = Kernel::recorded(name, recorded);
     let events = kernel.events_by_id()?;
     let style = kernel.trace_style()?;
-    let json = JsonRows::where_wanted(arguments.json, &Identity::recorded(name, recorded))?;
+    let identity = Identity::recorded(name, recorded);
+    let json = JsonRows::where_wanted(arguments.json, &identity)?;
     let mut printer = Printer::new(&kernel, &events, style, json, out);
     printer.addresses = kernel.addresses()?;
     printer.only.clone_from(&arguments.only);
+    let mut sink = arguments.sink(printer, || {
+        let samples = recording.entries().map(|entry| match entry {
+            PerfEntry::Sample(sample) => sample.record.len(),
+            _ => 0,
+        });
+        // A page has headers, too.
+        let longest = samples.max().unwrap_or(0) + 64;
+        let page_size = kernel.page_layout()?.page_size().max(longest);
+        Recorded::new(&kernel, &identity, page_size)
+    })?;
     let (mut told, mut elsewhere) = (0_u64, 0_u64);
     for entry in recording.entries() {
         match entry {
             PerfEntry::Sample(sample) => {
-                if let (Some((_, tid)), Some(name)) = (sample.task, sample.name)
-                    && printer.names.bytes_of(tid) != name
-                {
-                    printer.names.set(tid, name);
-                }
-                printer.task = sample.task;
-                printer.print(sample.cpu, sample.time, sample.record)?;
+                sink.task(sample.task, sample.name);
+                sink.record(sample.cpu, sample.time, sample.record)?;
             }
             PerfEntry::Lost { cpu, count } => {
                 told = told.saturating_add(count);
                 match cpu {
-                    Some(cpu) => printer.lost_on(cpu, Some(count))?,
+                    Some(cpu) => sink.lost(cpu, Some(Lost::Events(count)))?,
                     None => elsewhere = elsewhere.saturating_add(count),
                 }
             }
@@ -55,8 +63,8 @@ pub(super) fn decode(
     }
     // Those after which nothing was recorded are only in the count at the end.
     elsewhere = elsewhere.saturating_add(recording.lost_samples().saturating_sub(told));
-    printer.lost_somewhere(elsewhere);
-    let mut failed = printer.finish()?;
+    sink.lost_somewhere(elsewhere);
+    let mut failed = sink.finish()?;
     if elsewhere > 0 {
         say!(
             "{name}: {elsewhere} events more were lost, at times that the recording does not tell"

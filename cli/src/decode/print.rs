@@ -1,6 +1,6 @@
 //! One line for each record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
 
@@ -17,14 +17,15 @@ use crate::row::{AddressFields, EventRow, FieldMap, LossesRow, LostRow};
 
 pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
-    events: &'a EventsById,
+    pub(super) events: &'a EventsById,
     style: TraceStyle,
     /// The start of each line: the buffer, if there are several.
     prefix: String,
     pub(crate) names: TaskNames,
     pub(crate) addresses: Addresses,
-    /// By event id; `None` for an event whose print fmt is not understood.
-    renderers: HashMap<u32, Option<Renderer>>,
+    /// By event id, each made when first needed; `Some(None)` for an event whose print fmt is
+    /// not understood.
+    renderers: Vec<Option<Option<Renderer>>>,
     /// The events to print; all if it is empty.
     pub(crate) only: Vec<EventPattern>,
     json: Option<JsonRows>,
@@ -60,7 +61,7 @@ impl<'a> Printer<'a> {
             prefix: String::new(),
             names: TaskNames::default(),
             addresses: Addresses::new(),
-            renderers: HashMap::new(),
+            renderers: Vec::new(),
             only: Vec::new(),
             json,
             address_fields: AddressFields::default(),
@@ -98,18 +99,21 @@ impl<'a> Printer<'a> {
         if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
             return Ok(());
         }
-        // The record was found by its id, so the format has one.
-        let id = record.format().id().unwrap_or_default();
-        if !self.renderers.contains_key(&id) {
+        // The record was found by its id of 16 bits, so the format has one.
+        let id = record.format().id().unwrap_or_default() as usize;
+        if id >= self.renderers.len() {
+            self.renderers.resize(id + 1, None);
+        }
+        if self.renderers[id].is_none() {
             let renderer = self
                 .kernel
                 .renderer(event, record.format(), record.machine());
             if let Err(error) = &renderer {
                 self.failed(format!("{event} by its print fmt but as fields: {error}"));
             }
-            self.renderers.insert(id, renderer.ok());
+            self.renderers[id] = Some(renderer.ok());
         }
-        let renderer = self.renderers.get(&id).and_then(Option::as_ref);
+        let renderer = self.renderers[id].as_ref().and_then(Option::as_ref);
         let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.style);
         let line = context.and_then(|context| {
             let context = match self.task {

@@ -9,6 +9,7 @@ use tracepoints::text::TraceClock;
 
 use super::merge::{self, Source};
 use super::print::Printer;
+use super::write::Recorded;
 use super::{Arguments, Input, perf};
 use crate::kernel::Identity;
 use crate::output::{Failure, JsonRows, say, say_first, with_causes};
@@ -94,7 +95,8 @@ fn decode(input: &Input, arguments: &Arguments, out: &mut dyn Write) -> Result<E
     let layout = kernel.page_layout()?;
     let events = kernel.events_by_id()?;
     let style = kernel.trace_style()?;
-    let json = JsonRows::where_wanted(arguments.json, &Identity::recorded(name, recorded))?;
+    let identity = Identity::recorded(name, recorded);
+    let json = JsonRows::where_wanted(arguments.json, &identity)?;
     let mut printer = Printer::new(&kernel, &events, style, json, out);
     printer.names = kernel.task_names()?;
     printer.addresses = kernel.addresses()?;
@@ -116,5 +118,17 @@ fn decode(input: &Input, arguments: &Arguments, out: &mut dyn Write) -> Result<E
             });
         }
     }
-    merge::print_all(&mut printer, sources)
+    let sink = arguments.sink(printer, || {
+        let buffers = recording.buffers().iter();
+        let sizes = buffers
+            .clone()
+            .map(|buffer| buffer.layout(layout).page_size());
+        let page_size = sizes.max().unwrap_or_else(|| layout.page_size());
+        let mut written = Recorded::new(&kernel, &identity, page_size)?;
+        written.clocks = buffers
+            .filter_map(|buffer| Some((buffer.name().to_owned(), buffer.clock()?.to_owned())))
+            .collect();
+        Ok(written)
+    })?;
+    merge::decode_all(sink, sources)
 }

@@ -409,39 +409,6 @@ fn groups_and_sums() {
     assert_eq!(all[0]["count"], counted);
 }
 
-/// Functions of the kernel and of the process by their names.
-#[test]
-fn stacks() {
-    let Some(_) = live() else { return };
-    let attach = |arguments: &[&str]| {
-        let output = tracepoints(&["attach", "syscalls:sys_enter_*nanosleep{}", "--stack"])
-            .args(arguments)
-            .args(["--", "sleep", "1"])
-            .output()
-            .expect("it runs");
-        assert!(output.status.success(), "{}", stderr(&output));
-        stdout(&output).to_owned()
-    };
-    let out = attach(&[]);
-    let mut lines = out.lines();
-    let first = lines.next().expect("a record");
-    assert!(first.ends_with("nanosleep:"), "{out}");
-    let frames: Vec<&str> = lines.collect();
-    let is_frame = |line: &&str| line.starts_with('\t') && line.trim().contains(' ');
-    assert!(frames.iter().any(is_frame), "{out}");
-    assert!(
-        out.contains(" do_syscall_64+0x") || !cfg!(target_arch = "x86_64"),
-        "{out}"
-    );
-
-    let row: serde_json::Value = serde_json::from_str(&attach(&["--json"])).expect("JSON");
-    let user = row["stack"]["user"].as_array().expect("frames");
-    let function = user[0]["function"].as_str().unwrap_or_default();
-    assert!(function.contains("nanosleep"), "{row}");
-    let module = user[0]["module"].as_str().unwrap_or_default();
-    assert!(module.contains("libc"), "{row}");
-}
-
 /// Raw tracepoints by prefix, pattern and name alone, and what is said of wrong ones.
 #[test]
 fn raw_tracepoints_by_paths() {

@@ -38,6 +38,8 @@ mod list_format;
 #[cfg(target_os = "linux")]
 mod live;
 #[cfg(target_os = "linux")]
+mod pinned;
+#[cfg(target_os = "linux")]
 mod privileges;
 #[cfg(target_os = "linux")]
 mod processes;
@@ -47,6 +49,9 @@ mod recorded;
 mod recorded_by_perf;
 mod schema;
 #[cfg(target_os = "linux")]
+mod stacks;
+#[cfg(target_os = "linux")]
 mod system_calls;
 #[cfg(target_os = "linux")]
 mod unprivileged;
+mod written;

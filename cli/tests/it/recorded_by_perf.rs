@@ -56,6 +56,26 @@ pub(crate) fn of_pages() -> PerfFile {
     file
 }
 
+/// A thread with two names, and one with another id than the kernel's.
+pub(crate) fn renamed() -> PerfFile {
+    let mut file = empty();
+    let kernel = Kernel::at(support::fixture(KERNEL)).expect("a kernel");
+    let exit = kernel.tracepoint("sched:sched_process_exit").expect("one");
+    let mut record = vec![0; exit.format().layout().size() as usize];
+    let id = exit.id().and_then(|id| u16::try_from(id).ok());
+    record[..2].copy_from_slice(&id.expect("an id").to_le_bytes());
+    for (time, name, pid, tid) in [
+        (1_000, "one", 7_i32, 7),
+        (2_000, "two", 7, 7),
+        (3_000, "three", 1_008, 8),
+    ] {
+        file.name(name, EVENT, at(time, 0, tid));
+        record[4..8].copy_from_slice(&pid.to_le_bytes());
+        file.sample(EVENT, at(time + 500, 1, tid), &record);
+    }
+    file
+}
+
 fn at(time: u64, cpu: u32, tid: i32) -> Moment {
     Moment {
         time,

@@ -8,7 +8,7 @@ use super::{
     run, task, written,
 };
 use crate::machine::Machine;
-use crate::probe::group::{GroupPlan, GroupValue};
+use crate::probe::group::{GroupPlan, GroupValue, KEY_SIZE};
 use crate::probe::plan::EventPlan;
 use crate::probe::probed::{Hook, Probed};
 use crate::probe::program::{self, Action, Adding, BUCKETS, Tasks};
@@ -58,6 +58,7 @@ fn check_group(
     let action = Action::Group {
         plan,
         map: GROUPED,
+        stacks: None,
         lost: COUNTS,
         unreadable: 0,
     };
@@ -77,7 +78,7 @@ fn check_group(
     });
     run(&program, &mut context);
     let key = in_world(|world| world.key).expect("a group");
-    for (name, value) in std::iter::zip(by, plan.values(&key)) {
+    for (name, value) in std::iter::zip(by, values_of(plan, &key)) {
         let expected = match name.as_str() {
             "task.pid" => GroupValue::Unsigned(10),
             "task.tid" => GroupValue::Unsigned(11),
@@ -130,6 +131,11 @@ fn check_group(
         [2, number, least, greatest],
         "{measured}"
     );
+}
+
+fn values_of(plan: &GroupPlan, key: &[u8; KEY_SIZE]) -> Vec<GroupValue> {
+    let no_stack = |_| Ok((Vec::new(), false));
+    plan.values(key, &no_stack).expect("values")
 }
 
 fn number_of(value: &Value<'_>) -> u64 {

@@ -17,7 +17,8 @@
 //! - `perf_data` reads the header of a `perf.data`, `perf_records` its records, and
 //!   `perf_attr` the descriptions of events, on which the form of records depends;
 //! - `files` reads the part with the kernel's files, which all have;
-//! - `unpack` decompresses.
+//! - `unpack` decompresses;
+//! - `write_dat` writes a `trace.dat` ([`TraceDatWriter`]).
 //!
 //! The versions of `trace.dat` are described in `trace-cmd.dat.v6(5)` and
 //! `trace-cmd.dat.v7(5)` of trace-cmd; where these are silent, this follows what its
@@ -80,8 +81,10 @@ mod perf_records;
 mod sections;
 mod trace_dat;
 mod unpack;
+mod write_dat;
 
 pub use error::{RecordingError, RecordingPlace, UnpackReason};
 pub use files::RecordedKernel;
 pub use perf_data::{PerfData, PerfEntry, PerfSample};
 pub use trace_dat::{CpuPages, TraceBuffer, TraceDat};
+pub use write_dat::{RecordingWriteError, TraceDatWriter};

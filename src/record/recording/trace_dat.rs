@@ -10,7 +10,7 @@ use super::unpack::{Packing, Unpacker};
 use crate::machine::{ByteOrder, until_nul};
 use crate::record::ring::PageLayout;
 
-const MAGIC: &[u8] = b"\x17\x08\x44tracing";
+pub(super) const MAGIC: &[u8] = b"\x17\x08\x44tracing";
 
 /// Limit on CPUs of a buffer. `CONFIG_NR_CPUS` is 8,192 at most.
 pub(super) const MAX_CPUS: usize = 65_536;
@@ -359,7 +359,7 @@ impl<'a> Parser<'a> {
                 let name = until_nul(data.rest());
                 return Ok(Some(BufferOption { offset, name }));
             }
-            id::UNAME => self.dat.kernel.set_uname(text),
+            id::UNAME => self.dat.kernel.read_uname(text),
             id::TRACE_CLOCK => {
                 self.dat.kernel.set_clock(text);
                 self.has_clock = true;

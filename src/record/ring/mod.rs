@@ -45,9 +45,13 @@
 //! ```
 
 mod page_layout;
+#[cfg(feature = "recording")]
+mod page_writer;
 
 pub(crate) use page_layout::check_header_event;
 pub use page_layout::{PageLayout, PageLayoutError};
+#[cfg(feature = "recording")]
+pub(crate) use page_writer::PageWriter;
 
 use std::iter::FusedIterator;
 

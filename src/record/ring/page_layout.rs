@@ -104,6 +104,45 @@ impl PageLayout {
         self
     }
 
+    /// Returns the layout that [`PageWriter`](super::page_writer::PageWriter) writes: the
+    /// kernel's `struct buffer_data_page`, without gaps.
+    #[cfg(feature = "recording")]
+    pub(super) fn written(machine: Machine, page_size: usize) -> Self {
+        let after = |field: HeaderField, size| HeaderField {
+            offset: field.end(),
+            size,
+        };
+        let timestamp = HeaderField { offset: 0, size: 8 };
+        let commit = after(timestamp, machine.long_size() as usize);
+        let data = after(commit, page_size.saturating_sub(commit.end()));
+        Self {
+            timestamp,
+            commit,
+            data,
+        }
+    }
+
+    /// Returns the text of `events/header_page` for this layout.
+    #[cfg(feature = "recording")]
+    pub(crate) fn header_page(self) -> String {
+        let line = |declaration, HeaderField { offset, size }, is_signed| {
+            format!(
+                "\tfield: {declaration};\toffset:{offset};\tsize:{size};\tsigned:{is_signed};\n"
+            )
+        };
+        let overwrite = HeaderField {
+            size: 1,
+            ..self.commit
+        };
+        [
+            line("u64 timestamp", self.timestamp, 0),
+            line("local_t commit", self.commit, 1),
+            line("int overwrite", overwrite, 1),
+            line("char data", self.data, 1),
+        ]
+        .concat()
+    }
+
     /// Returns the machine that wrote the pages. Its word size is that of `local_t`, as
     /// large as a `long`, in which a page stores how much of it is used.
     pub fn machine(self, byte_order: ByteOrder) -> Machine {

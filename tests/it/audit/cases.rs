@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use tracepoints::audit::{BpfObject, BpfObjectError, ProgramAudit, Verdict};
+use tracepoints::audit::{BpfObject, ProgramAudit, Verdict};
 use tracepoints::{ByteOrder, Kernel};
 
 use crate::support::cases::{Case, Clang, cases, clang, sources};
-use crate::support::{corpus, fixture, name, skip};
+use crate::support::{corpus, fixture, name};
 
 /// A kernel with one event whose text is relative.
 fn relative(dir: &Path) -> Kernel {
@@ -54,7 +53,7 @@ fn kernel_of(case: &Case, made: &Path) -> Option<(Kernel, ByteOrder)> {
 
 /// The object with relocations that ask whether a type matches in place of those that ask
 /// whether it exists, which compilers before clang 16 cannot make. Little-endian.
-fn matching(mut object: Vec<u8>) -> Vec<u8> {
+pub(super) fn matching(mut object: Vec<u8>) -> Vec<u8> {
     const TYPE_EXISTS: u32 = 8;
     const TYPE_MATCHES: u32 = 12;
     let word = |object: &[u8], at: usize| {
@@ -179,45 +178,6 @@ int openat(struct trace_event_raw_sys_enter *ctx)
     let near = inlined.near().expect("a line of its own file");
     assert!(near.file.ends_with("inlined.c"), "{near:?}");
     assert!((24..=25).contains(&near.line), "{near:?}");
-}
-
-/// `bpftool gen skeleton -L` leaves no object, and is named.
-#[test]
-fn light_skeletons_are_named() {
-    let object = sources().join("openat.bpf.o");
-    let made = Command::new("bpftool")
-        .args(["gen", "skeleton", "-L"])
-        .arg(&object)
-        .output();
-    let Some(header) = made.ok().filter(|output| output.status.success()) else {
-        return skip("there is no bpftool that writes light skeletons");
-    };
-    let header = String::from_utf8(header.stdout).expect("UTF-8");
-    // The string of instructions, as a compiler reads it.
-    let (_, text) = header
-        .split_once("opts.insns = (void *)\"")
-        .expect("instructions");
-    let (text, _) = text.split_once("\";").expect("an end");
-    let source = format!("const char insns[] = \"{text}\";\n");
-    let Some(clang) = clang() else { return };
-    let tool = clang.compile("tool", &source, ByteOrder::Little);
-    // An object of data alone, with the loader in it.
-    let found = BpfObject::find(&tool);
-    let [whole, light] = &found[..] else {
-        panic!("{found:?}");
-    };
-    assert!(
-        whole
-            .object()
-            .is_ok_and(|object| object.programs().is_empty())
-    );
-    assert!(matches!(light.object(), Err(BpfObjectError::LightSkeleton)));
-    let place = &tool[light.offset()..];
-    assert!(place.starts_with(&[0xbf, 0x16, 0, 0, 0, 0, 0, 0, 0xbf, 0xa1]));
-    assert_eq!(
-        BpfObjectError::LightSkeleton.to_string(),
-        "a light skeleton (bpftool gen skeleton -L), which has no ELF object inside: audit the object it was made of"
-    );
 }
 
 /// The object of the repository is what its source compiles to.

@@ -5,9 +5,11 @@ mod attaching;
 mod cheapest;
 mod counting;
 mod paths;
+mod pinned;
 mod provoked;
 mod raw;
 mod refused;
+mod stacks;
 mod strings;
 
 use std::path::Path;

@@ -4,6 +4,7 @@ mod hostile;
 mod perf;
 mod perf_hostile;
 mod whole;
+mod written;
 
 use std::io::Write;
 

@@ -34,6 +34,13 @@ impl Capture {
         }
     }
 
+    /// Copies a captured kernel.
+    pub(crate) fn copy_of(kernel: &Path) -> Self {
+        let capture = Self::new();
+        copy_into(kernel, capture.root());
+        capture
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
@@ -106,5 +113,17 @@ impl Capture {
         let kernel = self.kernel();
         let tracepoint = kernel.tracepoint(name).expect("an event");
         tracepoint.context().expect("a context")
+    }
+}
+
+fn copy_into(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        match entry.file_type().expect("its type").is_dir() {
+            true => copy_into(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).expect("a file")),
+        }
     }
 }

@@ -164,6 +164,15 @@ impl DatFile {
         [&self.u16(option)[..], &self.u32(data.len()), data].concat()
     }
 
+    /// A file without records and events.
+    pub(crate) fn version_6_of_nothing(mut self) -> Vec<u8> {
+        self.buffers = vec![DatBuffer {
+            clock: "local".to_owned(),
+            ..DatBuffer::default()
+        }];
+        self.version_6()
+    }
+
     /// The first buffer is the top one.
     pub(crate) fn version_6(&self) -> Vec<u8> {
         let mut out = self.start("6");
