@@ -63,6 +63,35 @@ fn absolute_times() {
     }
 }
 
+/// Clocks that are set back, and counters that begin again: each page has its own time, and
+/// no entry's time is invented to keep an order.
+#[test]
+fn times_that_go_back_or_wrap() {
+    for machine in MACHINES {
+        let mut page = writer(machine);
+        page.record(1, 1, 1).record(1, 2, 2);
+        let layout = layout(machine.long_size() == 8);
+        let times = |starts: &[u64]| -> Vec<u64> {
+            let bytes: Vec<u8> = starts
+                .iter()
+                .flat_map(|start| page.page(*start, 0, &[]))
+                .collect();
+            let pages = layout.pages(&bytes, machine.byte_order());
+            let times = pages.flat_map(|page| {
+                let page = page.expect("a page");
+                let entries = page.entries();
+                let times = entries.map(|entry| entry.expect("an entry").timestamp());
+                times.collect::<Vec<u64>>()
+            });
+            times.collect()
+        };
+        assert_eq!(times(&[9000, 50, 9000]), [9001, 9003, 51, 53, 9001, 9003]);
+        // 584 years after boot, or a clock's garbage.
+        let end = u64::MAX - 2;
+        assert_eq!(times(&[end, 0]), [u64::MAX - 1, 0, 1, 3]);
+    }
+}
+
 /// Newer kernels declare `overwrite` differently, and pages may have any size; neither
 /// moves the data.
 #[test]
