@@ -54,13 +54,22 @@ fn opened(log: &str) -> BTreeSet<PathBuf> {
     log.lines().filter_map(path).collect()
 }
 
+/// glibc's `malloc` reads it where threads give memory back.
+const ALLOCATOR: &str = "/proc/sys/vm/overcommit_memory";
+
 /// Whether any program may open it: libraries, its own memory map, the time zone.
 fn is_of_any_program(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let is_library = text.contains("/lib") && text.contains(".so");
     let is_own = |file: &str| text.starts_with("/proc/") && text.ends_with(file);
     is_library
-        || ["/etc/ld.so.cache", "/etc/localtime", "/etc/timezone"].contains(&&*text)
+        || [
+            "/etc/ld.so.cache",
+            "/etc/localtime",
+            "/etc/timezone",
+            ALLOCATOR,
+        ]
+        .contains(&&*text)
         || text.contains("/zoneinfo")
         || text.starts_with("/sys/fs/cgroup/")
         || ["/maps", "/cgroup", "/exe"].iter().any(|file| is_own(file))
