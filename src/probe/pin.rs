@@ -79,7 +79,7 @@ pub struct PinnedProbe {
     _lock: Option<OwnedFd>,
 }
 
-/// What a pinned probe has to tell.
+/// The results of a pinned probe.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PinnedResults {
@@ -130,23 +130,23 @@ impl PinnedProbe {
         })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What it has to tell.
+    /// Returns the results, to be read.
     pub fn results(&self) -> &PinnedResults {
         &self.results
     }
 
-    /// The same, to take records.
+    /// Returns the results, to take records out of them.
     pub fn results_mut(&mut self) -> &mut PinnedResults {
         &mut self.results
     }
 
-    /// How many of its programs are not attached any more, because the files of their links
-    /// were deleted: what they counted until then stays.
+    /// Returns the number of its programs that are no longer attached, because the files of
+    /// their links were deleted. Their counts until then stay.
     ///
     /// # Errors
     ///
@@ -159,9 +159,9 @@ impl PinnedProbe {
         Ok(missing)
     }
 
-    /// The events of its records that this kernel still has as they were, to print records
-    /// in the kernel's words ([`PrettyPrinter`](super::PrettyPrinter)). None once a program of
-    /// it is detached: a module may have been replaced since.
+    /// Returns the events of its records that this kernel still has as they were, to print
+    /// records in the kernel's words ([`PrettyPrinter`](super::PrettyPrinter)); none once one
+    /// of its programs is detached, because a module may have been replaced since.
     ///
     /// # Errors
     ///
