@@ -405,6 +405,21 @@ impl Assembler {
         self.address(Reg::R2, Reg::Fp, key.into());
     }
 
+    /// `R0` = the address of `size` bytes in the ring buffer; 0 if there is no space.
+    pub(crate) fn ring_reserve(&mut self, ring: i32, size: i32) {
+        self.load_map(Reg::R1, ring);
+        self.mov(Reg::R2, size);
+        self.mov(Reg::R3, 0);
+        self.call(Helper::RingbufReserve);
+    }
+
+    /// Hands out the reserved bytes at this address.
+    pub(crate) fn ring_submit(&mut self, record: Reg) {
+        self.mov_reg(Reg::R1, record);
+        self.mov(Reg::R2, 0);
+        self.call(Helper::RingbufSubmit);
+    }
+
     pub(crate) fn exit(&mut self) {
         self.emit(JMP | EXIT, 0, 0, 0, 0);
     }

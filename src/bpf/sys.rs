@@ -110,12 +110,8 @@ impl OneValueMap {
     pub(crate) fn of_descriptor(descriptor: OwnedFd) -> io::Result<Option<Self>> {
         // SAFETY: the struct is made of integers, for which zeros do.
         let mut info: bpf_map_info = unsafe { mem::zeroed() };
-        let mut attr = zeroed_attr();
-        attr.info.bpf_fd = descriptor.as_raw_fd() as u32;
-        attr.info.info_len = size_of::<bpf_map_info>() as u32;
-        attr.info.info = (&raw mut info) as u64;
-        // SAFETY: `info` is as large as it says and outlives the call.
-        unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+        // SAFETY: any bytes do for its integers, and it asks for no array.
+        unsafe { read_info(descriptor.as_fd(), &mut info) }?;
         let is_array = info.type_ == bpf_map_type::BPF_MAP_TYPE_ARRAY as u32
             && info.key_size as usize == size_of::<u32>()
             && info.max_entries == 1;
@@ -315,12 +311,9 @@ fn is_kernel_btf(object: BorrowedFd<'_>, wanted: &str) -> io::Result<bool> {
     let mut info: bpf_btf_info = unsafe { mem::zeroed() };
     info.name = name.as_mut_ptr() as u64;
     info.name_len = NAME as u32;
-    let mut attr = zeroed_attr();
-    attr.info.bpf_fd = object.as_raw_fd() as u32;
-    attr.info.info_len = size_of::<bpf_btf_info>() as u32;
-    attr.info.info = (&raw mut info) as u64;
-    // SAFETY: `info` and the name are as large as they say and outlive the call.
-    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    // SAFETY: any bytes do for its integers. The name is as large as it says, is exclusive and
+    // outlives the call.
+    unsafe { read_info(object, &mut info) }?;
     Ok(info.kernel_btf != 0 && until_nul(&name) == wanted.as_bytes())
 }
 
@@ -349,14 +342,26 @@ pub(crate) fn open_pinned(path: &CStr) -> io::Result<OwnedFd> {
 pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
     // The infos of all kinds begin with a type and the id.
     let mut info = [0u32; 2];
+    // SAFETY: any bytes do for integers, and none of them asks for an array.
+    unsafe { read_info(object, &mut info) }?;
+    Ok(info[1])
+}
+
+/// Has the kernel write what it says of a map, a program, a link or a BTF object over `info`, as
+/// much as has space there.
+///
+/// # Safety
+///
+/// Any bytes are valid for `T`. The arrays that `info` asks for are as large as it says, exclusive,
+/// and outlive the call.
+unsafe fn read_info<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     let mut attr = zeroed_attr();
     attr.info.bpf_fd = object.as_raw_fd() as u32;
-    attr.info.info_len = size_of_val(&info) as u32;
-    attr.info.info = (&raw mut info) as u64;
-    // SAFETY: `info` is as large as said and outlives the call, which asks for none of the
-    // arrays that an info may have.
-    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-    Ok(info[1])
+    attr.info.info_len = size_of::<T>() as u32;
+    attr.info.info = (&raw mut *info) as u64;
+    // SAFETY: `info` is exclusive, as large as said, and outlives the call; the rest is the
+    // caller's promise.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
 }
 
 /// Attaches a program to an event as kernels before 5.15 do: it runs until the
@@ -374,13 +379,8 @@ pub(crate) fn set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io:
 pub(crate) fn skipped(program: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: the struct is made of integers, for which zeros do.
     let mut info: bpf_prog_info = unsafe { mem::zeroed() };
-    let mut attr = zeroed_attr();
-    attr.info.bpf_fd = program.as_raw_fd() as u32;
-    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
-    attr.info.info = (&raw mut info) as u64;
-    // SAFETY: `info` is as large as it says and outlives the call; the arrays it
-    // could ask for have length 0.
-    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    // SAFETY: any bytes do for its integers; the arrays it could ask for have length 0.
+    unsafe { read_info(program, &mut info) }?;
     Ok(info.recursion_misses)
 }
 

@@ -108,13 +108,8 @@ impl<'k> Usable<'k> {
 /// `e:eprobes/sys_enter raw_syscalls/sys_enter …`. `None` if the kernel does not tell.
 fn made_at_run_time(kernel: &Kernel) -> Option<HashSet<String>> {
     let lines = kernel.inner.tracefs.dynamic_events().ok()??;
-    let names = lines.lines().filter_map(|line| {
-        let (_, named) = line.split_once(':')?;
-        let named = named.split_whitespace().next()?;
-        let (_, name) = named.rsplit_once('/').unwrap_or(("", named));
-        Some(name.to_owned())
-    });
-    Some(names.collect())
+    let made = lines.lines().filter_map(Kernel::made_by);
+    Some(made.map(|(_, event)| event.to_owned()).collect())
 }
 
 #[cfg(all(test, feature = "probe", target_os = "linux"))]

@@ -246,12 +246,20 @@ impl Kernel {
     /// Returns the line of [`dynamic_events`](Self::dynamic_events) that made this event:
     /// `s:synthetic/wakeup u64 lat`, `e:eprobes/open syscalls/sys_enter_openat …`.
     pub(crate) fn dynamic_event<'t>(dynamic_events: &'t str, name: &EventName) -> Option<&'t str> {
-        let is_this = |line: &&str| {
-            let words = line.split_once(':').map(|(_, rest)| rest);
-            let named = words.and_then(|words| words.split_whitespace().next());
-            named.and_then(|named| named.split_once('/')) == Some((name.category(), name.event()))
-        };
-        dynamic_events.lines().find(is_this)
+        let wanted = (Some(name.category()), name.event());
+        let mut lines = dynamic_events.lines();
+        lines.find(|line| Self::made_by(line) == Some(wanted))
+    }
+
+    /// Returns the category, if it is said, and the name of the event that a line of
+    /// [`dynamic_events`](Self::dynamic_events) made. User events have theirs unsaid.
+    fn made_by(line: &str) -> Option<(Option<&str>, &str)> {
+        let (_, words) = line.split_once(':')?;
+        let named = words.split_whitespace().next()?;
+        Some(match named.split_once('/') {
+            Some((category, event)) => (Some(category), event),
+            None => (None, named),
+        })
     }
 
     /// Sets the byte order of a captured kernel that has no BTF to tell it. The byte order

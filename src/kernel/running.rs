@@ -42,11 +42,7 @@ impl Kernel {
     /// Returns the addresses of symbols, from `/proc/kallsyms`; `None` if this process may
     /// not see them, or the kernel has no such file.
     pub(crate) fn symbol_addresses(&self, names: &[&str]) -> Option<Vec<Option<u64>>> {
-        let text = self
-            .inner
-            .proc
-            .bytes("kallsyms", super::traces::KALLSYMS_LIMIT);
-        let text = text.ok()??;
+        let text = self.symbols().ok()??;
         let mut found = vec![None; names.len()];
         let mut are_shown = false;
         for line in text.split(|byte| *byte == b'\n') {

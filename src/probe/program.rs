@@ -122,10 +122,7 @@ pub(crate) fn on_event(
             waiting,
         } => {
             let full = asm.label();
-            asm.load_map(Reg::R1, *ring);
-            asm.mov(Reg::R2, plan.size as i32);
-            asm.mov(Reg::R3, 0);
-            asm.call(Helper::RingbufReserve);
+            asm.ring_reserve(*ring, plan.size as i32);
             asm.jump_if(Jump::Eq, Reg::R0, 0, full);
             asm.mov_reg(RECORD, Reg::R0);
             write_header(&mut asm, index);
@@ -136,9 +133,7 @@ pub(crate) fn on_event(
             if let Some(waiting) = waiting {
                 strings::wait_for_return(&mut asm, plan, index, waiting);
             }
-            asm.mov_reg(Reg::R1, RECORD);
-            asm.mov(Reg::R2, 0);
-            asm.call(Helper::RingbufSubmit);
+            asm.ring_submit(RECORD);
             asm.jump(out);
             asm.place(full);
             asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);

@@ -182,14 +182,7 @@ fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
     if let Some(result) = exit.result {
         load(&mut asm, result, SECOND, forget);
     }
-    asm.load_map(Reg::R1, exit.ring);
-    asm.mov(Reg::R2, plan.size as i32);
-    asm.mov(Reg::R3, 0);
-    asm.call(Helper::RingbufReserve);
-    asm.jump_if(Jump::Eq, Reg::R0, 0, full);
-    asm.mov_reg(RECORD, Reg::R0);
-    asm.load(Size::B8, Reg::R1, VALUE, 8);
-    asm.store(Size::B8, RECORD, header::TIMESTAMP, Reg::R1);
+    begin_second(&mut asm, exit.ring, plan.size as i32, full);
     let mut marks = RETURNED;
     if exit.has_result {
         marks |= HAS_RESULT;
@@ -214,9 +207,7 @@ fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
         asm.store(Size::B4, RECORD, to, Reg::R0);
         asm.place(skip);
     }
-    asm.mov_reg(Reg::R1, RECORD);
-    asm.mov(Reg::R2, 0);
-    asm.call(Helper::RingbufSubmit);
+    asm.ring_submit(RECORD);
     asm.jump(forget);
     if exit.filter.is_some() {
         asm.place(refused);
@@ -251,23 +242,24 @@ fn passes(asm: &mut Assembler, filter: &BoundNode<'_>, sources: &[FieldSource<'_
     asm.place(done);
 }
 
-/// Writes that the record of the call in `VALUE` is to be dropped.
-fn refuse(asm: &mut Assembler, index: u32, ring: i32, full: Label) {
-    asm.load_map(Reg::R1, ring);
-    asm.mov(Reg::R2, REFUSED_SIZE);
-    asm.mov(Reg::R3, 0);
-    asm.call(Helper::RingbufReserve);
+/// `RECORD` = a second record of the call in `VALUE`, with the time of the first, which tells
+/// the two apart from those of other calls.
+fn begin_second(asm: &mut Assembler, ring: i32, size: i32, full: Label) {
+    asm.ring_reserve(ring, size);
     asm.jump_if(Jump::Eq, Reg::R0, 0, full);
     asm.mov_reg(RECORD, Reg::R0);
     asm.load(Size::B8, Reg::R1, VALUE, 8);
     asm.store(Size::B8, RECORD, header::TIMESTAMP, Reg::R1);
+}
+
+/// Writes that the record of the call in `VALUE` is to be dropped.
+fn refuse(asm: &mut Assembler, index: u32, ring: i32, full: Label) {
+    begin_second(asm, ring, REFUSED_SIZE, full);
     asm.store_imm(Size::B4, RECORD, header::EVENT, (index | REFUSED) as i32);
     asm.store_imm(Size::B4, RECORD, header::CPU, 0);
     asm.call(Helper::GetCurrentPidTgid);
     asm.store(Size::B8, RECORD, header::PID_TGID, Reg::R0);
-    asm.mov_reg(Reg::R1, RECORD);
-    asm.mov(Reg::R2, 0);
-    asm.call(Helper::RingbufSubmit);
+    asm.ring_submit(RECORD);
 }
 
 /// The programs at the exits of calls whose strings are read again.

@@ -1,7 +1,9 @@
 //! The flag letters of `trace`, which show the state of a CPU.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
+use super::number::{PrintfSpec, number};
+use super::output::Output;
 use super::version::KernelVersion;
 use crate::format::Format;
 use crate::record::{Record, RecordError};
@@ -164,11 +166,12 @@ pub(super) struct CommonValues {
 }
 
 impl CommonValues {
-    /// Reads the fields of a record. Those that the format does not have count as 0.
+    /// Reads the fields of a record. Those that the format does not have count as 0; of several
+    /// with one name, the first counts.
     pub(super) fn of(record: &Record<'_>) -> Result<Self, RecordError> {
         let machine = record.machine();
         let mut values = Self::default();
-        for field in record.format().common_fields() {
+        for field in record.format().common_fields().iter().rev() {
             let value = || Ok(machine.signed(record.raw(field)?));
             match field.name() {
                 "common_pid" => values.pid = value()? as i32,
@@ -185,97 +188,67 @@ impl CommonValues {
 
 impl fmt::Display for Flags {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letters = self.letters();
-        letters
-            .as_bytes()
-            .iter()
-            .try_for_each(|letter| out.write_char(char::from(*letter)))
+        let mut text = Output::default();
+        self.write(&mut text);
+        out.write_str(&String::from_utf8_lossy(&text.into_bytes()))
     }
 }
 
 impl Flags {
-    /// Returns the letters, as `trace_print_lat_fmt()` writes them.
-    pub(super) fn letters(&self) -> Letters {
-        let mut letters = Letters::default();
-        let mut push = |letter: u8| {
-            letters.bytes[usize::from(letters.length)] = letter;
-            letters.length += 1;
-        };
+    /// Writes the letters.
+    pub(super) fn write(&self, out: &mut Output) {
         let has = |flag: u8| self.flags & flag != 0;
         let has_lazy = self.columns.has_lazy();
         // Kernels with seven columns never set the bit.
         let unknown = has(flag::NEED_RESCHED_LAZY) && self.irqs_unsupported;
-        push(match (has(flag::IRQS_OFF), has(flag::BH_OFF)) {
-            (true, true) => b'D',
-            (true, false) => b'd',
-            (false, true) => b'b',
-            (false, false) if unknown => b'X',
-            (false, false) => b'.',
+        out.push(match (has(flag::IRQS_OFF), has(flag::BH_OFF)) {
+            (true, true) => 'D',
+            (true, false) => 'd',
+            (false, true) => 'b',
+            (false, false) if unknown => 'X',
+            (false, false) => '.',
         });
         let (now, lazy, preempt) = (
             has(flag::NEED_RESCHED),
             has(flag::NEED_RESCHED_LAZY) && !has_lazy && !self.irqs_unsupported,
             has(flag::PREEMPT_RESCHED) && !has_lazy,
         );
-        push(match (now, lazy, preempt) {
-            (true, true, true) => b'B',
-            (true, false, true) => b'N',
-            (false, true, true) => b'L',
-            (true, true, false) => b'b',
-            (true, false, false) => b'n',
-            (false, true, false) => b'l',
-            (false, false, true) => b'p',
-            (false, false, false) => b'.',
+        out.push(match (now, lazy, preempt) {
+            (true, true, true) => 'B',
+            (true, false, true) => 'N',
+            (false, true, true) => 'L',
+            (true, true, false) => 'b',
+            (true, false, false) => 'n',
+            (false, true, false) => 'l',
+            (false, false, true) => 'p',
+            (false, false, false) => '.',
         });
         if has_lazy {
             let lazy = has(flag::PREEMPT_RESCHED);
-            push(if lazy { b'L' } else { b'.' });
+            out.push(if lazy { 'L' } else { '.' });
         }
         let (nmi, hard, soft) = (has(flag::NMI), has(flag::HARDIRQ), has(flag::SOFTIRQ));
-        push(match (nmi, hard, soft) {
-            (true, true, _) => b'Z',
-            (true, false, _) => b'z',
-            (false, true, true) => b'H',
-            (false, true, false) => b'h',
-            (false, false, true) => b's',
-            (false, false, false) => b'.',
+        out.push(match (nmi, hard, soft) {
+            (true, true, _) => 'Z',
+            (true, false, _) => 'z',
+            (false, true, true) => 'H',
+            (false, true, false) => 'h',
+            (false, false, true) => 's',
+            (false, false, false) => '.',
         });
-        let depth = |depth: u8| match depth {
-            0 => *b"..",
-            _ => [depth >> 4, depth & 0xf].map(|digit| HEX[usize::from(digit)]),
+        let mut depth = |depth: u8| match depth {
+            0 => out.push('.'),
+            _ => number(out, PrintfSpec::default(), false, depth.into(), 16, false),
         };
-        let mut push_depth = |value: u8| {
-            let [high, low] = depth(value);
-            if value > 0xf {
-                push(high);
-            }
-            push(low);
-        };
-        push_depth(self.preempt_depth);
+        depth(self.preempt_depth);
         if has_lazy {
-            push_depth(self.preempt_lazy_depth);
+            depth(self.preempt_lazy_depth);
         }
         if self.columns != FlagColumns::Four {
-            push_depth(self.migrate_disable);
+            depth(self.migrate_disable);
         }
-        letters
     }
 }
-
-/// The letters of flags: at most four, and three depths of at most two digits.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Letters {
-    bytes: [u8; 10],
-    length: u8,
-}
-
-impl Letters {
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
-    }
-}
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {

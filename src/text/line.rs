@@ -249,7 +249,7 @@ impl<'a> TraceContext<'a> {
         out.push_str("[");
         zeros(out, 3, self.cpu.into());
         out.push_str("] ");
-        out.push_bytes(self.flags.letters().as_bytes());
+        self.flags.write(out);
         self.time(self.timestamp).write(out);
         out.push_str(": ");
     }
