@@ -15,6 +15,7 @@ use tracepoints::{EventPattern, Kernel};
 
 use crate::kernel::{Identity, say_unreadable};
 use crate::output::{self, Failure, say};
+use crate::select::is_among;
 
 /// Show what differs between the tracepoints of two kernels, and what that means for
 /// programs made for the first
@@ -102,9 +103,7 @@ fn diff(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
 impl Compared {
     fn events(&self) -> impl Iterator<Item = &EventDiff> {
         let events = self.diff.events().iter();
-        events.filter(|diff| {
-            self.only.is_empty() || self.only.iter().any(|only| only.matches(diff.event()))
-        })
+        events.filter(|diff| is_among(&self.only, diff.event()))
     }
 
     /// Tracepoints without an event, and common fields, are not of any event.

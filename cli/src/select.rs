@@ -1,9 +1,14 @@
 //! Selects events by patterns.
 
 use tracepoints::kernel::Events;
-use tracepoints::{Error, EventPattern, Kernel};
+use tracepoints::{Error, EventName, EventPattern, Kernel};
 
 use crate::output::{Failure, say, with_causes};
+
+/// Whether an event is among those that `--only` names: all if it names none.
+pub(crate) fn is_among(only: &[EventPattern], event: &EventName) -> bool {
+    only.is_empty() || only.iter().any(|pattern| pattern.matches(event))
+}
 
 /// Returns the events that match the patterns; all without a pattern. A category alone,
 /// `sched`, means all its events unless an event has that name.

@@ -263,7 +263,7 @@ pub(super) fn pin(mut results: PinnedResults, directory: &Path) -> Result<Pinned
         source,
     };
     make_directory(directory).map_err(failed)?;
-    let made = results.pin(directory);
+    let made = results.pin_objects(directory);
     let made = made.and_then(|description| {
         let lock = match results {
             PinnedResults::Records(_) => Some(locked(directory)?),
@@ -286,7 +286,17 @@ pub(super) fn pin(mut results: PinnedResults, directory: &Path) -> Result<Pinned
 }
 
 impl PinnedResults {
-    /// The programs that count, or write records, and which events each serves.
+    /// Pins what is attached to a new directory of a BPF file system, where it goes on without
+    /// this process: see [`PinnedProbe`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Pin`]. It is detached then.
+    pub fn pin(self, directory: impl AsRef<Path>) -> Result<PinnedProbe, ProbeError> {
+        pin(self, directory.as_ref())
+    }
+
+    /// Returns the programs that count, or write records, and which events each serves.
     pub fn plan(&self) -> &[PlannedProgram] {
         &self.attached().plan
     }
@@ -349,7 +359,7 @@ impl PinnedResults {
     }
 
     /// Pins all that it takes, the description last: a directory without it was not finished.
-    fn pin(&self, directory: &Path) -> Result<PinDescription, PinError> {
+    fn pin_objects(&self, directory: &Path) -> Result<PinDescription, PinError> {
         let attached = self.attached();
         let mut description = PinDescription {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -168,7 +168,7 @@ pub(crate) enum Time {
     Delta,
 }
 
-/// What is said when a probe is attached, and not when it is read.
+/// The arguments that a probe takes when it is attached, and not when it is read.
 const NOT_OF_PINNED: [&str; 16] = [
     "events", "command", "pin", "pid", "children", "fields", "filter", "count", "by", "stats",
     "hist", "lhist", "stack", "strings", "program", "explain",

@@ -15,14 +15,7 @@ use crate::output::{Failure, JsonRows, plural, say};
 
 /// Pins what is attached, and says how to get at it.
 pub(super) fn pin(results: PinnedResults, path: &Path, events: usize) -> Result<ExitCode, Failure> {
-    let pinned = match results {
-        PinnedResults::Records(probe) => probe.pin(path),
-        PinnedResults::Counts(counter) => counter.pin(path),
-        PinnedResults::Histogram(histogram) => histogram.pin(path),
-        PinnedResults::Groups(groups) => groups.pin(path),
-        _ => return Err(Failure::Other("nothing that can be pinned".to_owned())),
-    };
-    pinned?;
+    results.pin(path)?;
     let path = path.display();
     say!(
         "{} pinned to {path}; `attach --read {path}` prints, `attach --unpin {path}` prints and ends",

@@ -1,4 +1,4 @@
-//! Printing what is attached has to tell, until the run is over.
+//! Prints the results of what is attached, until the run is over.
 
 use std::io::Write;
 
@@ -13,7 +13,7 @@ use super::tally::{Repetition, Tally};
 use crate::output::{Failure, JsonRows, plural, say};
 use crate::row::LossesRow;
 
-/// What printing takes beside the results.
+/// How results are printed: the arguments, and the kernel that they are of.
 pub(super) struct Shown<'a> {
     pub(super) arguments: &'a Arguments,
     /// The kernel, for records and stacks; and the events that are printed in its words.

@@ -14,6 +14,7 @@ use tracepoints::{
 
 use crate::output::{Failure, JsonRows, Screen, say, with_causes};
 use crate::row::{AddressFields, EventRow, FieldMap, LossesRow, LostRow};
+use crate::select::is_among;
 
 pub(crate) struct Printer<'a> {
     kernel: &'a Kernel,
@@ -96,7 +97,7 @@ impl<'a> Printer<'a> {
                 return Ok(());
             }
         };
-        if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
+        if !is_among(&self.only, event) {
             return Ok(());
         }
         // The record was found by its id of 16 bits, so the format has one.
@@ -159,16 +160,7 @@ impl<'a> Printer<'a> {
         let row = EventRow {
             timestamp_ns: timestamp,
             cpu,
-            pid: match (self.task, tid) {
-                (Some((pid, _)), _) => u32::try_from(pid).ok(),
-                (None, 0) => Some(0),
-                (None, tid) => {
-                    let group = self.groups.group_of(tid);
-                    group
-                        .and_then(|pid| u32::try_from(pid).ok())
-                        .filter(|pid| *pid > 0)
-                }
-            },
+            pid: process_of(self.task, tid, &self.groups).and_then(|pid| u32::try_from(pid).ok()),
             tid: u32::try_from(tid).ok(),
             comm: Some(&*command).filter(is_known),
             event,
@@ -242,6 +234,15 @@ impl<'a> Printer<'a> {
             say!("{count} {records} not printed: {why}");
         }
         Ok(!self.failures.is_empty())
+    }
+}
+
+/// Returns the process of a record's thread: as perf says it, or as the kernel saved it.
+pub(super) fn process_of(task: Option<(i32, i32)>, tid: i32, groups: &TaskNames) -> Option<i32> {
+    match (task, tid) {
+        (Some((pid, _)), _) => Some(pid),
+        (None, 0) => Some(0),
+        (None, tid) => groups.group_of(tid).filter(|pid| *pid > 0),
     }
 }
 

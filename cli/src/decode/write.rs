@@ -10,10 +10,11 @@ use tracepoints::record::ring::Lost;
 use tracepoints::text::{TaskNames, TraceClock, TraceStyle};
 use tracepoints::{EventPattern, Kernel, Record, Value};
 
-use super::print::Printer;
+use super::print::{Printer, process_of};
 use crate::capture::Target;
 use crate::kernel::Identity;
 use crate::output::{Failure, plural, say, with_causes};
+use crate::select::is_among;
 
 /// A form that is written.
 #[derive(Clone, Copy, ValueEnum)]
@@ -30,7 +31,7 @@ enum Content {
     Ctf(CtfWriter),
 }
 
-/// What a file tells besides its records.
+/// The parts of a file besides its records.
 pub(super) struct Recorded {
     pub(super) kernel: RecordedKernel,
     /// In bytes, at least as large as all records.
@@ -135,7 +136,7 @@ impl<'a> FileWriter<'a> {
             Ok(found) => found,
             Err(error) => return self.failed(with_causes(&error)),
         };
-        if !self.only.is_empty() && !self.only.iter().any(|pattern| pattern.matches(event)) {
+        if !is_among(&self.only, event) {
             return;
         }
         let written = match &mut self.content {
@@ -146,12 +147,9 @@ impl<'a> FileWriter<'a> {
                 Err("times of its buffer's clock are not in nanoseconds".to_owned())
             }
             Content::Ctf(ctf) => {
-                let (pid, tid) = match (self.task, pid_of(&record)) {
-                    (Some((pid, tid)), _) => (Some(pid), tid),
-                    (None, Some(0)) => (Some(0), 0),
-                    (None, Some(tid)) => (self.groups.group_of(tid).filter(|pid| *pid > 0), tid),
-                    (None, None) => (None, -1),
-                };
+                let of_perf = self.task.map(|(_, tid)| tid);
+                let tid = of_perf.or_else(|| pid_of(&record)).unwrap_or(-1);
+                let pid = process_of(self.task, tid, &self.groups);
                 let comm = match &self.name {
                     Some(name) => name,
                     None if self.names.has(tid) || tid == 0 => self.names.bytes_of(tid),

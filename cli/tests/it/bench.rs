@@ -30,7 +30,7 @@ fn costs_of_programs() {
         assert_eq!((&row["call"], &row["hits"]), (&"getppid".into(), &1.into()));
         assert!(row["cost_ns"].is_number() && row["doubt_ns"].as_f64() >= Some(0.0));
     }
-    // What else serves it, or would on another kernel, is named.
+    // Other types that serve it are named, and one that this kernel lacks.
     let output = tracepoints(&["bench", "syscalls:sys_exit_read"])
         .output()
         .expect("it runs");

@@ -144,7 +144,7 @@ fn tables_of_kernels() {
     insta::assert_snapshot!(partitions.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
-/// What the tables say of an event is what its `Context` says.
+/// The rows of an event agree with its `Context`.
 #[test]
 fn rows_are_what_contexts_say() {
     let dir = place(&fixtures(), &[]);

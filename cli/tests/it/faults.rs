@@ -1,5 +1,5 @@
-//! What can go wrong while the command writes: it is killed, disks are full or read-only,
-//! directories vanish, readers go. What has the name that was asked for is whole, and the
+//! Faults while the command writes: it is killed, disks are full or read-only, directories
+//! vanish, readers go. A file that has the name that was asked for is whole, and the
 //! next run needs no cleaning up.
 
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use crate::unprivileged::as_nobody;
 
 /// A way to write files, to `out` or to a name that starts with it.
 struct Writer {
-    /// What it writes; relative to the directory it runs in.
+    /// The file or directory that it writes, relative to the directory it runs in.
     out: &'static str,
     arguments: Vec<String>,
 }
@@ -190,8 +190,8 @@ fn kills_at_any_moment_leave_nothing_half_written() {
     println!("{killed} runs were killed before their end");
 }
 
-/// What killed runs left is removed; what a run writes at the same time, and what others
-/// have, is not.
+/// The parts that killed runs left are removed; those that another run is writing, and other
+/// programs' files, are not.
 #[test]
 fn leftovers_are_removed_by_the_next_run() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -73,6 +73,7 @@
 //!
 //! [`Kernel::recorded`]: crate::Kernel::recorded
 
+mod buffers;
 mod cursor;
 mod error;
 mod files;

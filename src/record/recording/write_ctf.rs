@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::buffers::WrittenBuffers;
 use super::files::RecordedKernel;
 use crate::name::EventName;
 use crate::record::{Record, RecordError, Value};
@@ -39,8 +40,7 @@ use crate::record::{Record, RecordError, Value};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct CtfWriter {
-    /// The top buffer first, then in the order in which they were named.
-    buffers: Vec<CtfTrace>,
+    buffers: WrittenBuffers<CtfTrace>,
 }
 
 /// When and where an event happened.
@@ -60,7 +60,6 @@ pub struct CtfEvent<'a> {
 
 #[derive(Clone, Debug, Default)]
 struct CtfTrace {
-    buffer: String,
     /// By id, sorted.
     classes: BTreeMap<u32, CtfClass>,
     streams: BTreeMap<u32, Vec<CtfStream>>,
@@ -107,9 +106,7 @@ const MAGIC: u32 = 0xc1fc_1fc1;
 impl CtfWriter {
     /// Creates a writer.
     pub fn new() -> Self {
-        Self {
-            buffers: vec![CtfTrace::default()],
-        }
+        Self::default()
     }
 
     /// Appends an event. `buffer` is the instance's name, empty for the top buffer.
@@ -132,7 +129,7 @@ impl CtfWriter {
             .map(|field| Ok((field.name(), record.value(field)?)))
             .collect::<Result<Vec<_>, RecordError>>()?;
         let id = format.id().unwrap_or_default();
-        let trace = self.trace(buffer);
+        let trace = self.buffers.of(buffer);
         trace.classes.entry(id).or_insert_with(|| CtfClass {
             name: name.clone(),
             fields: class_of(&fields),
@@ -164,7 +161,7 @@ impl CtfWriter {
 
     /// Says that this number of events of a CPU were lost before its next event.
     pub fn lost(&mut self, buffer: &str, cpu: u32, count: u64) {
-        let streams = self.trace(buffer).streams.entry(cpu).or_default();
+        let streams = self.buffers.of(buffer).streams.entry(cpu).or_default();
         match streams.last_mut() {
             Some(stream) => {
                 stream.end_packet(cpu);
@@ -177,25 +174,14 @@ impl CtfWriter {
         }
     }
 
-    fn trace(&mut self, buffer: &str) -> &mut CtfTrace {
-        let place = self.buffers.iter().position(|trace| trace.buffer == buffer);
-        let place = place.unwrap_or_else(|| {
-            self.buffers.push(CtfTrace {
-                buffer: buffer.to_owned(),
-                ..CtfTrace::default()
-            });
-            self.buffers.len() - 1
-        });
-        &mut self.buffers[place]
-    }
-
     /// Returns the files, by their paths below the directory of the trace. An instance's
     /// trace is in a directory of its own, `buffer1` and so on, whose metadata tells its
     /// name; the top buffer's is left out if it is empty and another is not.
     pub fn finish(self, kernel: &RecordedKernel) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
-        let has_instances = self.buffers.len() > 1;
-        for (number, mut trace) in self.buffers.into_iter().enumerate() {
+        let buffers = self.buffers.into_all();
+        let has_instances = buffers.len() > 1;
+        for (number, (buffer, mut trace)) in buffers.into_iter().enumerate() {
             if number == 0 && has_instances && trace.streams.is_empty() {
                 continue;
             }
@@ -203,7 +189,7 @@ impl CtfWriter {
                 0 => String::new(),
                 number => format!("buffer{number}/"),
             };
-            let metadata = trace.metadata(kernel);
+            let metadata = trace.metadata(&buffer, kernel);
             files.insert(format!("{directory}metadata"), metadata.into_bytes());
             for (cpu, streams) in &mut trace.streams {
                 for (number, stream) in streams.iter_mut().enumerate() {
@@ -225,14 +211,14 @@ impl CtfWriter {
 }
 
 impl CtfTrace {
-    fn metadata(&self, kernel: &RecordedKernel) -> String {
+    fn metadata(&self, buffer: &str, kernel: &RecordedKernel) -> String {
         let mut text = String::from(START);
         text += "env {\n\tdomain = \"kernel\";\n\tsysname = \"Linux\";\n";
         text += "\ttracer_name = \"tracepoints\";\n";
         for (name, value) in [
             ("kernel_release", kernel.release().unwrap_or_default()),
             ("architecture", kernel.architecture().unwrap_or_default()),
-            ("buffer", &*self.buffer),
+            ("buffer", buffer),
         ] {
             if !value.is_empty() {
                 // Writing to a `String` is infallible.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use super::buffers::WrittenBuffers;
 use super::files::RecordedKernel;
 use super::trace_dat::{MAGIC, MAX_CPUS, id};
 use crate::machine::{ByteOrder, Machine};
@@ -40,14 +41,11 @@ const PAGE_SIZES: (usize, usize) = (4096, 1 << 20);
 pub struct TraceDatWriter {
     machine: Machine,
     page_size: usize,
-    /// The top buffer first, then in the order in which they were named.
-    buffers: Vec<WrittenBuffer>,
+    buffers: WrittenBuffers<WrittenBuffer>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct WrittenBuffer {
-    /// The instance's name; the top buffer's is empty.
-    name: String,
     clock: Option<String>,
     cpus: BTreeMap<u32, PageWriter>,
 }
@@ -85,14 +83,14 @@ impl TraceDatWriter {
         Self {
             machine,
             page_size,
-            buffers: vec![WrittenBuffer::default()],
+            buffers: WrittenBuffers::default(),
         }
     }
 
     /// Sets the clock of a buffer's times: its `trace_clock`, with brackets around the clock
     /// in use. Default: the kernel's file, or `[local]`.
     pub fn set_clock(&mut self, buffer: &str, trace_clock: &str) {
-        self.buffer(buffer).clock = Some(trace_clock.trim_end().to_owned());
+        self.buffers.of(buffer).clock = Some(trace_clock.trim_end().to_owned());
     }
 
     /// Appends a record, from its `common_type` on. `buffer` is the instance's name, empty
@@ -129,18 +127,6 @@ impl TraceDatWriter {
         Ok(())
     }
 
-    fn buffer(&mut self, name: &str) -> &mut WrittenBuffer {
-        let place = self.buffers.iter().position(|buffer| buffer.name == name);
-        let place = place.unwrap_or_else(|| {
-            self.buffers.push(WrittenBuffer {
-                name: name.to_owned(),
-                ..WrittenBuffer::default()
-            });
-            self.buffers.len() - 1
-        });
-        &mut self.buffers[place]
-    }
-
     fn pages(&mut self, buffer: &str, cpu: u32) -> Result<&mut PageWriter, RecordingWriteError> {
         if cpu as usize >= MAX_CPUS {
             return Err(RecordingWriteError::Cpu {
@@ -149,7 +135,7 @@ impl TraceDatWriter {
             });
         }
         let (machine, page_size) = (self.machine, self.page_size);
-        let cpus = &mut self.buffer(buffer).cpus;
+        let cpus = &mut self.buffers.of(buffer).cpus;
         let pages = cpus.entry(cpu);
         Ok(pages.or_insert_with(|| PageWriter::new(machine, page_size)))
     }
@@ -174,15 +160,12 @@ impl TraceDatWriter {
         let clock = kernel.clock().unwrap_or("[local]").to_owned();
         let buffers: Vec<(String, String, BTreeMap<u32, Vec<u8>>)> = self
             .buffers
+            .into_all()
             .into_iter()
-            .map(|buffer| {
+            .map(|(name, buffer)| {
                 let cpus = buffer.cpus.into_iter();
                 let cpus = cpus.map(|(cpu, pages)| (cpu, pages.finish())).collect();
-                (
-                    buffer.name,
-                    buffer.clock.unwrap_or_else(|| clock.clone()),
-                    cpus,
-                )
+                (name, buffer.clock.unwrap_or_else(|| clock.clone()), cpus)
             })
             .collect();
         let last = buffers.iter().filter_map(|(_, _, cpus)| cpus.keys().max());

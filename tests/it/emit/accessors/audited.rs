@@ -10,24 +10,14 @@ use tracepoints::audit::{BpfObject, Verdict};
 /// The events of any of the kernels that accessors can be written for.
 fn all(roots: &[PathBuf]) -> (CAccessors, Vec<EventName>) {
     let mut accessors = accessors_of(roots);
-    let mut events: Vec<EventName> = Vec::new();
-    for root in roots {
-        let kernel = Kernel::at(root).expect("a kernel");
-        events.extend(kernel.events().expect("events").iter().cloned());
-    }
-    events.sort();
-    events.dedup();
+    let mut events = events_of(roots);
     // All system calls have one context: a few tell as much as all.
     let mut syscalls = 0;
     events.retain(|event| {
         syscalls += usize::from(event.category() == "syscalls");
         event.category() != "syscalls" || syscalls % 40 == 1 || roots.len() < 4
     });
-    events.retain(|event| match accessors.add(event) {
-        Ok(()) => true,
-        Err(tracepoints::Error::NoStruct { .. } | tracepoints::Error::Conflict { .. }) => false,
-        Err(error) => panic!("{event}: {error}"),
-    });
+    events.retain(|event| has_accessors(&mut accessors, event));
     let text = accessors.to_string();
     events.retain(|event| functions(&text, event).len() <= MOST);
     (accessors, events)

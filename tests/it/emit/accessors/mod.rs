@@ -39,6 +39,29 @@ fn roots() -> Vec<PathBuf> {
     ROOTS.iter().map(|root| support::fixture(root)).collect()
 }
 
+/// The events of any of the kernels, sorted.
+#[cfg(any(feature = "audit", all(feature = "probe", target_os = "linux")))]
+fn events_of(roots: &[PathBuf]) -> Vec<EventName> {
+    let mut events: Vec<EventName> = Vec::new();
+    for root in roots {
+        let kernel = Kernel::at(root).expect("a kernel");
+        events.extend(kernel.events().expect("events").iter().cloned());
+    }
+    events.sort();
+    events.dedup();
+    events
+}
+
+/// Adds the accessors of an event; `false` if it has none that are right on all kernels.
+#[cfg(any(feature = "audit", all(feature = "probe", target_os = "linux")))]
+fn has_accessors(accessors: &mut CAccessors, event: &EventName) -> bool {
+    match accessors.add(event) {
+        Ok(()) => true,
+        Err(tracepoints::Error::NoStruct { .. } | tracepoints::Error::Conflict { .. }) => false,
+        Err(error) => panic!("{event}: {error}"),
+    }
+}
+
 /// An accessor in emitted text.
 #[derive(Clone, Debug)]
 struct Function {

@@ -9,19 +9,6 @@ use object::Endianness;
 
 use super::*;
 
-/// The events of any of the kernels that accessors can be written for.
-fn events(roots: &[PathBuf], accessors: &mut CAccessors) -> Vec<EventName> {
-    let mut events: Vec<EventName> = Vec::new();
-    for root in roots {
-        let kernel = Kernel::at(root).expect("a kernel");
-        events.extend(kernel.events().expect("events").iter().cloned());
-    }
-    events.sort();
-    events.dedup();
-    events.retain(|event| accessors.add(event).is_ok());
-    events
-}
-
 /// The instructions of each function, relocated for a kernel.
 fn relocated(object: &[u8], root: &Path) -> BTreeMap<String, Vec<u8>> {
     let btf = Btf::parse_file(root.join("btf/vmlinux"), Endianness::Little).expect("BTF");
@@ -78,7 +65,8 @@ fn numbers_are_those_of_the_context() {
     const CONTEXTS: usize = 32;
     let roots = roots();
     let mut accessors = accessors_of(&roots);
-    let events = events(&roots, &mut accessors);
+    let mut events = events_of(&roots);
+    events.retain(|event| has_accessors(&mut accessors, event));
     let text = accessors.to_string();
     let mut reads = Vec::new();
     let mut code =
