@@ -7,6 +7,7 @@ pub(crate) mod instance;
 pub(crate) mod live;
 mod merge;
 mod perf;
+mod perfetto;
 mod print;
 mod recorded;
 mod sink;

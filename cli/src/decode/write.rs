@@ -1,15 +1,17 @@
 //! Writes records as a file that other programs read.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use tracepoints::kernel::EventsById;
-use tracepoints::record::recording::{CtfEvent, CtfWriter, RecordedKernel, TraceDatWriter};
+use tracepoints::record::recording::{CtfWriter, Occurrence, RecordedKernel, TraceDatWriter};
 use tracepoints::record::ring::Lost;
 use tracepoints::text::{TaskNames, TraceClock, TraceStyle};
-use tracepoints::{EventPattern, Kernel, Record, Value};
+use tracepoints::{EventName, EventPattern, Kernel, Record, Value};
 
+use super::perfetto::PerfettoWriter;
 use super::print::{Printer, process_of};
 use crate::capture::Target;
 use crate::kernel::Identity;
@@ -23,12 +25,34 @@ pub(super) enum FileForm {
     TraceDat,
     /// The Common Trace Format 1.8, a directory, for babeltrace2 and Trace Compass
     Ctf,
+    /// A trace of Perfetto, for ui.perfetto.dev and its trace processor
+    Perfetto,
 }
 
 /// A form with what was written so far.
 enum Content {
     TraceDat(TraceDatWriter),
     Ctf(CtfWriter),
+    Perfetto(PerfettoWriter),
+}
+
+impl Content {
+    /// Appends an event, for which a `trace.dat` has its record instead.
+    fn event(
+        &mut self,
+        buffer: &str,
+        at: Occurrence<'_>,
+        event: &EventName,
+        record: &Record<'_>,
+    ) -> Result<(), String> {
+        let written = match self {
+            Self::TraceDat(_) => Ok(()),
+            Self::Ctf(ctf) => ctf.event(buffer, at, event, record),
+            Self::Perfetto(_) if at.tid < 0 => return Err("its thread is not known".to_owned()),
+            Self::Perfetto(perfetto) => perfetto.event(buffer, at, event, record),
+        };
+        written.map_err(|error| with_causes(&error))
+    }
 }
 
 /// The parts of a file besides its records.
@@ -97,6 +121,10 @@ impl<'a> FileWriter<'a> {
                 (Target::file(&path)?, Content::TraceDat(dat))
             }
             FileForm::Ctf => (Target::directory(&path)?, Content::Ctf(CtfWriter::new())),
+            FileForm::Perfetto => (
+                Target::file(&path)?,
+                Content::Perfetto(PerfettoWriter::new()),
+            ),
         };
         Ok(Self {
             events: printer.events,
@@ -142,30 +170,30 @@ impl<'a> FileWriter<'a> {
         let written = match &mut self.content {
             Content::TraceDat(dat) => dat
                 .record(&self.buffer, cpu, time, bytes)
-                .map_err(|error| format!("{event}: {}", with_causes(&error))),
-            Content::Ctf(_) if self.clock == TraceClock::Counts => {
-                Err("times of its buffer's clock are not in nanoseconds".to_owned())
+                .map_err(|error| with_causes(&error)),
+            _ if self.clock == TraceClock::Counts => {
+                let why = "times of its buffer's clock are not in nanoseconds";
+                return self.failed(why.to_owned());
             }
-            Content::Ctf(ctf) => {
+            content => {
                 let of_perf = self.task.map(|(_, tid)| tid);
                 let tid = of_perf.or_else(|| pid_of(&record)).unwrap_or(-1);
-                let pid = process_of(self.task, tid, &self.groups);
                 let comm = match &self.name {
                     Some(name) => name,
                     None if self.names.has(tid) || tid == 0 => self.names.bytes_of(tid),
                     None => b"",
                 };
-                let at = CtfEvent {
+                let occurrence = Occurrence {
                     cpu,
                     time,
-                    pid,
+                    pid: process_of(self.task, tid, &self.groups),
                     tid,
                     comm,
                 };
-                ctf.event(&self.buffer, at, event, &record)
-                    .map_err(|error| format!("{event}: {}", with_causes(&error)))
+                content.event(&self.buffer, occurrence, event, &record)
             }
         };
+        let written = written.map_err(|why| format!("{event}: {why}"));
         if let Err(why) = written {
             return self.failed(why);
         }
@@ -199,6 +227,7 @@ impl<'a> FileWriter<'a> {
             }
             (Content::Ctf(ctf), Lost::Events(count)) => ctf.lost(&self.buffer, cpu, count),
             (Content::Ctf(_), _) => self.unknown_losses += 1,
+            (Content::Perfetto(perfetto), lost) => perfetto.lost(&self.buffer, cpu, lost),
         }
     }
 
@@ -208,6 +237,7 @@ impl<'a> FileWriter<'a> {
 
     /// Writes the file, and reports what is not in it. Returns whether records are missing.
     pub(super) fn finish(mut self) -> Result<bool, Failure> {
+        let (mut missing, mut buffers) = (BTreeMap::new(), 1);
         match self.content {
             Content::TraceDat(dat) => {
                 let names = self.names.to_saved_cmdlines();
@@ -216,6 +246,12 @@ impl<'a> FileWriter<'a> {
                     .write_file(|out| dat.write_to(self.kernel, out))?;
             }
             Content::Ctf(ctf) => self.target.write(&ctf.finish(&self.kernel))?,
+            Content::Perfetto(perfetto) => {
+                missing = perfetto.missing().clone();
+                buffers = perfetto.buffers();
+                let trace = perfetto.finish(&self.kernel);
+                self.target.write_file(|out| out.write_all(&trace))?;
+            }
         }
         let path = self.path.display();
         say!("{} in {path}", plural(self.written, "record", "s"));
@@ -230,6 +266,15 @@ impl<'a> FileWriter<'a> {
         if self.unknown_losses > 0 {
             let times = plural(self.unknown_losses, "time", "s");
             say!("{path} does not tell that {times} an unknown number of events was lost");
+        }
+        if buffers > 1 {
+            say!("{path} does not tell the {buffers} buffers of its events apart");
+        }
+        for (event, fields) in missing {
+            say!(
+                "{path} lacks what Perfetto's {event} does not have: {}",
+                fields.join(", ")
+            );
         }
         for (why, count) in &self.failures {
             say!("{} not written: {why}", plural(*count, "record", "s"));

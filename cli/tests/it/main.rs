@@ -56,3 +56,4 @@ mod system_calls;
 mod unprivileged;
 mod written;
 mod written_ctf;
+mod written_perfetto;

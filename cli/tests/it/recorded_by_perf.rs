@@ -121,10 +121,9 @@ fn lines_are_those_of_the_pages() {
     }
 }
 
-/// Losses, threads that were gone, and what is left out.
-#[test]
-fn rows_and_reports() {
-    let pages = of_pages();
+/// A recording of `sched:sched_process_exit` with losses, threads that were gone, and records
+/// that are left out.
+pub(crate) fn with_losses() -> PerfFile {
     let mut file = empty();
     file.events.push(PerfEvent {
         kind: 1,
@@ -145,6 +144,14 @@ fn rows_and_reports() {
     file.sample(EVENT, at(2_000, 0, -1), &record);
     file.sample(file.events[1], at(2_000, 0, 7), &record);
     file.other(13, &9_u64.to_le_bytes(), EVENT, at(0, 0, 0));
+    file
+}
+
+/// Losses, threads that were gone, and what is left out.
+#[test]
+fn rows_and_reports() {
+    let pages = of_pages();
+    let file = with_losses();
     let bytes = file.file();
     let text = on(&bytes, &["decode", "perf.data"]);
     let json = on(&bytes, &["decode", "--json", "perf.data"]);

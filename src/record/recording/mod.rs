@@ -90,5 +90,5 @@ pub use error::{RecordingError, RecordingPlace, UnpackReason};
 pub use files::RecordedKernel;
 pub use perf_data::{PerfData, PerfEntry, PerfSample};
 pub use trace_dat::{CpuPages, TraceBuffer, TraceDat};
-pub use write_ctf::{CtfEvent, CtfWriter};
+pub use write_ctf::{CtfWriter, Occurrence};
 pub use write_dat::{RecordingWriteError, TraceDatWriter};

@@ -20,7 +20,7 @@ use crate::record::{Record, RecordError, Value};
 ///
 /// ```
 /// use tracepoints::Kernel;
-/// use tracepoints::record::recording::{CtfEvent, CtfWriter};
+/// use tracepoints::record::recording::{Occurrence, CtfWriter};
 ///
 /// let kernel = Kernel::at("tests/fixtures/6.18.15-x86_64")?;
 /// let (layout, events) = (kernel.page_layout()?, kernel.events_by_id()?);
@@ -30,7 +30,7 @@ use crate::record::{Record, RecordError, Value};
 ///     for entry in page?.entries() {
 ///         let entry = entry?;
 ///         let (name, record) = events.record(entry.bytes())?;
-///         let event = CtfEvent { cpu: 0, time: entry.timestamp(), pid: None, tid: 7, comm: b"cat" };
+///         let event = Occurrence { cpu: 0, time: entry.timestamp(), pid: None, tid: 7, comm: b"cat" };
 ///         writer.event("", event, name, &record)?;
 ///     }
 /// }
@@ -45,7 +45,7 @@ pub struct CtfWriter {
 
 /// When and where an event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CtfEvent<'a> {
+pub struct Occurrence<'a> {
     /// The CPU.
     pub cpu: u32,
     /// The time in nanoseconds.
@@ -117,7 +117,7 @@ impl CtfWriter {
     pub fn event(
         &mut self,
         buffer: &str,
-        event: CtfEvent<'_>,
+        event: Occurrence<'_>,
         name: &EventName,
         record: &Record<'_>,
     ) -> Result<(), RecordError> {
