@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::mem;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anstream::AutoStream;
@@ -340,6 +343,48 @@ pub(crate) fn say_first(
 pub(crate) fn plural(count: impl Into<u64>, word: &str, ending: &str) -> String {
     let count = count.into();
     format!("{count} {word}{}", if count == 1 { "" } else { ending })
+}
+
+/// A file that keeps its content until it is written to or flushed, so that a run that fails
+/// before costs nobody the results of another.
+pub(crate) struct Overwritten {
+    file: File,
+    is_ours: bool,
+}
+
+impl Overwritten {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut options = File::options();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        Ok(Self {
+            file,
+            is_ours: false,
+        })
+    }
+
+    /// Removes the content of before, which pipes and devices do not have.
+    fn empty(&mut self) -> io::Result<()> {
+        if !mem::replace(&mut self.is_ours, true) && self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Overwritten {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.empty()?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.empty()?;
+        self.file.flush()
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ mod tally;
 mod target;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +23,7 @@ use tracepoints::probe::{PinnedResults, Probe, ProbeBuilder, ProgramPreference, 
 use tracepoints::{Filter, Kernel};
 
 use crate::kernel::{Identity, live_failure};
-use crate::output::{self, Failure, JsonRows, Progress, say};
+use crate::output::{self, Failure, JsonRows, Overwritten, Progress, say};
 use choice::Chosen;
 use command::Suspended;
 use run::Run;
@@ -223,7 +222,7 @@ pub(crate) fn main(arguments: &Arguments) -> ExitCode {
             return attach(arguments, out);
         };
         let failed = |error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()));
-        let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+        let mut file = BufWriter::new(Overwritten::open(path).map_err(failed)?);
         let written = attach(arguments, &mut file).and_then(|code| {
             file.flush()?;
             Ok(code)
@@ -279,6 +278,8 @@ fn attach(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         return pinned::pin(results, path, count);
     }
     run.begin(command, count)?;
+    // The file has nothing of before from now on.
+    out.flush()?;
     let shown = Shown {
         arguments,
         kernel: Some(&kernel),

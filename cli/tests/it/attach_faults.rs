@@ -82,3 +82,31 @@ fn kills_leave_no_listeners() {
         out => assert_eq!(out, "seen\n"),
     }
 }
+
+/// The file of `attach --output` keeps its content until it is attached, and no longer.
+#[test]
+fn a_file_that_is_there_already() {
+    let script = format!(
+        "{MOUNT}cd \"$(mktemp -d)\"
+         echo before > out
+         \"$TRACEPOINTS\" attach sched:no_such_event -o out -- /bin/true 2> said || cat out
+         # It writes nothing.
+         \"$TRACEPOINTS\" attach sched:sched_process_exec/pid==1/ -o out -- /bin/true 2> said
+         wc -c < out
+         echo before > out
+         \"$TRACEPOINTS\" attach sched:sched_process_exec -o out -- /bin/true 2> said
+         grep -c before out || wc -l < out
+         \"$TRACEPOINTS\" attach sched:sched_process_exec -o /dev/null -- /bin/true 2> said
+         rm -r \"$PWD\""
+    );
+    let Some(output) = in_namespace(&script) else {
+        return;
+    };
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    assert_eq!(stdout(&output), "before\n0\n0\n1\n");
+}
