@@ -88,12 +88,14 @@ impl PackagePart {
             parts => parts,
         };
         let is_image = |name: &str| {
-            ["vmlinuz", "vmlinux", "Image", "kernel"]
-                .iter()
-                .any(|known| {
-                    name.strip_prefix(known)
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
-                })
+            // Programs that use BPF have the kernel's types beside them.
+            let is_source = name.ends_with(".h") || name.ends_with(".rs");
+            let mut known = ["vmlinuz", "vmlinux", "Image", "kernel"].iter();
+            let is_known = known.any(|known| {
+                name.strip_prefix(known)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
+            });
+            is_known && !is_source
         };
         match below_usr {
             ["boot", name] if is_image(name) => Some(Self::Kernel),

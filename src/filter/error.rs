@@ -8,7 +8,10 @@ use crate::record::RecordError;
 #[non_exhaustive]
 pub enum FilterError {
     /// The text is not in the language of filters.
-    #[error("bad filter {filter:?}: not understood from column {column}, {rest:?}")]
+    #[error("bad filter {filter:?}: {}", match rest.is_empty() {
+        true => "it ends where something is missing".to_owned(),
+        false => format!("not understood from column {column}, {rest:?}"),
+    })]
     Syntax {
         /// The whole text.
         filter: String,

@@ -65,7 +65,7 @@ impl KernelImage {
     /// [`ImageError`].
     pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, ImageError> {
         match unpack(bytes)? {
-            Unpacked::Btf(btf) => Ok(Self { btf, whole: None }),
+            Unpacked::Btf(btf) => Self::btf_alone(btf),
             Unpacked::Raw(bytes, kind) => {
                 let architecture = kind.architecture();
                 // Distributions build kernels of 32 bits without BTF: say so before anything
@@ -88,7 +88,7 @@ impl KernelImage {
         if facts.is_module {
             return match (facts.btf, facts.has_events) {
                 // An object of BTFHub's kind.
-                (Some(btf), false) if facts.modinfo.is_empty() => Ok(Self { btf, whole: None }),
+                (Some(btf), false) if facts.modinfo.is_empty() => Self::btf_alone(btf),
                 _ => Err(module::alone(module::built_for(&facts.modinfo))),
             };
         }
@@ -103,7 +103,7 @@ impl KernelImage {
                 // The file may have only BTF.
                 _ => match facts.btf {
                     Some(btf) if linked.memory.regions().next().is_none() => {
-                        return Ok(Self { btf, whole: None });
+                        return Self::btf_alone(btf);
                     }
                     _ if symbols.is_empty() => return Err(ImageError::NoSymbols),
                     _ => {}
@@ -111,6 +111,12 @@ impl KernelImage {
             }
         }
         Self::whole(linked.memory, symbols, facts.btf, flags, facts.architecture)
+    }
+
+    fn btf_alone(btf: Vec<u8>) -> Result<Self, ImageError> {
+        // What is damaged is said of the file, before there are paths in it.
+        Object::parse("vmlinux".to_owned(), btf.clone(), None)?;
+        Ok(Self { btf, whole: None })
     }
 
     fn whole(

@@ -68,7 +68,11 @@ impl Target {
             return Err(failed(path)(io::ErrorKind::InvalidInput.into()));
         };
         match path.symlink_metadata() {
-            Ok(_) => return Err(failed(path)(io::ErrorKind::AlreadyExists.into())),
+            Ok(_) => {
+                let why = "there is something of that name already, which is not replaced";
+                let why = io::Error::new(io::ErrorKind::AlreadyExists, why);
+                return Err(failed(path)(why));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(path)(error)),
         }

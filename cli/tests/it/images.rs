@@ -115,7 +115,23 @@ fn cut_btf() {
             "{said}"
         );
         assert!(!said.contains("does not tell its events"), "{said}");
+        // The file has no file inside.
+        assert!(said.contains("/vmlinux.btf: "), "{said}");
     }
+}
+
+/// The kernel's types in a language, which programs have beside them, are not its image.
+#[test]
+fn types_beside_a_program() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["vmlinux.h", "vmlinux.rs"] {
+        fs::write(dir.path().join(name), "struct task_struct;\n").expect("a file");
+    }
+    let output = run("list", dir.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("is not a captured kernel"), "{said}");
+    assert!(!said.contains("vmlinux.h"), "{said}");
 }
 
 #[test]
