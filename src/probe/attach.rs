@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use super::detaching::detach;
 use super::error::{ProbeError, UnattachableKind};
 use super::probed::{Hook, RawEvent};
+use super::summary::total;
 use crate::bpf;
 use crate::bpf::asm::{Assembler, Program, Reg, Size};
 use crate::bpf::sys::{self, ProgramType};
@@ -209,8 +210,9 @@ impl Attachments {
     /// How often a program was not run because another one ran on the CPU.
     pub(crate) fn skipped(&self) -> Result<u64, ProbeError> {
         let skipped = self.all.iter().map(|one| sys::skipped(one.program.as_fd()));
-        let sum: io::Result<u64> = skipped.sum();
-        sum.map_err(|error| of_system("asking for missed runs", error))
+        let skipped: io::Result<Vec<u64>> = skipped.collect();
+        let skipped = skipped.map_err(|error| of_system("asking for missed runs", error))?;
+        Ok(total(skipped))
     }
 }
 

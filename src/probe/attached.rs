@@ -9,6 +9,7 @@ use super::attach::Attachments;
 use super::error::ProbeError;
 use super::map_error;
 use super::service::PlannedProgram;
+use super::summary::total;
 use super::tasks::Followed;
 
 /// Programs that are attached, and what they count.
@@ -38,7 +39,7 @@ impl Attached {
             .counts
             .get(&index, 0)
             .map_err(|error| map_error("reading counts", error))?;
-        Ok(counts.iter().sum())
+        Ok(total(counts.iter().copied()))
     }
 
     /// Returns what keeps each program attached, those that follow tasks included.
@@ -54,6 +55,15 @@ impl Attached {
         if let Some(followed) = &mut self.followed {
             followed.programs.let_go();
         }
+    }
+
+    /// Returns the counts with the keys from 0 on, one for each event, together.
+    pub(super) fn count_of_events(&self, events: usize) -> Result<u64, ProbeError> {
+        let mut all = 0;
+        for index in 0..events {
+            all = total([all, self.count(index as u32)?]);
+        }
+        Ok(all)
     }
 
     pub(super) fn losses(&self, full: u64) -> Result<Losses, ProbeError> {

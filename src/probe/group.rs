@@ -16,6 +16,7 @@ use super::plan::{Content, Keep, KeptField, Source, TASK_WORDS};
 use super::probed::{Hook, Probed};
 use super::service::PlannedProgram;
 use super::stacks::{self, STACK_WORDS, StackMap};
+use super::summary::{GroupCounts, GroupTotal, Summary};
 use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
 
@@ -31,7 +32,7 @@ const KEY_COMM: u32 = 16;
 /// How many groups there can be, of all events together.
 pub(crate) const GROUPS: u32 = 10_240;
 
-pub(crate) type GroupMap = PerCpuHashMap<MapData, [u8; KEY_SIZE], [u64; 4]>;
+pub(crate) type GroupMap = PerCpuHashMap<MapData, [u8; KEY_SIZE], GroupCounts>;
 
 /// The parts of the key of an event's groups.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -325,18 +326,6 @@ pub enum GroupValue {
     },
 }
 
-/// A summary of a field's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Summary {
-    /// All together. Each CPU adds up 64 bits, which wrap.
-    pub sum: i128,
-    /// The smallest.
-    pub min: i128,
-    /// The greatest.
-    pub max: i128,
-}
-
 impl fmt::Display for GroupValue {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -398,7 +387,7 @@ impl Groups {
     ///
     /// [`ProbeError::System`].
     pub fn groups(&self) -> Result<Vec<Group>, ProbeError> {
-        let mut groups: BTreeMap<(usize, Vec<GroupValue>), Group> = BTreeMap::new();
+        let mut totals: BTreeMap<(usize, Vec<GroupValue>), GroupTotal> = BTreeMap::new();
         for entry in self.map.iter() {
             let (key, counts) = entry.map_err(|error| map_error("reading groups", error))?;
             let index = Machine::NATIVE.unsigned(&key[..4]) as usize;
@@ -406,35 +395,19 @@ impl Groups {
                 continue;
             };
             let values = plan.values(&key, &|number| self.stack(number))?;
-            let group = groups.entry((index, values.clone())).or_insert(Group {
-                event: plan.event.clone(),
-                key: values,
-                count: 0,
-                summary: None,
-            });
-            for [count, sum, min, max] in counts.iter().copied() {
-                if count == 0 {
-                    continue;
-                }
-                group.count += count;
-                if let Some(measured) = &plan.measured {
-                    let number = |value: u64| match measured.signed {
-                        true => i128::from(value as i64),
-                        false => i128::from(value),
-                    };
-                    let (sum, min, max) = (number(sum), number(min), number(max));
-                    group.summary = Some(match group.summary {
-                        None => Summary { sum, min, max },
-                        Some(known) => Summary {
-                            sum: known.sum + sum,
-                            min: known.min.min(min),
-                            max: known.max.max(max),
-                        },
-                    });
-                }
+            let total = totals.entry((index, values)).or_default();
+            let is_signed = plan.measured.as_ref().map(|measured| measured.signed);
+            for counts in counts.iter().copied() {
+                total.add(counts, is_signed);
             }
         }
-        Ok(groups.into_values().collect())
+        let groups = totals.into_iter().map(|((index, key), total)| Group {
+            event: self.plans[index].event.clone(),
+            key,
+            count: total.count,
+            summary: total.summary,
+        });
+        Ok(groups.collect())
     }
 
     /// Whether groups have stacks in common.
@@ -461,10 +434,7 @@ impl Groups {
     ///
     /// [`ProbeError::System`].
     pub fn losses(&self) -> Result<Losses, ProbeError> {
-        let mut full = 0;
-        for index in 0..self.plans.len() {
-            full += self.attached.count(index as u32)?;
-        }
+        let full = self.attached.count_of_events(self.plans.len())?;
         self.attached.losses(full)
     }
 

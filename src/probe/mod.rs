@@ -78,6 +78,8 @@ mod error;
 mod group;
 mod grouping;
 mod making;
+#[cfg(test)]
+mod near_wrap;
 mod nullable;
 #[cfg(test)]
 mod offline;
@@ -91,6 +93,7 @@ mod record;
 mod service;
 mod stacks;
 mod strings;
+mod summary;
 mod syscalls;
 mod tally;
 mod tasks;
@@ -99,7 +102,7 @@ pub use crate::btf::PathError;
 pub use attached::Losses;
 pub use builder::ProbeBuilder;
 pub use error::{PinError, ProbeError, UnattachableKind};
-pub use group::{Group, GroupValue, Groups, Summary};
+pub use group::{Group, GroupValue, Groups};
 pub use nullable::{ArgumentNullness, nullable_arguments};
 pub use pin::{PinnedProbe, PinnedResults};
 pub use pretty::PrettyPrinter;
@@ -107,6 +110,7 @@ pub use probed::RawProgram;
 pub use record::{FieldValue, ProbeRecord, SyscallReturn};
 pub use service::{PlanReason, PlannedProgram, ProgramPreference};
 pub use strings::{StringOrigin, StringReading};
+pub use summary::Summary;
 pub use tally::{Bucket, Counter, Histogram};
 
 use std::collections::BTreeMap;
@@ -126,6 +130,7 @@ use attached::Attached;
 use plan::EventPlan;
 use probed::Probed;
 use reading::AwaitedStrings;
+use summary::total;
 use tasks::TaskScope;
 
 /// Programs attached to one or many events, which return a record for each time an event is
@@ -239,16 +244,12 @@ impl Probe {
     ///
     /// [`ProbeError::System`].
     pub fn losses(&self) -> Result<Losses, ProbeError> {
-        let mut full = self.held.unheld();
-        for index in 0..self.plans.len() {
-            full += self.attached.count(index as u32)?;
-        }
+        let of_events = self.attached.count_of_events(self.plans.len())?;
+        let mut full = total([self.held.unheld(), of_events]);
         if let Some(lost) = &self.lost_returns {
             let lost = lost.get(&0, 0);
-            full += lost
-                .map_err(|error| map_error("reading counts", error))?
-                .iter()
-                .sum::<u64>();
+            let lost = lost.map_err(|error| map_error("reading counts", error))?;
+            full = total(lost.iter().copied().chain([full]));
         }
         self.attached.losses(full)
     }

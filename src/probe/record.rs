@@ -42,7 +42,9 @@ pub struct ProbeRecord {
 pub struct SyscallReturn {
     /// What it returned: a negative error number, or else its result.
     pub value: i64,
-    /// How long it took.
+    /// How long it took; 0 where the clock was behind when it ended: the one that programs
+    /// read may go back by some nanoseconds (`ktime_get_mono_fast_ns()`,
+    /// `kernel/time/timekeeping.c`).
     pub duration: Duration,
 }
 

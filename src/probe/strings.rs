@@ -408,11 +408,19 @@ impl ProbeBuilder {
     }
 }
 
-/// Returns the event of the same call's exit, if the kernel has one.
+/// The calls that never return, though the kernel has events of their exits: `do_exit()` ends
+/// the thread. Their records would wait to the end of the probe, and each thread would keep its
+/// place among those that can wait.
+const ENDLESS: [&str; 2] = ["exit", "exit_group"];
+
+/// Returns the event of the same call's exit, if the kernel has one and the call returns.
 fn exit_of(enter: &Tracepoint) -> Result<Option<Tracepoint>, ProbeError> {
     let Some((SyscallSide::Enter, call)) = SyscallSide::and_call(enter.name()) else {
         return Ok(None);
     };
+    if ENDLESS.contains(&call) {
+        return Ok(None);
+    }
     let name = EventName::of_directories("syscalls", &format!("sys_exit_{call}"));
     let Ok(name) = name else {
         return Ok(None);

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -262,15 +261,22 @@ struct Clock {
 
 impl Clock {
     fn new(how: Time) -> Self {
-        let monotonic = clock_gettime(ClockId::Monotonic);
-        let monotonic =
-            i128::from(monotonic.tv_sec) * 1_000_000_000 + i128::from(monotonic.tv_nsec);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             how,
-            to_wall: now.map_or(0, |now| now.as_nanos() as i128) - monotonic,
+            to_wall: difference_to_wall(),
             zone: TimeZone::system(),
             before: None,
+        }
+    }
+
+    /// Takes the difference there is now, if it is another: the time of day was set, or the
+    /// machine was asleep, during which the clock of the records stands still. The two clocks
+    /// are not read at the same moment, and lines must not go back by what lies between.
+    fn adjust(&mut self, to_wall: i128) {
+        /// In nanoseconds.
+        const SAME: u128 = 1_000_000;
+        if self.to_wall.abs_diff(to_wall) >= SAME {
+            self.to_wall = to_wall;
         }
     }
 
@@ -280,11 +286,12 @@ impl Clock {
         let time = match self.how {
             Time::Boot => return,
             Time::Delta => {
-                // Records of different CPUs may be slightly out of order.
-                let since = nanoseconds.saturating_sub(before.unwrap_or(nanoseconds));
+                // Negative of records of different CPUs that are slightly out of order.
+                let since = i128::from(nanoseconds) - i128::from(before.unwrap_or(nanoseconds));
                 format!("{:.6}", since as f64 / 1e9)
             }
             Time::Wall => {
+                self.adjust(difference_to_wall());
                 let wall = Timestamp::from_nanosecond(i128::from(nanoseconds) + self.to_wall);
                 match wall {
                     Ok(wall) => wall
@@ -297,5 +304,64 @@ impl Clock {
         };
         let end = line.find(' ').unwrap_or(0);
         line.replace_range(..end, &time);
+    }
+}
+
+/// Returns how far the time of day is ahead of the clock of the kernel's records now, in
+/// nanoseconds.
+fn difference_to_wall() -> i128 {
+    let [wall, monotonic] = [ClockId::Realtime, ClockId::Monotonic].map(|clock| {
+        let time = clock_gettime(clock);
+        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+    });
+    wall - monotonic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restamped(clock: &mut Clock, nanoseconds: u64) -> String {
+        let mut line = "1.000000 [000] a-1/1 x".to_owned();
+        clock.restamp(nanoseconds, &mut line);
+        line
+    }
+
+    #[test]
+    fn times_go_back_as_they_do() {
+        let mut clock = Clock::new(Time::Delta);
+        let times = [5_000_000, 5_000_000, 3_000_000, u64::MAX, 0];
+        let lines = times.map(|time| restamped(&mut clock, time));
+        let words = lines.each_ref().map(|line| line.split(' ').next());
+        let expected = [
+            "0.000000",
+            "0.000000",
+            "-0.002000",
+            "18446744073.706551",
+            "-18446744073.709553",
+        ];
+        assert_eq!(words, expected.map(Some));
+    }
+
+    #[test]
+    fn the_time_of_day_follows_the_clock_that_is_set() {
+        let mut clock = Clock::new(Time::Wall);
+        let start = clock.to_wall;
+        clock.adjust(start + 999_999);
+        clock.adjust(start - 999_999);
+        assert_eq!(clock.to_wall, start);
+        // Set back, beyond 1970 too; and the machine was asleep for a day.
+        for other in [
+            start - 3_600_000_000_000,
+            -start,
+            start + 86_400_000_000_000,
+        ] {
+            clock.adjust(other);
+            assert_eq!(clock.to_wall, other);
+        }
+        // No time of day: the line is as it was.
+        assert_eq!(restamped(&mut clock, 0).split(' ').next_back(), Some("x"));
+        clock.how = Time::Boot;
+        assert_eq!(restamped(&mut clock, 9), "1.000000 [000] a-1/1 x");
     }
 }

@@ -101,13 +101,12 @@ impl Run {
         interval: Option<Duration>,
         mut each: impl FnMut() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut next = interval.map(|interval| Instant::now() + interval);
+        let mut ticks = interval.map(|interval| Ticks::new(interval, Instant::now()));
         while !self.is_over() {
             std::thread::sleep(self.pause());
-            if let (Some(at), Some(interval)) = (&mut next, interval)
-                && Instant::now() >= *at
+            if let Some(ticks) = &mut ticks
+                && ticks.is_due(Instant::now())
             {
-                *at += interval;
                 each()?;
             }
         }
@@ -124,6 +123,34 @@ impl Run {
             Some(status) if !self.is_cut_short => code_of(status),
             _ => ExitCode::SUCCESS,
         }
+    }
+}
+
+/// Points in time, one interval after another.
+struct Ticks {
+    interval: Duration,
+    /// `None` after the last time that there is.
+    next: Option<Instant>,
+}
+
+impl Ticks {
+    fn new(interval: Duration, now: Instant) -> Self {
+        let next = now.checked_add(interval);
+        Self { interval, next }
+    }
+
+    /// Whether a point in time has come since the last call. Those that have passed
+    /// meanwhile, as in a process that was stopped, are one.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let Some(at) = self.next.filter(|at| now >= *at) else {
+            return false;
+        };
+        let next = at.checked_add(self.interval);
+        self.next = match next {
+            Some(next) if next <= now => now.checked_add(self.interval),
+            next => next,
+        };
+        true
     }
 }
 
@@ -182,4 +209,38 @@ pub(super) fn report(
         say!("{count} {why}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_come_one_after_another() {
+        let begin = Instant::now();
+        let at = |milliseconds| begin + Duration::from_millis(milliseconds);
+        let mut ticks = Ticks::new(Duration::from_millis(100), begin);
+        assert!(!ticks.is_due(at(0)) && !ticks.is_due(at(99)));
+        // A little late: the next is not.
+        assert!(ticks.is_due(at(130)) && !ticks.is_due(at(199)) && ticks.is_due(at(200)));
+        // Stopped for long: once, and then an interval later.
+        assert!(ticks.is_due(at(90_000)));
+        assert!(!ticks.is_due(at(90_001)) && !ticks.is_due(at(90_099)));
+        assert!(ticks.is_due(at(90_100)));
+    }
+
+    #[test]
+    fn no_interval_is_too_long_or_too_short() {
+        let begin = Instant::now();
+        let mut ticks = Ticks::new(Duration::MAX, begin);
+        assert!(!ticks.is_due(begin + Duration::from_secs(1 << 30)));
+        // The last point in time there is.
+        let mut ticks = Ticks::new(Duration::from_secs(1), begin);
+        ticks.interval = Duration::MAX;
+        assert!(ticks.is_due(begin + Duration::from_secs(1)));
+        assert!(!ticks.is_due(begin + Duration::from_secs(1 << 30)));
+        let mut ticks = Ticks::new(Duration::from_nanos(1), begin);
+        assert!(ticks.is_due(begin + Duration::from_secs(1 << 30)));
+        assert!(!ticks.is_due(begin + Duration::from_secs(1 << 30)));
+    }
 }

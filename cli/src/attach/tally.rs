@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use rustix::termios::tcgetwinsize;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracepoints::EventName;
 use tracepoints::probe::{
     Bucket, Counter, Group, GroupValue, Groups, Histogram, Losses, PinnedResults, ProbeBuilder,
-    ProbeError,
+    ProbeError, Summary,
 };
 
 use super::Arguments;
@@ -165,14 +166,33 @@ fn frames(value: &GroupValue, stacks: &Stacks) -> Option<Vec<Frame>> {
     }
 }
 
-/// Returns `{"event", "by": {FIELD: VALUE}, "count"}`, with the sum and so on of a
-/// measured field.
-fn group_row(
-    group: &Group,
+/// A group in JSON: `{"event", "by": {FIELD: VALUE}, "count"}`, with the sum and so on of a
+/// measured field. Sums are written whole, also those that do not fit into 64 bits.
+#[derive(Serialize)]
+struct GroupRow<'a> {
+    event: &'a EventName,
+    by: Map<String, Value>,
+    count: u64,
+    #[serde(flatten)]
+    measured: Option<MeasuredRow<'a>>,
+}
+
+/// `null` for a sum that is not known.
+#[derive(Serialize)]
+struct MeasuredRow<'a> {
+    field: &'a str,
+    sum: Option<i128>,
+    min: i128,
+    max: i128,
+    avg: Option<f64>,
+}
+
+fn group_row<'a>(
+    group: &'a Group,
     by: &[String],
-    measured: Option<&str>,
+    measured: Option<&'a str>,
     stacks: Option<&Stacks>,
-) -> Value {
+) -> GroupRow<'a> {
     let key: Map<String, Value> = std::iter::zip(by, &group.key)
         .map(|(field, value)| {
             let frames = stacks.and_then(|stacks| frames(value, stacks));
@@ -180,16 +200,23 @@ fn group_row(
             (field.clone(), value)
         })
         .collect();
-    let mut row = json!({"event": group.event, "by": key, "count": group.count});
-    if let (Some(field), Some(summary)) = (measured, group.summary) {
-        row["field"] = json!(field);
-        // Sums over all CPUs may exceed the integers of JSON readers.
-        row["sum"] = json!(summary.sum.clamp(i64::MIN.into(), u64::MAX.into()));
-        row["min"] = json!(summary.min);
-        row["max"] = json!(summary.max);
-        row["avg"] = json!(summary.sum as f64 / group.count as f64);
+    let measured = measured.zip(group.summary);
+    GroupRow {
+        event: &group.event,
+        by: key,
+        count: group.count,
+        measured: measured.map(|(field, summary)| MeasuredRow {
+            field,
+            sum: summary.sum,
+            min: summary.min,
+            max: summary.max,
+            avg: average(group, &summary),
+        }),
     }
-    row
+}
+
+fn average(group: &Group, summary: &Summary) -> Option<f64> {
+    Some(summary.sum? as f64 / group.count as f64)
 }
 
 fn print_groups(
@@ -211,8 +238,10 @@ fn print_groups(
     for group in groups {
         let mut row = vec![group.count.to_string()];
         if let Some(summary) = group.summary {
-            row.push(summary.sum.to_string());
-            row.push(format!("{:.1}", summary.sum as f64 / group.count as f64));
+            let sum = summary.sum.map(|sum| sum.to_string());
+            let average = average(group, &summary).map(|average| format!("{average:.1}"));
+            // Sums that are not known.
+            row.extend([sum, average].map(|number| number.unwrap_or_else(|| "-".to_owned())));
             row.extend([summary.min, summary.max].map(|value| value.to_string()));
         }
         row.resize(numbers, "-".to_owned());
@@ -290,11 +319,12 @@ fn print_steps(
             continue;
         };
         let at = summary.min.div_euclid(step.into());
-        *by_event
+        let count = by_event
             .entry(group.event)
             .or_default()
             .entry(at)
-            .or_default() += group.count;
+            .or_default();
+        *count = count.saturating_add(group.count);
     }
     let range = |at: i128| (at * i128::from(step), (at + 1) * i128::from(step) - 1);
     for (event, counts) in &by_event {
@@ -365,11 +395,12 @@ fn print_bars(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     /// The length of the longest bar.
-    const BAR: u64 = 40;
+    const BAR: u128 = 40;
     writeln!(out, "{event} {field}")?;
     let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(0);
     for (values, count) in bars {
-        let bar = "@".repeat((count * BAR).div_ceil(most.max(1)) as usize);
+        let length = (u128::from(*count) * BAR).div_ceil(u128::from(most.max(1)));
+        let bar = "@".repeat(length as usize);
         writeln!(out, "  {values:<24} {count:>10} |{bar:<40}|")?;
     }
     Ok(())
@@ -381,5 +412,49 @@ fn values(bucket: &Bucket) -> String {
         None => "(.., 0)".to_owned(),
         Some(values) if values.start() == values.end() => format!("[{}]", values.start()),
         Some(values) => format!("[{}, {}]", values.start(), values.end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_any_size() {
+        let row = |sum: Option<i128>| {
+            let event: EventName = "a:b".parse().expect("a name");
+            let row = GroupRow {
+                event: &event,
+                by: Map::new(),
+                count: 2,
+                measured: Some(MeasuredRow {
+                    field: "f",
+                    sum,
+                    min: i128::from(i64::MIN),
+                    max: i128::from(u64::MAX),
+                    avg: sum.map(|sum| sum as f64 / 2.0),
+                }),
+            };
+            serde_json::to_string(&row).expect("JSON")
+        };
+        assert_eq!(
+            row(Some(2 * i128::from(u64::MAX))),
+            "{\"event\":\"a:b\",\"by\":{},\"count\":2,\"field\":\"f\",\
+             \"sum\":36893488147419103230,\"min\":-9223372036854775808,\
+             \"max\":18446744073709551615,\"avg\":1.8446744073709552e+19}"
+        );
+        assert!(row(None).contains("\"sum\":null,") && row(None).contains("\"avg\":null}"));
+    }
+
+    /// Counts at the end of 64 bits have bars like others.
+    #[test]
+    fn bars_of_any_count() {
+        let event: EventName = "a:b".parse().expect("a name");
+        let bars = [u64::MAX, u64::MAX / 2, 1, 0].map(|count| ("x".to_owned(), count));
+        let mut out = Vec::new();
+        assert!(print_bars(&event, "f", &bars, &mut out).is_ok());
+        let text = String::from_utf8(out).expect("UTF-8");
+        let lengths: Vec<usize> = text.lines().map(|line| line.matches('@').count()).collect();
+        assert_eq!(lengths, [0, 40, 20, 1, 0]);
     }
 }

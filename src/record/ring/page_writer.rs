@@ -81,10 +81,17 @@ impl PageWriter {
         self.lost = Some(match (self.lost, lost) {
             (None, lost) => lost,
             (Some(Lost::Events(before)), Lost::Events(now)) => {
-                Lost::Events(before.saturating_add(now))
+                before.checked_add(now).map_or(Lost::Unknown, Lost::Events)
             }
             _ => Lost::Unknown,
         });
+        // A page has a `long` for the number.
+        if let Some(Lost::Events(count)) = self.lost
+            && self.machine.long_size() == 4
+            && count > u32::MAX.into()
+        {
+            self.lost = Some(Lost::Unknown);
+        }
     }
 
     /// Returns the pages.
@@ -157,10 +164,6 @@ impl PageWriter {
             Some(Lost::Events(count)) => {
                 commit |= MISSED_EVENTS | MISSED_STORED;
                 let size = self.machine.long_size() as usize;
-                let count = match size {
-                    4 => count.min(u32::MAX.into()),
-                    _ => count,
-                };
                 order.write_unsigned(&mut data[self.data.len()..][..size], count);
             }
             Some(Lost::Unknown) => commit |= MISSED_EVENTS,

@@ -244,8 +244,8 @@ fn groups_and_histograms_are_kept() {
         (group.key[1].clone(), group.count, sum)
     });
     let expected = [
-        (GroupValue::Unsigned(7), 2, 14),
-        (GroupValue::Unsigned(100), 1, 100),
+        (GroupValue::Unsigned(7), 2, Some(14)),
+        (GroupValue::Unsigned(100), 1, Some(100)),
     ];
     assert_eq!(all.collect::<Vec<_>>(), expected);
     pinned.remove().expect("it is removed");

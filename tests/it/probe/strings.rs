@@ -242,6 +242,52 @@ fn calls_with_their_returns() {
     assert_eq!(waiting[0].returned(), None);
 }
 
+/// Threads end by a call that never returns: its records do not wait for it, and threads that
+/// ended do not take the place of others that wait.
+#[test]
+fn calls_that_never_return() {
+    /// More than can wait at a time.
+    const THREADS: usize = 10_300;
+    let Some(kernel) = live() else { return };
+    let entered = events(
+        &kernel,
+        &["syscalls:sys_enter_exit", "syscalls:sys_enter_getppid"],
+    );
+    let mut builder = Probe::builder(&entered).process(std::process::id());
+    for event in &entered {
+        builder = builder.returns_of(event.name());
+    }
+    let mut probe = builder.ring_size(1 << 22).attach().expect("it is attached");
+    for _ in 0..THREADS {
+        let thread = std::thread::spawn(|| {});
+        thread.join().expect("it ends");
+    }
+    let parent = std::thread::spawn(rustix::process::getppid);
+    let parent = parent.join().expect("it ends");
+    let records: Vec<_> = probe.records().collect();
+    let (ended, asked): (Vec<_>, Vec<_>) = records
+        .iter()
+        .partition(|record| record.event().event() == "sys_enter_exit");
+    // Other tests' threads, too. The last may still be on its way.
+    assert!(ended.len() >= THREADS, "{}", ended.len());
+    assert!(ended.iter().all(|record| record.returned().is_none()));
+    let parent = i64::from(parent.map_or(0, |pid| pid.as_raw_nonzero().get()));
+    let asked = asked.iter().filter_map(|record| record.returned());
+    assert!(
+        asked
+            .map(|returned| returned.value)
+            .any(|value| value == parent)
+    );
+    assert_eq!(probe.losses().expect("losses").full, 0);
+    let exits = entered[0].name();
+    assert!(
+        probe
+            .unfinished()
+            .iter()
+            .all(|record| record.event() != exits)
+    );
+}
+
 /// A return for which there is no space is counted, and its record is there without.
 #[test]
 fn lost_returns_are_counted() {

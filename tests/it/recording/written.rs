@@ -43,17 +43,26 @@ fn read(bytes: &[u8]) -> BTreeMap<(String, u32), Vec<Put>> {
     found
 }
 
-/// Losses that follow one another are one, and records end at a multiple of 4 bytes.
-fn as_stored(puts: &[Put]) -> Vec<Put> {
+/// Losses that follow one another are one, of an unknown number if it does not fit into a
+/// `long`, and records end at a multiple of 4 bytes.
+fn as_stored(puts: &[Put], is_64_bit: bool) -> Vec<Put> {
+    let most = if is_64_bit { u64::MAX } else { u32::MAX.into() };
+    let known = |count: u64| match count <= most {
+        true => Lost::Events(count),
+        false => Lost::Unknown,
+    };
     let mut stored: Vec<Put> = Vec::new();
     for put in puts {
         match (stored.last_mut(), put) {
             (Some(Put::Lost(before)), Put::Lost(lost)) => {
                 *before = match (*before, *lost) {
-                    (Lost::Events(before), Lost::Events(lost)) => Lost::Events(before + lost),
+                    (Lost::Events(before), Lost::Events(lost)) => {
+                        before.checked_add(lost).map_or(Lost::Unknown, known)
+                    }
                     _ => Lost::Unknown,
                 };
             }
+            (_, Put::Lost(Lost::Events(count))) => stored.push(Put::Lost(known(*count))),
             (_, Put::Lost(lost)) => stored.push(Put::Lost(*lost)),
             (_, Put::Record(time, bytes)) => {
                 let mut bytes = bytes.clone();
@@ -83,9 +92,15 @@ fn puts() -> impl Strategy<Value = Vec<Put>> {
     let record = (time, length, any::<u8>());
     let record =
         record.prop_map(|(time, length, byte)| Put::Record(time, vec![byte; length.min(4064)]));
-    let lost = prop_oneof![(0..1_000_u64).prop_map(Lost::Events), Just(Lost::Unknown)];
+    // Numbers near the limits of a `long`, whose sums are beyond it.
+    let lost = prop_oneof![
+        0..1_000_u64,
+        (0..4_u64).prop_map(|more| u64::from(u32::MAX) - 2 + more),
+        (0..4_u64).prop_map(|less| u64::MAX - less),
+    ];
+    let lost = prop_oneof![3 => lost.prop_map(Lost::Events), 1 => Just(Lost::Unknown)];
     prop::collection::vec(
-        prop_oneof![8 => record, 1 => lost.prop_map(Put::Lost)],
+        prop_oneof![8 => record, 2 => lost.prop_map(Put::Lost)],
         1..40,
     )
 }
@@ -114,7 +129,7 @@ proptest! {
         let mut file = Vec::new();
         writer.write_to(recorded, &mut file).expect("memory");
         let expected: BTreeMap<_, _> =
-            of_cpus.iter().map(|(place, puts)| (place.clone(), as_stored(puts))).collect();
+            of_cpus.iter().map(|(place, puts)| (place.clone(), as_stored(puts, is_64_bit))).collect();
         prop_assert_eq!(read(&file), expected);
     }
 }
