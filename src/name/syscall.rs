@@ -4,7 +4,7 @@
 use super::EventName;
 
 /// One of the two events of a system call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SyscallSide {
     /// `syscalls:sys_enter_*`, whose records have the arguments.
     Enter,

@@ -3,8 +3,8 @@
 use super::group::{GroupPlan, KEY_SIZE, KEY_TEXT, KeyPart};
 use super::plan::{Manner, Source};
 use super::program::{
-    Adding, CONTEXT, KEY, SECOND, VALUE, address, address_of_text, count, count_failed, load,
-    locate, narrow,
+    Adding, CONTEXT, EventIndex, KEY, SECOND, VALUE, address, address_of_text, count, count_failed,
+    load, locate, narrow,
 };
 use super::stacks::{StackExit, StackMaps, write_stack};
 use crate::bpf::asm::{Alu, Assembler, Helper, Jump, Label, Reg, Size};
@@ -33,7 +33,7 @@ pub(super) struct GroupMaps {
 pub(super) fn count_in_group(
     asm: &mut Assembler,
     plan: &GroupPlan,
-    index: u32,
+    index: EventIndex,
     maps: &GroupMaps,
     adding: Adding,
     out: Label,
@@ -46,7 +46,7 @@ pub(super) fn count_in_group(
     for at in (0..KEY_SIZE as i16).step_by(8) {
         asm.store_imm(Size::B8, Reg::Fp, GROUP + at, 0);
     }
-    asm.store_imm(Size::B4, Reg::Fp, GROUP, index as i32);
+    index.store(asm, Reg::Fp, GROUP);
     for (part, at) in &plan.parts {
         let at = GROUP + *at as i16;
         match (part, maps.stacks) {
@@ -90,7 +90,7 @@ pub(super) fn count_in_group(
     asm.map_update(maps.groups, GROUP, COUNTS);
     asm.jump_if(Jump::Eq, Reg::R0, 0, out);
     asm.place(no_space);
-    asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
+    index.store(asm, Reg::Fp, KEY);
     count(asm, maps.lost, adding, out);
     asm.jump(out);
 

@@ -1,6 +1,6 @@
 //! Makes the programs of a probe, loads them and attaches them.
 
-use aya::maps::{IterableMap, PerCpuArray};
+use aya::maps::{Array, IterableMap, MapData, PerCpuArray};
 
 use super::attach::{Attachments, unattachable};
 use super::attached::Attached;
@@ -9,8 +9,8 @@ use super::error::ProbeError;
 use super::probed::{Hook, Probed, condition_on_event, sources_on_event};
 use super::program::{self, Action, Adding, Tasks};
 use super::service::{PlannedProgram, ProgramPreference, Served, Service};
-use super::syscalls::{SyscallCount, SyscallHook, SyscallSlots, SyscallWay};
-use super::{descriptor, map_with_memory};
+use super::syscalls::{SyscallAnswer, SyscallHook, SyscallProgram, SyscallSlots, SyscallWay};
+use super::{descriptor, map_error, map_with_memory};
 use crate::bpf::asm::Program;
 use crate::kernel::{Kernel, ProgramForm};
 use crate::name::SyscallSide;
@@ -67,6 +67,10 @@ impl ProbeBuilder {
         // known early.
         let mut programs = Vec::new();
         for (index, (event, served)) in self.events.iter().zip(served).enumerate() {
+            if let Service::SystemCall { .. } = served.service {
+                programs.push(Made::new());
+                continue;
+            }
             let mut at = 0;
             programs.push(served.for_each_hook(|hook| {
                 let action = action((index, at), &maps);
@@ -81,8 +85,25 @@ impl ProbeBuilder {
             }
             self.attach_one(&mut attached, (index, event), served, &programs[index])?;
         }
+        // The kernel keeps it as long as a program uses it.
+        let indexes;
+        let first = served
+            .iter()
+            .position(|one| matches!(one.service, Service::SystemCall { .. }));
+        let Some(first) = first else {
+            return Ok(attached);
+        };
+        let (slots, answer) = match action((first, 0), &maps) {
+            Action::Count { counts } => (slots, SyscallAnswer::Count { counts }),
+            action => {
+                let slots = SyscallSlots::new(served, 0);
+                indexes = indexes_in(slots, served)?;
+                let indexes = descriptor(indexes.map());
+                (slots, SyscallAnswer::Act { indexes, action })
+            }
+        };
         for side in [SyscallSide::Enter, SyscallSide::Exit] {
-            self.attach_to_calls(&mut attached, served, (side, slots), (maps, tasks))?;
+            self.attach_to_calls(&mut attached, served, side, (slots, &answer), tasks)?;
         }
         Ok(attached)
     }
@@ -133,13 +154,14 @@ impl ProbeBuilder {
         Ok(())
     }
 
-    /// Attaches the program that counts all system calls of one side, if it serves any event.
+    /// Attaches the program for all system calls of one side, if it serves any event.
     fn attach_to_calls(
         &self,
         attached: &mut Attached,
         served: &[Served],
-        (side, slots): (SyscallSide, SyscallSlots),
-        (maps, tasks): (CountMap, Tasks),
+        side: SyscallSide,
+        (slots, answer): (SyscallSlots, &SyscallAnswer<'_>),
+        tasks: Tasks,
     ) -> Result<(), ProbeError> {
         let of_side = |one: &&Served| matches!(one.service, Service::SystemCall { side: its, .. } if its == side);
         let events = self.events.iter().zip(served);
@@ -157,11 +179,11 @@ impl ProbeBuilder {
         let filter = filter.as_ref();
         let bound = filter.map(|filter| condition_on_event(first, filter));
         let bound = bound.transpose()?;
-        let count = SyscallCount {
+        let all = SyscallProgram {
             side,
             way,
             slots,
-            counts: maps.counts,
+            answer,
             tasks,
             filter: bound.as_ref().map(|bound| bound.root()),
             adding: adding_of_raw(kernel),
@@ -169,21 +191,19 @@ impl ProbeBuilder {
         let names = events.iter().map(|(event, _)| event.name().clone());
         let mut result = Ok(());
         for hook in SyscallHook::ALL {
-            let program = count.program(hook).map_err(|_| ProbeError::LongProgram {
+            let program = all.program(hook).map_err(|_| ProbeError::LongProgram {
                 event: first.name().clone(),
             })?;
             let form = match (side, hook) {
                 (SyscallSide::Exit, SyscallHook::Direct) => ProgramForm::TpBtf,
                 _ => ProgramForm::RawTp,
             };
-            result =
-                attached
-                    .programs
-                    .attach_to_all_calls(kernel, count.tracepoint(), form, &program);
+            let programs = &mut attached.programs;
+            result = programs.attach_to_all_calls(kernel, all.tracepoint(), form, &program);
             if result.is_ok() {
                 attached.plan.push(PlannedProgram {
                     form,
-                    section: format!("{form}/{}", count.tracepoint()),
+                    section: format!("{form}/{}", all.tracepoint()),
                     events: names.collect(),
                     reason: of_first.reason,
                 });
@@ -227,6 +247,19 @@ impl ProbeBuilder {
             event: event.name().clone(),
         })
     }
+}
+
+/// Makes the array in which a program finds the events of system calls: each slot has the index
+/// plus one.
+fn indexes_in(slots: SyscallSlots, served: &[Served]) -> Result<Array<MapData, u32>, ProbeError> {
+    let mut indexes = map_with_memory(|| Array::<MapData, u32>::create(slots.end(), 0))?;
+    for (served, index) in served.iter().zip(0..) {
+        if let Service::SystemCall { .. } = served.service {
+            let set = indexes.set(slots.key(index, &served.service), index + 1, 0);
+            set.map_err(|error| map_error("numbering system calls", error))?;
+        }
+    }
+    Ok(indexes)
 }
 
 /// How the program of a raw tracepoint adds to a count that no other program adds to: since

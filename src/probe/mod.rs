@@ -46,7 +46,7 @@
 //!   [`ProbeError::Changed`].
 //! - **The cheapest program** that answers serves an event (`service`): where no field is
 //!   needed, `raw_tp` on its tracepoint; and one program each at `sys_enter` and `sys_exit`
-//!   counts all system calls (`syscalls`).
+//!   serves all system calls (`syscalls`).
 //! - **Detaching** closes links, after which no program runs any more, and leaves perf events
 //!   to the kernel (`detaching`), which takes 40 ms for each: some 30 s for all of `syscalls:*`
 //!   by `tp`. Neither the probe nor the end of the process waits for that.
@@ -69,6 +69,7 @@
 
 mod attach;
 mod attached;
+mod buckets;
 mod builder;
 mod conditions;
 mod constants;

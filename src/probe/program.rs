@@ -1,5 +1,6 @@
 //! The programs a probe is made of: instructions from plans and filters.
 
+use super::buckets::{BucketValue, count_in_bucket};
 use super::conditions::{Conditions, Next};
 use super::group::GroupPlan;
 use super::grouping::{GroupMaps, count_in_group};
@@ -93,6 +94,26 @@ pub(crate) enum Tasks {
     InMap(i32),
 }
 
+/// Where a program has the index of its event among the probe's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventIndex {
+    /// It serves one event.
+    One(u32),
+    /// It serves many, and [`NUMBER`] has the index: of actions, only one that writes records
+    /// needs the register for something else, and only once the index is written.
+    InNumber,
+}
+
+impl EventIndex {
+    /// Stores the index, 4 bytes.
+    pub(super) fn store(self, asm: &mut Assembler, base: Reg, at: i16) {
+        match self {
+            Self::One(index) => asm.store_imm(Size::B4, base, at, index as i32),
+            Self::InNumber => asm.store(Size::B4, base, at, NUMBER),
+        }
+    }
+}
+
 /// The program for the event of this index among the probe's.
 pub(crate) fn on_event(
     index: u32,
@@ -114,6 +135,21 @@ pub(crate) fn on_event(
         conditions.node(filter, passed, out, Next::Then);
         asm.place(passed);
     }
+    act(&mut asm, EventIndex::One(index), action, adding, out);
+    asm.place(out);
+    asm.mov(Reg::R0, 0);
+    asm.exit();
+    asm.finish()
+}
+
+/// Does with the event what is to be done, and goes on behind that or at `out`.
+pub(super) fn act(
+    asm: &mut Assembler,
+    index: EventIndex,
+    action: &Action<'_>,
+    adding: Adding,
+    out: Label,
+) {
     match action {
         Action::Record {
             plan,
@@ -124,24 +160,26 @@ pub(crate) fn on_event(
             let full = asm.label();
             asm.ring_reserve(*ring, plan.size as i32);
             asm.jump_if(Jump::Eq, Reg::R0, 0, full);
+            index.store(asm, Reg::R0, header::EVENT);
             asm.mov_reg(RECORD, Reg::R0);
-            write_header(&mut asm, index);
+            write_header(asm);
             for field in &plan.fields {
-                write_field(&mut asm, field);
+                write_field(asm, field);
             }
-            write_stacks(&mut asm, plan);
-            if let Some(waiting) = waiting {
-                strings::wait_for_return(&mut asm, plan, index, waiting);
+            write_stacks(asm, plan);
+            // Of many system calls no fields are kept.
+            if let (Some(waiting), EventIndex::One(index)) = (waiting, index) {
+                strings::wait_for_return(asm, plan, index, waiting);
             }
             asm.ring_submit(RECORD);
             asm.jump(out);
             asm.place(full);
-            asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
-            count(&mut asm, *lost, adding, out);
+            index.store(asm, Reg::Fp, KEY);
+            count(asm, *lost, adding, out);
         }
         Action::Count { counts } => {
-            asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
-            count(&mut asm, *counts, adding, out);
+            index.store(asm, Reg::Fp, KEY);
+            count(asm, *counts, adding, out);
         }
         Action::Histogram {
             counts,
@@ -150,22 +188,13 @@ pub(crate) fn on_event(
             signed,
             unreadable,
         } => {
-            let failed = asm.label();
-            load(&mut asm, source, VALUE, failed);
-            narrow(&mut asm, VALUE, source.size, *size, *signed);
-            bucket(&mut asm, *signed);
-            asm.alu(Alu::Add, SECOND, (index * BUCKETS) as i32);
-            asm.store(Size::B4, Reg::Fp, KEY, SECOND);
-            count(&mut asm, *counts, adding, out);
-            let can_fail = source.can_fail();
-            count_failed(
-                &mut asm,
-                can_fail,
-                failed,
-                (*counts, *unreadable),
-                adding,
-                out,
-            );
+            let value = BucketValue {
+                source,
+                size: *size,
+                signed: *signed,
+            };
+            let maps = (*counts, *unreadable);
+            count_in_bucket(asm, value, index, maps, adding, out);
         }
         Action::Group {
             plan,
@@ -180,13 +209,9 @@ pub(crate) fn on_event(
                 lost: *lost,
                 unreadable: *unreadable,
             };
-            count_in_group(&mut asm, plan, index, &maps, adding, out);
+            count_in_group(asm, plan, index, &maps, adding, out);
         }
     }
-    asm.place(out);
-    asm.mov(Reg::R0, 0);
-    asm.exit();
-    asm.finish()
 }
 
 /// Returns a program that adds the children of the tasks in the map to the map.
@@ -280,33 +305,10 @@ pub(super) fn count_failed(
     count(asm, map, adding, out);
 }
 
-/// `SECOND` = the bucket of `VALUE`: 0 of a negative number, 1 of zero, 2 + n of
-/// what is at least 2^n.
-fn bucket(asm: &mut Assembler, signed: bool) {
-    let done = asm.label();
-    if signed {
-        asm.mov(SECOND, 0);
-        asm.jump_if(Jump::SLt, VALUE, 0, done);
-    }
-    asm.mov(SECOND, 1);
-    asm.jump_if(Jump::Eq, VALUE, 0, done);
-    asm.mov(SECOND, 2);
-    for bits in [32, 16, 8, 4, 2, 1] {
-        let smaller = asm.label();
-        asm.mov_reg(Reg::R1, VALUE);
-        asm.alu(Alu::Rsh, Reg::R1, bits);
-        asm.jump_if(Jump::Eq, Reg::R1, 0, smaller);
-        asm.mov_reg(VALUE, Reg::R1);
-        asm.alu(Alu::Add, SECOND, bits);
-        asm.place(smaller);
-    }
-    asm.place(done);
-}
-
-fn write_header(asm: &mut Assembler, index: u32) {
+/// Writes the header, but for the event.
+fn write_header(asm: &mut Assembler) {
     asm.call(Helper::KtimeGetNs);
     asm.store(Size::B8, RECORD, header::TIMESTAMP, Reg::R0);
-    asm.store_imm(Size::B4, RECORD, header::EVENT, index as i32);
     asm.call(Helper::GetSmpProcessorId);
     asm.store(Size::B4, RECORD, header::CPU, Reg::R0);
     asm.call(Helper::GetCurrentPidTgid);

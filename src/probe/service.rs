@@ -20,6 +20,7 @@
 //! System calls share two tracepoints: see `syscalls`.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::Error as _;
@@ -77,12 +78,13 @@ pub enum PlanReason {
     Asked,
     /// The event is a raw tracepoint.
     RawTracepoint,
-    /// One program counts all system calls, by their number.
+    /// One program serves all system calls, by their number.
     AllSystemCalls,
     /// There are so few system calls that a program at each is cheaper than one at all.
     FewSystemCalls,
-    /// `raw_tp` would see all system calls, and they are told apart only where they are
-    /// counted.
+    /// `raw_tp` would see all system calls, and the program that tells them apart does not
+    /// serve this one: it is among the events twice, or what it returned is added to its
+    /// records.
     SystemCall,
     /// The event has a filter of its own, and one program serves all system calls.
     OwnFilter,
@@ -124,7 +126,7 @@ impl PlanReason {
             Self::Stacks => "stacks are kept",
             Self::Asked => "asked for",
             Self::RawTracepoint => "a raw tracepoint",
-            Self::AllSystemCalls => "one program counts all system calls by number",
+            Self::AllSystemCalls => "one program serves all system calls by number",
             Self::FewSystemCalls => "few system calls: one program at all of them would cost more",
             Self::SystemCall => "raw_tp would see all system calls",
             Self::OwnFilter => "it has a filter of its own",
@@ -210,7 +212,8 @@ impl Served {
         match &self.service {
             Service::Own(hooks) => hooks,
             Service::Tracepoint(_) => &[Hook::RawTp],
-            Service::SystemCall { .. } => &[],
+            // The plan of an event without fields, which is the same by any hook.
+            Service::SystemCall { .. } => &[Hook::Event],
         }
     }
 
@@ -270,6 +273,9 @@ impl ProbeBuilder {
                 Probed::Event(event) => self.for_event(event, needed, &has_way)?,
             });
         }
+        if !matches!(needed, Use::Count) {
+            self.serve_numbers_once(&mut all)?;
+        }
         if self.preference == ProgramPreference::Cheapest {
             for wanted in [SyscallSide::Enter, SyscallSide::Exit] {
                 let mut calls: Vec<&mut Served> = all
@@ -286,6 +292,28 @@ impl ProbeBuilder {
             }
         }
         Ok(all)
+    }
+
+    /// Serves an event by `tp` if another one has the same number of a system call: a program
+    /// finds one event by the number.
+    fn serve_numbers_once(&self, all: &mut [Served]) -> Result<(), ProbeError> {
+        let mut known = HashSet::new();
+        for (event, served) in self.events.iter().zip(all) {
+            let Service::SystemCall { side, number } = served.service else {
+                continue;
+            };
+            if known.insert((side, number)) {
+                continue;
+            }
+            if self.preference == ProgramPreference::RawTp {
+                return Err(ProbeError::NeedsTp {
+                    event: event.name().clone(),
+                    reason: PlanReason::SystemCall,
+                });
+            }
+            *served = Served::tp(PlanReason::SystemCall);
+        }
+        Ok(())
     }
 
     /// Whether values are read from raw tracepoints, and the kernel lets programs load them.
@@ -314,7 +342,7 @@ impl ProbeBuilder {
             Some(reason) => Err(reason),
             None => match event.format().syscall_side(event.name()) {
                 Some(side) => match has_way(event.kernel()) {
-                    true => self.of_call(event, side, needed),
+                    true => self.of_call(event, side),
                     false => Err(PlanReason::NumberUnknown),
                 },
                 None => self.on_tracepoint(event),
@@ -384,13 +412,8 @@ impl ProbeBuilder {
     }
 
     /// Serves a system call by the program for all; `Err` is the reason why not.
-    fn of_call(
-        &self,
-        event: &Tracepoint,
-        side: SyscallSide,
-        needed: Use<'_>,
-    ) -> Result<Served, PlanReason> {
-        if !matches!(needed, Use::Count) {
+    fn of_call(&self, event: &Tracepoint, side: SyscallSide) -> Result<Served, PlanReason> {
+        if self.has_returns(event.name()) {
             return Err(PlanReason::SystemCall);
         }
         if self.has_own_filter(event.name()) {

@@ -15,7 +15,7 @@ use aya::maps::{HashMap, MapData, PerCpuArray};
 use super::error::ProbeError;
 use super::map_with_memory;
 use super::plan::STACK_DEPTH;
-use super::program::{CONTEXT, GET_USER_STACK, KEY, SECOND, VALUE};
+use super::program::{CONTEXT, EventIndex, GET_USER_STACK, KEY, SECOND, VALUE};
 use crate::bpf::asm::{Alu, Assembler, Helper, Jump, Label, Reg, Size};
 
 /// The words that group by stacks: that of the kernel, and that of the process.
@@ -59,12 +59,12 @@ pub(super) struct StackExit {
 pub(super) fn write_stack(
     asm: &mut Assembler,
     is_user: bool,
-    (index, at): (u32, i16),
+    (index, at): (EventIndex, i16),
     maps: StackMaps,
     exit: StackExit,
 ) {
     let (done, known, clash) = (asm.label(), asm.label(), asm.label());
-    asm.store_imm(Size::B4, Reg::Fp, KEY, index as i32);
+    index.store(asm, Reg::Fp, KEY);
     asm.map_lookup(maps.scratch, KEY);
     asm.jump_if(Jump::Eq, Reg::R0, 0, exit.lost);
     asm.mov_reg(VALUE, Reg::R0);

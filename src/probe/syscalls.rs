@@ -1,4 +1,8 @@
-//! Counting system calls by one program at all of them.
+//! One program for many system calls, at all of them.
+//!
+//! It counts by the call's number; or it finds the event's index in an array by the number,
+//! and does what the event's own program would: counts in groups, or writes a record. It has
+//! no field of the event, whose record nobody made.
 //!
 //! Perf has a callback at the tracepoint `sys_enter`, and one at `sys_exit`, which find the
 //! event by the call's number (`perf_syscall_enter()` and `perf_syscall_exit()`,
@@ -18,7 +22,9 @@
 //!   large.
 
 use super::conditions::{Conditions, Next};
-use super::program::{Adding, CONTEXT, KEY, NUMBER, Tasks, count, only_tasks, read_word};
+use super::program::{
+    Action, Adding, CONTEXT, EventIndex, KEY, NUMBER, Tasks, act, count, only_tasks, read_word,
+};
 use super::service::{Served, Service};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
 use crate::btf::{Leaf, Object};
@@ -117,7 +123,8 @@ impl SyscallHook {
     pub(super) const ALL: [Self; 2] = [Self::Direct, Self::ByHelper];
 }
 
-/// Where the counts of system calls are: behind those of events, by number.
+/// Where something of system calls is, by number: their counts, which are behind those of
+/// events, or their events' indexes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SyscallSlots {
     first: u32,
@@ -127,7 +134,8 @@ pub(super) struct SyscallSlots {
 }
 
 impl SyscallSlots {
-    /// Returns the slots for these events, the first of which has this key.
+    /// Returns the slots for these events, the first of which has this key. One that no event
+    /// is of may be in between.
     pub(super) fn new(served: &[Served], first: u32) -> Self {
         let numbers = |wanted: SyscallSide| {
             let numbers = served.iter().filter_map(|one| match one.service {
@@ -172,19 +180,27 @@ impl SyscallSlots {
     }
 }
 
-/// A program that counts all system calls.
-pub(super) struct SyscallCount<'a> {
+/// A program for all system calls of one side.
+pub(super) struct SyscallProgram<'a> {
     pub(super) side: SyscallSide,
     pub(super) way: SyscallWay,
     pub(super) slots: SyscallSlots,
-    pub(super) counts: i32,
+    pub(super) answer: &'a SyscallAnswer<'a>,
     pub(super) tasks: Tasks,
     /// A filter on the task alone.
     pub(super) filter: Option<&'a BoundNode<'a>>,
     pub(super) adding: Adding,
 }
 
-impl SyscallCount<'_> {
+/// What a program for all system calls does with each.
+pub(super) enum SyscallAnswer<'a> {
+    /// Counts it in its slot.
+    Count { counts: i32 },
+    /// Does what the program of its event does: the slot has the event's index plus one.
+    Act { indexes: i32, action: Action<'a> },
+}
+
+impl SyscallProgram<'_> {
     /// Returns the tracepoint.
     pub(super) fn tracepoint(&self) -> &'static str {
         match self.side {
@@ -215,7 +231,17 @@ impl SyscallCount<'_> {
         let first = self.slots.first_of(self.side);
         asm.alu(Alu::Add, NUMBER, first as i32);
         asm.store(Size::B4, Reg::Fp, KEY, NUMBER);
-        count(&mut asm, self.counts, self.adding, out);
+        match self.answer {
+            SyscallAnswer::Count { counts } => count(&mut asm, *counts, self.adding, out),
+            SyscallAnswer::Act { indexes, action } => {
+                asm.map_lookup(*indexes, KEY);
+                asm.jump_if(Jump::Eq, Reg::R0, 0, out);
+                asm.load(Size::B4, NUMBER, Reg::R0, 0);
+                asm.jump_if(Jump::Eq, NUMBER, 0, out);
+                asm.alu(Alu::Add, NUMBER, -1);
+                act(&mut asm, EventIndex::InNumber, action, self.adding, out);
+            }
+        }
         asm.place(out);
         asm.mov(Reg::R0, 0);
         asm.exit();
@@ -267,6 +293,7 @@ impl SyscallCount<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::plan::EventPlan;
 
     const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/6.18.15-x86_64");
 
@@ -283,24 +310,46 @@ mod tests {
             let found = SyscallWay::of(&kernel);
             assert!(found.is_none_or(|found| found.number == way.number));
         }
+        let slots = SyscallSlots {
+            first: 10,
+            enter: 400,
+            exit: 300,
+        };
+        let plan = EventPlan::of_choices(&"syscalls:sys_enter_x".parse().expect("a name"), []);
+        let plan = plan.expect("a plan");
+        let answers = [
+            SyscallAnswer::Count { counts: 5 },
+            SyscallAnswer::Act {
+                indexes: 6,
+                action: Action::Record {
+                    plan: &plan,
+                    ring: 7,
+                    lost: 5,
+                    waiting: None,
+                },
+            },
+        ];
         let mut text = String::new();
-        for side in [SyscallSide::Enter, SyscallSide::Exit] {
+        for (answer, side) in answers
+            .iter()
+            .zip([
+                [SyscallSide::Enter, SyscallSide::Exit].as_slice(),
+                &[SyscallSide::Exit],
+            ])
+            .flat_map(|(answer, sides)| sides.iter().map(move |side| (answer, *side)))
+        {
             for hook in SyscallHook::ALL {
-                let count = SyscallCount {
+                let all = SyscallProgram {
                     side,
                     way,
-                    slots: SyscallSlots {
-                        first: 10,
-                        enter: 400,
-                        exit: 300,
-                    },
-                    counts: 5,
+                    slots,
+                    answer,
                     tasks: Tasks::Process(7),
                     filter: None,
                     adding: Adding::Plain,
                 };
-                let program = count.program(hook).expect("a program");
-                text += &format!("{} {hook:?}\n{program}\n", count.tracepoint());
+                let program = all.program(hook).expect("a program");
+                text += &format!("{} {hook:?}\n{program}\n", all.tracepoint());
             }
         }
         insta::assert_snapshot!(text);

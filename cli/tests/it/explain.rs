@@ -1,5 +1,7 @@
 //! `attach --explain`, `--program`, `--strings` and `sys:CALL` on the running kernel.
 
+use tracepoints::text::KernelVersion;
+
 use crate::command::{stderr, stdout, tracepoints};
 use crate::namespace::live;
 
@@ -48,6 +50,49 @@ fn which_program_serves_what() {
     ] {
         assert_eq!(explained(arguments), expected, "{arguments:?}");
     }
+}
+
+/// Two programs serve all system calls where the task alone is asked for.
+#[test]
+fn system_calls_by_task() {
+    let Some(kernel) = live() else { return };
+    if kernel.version().ok().flatten() < Some(KernelVersion::new(5, 14, 0)) {
+        return;
+    }
+    let explained = |arguments: &[&str]| {
+        let output = tracepoints(&["attach", "--explain", "syscalls:sys_e*_*get*"])
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        let text = stdout(&output).to_owned();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for arguments in [
+        &["--by", "comm"][..],
+        &["--by", "comm,cpu", "-f", "task.pid > 1"],
+        &["-F", "comm"],
+        &["--count"],
+    ] {
+        let lines = explained(arguments);
+        let [enter, exit] = lines.as_slice() else {
+            panic!("{arguments:?}: {lines:?}");
+        };
+        let is_of = |line: &str, tracepoint: &str| {
+            line.contains(" events: ")
+                && line.contains(&format!(
+                    "/{tracepoint} (one program serves all system calls"
+                ))
+        };
+        assert!(
+            is_of(enter, "sys_enter") && is_of(exit, "sys_exit"),
+            "{lines:?}"
+        );
+    }
+    let own = explained(&["--by", "comm", "--program", "tp"]);
+    assert!(
+        own.len() > 20 && own.iter().all(|line| line.contains(": tp/syscalls/")),
+        "{own:?}"
+    );
 }
 
 /// Strings are read again at exit unless `--strings entry` is given.

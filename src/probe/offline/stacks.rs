@@ -10,7 +10,7 @@ use crate::bpf::asm::{Assembler, Program, Reg, Size};
 use crate::probe::group::{GroupPlan, GroupValue};
 use crate::probe::plan::STACK_DEPTH;
 use crate::probe::probed::{Hook, Probed};
-use crate::probe::program::{self, Action, Adding, CONTEXT, KEY, Tasks, count};
+use crate::probe::program::{self, Action, Adding, CONTEXT, EventIndex, KEY, Tasks, count};
 use crate::probe::stacks::{self, SCRATCH, STACK, StackExit, StackMaps};
 
 const MAPS: StackMaps = StackMaps {
@@ -175,7 +175,7 @@ fn a_place_in_use_is_not_written_to() {
         lost,
         may_nest: true,
     };
-    stacks::write_stack(&mut asm, false, (0, AT), MAPS, exit);
+    stacks::write_stack(&mut asm, false, (EventIndex::One(0), AT), MAPS, exit);
     asm.jump(out);
     asm.place(lost);
     asm.store_imm(Size::B4, Reg::Fp, KEY, 0);

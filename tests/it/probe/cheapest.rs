@@ -7,7 +7,7 @@ use super::{events, getppid};
 use crate::support::live::live;
 use tracepoints::kernel::ProgramForm;
 use tracepoints::probe::{
-    Counter, PlanReason, PlannedProgram, Probe, ProbeError, ProgramPreference,
+    Counter, GroupValue, Groups, PlanReason, PlannedProgram, Probe, ProbeError, ProgramPreference,
 };
 use tracepoints::text::KernelVersion;
 use tracepoints::{Kernel, Tracepoint};
@@ -111,6 +111,168 @@ fn both_programs_count_the_same() {
     for counter in counters {
         assert!(counter.losses().expect("losses").is_empty());
     }
+}
+
+/// Hits of each event, by command: of processes that have ended, so that attaching and reading,
+/// which this one does, do not count.
+type ByCommand = BTreeMap<(String, String), u64>;
+
+fn is_compared(some: &[Tracepoint], event: &str, comm: &str) -> bool {
+    let is_some = some.iter().any(|one| one.name().as_str() == event);
+    is_some && (comm == "true" || event.ends_with("getppid"))
+}
+
+fn by_command(groups: &Groups, some: &[Tracepoint]) -> ByCommand {
+    let mut counts = ByCommand::new();
+    for group in groups.groups().expect("groups") {
+        let GroupValue::Text { text: comm, .. } = &group.key[0] else {
+            panic!("{group:?}");
+        };
+        assert!(matches!(group.key[1], GroupValue::Unsigned(pid) if pid > 1));
+        if is_compared(some, group.event.as_str(), comm) {
+            let key = (group.event.to_string(), comm.clone());
+            *counts.entry(key).or_default() += group.count;
+        }
+    }
+    assert!(groups.losses().expect("losses").is_empty());
+    counts
+}
+
+fn records_by_command(probe: &mut Probe, some: &[Tracepoint]) -> ByCommand {
+    let mut counts = ByCommand::new();
+    for record in probe.records() {
+        assert_eq!(record.fields().count(), 0);
+        let (event, comm) = (record.event().to_string(), record.comm().into_owned());
+        if is_compared(some, &event, &comm) {
+            *counts.entry((event, comm)).or_default() += 1;
+        }
+    }
+    assert!(probe.losses().expect("losses").is_empty());
+    counts
+}
+
+/// Keys of the task, and records of it alone, are the same by one program for all system calls
+/// and by one for each.
+#[test]
+fn both_programs_tell_calls_apart_by_task() {
+    const CALLS: usize = 4_321;
+    let Some(kernel) = live() else {
+        return;
+    };
+    let calls = system_calls(&kernel);
+    let some = [
+        "syscalls:sys_enter_getppid",
+        "syscalls:sys_exit_getppid",
+        "syscalls:sys_exit_openat",
+        "syscalls:sys_enter_execve",
+        "syscalls:sys_exit_execve",
+        "syscalls:sys_enter_wait4",
+    ];
+    let some = events(&kernel, &some);
+    let builder = |events: &[Tracepoint], program| {
+        let builder = Probe::builder(events).program(program).fields(["comm"]);
+        let builder = builder.process_tree(std::process::id()).ring_size(1 << 22);
+        builder.filter(
+            "task.comm != \"nobody\" && task.tid > 1"
+                .parse()
+                .expect("a filter"),
+        )
+    };
+    let ways = [
+        builder(&calls, ProgramPreference::Cheapest),
+        builder(&some, ProgramPreference::Tp),
+    ];
+    // Some calls have a field `pid`.
+    let words = ["comm", "task.pid"];
+    let groups = ways.each_ref().map(|builder| {
+        let groups = builder.group_by(&words, None);
+        groups.expect("it is attached")
+    });
+    let mut records = ways
+        .each_ref()
+        .map(|builder| builder.attach().expect("it is attached"));
+    if knows_numbers(&kernel) {
+        for plan in [groups[0].plan(), records[0].plan()] {
+            assert_eq!(plan.len(), 2);
+            let served: usize = plan.iter().map(|one| one.events.len()).sum();
+            assert_eq!(served, calls.len());
+            let has_reason = |one: &PlannedProgram| one.reason == PlanReason::AllSystemCalls;
+            assert!(plan.iter().all(has_reason));
+        }
+    }
+    assert!(
+        groups[1]
+            .plan()
+            .iter()
+            .all(|one| one.form == ProgramForm::Tp)
+    );
+
+    getppid(CALLS);
+    for _ in 0..20 {
+        let status = std::process::Command::new("true").status();
+        assert!(status.expect("it runs").success());
+    }
+
+    let grouped = groups.each_ref().map(|groups| by_command(groups, &some));
+    let recorded = records
+        .each_mut()
+        .map(|probe| records_by_command(probe, &some));
+    let [cheap, tp] = &grouped;
+    assert_eq!(cheap, tp);
+    assert_eq!(recorded[0], recorded[1]);
+    assert_eq!(cheap, &recorded[0]);
+    let mut getppid = cheap
+        .iter()
+        .filter(|((event, _), _)| event.ends_with("getppid"));
+    assert!(getppid.clone().count() == 2 && getppid.all(|(_, count)| *count == CALLS as u64));
+    assert_eq!(
+        cheap[&("syscalls:sys_exit_execve".to_owned(), "true".to_owned())],
+        20
+    );
+}
+
+/// An event that is there twice, and calls whose results are wanted, have programs of their own.
+#[test]
+fn some_calls_keep_their_own_programs() {
+    let Some(kernel) = live() else {
+        return;
+    };
+    if !knows_numbers(&kernel) {
+        return crate::support::skip("this kernel does not tell the numbers of system calls");
+    }
+    let mut calls = system_calls(&kernel);
+    let enter = |call: &Tracepoint| call.name().event().starts_with("sys_enter_");
+    calls.retain(enter);
+    calls.truncate(20);
+    calls.push(calls[0].clone());
+    let builder = Probe::builder(&calls).fields(["comm"]);
+    let builder = builder.process(std::process::id());
+    let records = builder.clone().returns_of(calls[1].name()).attach();
+    let plan = records.expect("it is attached").plan().to_vec();
+    let own = |plan: &[PlannedProgram]| {
+        let own = plan
+            .iter()
+            .filter(|one| one.reason == PlanReason::SystemCall);
+        own.flat_map(|one| one.events.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        own(&plan),
+        [calls[1].name().clone(), calls[0].name().clone()]
+    );
+    let served = plan
+        .iter()
+        .find(|one| one.reason == PlanReason::AllSystemCalls);
+    assert_eq!(served.map(|one| one.events.len()), Some(19));
+    let groups = builder.group_by(&["comm"], None).expect("it is attached");
+    assert_eq!(own(groups.plan()), [calls[0].name().clone()]);
+    let error = builder.program(ProgramPreference::RawTp).attach();
+    assert!(matches!(
+        error.expect_err("one is there twice"),
+        ProbeError::NeedsTp {
+            reason: PlanReason::SystemCall,
+            ..
+        }
+    ));
 }
 
 /// No program runs after a probe is dropped, and its perf events are the kernel's to close.
