@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use tracepoints::context::RawTracepoint;
+use tracepoints::context::{ContextStruct, RawTracepoint};
 use tracepoints::kernel::Events;
-use tracepoints::{Context, EventName, EventPattern, Evidence, Tracepoint};
+use tracepoints::{EventName, EventPattern, Evidence};
 
 use crate::by_btf::{self, Rows};
 use crate::kernel::{KernelChoice, Opened};
@@ -51,10 +51,10 @@ struct Row<'a> {
     event: &'a EventName,
     category: &'a str,
     name: &'a str,
-    /// `None` if the kernel was not booted.
+    /// `None` if the kernel was not booted, and where only text is written.
     id: Option<u32>,
     section: String,
-    context: Context,
+    context: ContextStruct,
 }
 
 /// A tracepoint without an event.
@@ -66,7 +66,7 @@ struct BareRow {
     id: Option<u32>,
     section: String,
     /// Always `None`: no tracepoint program can be attached to it.
-    context: Option<Context>,
+    context: Option<ContextStruct>,
     raw: RawTracepoint,
 }
 
@@ -86,11 +86,11 @@ impl BareRow {
 }
 
 impl<'a> Row<'a> {
-    fn of(name: &'a EventName, tracepoint: &Tracepoint, context: Context) -> Self {
+    fn of(name: &'a EventName, context: ContextStruct, id: Option<u32>) -> Self {
         Self {
             category: name.category(),
             name: name.event(),
-            id: tracepoint.id(),
+            id,
             section: name.section(),
             context,
             event: name,
@@ -169,12 +169,19 @@ fn list(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure>
     }
     let mut code = ExitCode::SUCCESS;
     let mut rows = Vec::with_capacity(events.names().len());
-    let found = kernel.contexts(events.names())?;
-    for (name, found) in std::iter::zip(&events, found) {
+    let mut add = |name, found| {
         match found {
-            Ok((tracepoint, context)) => rows.push(Row::of(name, &tracepoint, context)),
+            Ok((context, id)) => rows.push(Row::of(name, context, id)),
             Err(error) => output::step_over(error, &mut code)?,
         }
+        Ok::<_, Failure>(())
+    };
+    let names = events.names();
+    match arguments.json {
+        true => std::iter::zip(names, kernel.structs_and_ids(names)?)
+            .try_for_each(|(name, found)| add(name, found))?,
+        false => std::iter::zip(names, kernel.structs(names)?)
+            .try_for_each(|(name, found)| add(name, found.map(|found| (found, None))))?,
     }
     if let Some(class) = &arguments.class {
         rows.retain(|row| row.is_of(class));

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
-use tracepoints::{Context, Error, Evidence};
+use tracepoints::context::ContextStruct;
+use tracepoints::{Error, Evidence};
 
 use crate::kernel::Identity;
 
@@ -304,7 +305,7 @@ impl From<serde_json::Error> for Failure {
 
 /// Returns the struct as a cell of a table: `trace_event_raw_{clock,power_domain}` if
 /// it may be one of several, `-` if there is none.
-pub(crate) fn struct_cell(context: &Context) -> String {
+pub(crate) fn struct_cell(context: &ContextStruct) -> String {
     match (context.struct_name(), context.evidence()) {
         (Some(name), _) => name.to_owned(),
         (None, Evidence::Ambiguous) => {

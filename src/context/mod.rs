@@ -8,6 +8,7 @@ mod raw;
 mod resolve;
 mod rules;
 mod spelled;
+mod structs;
 mod syscall;
 mod undecided;
 
@@ -19,16 +20,16 @@ pub use raw::{RawArgument, RawTracepoint};
 pub(crate) use resolve::{Homes, fits, is_probe_event, resolve, resolve_alone};
 pub(crate) use rules::Witness;
 pub use rules::{Proof, Rule};
-use syscall::SyscallStruct;
+pub use structs::ContextStruct;
+use structs::ContextTypes;
 pub(crate) use syscall::resolve_syscall;
 pub(crate) use undecided::{KernelSays, Silence, Undecided, is_in_header_run};
 
 use std::sync::Arc;
 
-use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::btf::{Btf, BtfError, Class, Object, STRUCT_PREFIX, TypeId};
+use crate::btf::{Btf, BtfError, Class, Object};
 use crate::error::Error;
 use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
@@ -57,28 +58,9 @@ use crate::name::{EventName, SYSCALL_NUMBER};
 #[derive(Clone, Debug)]
 pub struct Context {
     name: EventName,
-    evidence: Evidence,
     format: Arc<Format>,
     is_syscall: bool,
-    home: Option<Arc<Object>>,
-    /// Whether `home` is certainly the object that has the struct: several objects may
-    /// have a struct that fits.
-    is_home_known: bool,
-    /// The struct and its class, if they are known. An ambiguous context has those of the
-    /// first candidate, whose offsets all candidates share.
-    types: Option<ContextTypes>,
-    candidates: Vec<String>,
-}
-
-#[derive(Clone, Debug)]
-struct ContextTypes {
-    /// `None` for the layout of `syscall_tp_t`, which programs cannot name.
-    struct_name: Option<Arc<str>>,
-    /// Whether the struct belongs to a class, so that its name contains the class's.
-    has_class: bool,
-    layout_of: TypeId,
-    /// `syscall_tp_t`, for `syscalls:*`.
-    syscall: Option<SyscallStruct>,
+    of: ContextStruct,
 }
 
 impl Context {
@@ -125,60 +107,44 @@ impl Context {
         resolve(name, &format, homes, &Silence)
     }
 
+    /// Returns the struct alone, without the record.
+    pub fn of_struct(&self) -> &ContextStruct {
+        &self.of
+    }
+
+    pub(crate) fn into_struct(self) -> ContextStruct {
+        self.of
+    }
+
     /// Returns the evidence for the context.
     pub fn evidence(&self) -> &Evidence {
-        &self.evidence
+        self.of.evidence()
     }
 
-    /// Returns the struct's name in BTF and so in `vmlinux.h`: `trace_event_raw_<class>`,
-    /// or `syscall_trace_enter` or `syscall_trace_exit`. `None` if the evidence is
-    /// [`Ambiguous`](Evidence::Ambiguous) or [`Format`](Evidence::Format), and for a
-    /// system call whose context no named struct describes.
+    /// Returns the struct's name: see [`ContextStruct::struct_name`].
     pub fn struct_name(&self) -> Option<&str> {
-        match self.evidence {
-            Evidence::Ambiguous => None,
-            _ => self.types.as_ref()?.struct_name.as_deref(),
-        }
+        self.of.struct_name()
     }
 
-    /// Returns the event class; `None` without a [`struct_name`](Self::struct_name), and
-    /// for `syscalls:*`.
+    /// Returns the event class: see [`ContextStruct::class`].
     pub fn class(&self) -> Option<&str> {
-        match self.evidence {
-            Evidence::Ambiguous => None,
-            _ => {
-                let types = self.types.as_ref().filter(|types| types.has_class)?;
-                types.struct_name.as_deref()?.strip_prefix(STRUCT_PREFIX)
-            }
-        }
+        self.of.class()
     }
 
-    /// Returns the classes that fit, sorted, if there are several: those of an
-    /// [`Ambiguous`](Evidence::Ambiguous) context, or of an
-    /// [`Inferred`](Evidence::Inferred) or [`Kernel`](Evidence::Kernel) one, whose class
-    /// is among them. For other evidence the list is empty.
+    /// Returns the classes that fit, if there are several: see
+    /// [`ContextStruct::candidates`].
     pub fn candidates(&self) -> &[String] {
-        &self.candidates
+        self.of.candidates()
     }
 
-    /// Returns the name of the object whose BTF has the struct: `vmlinux` or a module.
-    /// `None` if no BTF type describes the context, or if several objects that define an
-    /// event of this name have a struct that fits.
+    /// Returns the object whose BTF has the struct: see [`ContextStruct::home`].
     pub fn home(&self) -> Option<&str> {
-        let home = self.home.as_deref().filter(|_| self.is_home_known);
-        home.map(Object::name)
+        self.of.home()
     }
 
-    /// Returns the struct's id in the BTF of its [`home`](Self::home); the event's
-    /// `btf_ids` file has it as `tp_btf_id`. If no named struct describes a system call's
-    /// context, this is the id of `syscall_tp_t`. `None` if the struct or its home is not
-    /// known.
+    /// Returns the struct's id in BTF: see [`ContextStruct::type_id`].
     pub fn type_id(&self) -> Option<u32> {
-        match self.evidence {
-            _ if !self.is_home_known => None,
-            Evidence::Ambiguous => None,
-            _ => Some(self.types.as_ref()?.layout_of),
-        }
+        self.of.type_id()
     }
 
     /// Returns the context's members with their C types.
@@ -193,7 +159,7 @@ impl Context {
     ///
     /// [`Error::Layout`] where the struct's types cannot be followed.
     pub fn layout(&self) -> Result<Layout, Error> {
-        match (&self.home, &self.types) {
+        match (&self.of.home, &self.of.types) {
             (Some(home), Some(types)) => home
                 .layout(types.layout_of)
                 .map_err(|source| self.layout_error(source)),
@@ -230,8 +196,12 @@ impl Context {
     pub fn field_slots(&self) -> Result<Vec<Option<Slot>>, Error> {
         let fields = self.format.fields();
         let layout = self.layout()?;
-        let syscall = self.types.as_ref().and_then(|types| types.syscall.as_ref());
-        match (&self.home, syscall) {
+        let syscall = self
+            .of
+            .types
+            .as_ref()
+            .and_then(|types| types.syscall.as_ref());
+        match (&self.of.home, syscall) {
             (Some(home), Some(syscall)) => fields
                 .iter()
                 .map(|field| syscall.slot_of(home, &layout, fields, field))
@@ -264,7 +234,7 @@ impl Context {
     /// Returns the record's layout, without the fields that a system call's context lacks
     /// or may have elsewhere: on RT kernels the number is not where the record has it.
     fn record_part(&self) -> Layout {
-        if let Evidence::Format(FormatReason::ProbeEvent) = self.evidence {
+        if let Evidence::Format(FormatReason::ProbeEvent) = self.of.evidence {
             return Format::layout_of(std::iter::empty());
         }
         let may_differ =
@@ -283,45 +253,42 @@ impl Context {
     ) -> Self {
         Self {
             name: name.clone(),
-            evidence,
             format: Arc::clone(format),
             is_syscall: false,
-            home: Some(Arc::clone(object)),
-            is_home_known: true,
-            types: Some(ContextTypes {
-                struct_name: Some(Arc::clone(class.struct_name())),
-                has_class: true,
-                layout_of: class.struct_id,
-                syscall: None,
-            }),
-            candidates: Vec::new(),
+            of: ContextStruct {
+                evidence,
+                home: Some(Arc::clone(object)),
+                is_home_known: true,
+                types: Some(ContextTypes {
+                    struct_name: Some(Arc::clone(class.struct_name())),
+                    has_class: true,
+                    layout_of: class.struct_id,
+                    syscall: None,
+                }),
+                candidates: Vec::new(),
+            },
         }
     }
 
     fn from_format(name: &EventName, format: &Arc<Format>, reason: FormatReason) -> Self {
         Self {
             name: name.clone(),
-            evidence: Evidence::Format(reason),
             format: Arc::clone(format),
             is_syscall: format.syscall_side(name).is_some(),
-            home: None,
-            is_home_known: false,
-            types: None,
-            candidates: Vec::new(),
+            of: ContextStruct {
+                evidence: Evidence::Format(reason),
+                home: None,
+                is_home_known: false,
+                types: None,
+                candidates: Vec::new(),
+            },
         }
     }
 }
 
-/// Serializes as `{"struct", "class", "evidence", "home", "candidates"}`; unknown values
-/// are null.
+/// Serializes as its [`ContextStruct`].
 impl Serialize for Context {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut context = serializer.serialize_struct("Context", 5)?;
-        context.serialize_field("struct", &self.struct_name())?;
-        context.serialize_field("class", &self.class())?;
-        context.serialize_field("evidence", self.evidence.as_str())?;
-        context.serialize_field("home", &self.home())?;
-        context.serialize_field("candidates", self.candidates())?;
-        context.end()
+        self.of.serialize(serializer)
     }
 }

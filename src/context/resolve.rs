@@ -143,21 +143,23 @@ fn of_several_homes(mut fits: Vec<Context>) -> Context {
     let class = fits[0].class();
     let agreed = fits
         .iter()
-        .all(|context| context.class() == class && context.evidence.is_proof());
+        .all(|context| context.class() == class && context.evidence().is_proof());
     let mut candidates: Vec<String> = fits
         .iter()
         .flat_map(|context| {
             let class = context.class().map(str::to_owned);
-            class.into_iter().chain(context.candidates.iter().cloned())
+            class
+                .into_iter()
+                .chain(context.candidates().iter().cloned())
         })
         .collect();
     candidates.sort();
     candidates.dedup();
     let mut context = fits.swap_remove(0);
-    context.is_home_known = false;
+    context.of.is_home_known = false;
     if !agreed {
-        context.evidence = Evidence::Ambiguous;
-        context.candidates = candidates;
+        context.of.evidence = Evidence::Ambiguous;
+        context.of.candidates = candidates;
     }
     context
 }

@@ -15,7 +15,8 @@
 
 use std::sync::Arc;
 
-use super::{Context, ContextTypes, Evidence, FormatReason, SyscallVariant};
+use super::structs::{ContextStruct, ContextTypes};
+use super::{Context, Evidence, FormatReason, SyscallVariant};
 use crate::btf::{BtfError, Member, Object, Section, TypeId};
 use crate::format::{Field, Format};
 use crate::layout::{Layout, Slot};
@@ -103,22 +104,24 @@ fn syscall_in(
     let (variant, number) = syscall_number(vmlinux, tp_id)?;
     Some(Context {
         name: name.clone(),
-        evidence: Evidence::Syscall(variant),
         format: Arc::clone(format),
         is_syscall: true,
-        home: Some(Arc::clone(vmlinux)),
-        is_home_known: true,
-        types: Some(ContextTypes {
-            struct_name,
-            has_class: false,
-            layout_of,
-            syscall: Some(SyscallStruct {
-                number,
-                value: value.place,
-                count: value.count,
+        of: ContextStruct {
+            evidence: Evidence::Syscall(variant),
+            home: Some(Arc::clone(vmlinux)),
+            is_home_known: true,
+            types: Some(ContextTypes {
+                struct_name,
+                has_class: false,
+                layout_of,
+                syscall: Some(SyscallStruct {
+                    number,
+                    value: value.place,
+                    count: value.count,
+                }),
             }),
-        }),
-        candidates: Vec::new(),
+            candidates: Vec::new(),
+        },
     })
 }
 

@@ -88,15 +88,11 @@ impl Undecided {
 
     /// Decides by the rules, then by the kernel's own word, then by inference.
     pub(crate) fn decide(&self, format: &Arc<Format>, kernel_says: &dyn KernelSays) -> Context {
-        let answer = |evidence, candidate: &Candidate, candidates| Context {
-            candidates,
-            ..Context::of_class(
-                &self.name,
-                format,
-                evidence,
-                &candidate.object,
-                &candidate.class,
-            )
+        let answer = |evidence, candidate: &Candidate, candidates| {
+            let (object, class) = (&candidate.object, &candidate.class);
+            let mut context = Context::of_class(&self.name, format, evidence, object, class);
+            context.of.candidates = candidates;
+            context
         };
         let all: Vec<&Candidate> = self.candidates.iter().collect();
         let (left, proof) = self.exclude(all, format, kernel_says);
@@ -272,10 +268,10 @@ impl Undecided {
 /// compared: the class is not proven, is not the object's, or has no known run.
 pub(crate) fn is_in_header_run(context: &Context, object: &Arc<Object>) -> bool {
     let (index, section) = (object.index(), object.section());
-    let (Some(home), Some(types)) = (&context.home, &context.types) else {
+    let (Some(home), Some(types)) = (&context.of.home, &context.of.types) else {
         return true;
     };
-    if !context.evidence.is_proof() || !Arc::ptr_eq(home, object) {
+    if !context.evidence().is_proof() || !Arc::ptr_eq(home, object) {
         return true;
     }
     let Some(class) = context.class() else {

@@ -102,6 +102,14 @@ impl Modules {
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
+
+    /// Whether the modules `loaded` are among these, and the events of all are known
+    /// already, so that [`BtfDir::defining`] reads nothing.
+    pub(crate) fn are_known<'l>(&self, mut loaded: impl Iterator<Item = &'l str>) -> bool {
+        let opened = || self.opened.get();
+        (self.is_empty() || opened().is_some_and(|opened| opened.unreadable.is_empty()))
+            && loaded.all(|name| self.list.iter().any(|module| module.name == name))
+    }
 }
 
 /// The most unreadable modules that are named; others are only counted.

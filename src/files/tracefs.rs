@@ -320,10 +320,24 @@ impl Tracefs {
     /// Returns the id of an event, from its `id` file or else (events of `ftrace:*` have
     /// none on some kernels) from its format; `None` if it has neither.
     pub(crate) fn id(&self, name: &EventName) -> Result<Option<u32>, Error> {
-        let id = self.text(name, "id", ID_LIMIT)?;
+        self.id_by(&mut self.reader(), name)
+    }
+
+    /// Like [`id`](Self::id), with a [`reader`](Self::reader).
+    pub(crate) fn id_by(
+        &self,
+        reader: &mut Reader,
+        name: &EventName,
+    ) -> Result<Option<u32>, Error> {
+        let relative = [name.category(), name.event(), "id"];
+        let id = reader.text(relative, ID_LIMIT, |id| id.ends_with('\n'));
+        let id = id.map_err(|error| error.of_event(name))?;
         match id.and_then(|id| id.trim_end().parse().ok()) {
             Some(id) => Ok(Some(id)),
-            None => Ok(self.format(name)?.and_then(|format| format.id())),
+            None => {
+                let format = self.format_by(reader, name)?;
+                Ok(format.and_then(|format| format.id()))
+            }
         }
     }
 

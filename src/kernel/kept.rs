@@ -60,7 +60,7 @@ impl<'k> Usable<'k> {
     /// Returns an event with its context, if it is kept and still holds.
     pub(super) fn get(&self, name: &EventName) -> Option<(Tracepoint, Context)> {
         let (format, context) = self.contexts.get(name)?;
-        if !self.may_keep(name) {
+        if !self.is_of_kernel(name) {
             return None;
         }
         let tracepoint = Tracepoint::of(self.kernel.clone(), name.clone(), Arc::clone(format));
@@ -76,7 +76,7 @@ impl<'k> Usable<'k> {
             let evidence = context.evidence();
             (evidence.is_proof() || matches!(evidence, Evidence::Syscall(_)))
                 && !self.contexts.contains_key(tracepoint.name())
-                && self.may_keep(tracepoint.name())
+                && self.is_of_kernel(tracepoint.name())
         });
         let new: Vec<_> = will_hold
             .map(|(tracepoint, context)| {
@@ -97,7 +97,9 @@ impl<'k> Usable<'k> {
         **place.as_mut().unwrap_or_else(|poisoned| poisoned.get_mut()) = Some(kept);
     }
 
-    fn may_keep(&self, name: &EventName) -> bool {
+    /// Whether the running kernel or one of its modules defines the event, and no other
+    /// event shares its name.
+    pub(super) fn is_of_kernel(&self, name: &EventName) -> bool {
         let made = self.made_at_run_time.as_ref();
         made.is_some_and(|made| !made.contains(name.event()))
             && self.listing.only(name.event()) == Some(name)

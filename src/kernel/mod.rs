@@ -22,6 +22,7 @@ mod raw;
 mod recorded;
 #[cfg(all(feature = "probe", target_os = "linux"))]
 mod running;
+mod structs;
 mod sweep;
 mod tracepoint;
 mod traces;
@@ -383,7 +384,7 @@ impl Kernel {
     /// file is invalid; [`Error::File`].
     pub fn tracepoint(&self, name: impl AsRef<str>) -> Result<Tracepoint, Error> {
         let name: EventName = name.as_ref().parse()?;
-        self.read_tracepoint(&name, self.inner.tracefs.format(&name)?)
+        self.tracepoint_of(&name, self.format(&name)?)
     }
 
     /// Resolves many events at once, each with its context, in the order of `names`. The
@@ -395,7 +396,7 @@ impl Kernel {
     /// Of the running kernel, the formats and proven contexts of the events that the kernel
     /// and its modules define are kept while the same modules are loaded: resolving them again
     /// reads no format file. Events made at run time, and those that share their names, are
-    /// read each time.
+    /// read each time. [`structs`](Self::structs) takes less time where records do not matter.
     ///
     /// ```
     /// # use tracepoints::{EventName, Kernel};
@@ -416,7 +417,7 @@ impl Kernel {
     pub fn contexts(&self, names: &[EventName]) -> Result<Contexts, Error> {
         let listing = self.listing_for(names)?;
         let modules = self.inner.btf.refreshed()?;
-        Sweep::new(self, listing, modules).run(names)
+        Sweep::new(self, listing, modules, true).run(names.iter().collect())
     }
 
     pub(crate) fn reader(&self) -> Reader {
@@ -428,7 +429,18 @@ impl Kernel {
         reader: &mut Reader,
         name: &EventName,
     ) -> Result<Tracepoint, Error> {
-        self.read_tracepoint(name, self.inner.tracefs.format_by(reader, name)?)
+        let format = self.inner.tracefs.format_by(reader, name)?;
+        self.tracepoint_of(name, format.map(|format| self.with_argument_types(format)))
+    }
+
+    /// Like [`tracepoint_by`](Self::tracepoint_by), without the types of a system call's
+    /// arguments, on which contexts do not depend.
+    fn tracepoint_without_types(
+        &self,
+        reader: &mut Reader,
+        name: &EventName,
+    ) -> Result<Tracepoint, Error> {
+        self.tracepoint_of(name, self.inner.tracefs.format_by(reader, name)?)
     }
 
     pub(crate) fn vmlinux(&self) -> Result<Option<Arc<Object>>, Error> {
@@ -504,16 +516,9 @@ impl Kernel {
         format
     }
 
-    fn read_tracepoint(
-        &self,
-        name: &EventName,
-        format: Option<Format>,
-    ) -> Result<Tracepoint, Error> {
+    fn tracepoint_of(&self, name: &EventName, format: Option<Format>) -> Result<Tracepoint, Error> {
         match format {
-            Some(format) => {
-                let format = self.with_argument_types(format);
-                Ok(Tracepoint::new(self.clone(), name.clone(), format))
-            }
+            Some(format) => Ok(Tracepoint::new(self.clone(), name.clone(), format)),
             None if self.listing_for(std::slice::from_ref(name))?.contains(name) => {
                 Err(Error::EventGone {
                     path: self.inner.tracefs.format_path(name),

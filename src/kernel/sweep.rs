@@ -58,6 +58,9 @@ pub(crate) struct Sweep<'k, 'n> {
     names: Vec<&'n EventName>,
     pub(crate) listing: Arc<Listing>,
     pub(crate) modules: Arc<Modules>,
+    pub(super) usable: Usable<'k>,
+    /// Whether records are asked for, not only the structs of contexts.
+    wants_records: bool,
     /// The index of the first event that no thread has taken.
     next: AtomicUsize,
     /// Formats that were read before vmlinux's BTF.
@@ -65,12 +68,22 @@ pub(crate) struct Sweep<'k, 'n> {
 }
 
 impl<'k, 'n> Sweep<'k, 'n> {
-    pub(crate) fn new(kernel: &'k Kernel, listing: Arc<Listing>, modules: Arc<Modules>) -> Self {
+    /// Makes a sweep over events that exist, while these modules are loaded. Unless it
+    /// `wants_records`, formats lack the types of system calls' arguments, and nothing that
+    /// is read is kept.
+    pub(crate) fn new(
+        kernel: &'k Kernel,
+        listing: Arc<Listing>,
+        modules: Arc<Modules>,
+        wants_records: bool,
+    ) -> Self {
         Self {
             kernel,
             names: Vec::new(),
+            usable: Usable::of(kernel, &listing, &modules),
             listing,
             modules,
+            wants_records,
             next: AtomicUsize::new(0),
             waiting: Mutex::new(Vec::new()),
         }
@@ -78,19 +91,21 @@ impl<'k, 'n> Sweep<'k, 'n> {
 
     /// Resolves all events, in the order of `names`. Fails if BTF, which all need, cannot
     /// be read.
-    pub(crate) fn run(mut self, names: &'n [EventName]) -> Result<Contexts, Error> {
-        let usable = Usable::of(self.kernel, &self.listing, &self.modules);
+    pub(crate) fn run(&mut self, names: Vec<&'n EventName>) -> Result<Contexts, Error> {
         let kept: Vec<Option<(Tracepoint, Context)>> =
-            names.iter().map(|name| usable.get(name)).collect();
+            names.iter().map(|name| self.usable.get(name)).collect();
         let missing = std::iter::zip(names, &kept).filter(|(_, kept)| kept.is_none());
         self.names = missing.map(|(name, _)| name).collect();
+        *self.next.get_mut() = 0;
         let mut read = self.read()?.into_iter();
         let found = kept.into_iter().filter_map(|kept| match kept {
             Some((tracepoint, context)) => Some(Ok((tracepoint, Ok(context)))),
             None => read.next(),
         });
         let found = self.decide(found.collect());
-        usable.keep(found.iter().flatten());
+        if self.wants_records {
+            self.usable.keep(found.iter().flatten());
+        }
         Ok(Contexts {
             found: found.into_iter(),
         })
@@ -160,7 +175,10 @@ impl<'k, 'n> Sweep<'k, 'n> {
                 break;
             };
             let names = names.iter().take(CHUNK);
-            let read = names.map(|name| self.kernel.tracepoint_by(&mut reader, name));
+            let read = names.map(|name| match self.wants_records {
+                true => self.kernel.tracepoint_by(&mut reader, name),
+                false => self.kernel.tracepoint_without_types(&mut reader, name),
+            });
             let read = read.collect();
             match self.kernel.is_vmlinux_read() {
                 true => found.push((start, self.resolve(read))),

@@ -42,7 +42,11 @@ pub(super) fn write(description: &Description<'_>, out: &mut dyn Write) -> Resul
         Evidence::Syscall(_) if context.struct_name().is_none() => {
             writeln!(out, "  context   no struct with a name has this layout")?;
         }
-        _ => writeln!(out, "  context   struct {}", output::struct_cell(context))?,
+        _ => writeln!(
+            out,
+            "  context   struct {}",
+            output::struct_cell(context.of_struct())
+        )?,
     }
     writeln!(
         out,
