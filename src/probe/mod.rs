@@ -58,6 +58,8 @@
 //!   filters, groups and records need not know. Only `program::follow` walks along pointers.
 //! - **Strings that cannot be read** when a system call begins, since their page was never
 //!   touched, are read when it returns (`strings`), and the record is joined (`reading`).
+//! - **What pointers point at** in the memory of the process (`pointees`) is read the same way:
+//!   what the kernel reads, at entry, and what it writes, at exit.
 //! - **A pinned probe** has the layout of its records and keys in a map of its own, with the ids
 //!   of all that is read by it (`pin`, `description`).
 //! - **Loads by `tp_btf`** are used where the kernel itself answers for the pointer
@@ -74,15 +76,18 @@ mod conditions;
 mod constants;
 mod description;
 mod detaching;
+mod directions;
 mod error;
 mod group;
 mod grouping;
+mod kept;
 mod making;
 mod nullable;
 #[cfg(test)]
 mod offline;
 mod pin;
 mod plan;
+mod pointees;
 mod pretty;
 mod probed;
 mod program;
@@ -98,7 +103,7 @@ mod tasks;
 pub use crate::btf::PathError;
 pub use attached::Losses;
 pub use builder::ProbeBuilder;
-pub use error::{PinError, ProbeError, UnattachableKind};
+pub use error::{PinError, PointeeError, ProbeError, UnattachableKind};
 pub use group::{Group, GroupValue, Groups, Summary};
 pub use nullable::{ArgumentNullness, nullable_arguments};
 pub use pin::{PinnedProbe, PinnedResults};
