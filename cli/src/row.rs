@@ -28,6 +28,9 @@ pub(crate) struct EventRow<'a> {
     /// The fields that the kernel could not read, with the error's number.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) unreadable: BTreeMap<&'a str, i32>,
+    /// The fields that their system call has not written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unwritten: Vec<&'a str>,
     /// The strings that were read when their system call returned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) exit: Vec<&'a str>,

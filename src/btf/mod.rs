@@ -26,6 +26,8 @@ mod path_error;
 mod prototype;
 mod relocate;
 mod section;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod shape;
 mod types;
 
 use std::collections::HashSet;
@@ -42,6 +44,8 @@ pub(crate) use path::{ArgumentPath, Leaf};
 #[cfg(all(feature = "probe", target_os = "linux"))]
 pub use path_error::PathError;
 pub(crate) use section::{Section, TypeId, byte_order};
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) use shape::NoShape;
 pub(crate) use types::{Member, Type};
 
 use crate::layout::Layout;

@@ -400,7 +400,7 @@ fn names_of(ty: &super::Type<'_>) -> Vec<(String, i128)> {
         .collect()
 }
 
-fn is_char(section: &Section, id: TypeId) -> bool {
+pub(super) fn is_char(section: &Section, id: TypeId) -> bool {
     let resolved = section.resolve(id);
     resolved.is_some_and(|(_, ty)| ty.kind == Kind::Int && ty.name() == b"char")
 }

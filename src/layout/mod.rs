@@ -1,10 +1,14 @@
 //! Named members at offsets: one form for the records of format files and the structs of
 //! BTF.
 
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) mod bits;
 pub(crate) mod ctype;
 mod difference;
 pub(crate) mod integer;
 mod read;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub(crate) mod shape;
 
 pub use difference::{Difference, DifferenceKind};
 

@@ -109,9 +109,9 @@ impl ProbeBuilder {
         Ok(self)
     }
 
-    /// Keeps these fields of each event, and no others. `pid`, `tid`, `comm` and
-    /// `cpu` of an event that has no such field are those of the task, which every
-    /// record has. Without this, all fields are kept that programs get.
+    /// Keeps these fields of each event, and no others. `pid`, `tid`, `comm` and `cpu` of an event
+    /// that has no such field are the task's. `*NAME` is what an argument of a system call points at
+    /// ([`TypedValue`](crate::record::TypedValue)), `*` all of this and all fields. Default: all fields.
     pub fn fields<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.fields = Some(names.into_iter().map(Into::into).collect());
         self

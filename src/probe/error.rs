@@ -87,6 +87,16 @@ pub enum ProbeError {
         /// The field.
         field: String,
     },
+    /// What a pointer points at cannot be kept.
+    #[error("{event} has no {field}")]
+    Pointee {
+        /// The event.
+        event: EventName,
+        /// The name that was asked for: `*rqtp`.
+        field: String,
+        /// Why not.
+        source: PointeeError,
+    },
     /// A histogram of a field that is not an integer.
     #[error("{field} of {event} is not an integer: a histogram needs one")]
     NoInteger {
@@ -238,6 +248,52 @@ pub enum ProbeError {
         /// The failure.
         source: io::Error,
     },
+}
+
+/// Why what an argument of a system call points at cannot be kept: see
+/// [`ProbeBuilder::fields`](super::ProbeBuilder::fields).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PointeeError {
+    /// The event is not the begin of a system call.
+    #[error("only arguments of syscalls:sys_enter_* have their pointers followed in this way")]
+    NotOfCall,
+    /// The call has no argument of this name.
+    #[error("the call has no argument of this name")]
+    NoArgument,
+    /// The moment is neither `entry` nor `exit`.
+    #[error("{moment} is no moment of a call: @entry and @exit are")]
+    NoMoment {
+        /// What was asked for.
+        moment: String,
+    },
+    /// The argument points at no struct or union that BTF has.
+    #[error("its type is {is}: not a pointer to a struct or union in the kernel's BTF")]
+    NoStruct {
+        /// Its type.
+        is: String,
+    },
+    /// BTF has several structs of the name, of which it may be any.
+    #[error("its type is {is}: the kernel's BTF has several such structs, which differ")]
+    Several {
+        /// Its type.
+        is: String,
+    },
+    /// No argument says how long it is: of an address of a socket, and of structs whose length
+    /// is in themselves.
+    #[error("no argument says how long it is, and its type does not either")]
+    NoLength,
+    /// It is not known whether the call reads or writes there, or it does both.
+    #[error(
+        "the call may read and write there: ask for *{argument}@entry, for *{argument}@exit, or for both"
+    )]
+    BothWays {
+        /// The argument.
+        argument: String,
+    },
+    /// The kernel has no BTF, and so no types.
+    #[error("the kernel has no BTF, which has the types")]
+    NoBtf,
 }
 
 /// Why a probe cannot be pinned to a directory, or none can be read there.

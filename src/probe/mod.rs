@@ -58,6 +58,8 @@
 //!   filters, groups and records need not know. Only `program::follow` walks along pointers.
 //! - **Strings that cannot be read** when a system call begins, since their page was never
 //!   touched, are read when it returns (`strings`), and the record is joined (`reading`).
+//! - **What pointers point at** in the memory of the process (`pointees`) is read the same way:
+//!   what the kernel reads, at entry, and what it writes, at exit.
 //! - **A pinned probe** has the layout of its records and keys in a map of its own, with the ids
 //!   of all that is read by it (`pin`, `description`).
 //! - **Loads by `tp_btf`** are used where the kernel itself answers for the pointer
@@ -75,9 +77,11 @@ mod conditions;
 mod constants;
 mod description;
 mod detaching;
+mod directions;
 mod error;
 mod group;
 mod grouping;
+mod kept;
 mod making;
 #[cfg(test)]
 mod near_wrap;
@@ -86,6 +90,7 @@ mod nullable;
 mod offline;
 mod pin;
 mod plan;
+mod pointees;
 mod pretty;
 mod probed;
 mod program;
@@ -102,7 +107,7 @@ mod tasks;
 pub use crate::btf::PathError;
 pub use attached::Losses;
 pub use builder::ProbeBuilder;
-pub use error::{PinError, ProbeError, UnattachableKind};
+pub use error::{PinError, PointeeError, ProbeError, UnattachableKind};
 pub use group::{Group, GroupValue, Groups};
 pub use nullable::{ArgumentNullness, nullable_arguments};
 pub use pin::{PinnedProbe, PinnedResults};

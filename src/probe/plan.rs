@@ -9,12 +9,15 @@ use crate::context::access::{Access, Read};
 use crate::error::Error;
 use crate::format::FieldKind;
 use crate::kernel::Tracepoint;
+use crate::layout::bits::BitShift;
 use crate::layout::ctype::CType;
-use crate::machine::{Machine, sign_extended, until_nul, zero_extended};
+use crate::machine::{Machine, until_nul};
 use crate::name::EventName;
 use crate::record::{Integers, Value};
 
+use super::directions::Moment;
 use super::error::ProbeError;
+use super::pointees::{Pointee, Pointers, head};
 
 /// The header of every record. Offsets are in bytes; the numbers have the machine's
 /// byte order.
@@ -62,6 +65,8 @@ pub(crate) struct KeptField {
     /// that cannot be read; of a string, its length is there.
     pub(crate) status: Option<u32>,
     pub(crate) names: ValueNames,
+    /// How it is read, if it is what a pointer of a system call points at.
+    pub(crate) pointee: Option<Pointee>,
 }
 
 /// The names of an enum's values.
@@ -74,6 +79,7 @@ pub(crate) struct ChosenField {
     pub(crate) source: Source,
     pub(crate) keep: Keep,
     pub(crate) names: ValueNames,
+    pub(crate) pointee: Option<Pointee>,
 }
 
 /// Where a value is, and how it is read there.
@@ -104,6 +110,8 @@ pub(crate) enum Manner {
     Located { relative: bool },
     /// A word is the address of a string of the process.
     UserText,
+    /// A word is the address of a value in the process.
+    Pointee,
     /// A word is the address of a string of the kernel.
     KernelText,
     /// A string begins there, and ends with a NUL.
@@ -130,14 +138,6 @@ pub(crate) struct Argument {
     pub(crate) pointer_size: u32,
 }
 
-/// How a bitfield is taken out of a word of 64 bits: by these shifts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BitShift {
-    pub(crate) left: u32,
-    pub(crate) right: u32,
-    pub(crate) signed: bool,
-}
-
 /// The form a field is kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Keep {
@@ -156,6 +156,8 @@ pub(crate) enum Keep {
     },
     /// An i32, the length in bytes or an error, and as many bytes of space.
     Variable { capacity: u32, content: Content },
+    /// A head ([`head`]), and so many bytes of space.
+    Pointee { capacity: u32 },
 }
 
 /// The kind of value that bytes are.
@@ -176,14 +178,37 @@ impl EventPlan {
         let context = tracepoint.context()?;
         let accesses = Access::of_fields(tracepoint.format(), &context)?;
         let event = tracepoint.name();
+        let pointers = Pointers::new(tracepoint, &accesses, data_limit);
+        let kept = |access: &Access<'_>| ChosenField {
+            name: access.field.name().to_owned(),
+            source: Source::of(access),
+            keep: Keep::of(access, data_limit),
+            names: Arc::default(),
+            pointee: None,
+        };
+        let all = || accesses.iter().filter_map(|(_, access)| access.as_ref());
         let mut chosen = Vec::new();
         match wanted {
-            None => chosen.extend(accesses.into_iter().filter_map(|(_, access)| access)),
+            None => chosen.extend(all().map(kept)),
             Some(names) => {
                 for name in names {
+                    if name == "*" {
+                        chosen.extend(all().map(kept));
+                        chosen.extend(pointers.all()?);
+                        continue;
+                    }
+                    if let Some(argument) = name.strip_prefix('*') {
+                        let field = pointers.chosen(argument)?;
+                        chosen.push(field.map_err(|source| ProbeError::Pointee {
+                            event: event.clone(),
+                            field: name.clone(),
+                            source,
+                        })?);
+                        continue;
+                    }
                     let mut fields = accesses.iter();
                     match fields.find(|(field, _)| field.name() == name) {
-                        Some((_, Some(access))) => chosen.push(access.clone()),
+                        Some((_, Some(access))) => chosen.push(kept(access)),
                         Some((_, None)) => {
                             return Err(ProbeError::NotInContext {
                                 event: event.clone(),
@@ -204,12 +229,6 @@ impl EventPlan {
                 }
             }
         }
-        let chosen = chosen.iter().map(|access| ChosenField {
-            name: access.field.name().to_owned(),
-            source: Source::of(access),
-            keep: Keep::of(access, data_limit),
-            names: Arc::default(),
-        });
         Self::of_choices(event, chosen)
     }
 
@@ -242,6 +261,7 @@ impl EventPlan {
                 at: at as u32,
                 status: status.map(|status| status as u32),
                 names: choice.names,
+                pointee: choice.pointee,
             });
             at += keep.size();
         }
@@ -275,6 +295,10 @@ impl EventPlan {
                     Content::Integers { size, .. } => is_word(size),
                     Content::Text | Content::Bytes => true,
                 },
+                Keep::Pointee { .. } => {
+                    let pointee = field.pointee.as_ref();
+                    pointee.is_some_and(|pointee| pointee.shape.is_sound())
+                }
             };
             let has_status = field.status.is_none_or(|at| is_within(at, 4));
             has_size && has_status && is_within(field.at, field.keep.size())
@@ -285,10 +309,18 @@ impl EventPlan {
         has_size && self.fields.iter().all(is_sound) && stacks.all(|is_within| is_within)
     }
 
-    /// Returns the fields that are strings in the memory of the process.
-    pub(crate) fn user_strings(&self) -> impl Iterator<Item = &KeptField> {
-        let fields = self.fields.iter();
-        fields.filter(|field| field.source.manner == Manner::UserText)
+    /// Returns the fields that are in the memory of the process.
+    pub(crate) fn of_user(&self) -> impl Iterator<Item = &KeptField> {
+        self.fields.iter().filter(|field| field.is_of_user())
+    }
+
+    /// Whether a field is read when the call has written it.
+    pub(crate) fn awaits_writing(&self) -> bool {
+        let mut pointees = self
+            .fields
+            .iter()
+            .filter_map(|field| field.pointee.as_ref());
+        pointees.any(|pointee| pointee.moment != Moment::Entry)
     }
 
     /// Keeps stacks too, behind the fields.
@@ -393,115 +425,22 @@ impl Keep {
             Self::Integer { word, .. } => word.into(),
             Self::Fixed { .. } => 8,
             Self::Variable { .. } => 4,
+            Self::Pointee { .. } => 8,
         }
     }
 
-    fn size(self) -> u64 {
+    pub(super) fn size(self) -> u64 {
         match self {
             Self::Integer { word, .. } => word.into(),
             Self::Fixed { copied, .. } => copied.into(),
             Self::Variable { capacity, .. } => 4 + u64::from(capacity),
+            Self::Pointee { capacity } => u64::from(head::SIZE) + u64::from(capacity),
         }
-    }
-}
-
-/// The part of a field that a record has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept<'r> {
-    Value(Value<'r>),
-    /// A part of the data, which are longer than what is kept.
-    Part(Value<'r>),
-    /// The kernel could not read it: an error number.
-    Unread(i32),
-}
-
-impl KeptField {
-    /// Reads the field from a record; `None` if the record is too short.
-    pub(crate) fn read<'r>(&self, record: &'r [u8]) -> Option<Kept<'r>> {
-        let machine = Machine::NATIVE;
-        let rest = record.get(self.at as usize..)?;
-        if let Some(status) = self.status {
-            let status = machine.signed(record.get(status as usize..)?.get(..4)?);
-            if status < 0 {
-                return Some(Kept::Unread((status as i32).saturating_neg()));
-            }
-        }
-        Some(match self.keep {
-            Keep::Integer {
-                word,
-                size,
-                signed,
-                pointer,
-            } => {
-                let word = machine.unsigned(rest.get(..word as usize)?);
-                Kept::Value(match (pointer, signed) {
-                    (true, _) => Value::Pointer(word),
-                    (_, true) => Value::Signed(sign_extended(word, size)),
-                    (_, false) => Value::Unsigned(zero_extended(word, size)),
-                })
-            }
-            Keep::Fixed {
-                copied,
-                whole,
-                content,
-            } => {
-                let value = content.value(rest.get(..copied as usize)?, machine);
-                // A string that ends before its array does is whole.
-                let ended = matches!(value, Value::Text(text) if text.len() < copied as usize);
-                match copied < whole && !ended {
-                    true => Kept::Part(value),
-                    false => Kept::Value(value),
-                }
-            }
-            Keep::Variable { capacity, content } => {
-                let length = machine.signed(rest.get(..4)?);
-                let Ok(length) = usize::try_from(length) else {
-                    return Some(Kept::Unread((length as i32).saturating_neg()));
-                };
-                let copied = length.min(capacity as usize);
-                let data = rest.get(4..)?.get(..copied)?;
-                let value = content.value(data, machine);
-                // `bpf_probe_read_user_str` and `bpf_probe_read_kernel_str` put a NUL at the
-                // end of what they cut.
-                let is_cut = match self.source.manner {
-                    Manner::UserText | Manner::KernelText | Manner::Begins => {
-                        length == capacity as usize
-                    }
-                    _ => length > copied,
-                };
-                match is_cut {
-                    true => Kept::Part(value),
-                    false => Kept::Value(value),
-                }
-            }
-        })
-    }
-}
-
-impl KeptField {
-    /// Returns how many bytes of space a value of any length has; 0 for others.
-    pub(crate) fn capacity(&self) -> u32 {
-        match self.keep {
-            Keep::Variable { capacity, .. } => capacity,
-            _ => 0,
-        }
-    }
-
-    /// The name of an enum's value.
-    pub(crate) fn name_of(&self, value: &Value<'_>) -> Option<&str> {
-        let Keep::Integer { size, .. } = self.keep else {
-            return None;
-        };
-        // Not all BTF says rightly which enums are signed.
-        let number = zero_extended(value.integer()? as u64, size);
-        let mut names = self.names.iter();
-        let named = names.find(|(_, value)| zero_extended(*value as u64, size) == number);
-        named.map(|(name, _)| name.as_str())
     }
 }
 
 impl Content {
-    fn value(self, bytes: &[u8], machine: Machine) -> Value<'_> {
+    pub(super) fn value(self, bytes: &[u8], machine: Machine) -> Value<'_> {
         match self {
             Self::Text => Value::Text(until_nul(bytes)),
             Self::Integers { size, signed } => {

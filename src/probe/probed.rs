@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::constants;
 use super::error::ProbeError;
 use super::plan::{
-    Argument, BitShift, ChosenField, Content, EventPlan, Keep, Manner, Source, SourceBase,
-    TASK_WORDS,
+    Argument, ChosenField, Content, EventPlan, Keep, Manner, Source, SourceBase, TASK_WORDS,
 };
 use super::program::FieldSource;
 use crate::btf::{ArgumentPath, Leaf, Object, PathError};
@@ -16,6 +15,7 @@ use crate::filter::{BoundFilter, Filter, FilterError};
 use crate::format::print::{FieldPrint, NamedValue};
 use crate::format::{Field, Format, PathKind};
 use crate::kernel::{Kernel, Tracepoint};
+use crate::layout::bits::BitShift;
 use crate::name::EventName;
 
 /// An event or a raw tracepoint.
@@ -208,6 +208,7 @@ impl RawEvent {
             let path = self.path(name)?;
             let (source, keep) = read(&path, data_limit, hook);
             chosen.push(ChosenField {
+                pointee: None,
                 name: name.clone(),
                 source,
                 keep,
@@ -369,7 +370,7 @@ fn read(path: &ArgumentPath, data_limit: u32, hook: Hook) -> (Source, Keep) {
             bits: Some((first, width)),
             ..
         } => {
-            let shift = shift(size, signed, first, width);
+            let shift = BitShift::new(size, signed, first, width);
             (Manner::Word, size, integer(8, signed, false), Some(shift))
         }
         Leaf::Pointer { size } => (Manner::Word, size, integer(size, false, true), None),
@@ -439,53 +440,12 @@ fn read(path: &ArgumentPath, data_limit: u32, hook: Hook) -> (Source, Keep) {
     (source, keep)
 }
 
-/// How a bitfield is taken out of a word of so many bytes. BTF counts bits as the machine
-/// does: from the lowest on, or from the highest.
-fn shift(size: u32, signed: bool, first: u32, width: u32) -> BitShift {
-    let behind = match cfg!(target_endian = "big") {
-        false => first,
-        true => (8 * size).saturating_sub(first + width),
-    };
-    BitShift {
-        left: 64 - (behind + width).min(64),
-        right: 64 - width.min(64),
-        signed,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::probe::Probe;
 
     const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/6.18.15-x86_64");
-
-    proptest! {
-        /// Shifts take out the bits that BTF means, with their sign.
-        #[test]
-        fn bitfields(word: u64, size in prop::sample::select(vec![1u32, 2, 4, 8]), at: u32, long: u32) {
-            let first = at % 8;
-            let width = 1 + long % (8 * size - first);
-            let word = match size {
-                8 => word,
-                size => word & ((1 << (8 * size)) - 1),
-            };
-            let behind = match cfg!(target_endian = "big") {
-                true => 8 * size - first - width,
-                false => first,
-            };
-            let expected = (word >> behind) as u128 & ((1 << width) - 1);
-            let unsigned = shift(size, false, first, width);
-            prop_assert_eq!(u128::from(word << unsigned.left >> unsigned.right), expected);
-            let signed = shift(size, true, first, width);
-            let value = (word << signed.left) as i64 >> signed.right;
-            let negative = expected >> (width - 1) != 0;
-            let expected = expected as i128 - if negative { 1 << width } else { 0 };
-            prop_assert_eq!(i128::from(value), expected);
-        }
-    }
 
     fn refused(tracepoint: &str, path: &str) -> String {
         let kernel = Kernel::at(FIXTURE).expect("a kernel");

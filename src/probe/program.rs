@@ -7,6 +7,7 @@ use super::grouping::{GroupMaps, count_in_group};
 use super::plan::{
     Argument, EventPlan, Keep, KeptField, Manner, STACK_DEPTH, Source, SourceBase, header,
 };
+use super::pointees;
 use super::stacks::StackMaps;
 use super::strings::{self, Waiting};
 use crate::bpf::asm::{Alu, Assembler, BadJump, Helper, Jump, Label, Program, Reg, Size};
@@ -25,7 +26,7 @@ pub(super) const VALUE: Reg = Reg::R8;
 pub(super) const SECOND: Reg = Reg::R9;
 
 // Places on the stack, as offsets from its end.
-const WORD: i16 = -8;
+pub(super) const WORD: i16 = -8;
 pub(super) const KEY: i16 = -16;
 pub(super) const TEXT: i16 = -96;
 /// The number of bytes at `TEXT`.
@@ -371,6 +372,11 @@ fn write_value(asm: &mut Assembler, field: &KeptField, failed: Label) {
             asm.call(Helper::ProbeReadKernel);
             if source.can_fail() {
                 asm.jump_if(Jump::Ne, Reg::R0, 0, failed);
+            }
+        }
+        Keep::Pointee { .. } => {
+            if let Some(pointee) = &field.pointee {
+                pointees::write_at_entry(asm, field, pointee);
             }
         }
         Keep::Variable { capacity, .. } => match source.manner {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use super::plan::{EventPlan, Kept, Manner, STACK_DEPTH, header};
+use super::kept::Kept;
+use super::plan::{EventPlan, KeptField, STACK_DEPTH, header};
+use super::pointees::limit_to_space;
 use super::strings::{AWAITS, HAS_RESULT, REFUSED, RESULT, RETURN_TIME, RETURNED, StringOrigin};
 use crate::filter::Task;
 use crate::machine::{Machine, until_nul};
@@ -64,6 +66,11 @@ pub enum FieldValue<'r> {
         /// The error's number.
         errno: i32,
     },
+    /// The pointer to it is NULL: there is nothing.
+    Null,
+    /// The system call has not written it: it failed, it has not returned, or what it returned
+    /// was lost.
+    Unwritten,
 }
 
 impl<'r> FieldValue<'r> {
@@ -71,7 +78,7 @@ impl<'r> FieldValue<'r> {
     pub fn value(&self) -> Option<Value<'r>> {
         match *self {
             Self::Whole(value) | Self::Cut(value) => Some(value),
-            Self::Unreadable { .. } => None,
+            Self::Unreadable { .. } | Self::Null | Self::Unwritten => None,
         }
     }
 }
@@ -127,26 +134,40 @@ impl ProbeRecord {
         let events = Arc::clone(&self.events);
         let plan = &events[self.event];
         for (index, field) in plan.fields.iter().enumerate().take(64) {
-            if field.source.manner != Manner::UserText {
+            if !field.is_of_user() {
                 continue;
             }
             let before = field.read(&self.bytes);
             let after = field.read(&returned.bytes);
             match (before, after) {
-                (_, None | Some(Kept::Unread(_))) | (None, _) => {}
-                (Some(Kept::Unread(_)), Some(_)) => {
-                    let place = field.at as usize..(field.at + 4 + field.capacity()) as usize;
-                    if let Some(from) = returned.bytes.get(place.clone())
-                        && let Some(to) = self.bytes.get_mut(place)
-                    {
-                        to.copy_from_slice(from);
-                        self.at_exit |= 1 << index;
-                    }
+                (None, _) | (_, None) => {}
+                // Where it stays unreadable, the first error is as good.
+                (Some(Kept::Unread(_)), Some(Kept::Unread(_))) => {}
+                (Some(Kept::Unread(_) | Kept::Awaited), Some(_)) => {
+                    let is_taken = self.take(field, &returned.bytes);
+                    self.at_exit |= u64::from(is_taken) << index;
                 }
+                (Some(_), Some(Kept::Unread(_))) => {}
                 (Some(before), Some(after)) if before != after => self.rewritten |= 1 << index,
                 _ => {}
             }
         }
+    }
+
+    /// Takes a field of the record that was written when the call returned. Returns whether it
+    /// has it.
+    fn take(&mut self, field: &KeptField, returned: &[u8]) -> bool {
+        let place = field.place();
+        let Some((from, to)) = returned
+            .get(place.clone())
+            .zip(self.bytes.get_mut(place.clone()))
+        else {
+            return false;
+        };
+        let mut from = from.to_vec();
+        limit_to_space(field, to, &mut from);
+        to.copy_from_slice(&from);
+        true
     }
 
     /// What a system call returned, and how long it took; `None` where that was not asked for
@@ -156,16 +177,18 @@ impl ProbeRecord {
         self.returned
     }
 
-    /// When a string that a system call gets was read; `None` for other fields.
+    /// When a string that a system call gets, or what a pointer of it points at, was read;
+    /// `None` for other fields, and for what is not there to be read.
     pub fn string_origin(&self, field: &str) -> Option<StringOrigin> {
         let mut fields = self.plan().fields.iter().enumerate();
         let (index, field) = fields.find(|(_, known)| known.name == field)?;
-        if field.source.manner != Manner::UserText {
+        if !field.is_of_user() {
             return None;
         }
         let has = |set: u64| index < 64 && set & 1 << index != 0;
         Some(match field.read(&self.bytes)? {
             Kept::Unread(_) => StringOrigin::Unreadable,
+            Kept::Null | Kept::Unwritten | Kept::Awaited => return None,
             _ if has(self.at_exit) => StringOrigin::Exit,
             _ if has(self.rewritten) => StringOrigin::Rewritten,
             _ => StringOrigin::Entry,
@@ -226,6 +249,8 @@ impl ProbeRecord {
                 Kept::Value(value) => FieldValue::Whole(value),
                 Kept::Part(value) => FieldValue::Cut(value),
                 Kept::Unread(errno) => FieldValue::Unreadable { errno },
+                Kept::Null => FieldValue::Null,
+                Kept::Unwritten | Kept::Awaited => FieldValue::Unwritten,
             };
             Some((field.name.as_str(), value))
         })
@@ -339,6 +364,8 @@ impl fmt::Display for FieldValue<'_> {
             Self::Unreadable { errno } => {
                 return write!(out, "<{}>", io::Error::from_raw_os_error(*errno));
             }
+            Self::Null => return out.write_str("NULL"),
+            Self::Unwritten => return out.write_str("<not written>"),
             Self::Whole(_) => "",
             Self::Cut(_) => "…",
         };
@@ -354,7 +381,8 @@ impl fmt::Display for FieldValue<'_> {
 }
 
 /// `{"timestamp_ns", "event", "cpu", "pid", "tid", "comm", "fields": {…}}`; the
-/// names of fields that are cut in `"cut"`, of strings read at exit in `"exit"`, of strings that
+/// names of fields that are cut in `"cut"`, of those that a call has not written in
+/// `"unwritten"`, of strings read at exit in `"exit"`, of strings that
 /// were others by then in `"rewritten"`, those that could not be read with the error's
 /// number in `"unreadable"`, and those with a value of an enum that has a name, with it, in
 /// `"names"`, if there are any.
@@ -371,7 +399,7 @@ impl Serialize for ProbeRecord {
             let fields = fields.filter(move |name| self.string_origin(name) == Some(wanted));
             fields.collect::<Vec<_>>()
         };
-        let mut record = serializer.serialize_struct("ProbeRecord", 14)?;
+        let mut record = serializer.serialize_struct("ProbeRecord", 15)?;
         record.serialize_field("timestamp_ns", &self.timestamp_ns())?;
         record.serialize_field("event", self.event().as_str())?;
         record.serialize_field("cpu", &task.cpu)?;
@@ -382,6 +410,15 @@ impl Serialize for ProbeRecord {
         match cut.is_empty() {
             true => record.skip_field("cut")?,
             false => record.serialize_field("cut", &cut)?,
+        }
+        let unwritten: Vec<&str> = self
+            .fields()
+            .filter(|(_, value)| matches!(value, FieldValue::Unwritten))
+            .map(|(name, _)| name)
+            .collect();
+        match unwritten.is_empty() {
+            true => record.skip_field("unwritten")?,
+            false => record.serialize_field("unwritten", &unwritten)?,
         }
         for (key, wanted) in [
             ("exit", StringOrigin::Exit),

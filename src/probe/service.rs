@@ -94,14 +94,16 @@ pub enum PlanReason {
     NoTracepoint,
     /// The kernel refuses the `raw_tp` program.
     RawRefused,
-    /// It reads strings again that could not be read at entry.
+    /// It reads strings, and what pointers point at, that could not be read at entry.
     StringsAtExit,
+    /// It reads what the system call has written for its caller.
+    WrittenAtExit,
     /// It adds to a record what the system call returned.
     ResultAtExit,
 }
 
 impl PlanReason {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::NoFieldNeeded,
         Self::FieldsNeeded,
         Self::Stacks,
@@ -115,6 +117,7 @@ impl PlanReason {
         Self::NoTracepoint,
         Self::RawRefused,
         Self::StringsAtExit,
+        Self::WrittenAtExit,
         Self::ResultAtExit,
     ];
 
@@ -133,7 +136,8 @@ impl PlanReason {
             Self::NumberUnknown => "the system call's number is not known",
             Self::NoTracepoint => "BTF does not tell its tracepoint",
             Self::ResultAtExit => "adds what the system call returned",
-            Self::StringsAtExit => "reads strings again that cannot be read at entry",
+            Self::WrittenAtExit => "reads what the system call has written",
+            Self::StringsAtExit => "reads again what cannot be read at entry",
             Self::RawRefused => "the kernel refuses raw_tp for it",
         }
     }

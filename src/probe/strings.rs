@@ -1,4 +1,4 @@
-//! Strings of system calls that are read again when the call returns.
+//! Strings of system calls, and what their pointers point at, that are read when the call returns.
 //!
 //! A string in a page that the process has not touched cannot be read at entry: programs do
 //! not wait for pages. The call itself reads it, and then it can be read. So the program at
@@ -19,7 +19,8 @@ use super::attach::Attachments;
 use super::builder::ProbeBuilder;
 use super::conditions::{Conditions, Next};
 use super::error::ProbeError;
-use super::plan::{EventPlan, KeptField, Source, header};
+use super::plan::{EventPlan, Source, header};
+use super::pointees::{self, PointeeLength, Words};
 use super::probed::{Probed, condition_on_event, sources_on_event};
 use super::program::{
     Adding, CONTEXT, FieldSource, KEY, RECORD, SECOND, TEXT, UNREADABLE, VALUE, count, load,
@@ -108,9 +109,9 @@ pub(super) fn wait_for_return(
     waiting: &Waiting,
 ) {
     let (wait, done) = (asm.label(), asm.label());
-    let strings: Vec<&KeptField> = plan.user_strings().take(WORDS - 2).collect();
     if !waiting.always {
-        for field in &strings {
+        for field in plan.of_user() {
+            // The length of a string, or the status of what a pointer points at.
             asm.load(Size::B4, Reg::R1, RECORD, field.at as i16);
             asm.alu(Alu::Lsh, Reg::R1, 32);
             asm.alu(Alu::Arsh, Reg::R1, 32);
@@ -123,13 +124,14 @@ pub(super) fn wait_for_return(
     asm.store_imm(Size::B8, Reg::Fp, word(0), index as i32);
     asm.load(Size::B8, Reg::R1, RECORD, header::TIMESTAMP);
     asm.store(Size::B8, Reg::Fp, word(1), Reg::R1);
+    let arguments = arguments_of(plan);
     for at in 2..WORDS {
-        match strings.get(at - 2) {
+        match arguments.get(at - 2) {
             // An address that cannot be loaded is no string's.
-            Some(field) => {
+            Some(source) => {
                 let failed = asm.label();
                 asm.mov(SECOND, 0);
-                load(asm, &field.source, SECOND, failed);
+                load(asm, source, SECOND, failed);
                 asm.place(failed);
                 asm.store(Size::B8, Reg::Fp, word(at), SECOND);
             }
@@ -141,6 +143,26 @@ pub(super) fn wait_for_return(
     asm.jump_if(Jump::Ne, Reg::R0, 0, done);
     asm.store_imm(Size::B4, RECORD, header::EVENT, (index | AWAITS) as i32);
     asm.place(done);
+}
+
+/// The arguments that the program at exit needs: those that are addresses of what is kept, or say
+/// how long it is.
+fn arguments_of(plan: &EventPlan) -> Vec<&Source> {
+    let mut sources: Vec<&Source> = Vec::new();
+    for field in plan.of_user() {
+        let pointee = field.pointee.as_ref();
+        let length = pointee.and_then(|pointee| match &pointee.length {
+            PointeeLength::Whole => None,
+            PointeeLength::Argument { source, .. } | PointeeLength::Behind(source) => Some(source),
+        });
+        for source in [Some(&field.source), length].into_iter().flatten() {
+            if sources.iter().all(|known| known.offset != source.offset) {
+                sources.push(source);
+            }
+        }
+    }
+    sources.truncate(WORDS - 2);
+    sources
 }
 
 /// What the program at the exit of a call does.
@@ -193,18 +215,25 @@ fn on_return(exit: &AtExit<'_>) -> Result<Program, BadJump> {
     asm.store_imm(Size::B4, RECORD, header::EVENT, (index | marks) as i32);
     asm.call(Helper::GetCurrentPidTgid);
     asm.store(Size::B8, RECORD, header::PID_TGID, Reg::R0);
-    for (field, at) in plan.user_strings().zip(2..WORDS) {
+    let arguments = arguments_of(plan);
+    let words = Words::Kept(&arguments, 16);
+    for field in plan.of_user() {
         let skip = asm.label();
         let to = field.at as i16;
         asm.store_imm(Size::B4, RECORD, to, UNREADABLE);
         if exit.is_exec {
             asm.jump_if(Jump::Eq, SECOND, 0, skip);
         }
-        asm.address(Reg::R1, RECORD, i32::from(to) + 4);
-        asm.mov(Reg::R2, field.capacity() as i32);
-        asm.load(Size::B8, Reg::R3, VALUE, 8 * at as i16);
-        asm.call(Helper::ProbeReadUserStr);
-        asm.store(Size::B4, RECORD, to, Reg::R0);
+        match &field.pointee {
+            Some(pointee) => pointees::write_at_exit(&mut asm, field, pointee, words),
+            None => {
+                words.load(&mut asm, &field.source, Reg::R3);
+                asm.address(Reg::R1, RECORD, i32::from(to) + 4);
+                asm.mov(Reg::R2, field.capacity() as i32);
+                asm.call(Helper::ProbeReadUserStr);
+                asm.store(Size::B4, RECORD, to, Reg::R0);
+            }
+        }
         asm.place(skip);
     }
     asm.ring_submit(RECORD);
@@ -312,16 +341,17 @@ impl ProbeBuilder {
                 continue;
             };
             let has_result = self.has_returns(event.name());
-            let are_read =
-                self.strings != StringReading::AtEntry && plan.user_strings().next().is_some();
+            let awaits_writing = plan.awaits_writing();
+            let are_read = awaits_writing
+                || self.strings != StringReading::AtEntry && plan.of_user().next().is_some();
             if !event.kernel().is_live() || !(has_result || are_read) {
                 continue;
             }
             let filter = self.return_condition_of(event.name());
             let exit = match (exit_of(event)?, filter) {
                 (Some(exit), _) => exit,
-                (None, None) => continue,
-                (None, Some(_)) => {
+                (None, None) if !awaits_writing => continue,
+                (None, _) => {
                     return Err(ProbeError::NotInContext {
                         event: event.name().clone(),
                         field: RET.to_owned(),
@@ -335,10 +365,10 @@ impl ProbeBuilder {
                 None => Vec::new(),
             };
             let (map, lost) = returns.maps()?;
-            let always = has_result || self.strings == StringReading::Twice;
+            let always = has_result || awaits_writing || self.strings == StringReading::Twice;
             returns.waiting.insert(index, Waiting { map, always });
             let is_exec = matches!(exit.name().event(), "sys_exit_execve" | "sys_exit_execveat");
-            let result = match has_result || is_exec {
+            let result = match has_result || is_exec || awaits_writing {
                 true => Some(field(&exit, RET)?),
                 false => None,
             };
@@ -363,6 +393,7 @@ impl ProbeBuilder {
                 events: vec![event.name().clone()],
                 reason: match has_result {
                     true => PlanReason::ResultAtExit,
+                    false if awaits_writing => PlanReason::WrittenAtExit,
                     false => PlanReason::StringsAtExit,
                 },
             });

@@ -3,8 +3,12 @@
 #[cfg(feature = "recording")]
 pub mod recording;
 pub mod ring;
+#[cfg(all(feature = "probe", target_os = "linux"))]
+mod typed;
 mod value;
 
+#[cfg(all(feature = "probe", target_os = "linux"))]
+pub use typed::TypedValue;
 pub use value::{Integers, IntegersIter, Texts, TextsIter, Value};
 
 use crate::format::{Field, FieldKind, Format, Location};

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use serde::{Serialize, Serializer};
 
+#[cfg(all(feature = "probe", target_os = "linux"))]
+use super::TypedValue;
 use crate::format::{Field, FieldKind, LOCATION, Location};
 use crate::machine::{Machine, sign_extended, until_nul, zero_extended};
 
@@ -13,7 +15,8 @@ use crate::machine::{Machine, sign_extended, until_nul, zero_extended};
 ///
 /// [`Display`](fmt::Display) writes numbers in decimal, pointers and bytes in
 /// hexadecimal, texts as they are (with invalid UTF-8 replaced) and arrays in brackets. A
-/// value serializes as a number, a string, or an array of numbers or of strings.
+/// value serializes as a number, a string, or an array of numbers or of strings; a struct that a
+/// pointer points at as an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value<'a> {
@@ -31,6 +34,9 @@ pub enum Value<'a> {
     Texts(Texts<'a>),
     /// The bytes of anything else: of a struct, or of elements of unknown size.
     Bytes(&'a [u8]),
+    /// What a pointer of a system call points at, by its type: a probe's alone.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
+    Typed(TypedValue<'a>),
 }
 
 impl<'a> Value<'a> {
@@ -272,6 +278,8 @@ impl fmt::Display for Value<'_> {
             // Quoted as the kernel does, since a string may contain a comma.
             Self::Texts(texts) => out.write_fmt(format_args!("{texts:?}")),
             Self::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
+            #[cfg(all(feature = "probe", target_os = "linux"))]
+            Self::Typed(typed) => typed.fmt(out),
         }
     }
 }
@@ -288,6 +296,8 @@ impl Serialize for Value<'_> {
             }
             Self::Texts(texts) => serializer.collect_seq(texts.iter().map(String::from_utf8_lossy)),
             Self::Bytes(bytes) => serializer.collect_seq(*bytes),
+            #[cfg(all(feature = "probe", target_os = "linux"))]
+            Self::Typed(typed) => typed.serialize(serializer),
         }
     }
 }

@@ -142,6 +142,7 @@ impl<'a> Lines<'a> {
                 fields.collect()
             };
             let is_cut = |value: &FieldValue<'_>| matches!(value, FieldValue::Cut(_));
+            let is_unwritten = |value: &FieldValue<'_>| matches!(value, FieldValue::Unwritten);
             let row = Row {
                 event: EventRow {
                     timestamp_ns: record.timestamp_ns(),
@@ -159,6 +160,7 @@ impl<'a> Lines<'a> {
                     },
                     cut: of_kind(is_cut).map(|(name, _)| name).collect(),
                     unreadable: unreadable.collect::<BTreeMap<_, _>>(),
+                    unwritten: of_kind(is_unwritten).map(|(name, _)| name).collect(),
                     exit: of_origin(StringOrigin::Exit),
                     rewritten: of_origin(StringOrigin::Rewritten),
                     names: record

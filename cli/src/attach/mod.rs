@@ -41,7 +41,9 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "pid")]
     children: bool,
     /// Print these fields only: names separated by commas; of raw tracepoints, paths through
-    /// their arguments: prev->pid, rq->q->id
+    /// their arguments: prev->pid, rq->q->id; of system calls, structs that arguments point at:
+    /// *rqtp, *uservaddr, *statbuf; *tsp@entry or *tsp@exit where a call may read and write; * for
+    /// all there is
     #[arg(long, short = 'F', value_name = "FIELD", value_delimiter = ',')]
     fields: Option<Vec<String>>,
     /// Print records only where this holds: ret < 0 && comm == "rm", flags & 0x200
@@ -88,7 +90,7 @@ pub(crate) struct Arguments {
     /// Print stacks, too: the functions of the kernel and of the process that were running
     #[arg(long, conflicts_with_all = ["count", "hist", "by", "stats", "lhist"])]
     stack: bool,
-    /// When to read the strings of system calls; those in pages that the process has not touched
+    /// When to read the strings of system calls, and structs that they read; those in pages that the process has not touched
     /// cannot be read at entry
     #[arg(long, value_name = "WHEN", default_value = "exit")]
     strings: StringChoice,
@@ -180,6 +182,7 @@ Examples:
   tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
   tracepoints attach 'sys:unlinkat{pathname}' -- rm file
   tracepoints attach 'sys:openat{filename}/ret < 0/' --pid 1234
+  tracepoints attach 'sys:connect{*uservaddr}' 'sys:newfstatat{filename,*statbuf}' --pid 1234
   tracepoints attach sched:sched_process_exec --stack -- make
   tracepoints attach raw_tp/sched_switch --fields 'prev->comm,next->comm' --pid 1234
   tracepoints attach 'syscalls:sys_enter_*' --count --top 5 --pid 1234

@@ -172,6 +172,7 @@ impl<'a> Printer<'a> {
             },
             cut: Vec::new(),
             unreadable: BTreeMap::new(),
+            unwritten: Vec::new(),
             exit: Vec::new(),
             rewritten: Vec::new(),
             names: BTreeMap::new(),

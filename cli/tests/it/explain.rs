@@ -4,6 +4,7 @@ use tracepoints::text::KernelVersion;
 
 use crate::command::{stderr, stdout, tracepoints};
 use crate::namespace::live;
+use crate::schema::Schema;
 
 /// `--explain` tells which program serves each event, and `--program` chooses another.
 #[test]
@@ -111,8 +112,8 @@ fn strings_are_read_again_at_exit() {
         out,
         "syscalls:sys_enter_openat: tp/syscalls/sys_enter_openat (fields of its record are \
          needed)\n\
-         syscalls:sys_enter_openat: tp/syscalls/sys_exit_openat (reads strings again that cannot \
-         be read at entry)\n"
+         syscalls:sys_enter_openat: tp/syscalls/sys_exit_openat (reads again what cannot be read \
+         at entry)\n"
     );
     assert_eq!(
         attach(&["--explain", "--strings", "entry"]).lines().count(),
@@ -128,6 +129,36 @@ fn strings_are_read_again_at_exit() {
         assert!(row.get("rewritten").is_none(), "{row}");
     }
     assert!(out.contains("/etc/passwd"), "{out}");
+}
+
+/// `*NAME` is what an argument points at: read or written, and by the schema.
+#[test]
+fn what_arguments_point_at() {
+    let Some(_) = live() else { return };
+    let attach = |arguments: &[&str]| {
+        let output = tracepoints(&["attach"]).args(arguments).output();
+        output.expect("it runs")
+    };
+    let call = "sys:clock_nanosleep{*rqtp,*rmtp}";
+    let output = attach(&[call, "--json", "--", "sleep", "0.25"]);
+    let rows = Schema::read("rows.schema.json").rows(&output);
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}");
+    };
+    let time = serde_json::json!({"tv_sec": 0, "tv_nsec": 250_000_000});
+    assert_eq!(row["fields"]["*rqtp"], time);
+    // GNU's sleep gives a place for the rest, and others do not.
+    let rest = row.get("unwritten").unwrap_or(&serde_json::Value::Null);
+    assert!(row["fields"]["*rmtp"].is_null(), "{row}");
+    assert!(rest.is_null() || *rest == serde_json::json!(["*rmtp"]));
+
+    let output = attach(&["sys:newfstatat{*statbuf}", "--explain"]);
+    assert!(stdout(&output).contains("(adds what the system call returned)"));
+    let output = attach(&["syscalls:sys_enter_newfstatat{*statbuf}", "--explain"]);
+    let reads = "tp/syscalls/sys_exit_newfstatat (reads what the system call has written)";
+    assert!(stdout(&output).contains(reads), "{}", stdout(&output));
+    let output = attach(&["sys:ppoll{*tsp}", "--", "true"]);
+    assert!(stderr(&output).contains("*tsp@entry, for *tsp@exit"));
 }
 
 /// `sys:CALL` prints a system call with its result and duration on one line.

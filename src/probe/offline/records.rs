@@ -109,6 +109,8 @@ fn is_kept(field: &Field, kept: &FieldValue<'_>, recorded: &Value<'_>) -> bool {
         FieldValue::Unreadable { errno } => {
             return field.kind() == FieldKind::Pointer && *errno == 14;
         }
+        // Of what pointers point at, which is not asked for.
+        FieldValue::Null | FieldValue::Unwritten => return false,
     };
     match (bytes_of(value), bytes_of(recorded)) {
         (Some(kept), Some(recorded)) if is_cut => {

@@ -369,6 +369,8 @@ fn class_of(fields: &[(&str, Value<'_>)]) -> Vec<(String, CtfType)> {
             },
             Value::Texts(_) => CtfType::Texts,
             Value::Bytes(_) => CtfType::Bytes,
+            #[cfg(all(feature = "probe", target_os = "linux"))]
+            Value::Typed(_) => CtfType::Bytes,
         };
         class.push((name, kind));
     }
@@ -393,11 +395,16 @@ fn put(out: &mut Vec<u8>, value: Value<'_>) {
                 put_text(out, text);
             }
         }
-        Value::Bytes(bytes) => {
-            put_length(out, bytes.len());
-            out.extend(bytes);
-        }
+        Value::Bytes(bytes) => put_bytes(out, bytes),
+        // Of probes alone, and not of recordings.
+        #[cfg(all(feature = "probe", target_os = "linux"))]
+        Value::Typed(typed) => put_bytes(out, typed.bytes()),
     }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(out, bytes.len());
+    out.extend(bytes);
 }
 
 fn put_length(out: &mut Vec<u8>, length: usize) {

@@ -2,10 +2,12 @@
 //! (`support::live`). They probe only what they do themselves.
 
 mod attaching;
+mod c_program;
 mod cheapest;
 mod counting;
 mod paths;
 mod pinned;
+mod pointees;
 mod provoked;
 mod raw;
 mod refused;

@@ -1,56 +1,23 @@
 //! Strings of system calls that cannot be read at entry.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::c_program::CProgram;
 use super::{events, getppid};
 use crate::support::live::live;
 use tracepoints::Kernel;
 use tracepoints::probe::{FieldValue, Probe, ProbeRecord, StringOrigin, StringReading};
 
-/// The program of `strings.c`, in a directory that is removed with it.
-struct Strings {
-    directory: PathBuf,
+/// The program of `strings.c`.
+fn compiled() -> Option<CProgram> {
+    CProgram::compiled("strings")
 }
 
-impl Strings {
-    /// `None` if there is no C compiler.
-    fn compiled() -> Option<Self> {
-        let directory = std::env::temp_dir().join(format!("tracepoints-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a directory");
-        let strings = Self { directory };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/probe/strings.c");
-        let compiled = Command::new("cc")
-            .args([source.as_os_str(), "-o".as_ref()])
-            .arg(strings.directory.join("strings"))
-            .status();
-        match compiled.is_ok_and(|status| status.success()) {
-            true => Some(strings),
-            false => {
-                crate::support::skip("no C compiler");
-                None
-            }
-        }
-    }
-
-    fn start(&self, act: &str) -> Child {
-        let program = self.directory.join("strings");
-        let child = Command::new(program).arg(act).arg(&self.directory).spawn();
-        child.expect("it starts")
-    }
-
-    fn fifo(&self) -> String {
-        let path = self.directory.join("fifo");
-        path.to_str().expect("UTF-8").to_owned()
-    }
-}
-
-impl Drop for Strings {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.directory).expect("it is removed");
-    }
+fn fifo(strings: &CProgram) -> String {
+    let path = strings.directory.join("fifo");
+    path.to_str().expect("UTF-8").to_owned()
 }
 
 fn probe(kernel: &Kernel, event: &str, reading: StringReading) -> Probe {
@@ -73,7 +40,7 @@ fn text(record: &ProbeRecord) -> Option<String> {
 #[test]
 fn no_name_is_lost() {
     let Some(kernel) = live() else { return };
-    let Some(strings) = Strings::compiled() else {
+    let Some(strings) = compiled() else {
         return;
     };
     let run = |reading| {
@@ -109,13 +76,13 @@ fn no_name_is_lost() {
 #[test]
 fn a_name_that_changes_is_marked() {
     let Some(kernel) = live() else { return };
-    let Some(strings) = Strings::compiled() else {
+    let Some(strings) = compiled() else {
         return;
     };
     let mut probe = probe(&kernel, "syscalls:sys_enter_openat", StringReading::Twice);
     assert!(strings.start("rewrite").wait().expect("it ends").success());
     let records: Vec<_> = probe.records().collect();
-    let of_fifo = |one: &&ProbeRecord| text(one).is_some_and(|text| text == strings.fifo());
+    let of_fifo = |one: &&ProbeRecord| text(one).is_some_and(|text| text == fifo(&strings));
     let origins: Vec<_> = records
         .iter()
         .filter(of_fifo)
@@ -140,7 +107,7 @@ fn a_name_that_changes_is_marked() {
 #[test]
 fn what_cannot_be_read_is_said() {
     let Some(kernel) = live() else { return };
-    let Some(strings) = Strings::compiled() else {
+    let Some(strings) = compiled() else {
         return;
     };
     let reading = StringReading::WhereReadable;
@@ -187,7 +154,7 @@ fn what_cannot_be_read_is_said() {
 #[test]
 fn calls_with_their_returns() {
     let Some(kernel) = live() else { return };
-    let Some(strings) = Strings::compiled() else {
+    let Some(strings) = compiled() else {
         return;
     };
     let opened = events(

@@ -1,0 +1,203 @@
+/* Makes system calls whose results and arguments are known beforehand. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/netlink.h>
+
+#define PAGE 65536L
+#define EXPECT(condition) do { if (!(condition)) { perror(#condition); exit(1); } } while (0)
+
+static const char *directory;
+
+static char *in_directory(const char *name)
+{
+	static char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	return path;
+}
+
+static long sleep_for(const void *time, void *rest)
+{
+	return syscall(SYS_nanosleep, time, rest);
+}
+
+/* A page of a file that begins with these bytes, and was never touched. */
+static void *untouched(const void *bytes, size_t length)
+{
+	int file = open(in_directory("page"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+	void *page;
+
+	EXPECT(file >= 0 && !ftruncate(file, PAGE));
+	EXPECT(pwrite(file, bytes, length, 0) == (ssize_t)length);
+	page = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+	EXPECT(page != MAP_FAILED);
+	return page;
+}
+
+static void read_times(void)
+{
+	struct timespec time = { 0, 1234567 }, other = { 0, 7654 };
+
+	EXPECT(!sleep_for(&time, 0));
+	EXPECT(!sleep_for(untouched(&other, sizeof(other)), 0));
+	EXPECT(sleep_for(0, 0) && errno == EFAULT);
+	EXPECT(sleep_for((void *)8, 0) && errno == EFAULT);
+}
+
+static void rewrite(void)
+{
+	struct timespec *time = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	EXPECT(time != MAP_FAILED);
+	time->tv_nsec = 400000000;
+	if (!fork()) {
+		usleep(150000);
+		time->tv_nsec = 5;
+		_exit(0);
+	}
+	EXPECT(!sleep_for(time, 0));
+	wait(0);
+	EXPECT(!sleep_for(time, 0));
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+}
+
+/* Prints what the interrupted call left. */
+static void interrupt(void)
+{
+	struct itimerval soon = { { 0, 0 }, { 0, 200000 } };
+	struct timespec shortly = { 0, 1000 }, time = { 20, 0 }, rest = { 77, 77 };
+
+	EXPECT(!sleep_for(&shortly, &rest) && rest.tv_sec == 77);
+	signal(SIGALRM, on_signal);
+	EXPECT(!setitimer(ITIMER_REAL, &soon, 0));
+	EXPECT(sleep_for(&time, &rest) && errno == EINTR);
+	printf("{tv_sec=%lld, tv_nsec=%ld}\n", (long long)rest.tv_sec, (long)rest.tv_nsec);
+}
+
+static long stat_of(const char *path, void *answer)
+{
+	return syscall(SYS_newfstatat, AT_FDCWD, path, answer, 0);
+}
+
+static void write_stats(void)
+{
+	char path[4096];
+	struct stat answer;
+	char *page = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	strcpy(path, in_directory("page"));
+	untouched("x", 1);
+	EXPECT(!stat_of(path, &answer));
+	EXPECT(!stat_of(path, page));
+	EXPECT(stat_of("/nofault/missing", &answer) && errno == ENOENT);
+	EXPECT(stat_of(path, 0) && errno == EFAULT);
+	EXPECT(stat_of(path, (void *)8) && errno == EFAULT);
+}
+
+/* No such descriptor exists. */
+static void refused(const void *address, unsigned length)
+{
+	EXPECT(connect(-1, address, length));
+}
+
+static void connect_all(void)
+{
+	struct sockaddr_in inet = { .sin_family = AF_INET, .sin_port = htons(53) };
+	struct sockaddr_in6 inet6 = { .sin6_family = AF_INET6, .sin6_port = htons(443) };
+	struct sockaddr_un path = { .sun_family = AF_UNIX, .sun_path = "/nofault/\"x\"" };
+	struct sockaddr_un hidden = { .sun_family = AF_UNIX, .sun_path = "\0no\0fault" };
+	struct sockaddr_nl netlink = { .nl_family = AF_NETLINK, .nl_pid = 4242, .nl_groups = 9 };
+	struct sockaddr_in other;
+
+	inet.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	inet6.sin6_flowinfo = htonl(5);
+	inet6.sin6_addr.s6_addr[15] = 1;
+	inet6.sin6_scope_id = 3;
+	other = inet;
+	other.sin_family = 250;
+	refused(&inet, sizeof(inet));
+	refused(&inet6, sizeof(inet6));
+	refused(&path, sizeof(path));
+	refused(&hidden, 2 + 9);
+	refused(&path, 2);
+	refused(&netlink, sizeof(netlink));
+	refused(&inet, 4);
+	refused(&other, 6);
+	refused(&inet, 1);
+	refused(&inet, 0);
+	/* Refused before the kernel touches the page. */
+	refused(untouched(&inet, sizeof(inet)), sizeof(inet));
+	EXPECT(!connect(socket(AF_INET, SOCK_DGRAM, 0), untouched(&inet, sizeof(inet)), sizeof(inet)));
+	refused(&inet, 129);
+	refused(&inet, -1);
+	refused(0, sizeof(inet));
+	refused((void *)8, sizeof(inet));
+}
+
+/* Prints the port. */
+static void names(void)
+{
+	struct sockaddr_in inet = { .sin_family = AF_INET };
+	const socklen_t spaces[] = { 16, 28, 4, 0 };
+	char answer[28];
+	socklen_t length = 16;
+	int number = socket(AF_INET, SOCK_DGRAM, 0);
+
+	inet.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	EXPECT(number >= 0 && !bind(number, (void *)&inet, sizeof(inet)));
+	for (int i = 0; i < 4; i++) {
+		memset(answer, 0xee, sizeof(answer));
+		length = spaces[i];
+		EXPECT(!getsockname(number, (void *)answer, &length) && length == 16);
+		if (i == 0)
+			printf("%u\n", ntohs(((struct sockaddr_in *)answer)->sin_port));
+	}
+	EXPECT(getsockname(-1, (void *)answer, &length));
+}
+
+static void open_all(void)
+{
+	const unsigned long long how[] = { O_PATH, 0, 0, 0, 0 };
+	const unsigned long sizes[] = { 24, 8, 40, 1UL << 20, 1UL << 32 | 24 };
+
+	for (int i = 0; i < 5; i++)
+		EXPECT(syscall(SYS_openat2, AT_FDCWD, "/nofault/missing", how, sizes[i]));
+}
+
+int main(int count, char **arguments)
+{
+	const struct { const char *name; void (*act)(void); } acts[] = {
+		{ "read", read_times }, { "rewrite", rewrite }, { "interrupt", interrupt },
+		{ "stat", write_stats }, { "connect", connect_all }, { "names", names },
+		{ "open", open_all },
+	};
+
+	if (count != 3)
+		return 2;
+	directory = arguments[2];
+	for (unsigned i = 0; i < sizeof(acts) / sizeof(*acts); i++)
+		if (!strcmp(acts[i].name, arguments[1])) {
+			acts[i].act();
+			return 0;
+		}
+	return 2;
+}
