@@ -134,7 +134,7 @@ impl Instance {
         for entry in entries {
             let entry = entry.map_err(|error| about(&dir, error))?;
             let name = entry.file_name();
-            let Some(cpu) = super::cpu_of(Path::new(&name)) else {
+            let Some(cpu) = super::pages::cpu_of(Path::new(&name)) else {
                 continue;
             };
             let path = entry.path().join("trace_pipe_raw");

@@ -1,24 +1,26 @@
 //! Pages of several CPUs and buffers, in the order of their times.
 
 use std::io::{self, IsTerminal};
+use std::ops::Range;
 use std::process::ExitCode;
 
 use tracepoints::ByteOrder;
-use tracepoints::record::ring::{Entries, Entry, Lost, PageLayout, Pages};
+use tracepoints::record::ring::{Lost, PageLayout, RingError};
 use tracepoints::text::TraceStyle;
 
+use super::pages::PageBytes;
 use super::sink::Sink;
 use crate::output::{Failure, Progress, say};
 
 /// The number of bytes whose decoding takes more than a moment.
-const LARGE: usize = 16 << 20;
+const LARGE: u64 = 16 << 20;
 
 /// Pages of one CPU and buffer.
 pub(super) struct Source<'a> {
     /// The name, for messages.
     pub(super) name: String,
     pub(super) cpu: u32,
-    pub(super) bytes: &'a [u8],
+    pub(super) bytes: PageBytes<'a>,
     /// The buffer, if lines name it; otherwise empty.
     pub(super) buffer: &'a str,
     pub(super) layout: PageLayout,
@@ -28,42 +30,43 @@ pub(super) struct Source<'a> {
     pub(super) time_offset: i64,
 }
 
-/// Gives all entries to the sink, and reports pages that cannot be read.
+/// Gives all entries to the sink, and reports pages that cannot be read. One page of each
+/// source is held at a time.
 pub(super) fn decode_all(
     mut sink: Sink<'_>,
     sources: Vec<Source<'_>>,
 ) -> Result<ExitCode, Failure> {
-    let mut streams: Vec<Stream<'_>> = sources.iter().map(Stream::new).collect();
+    // Where one is not known, nor is how much is done.
+    let sizes: Option<Vec<u64>> = sources.iter().map(|source| source.bytes.size()).collect();
+    let all = sizes.map_or(0, |sizes| sizes.into_iter().fold(0, u64::saturating_add));
+    let mut streams: Vec<Stream<'_>> = sources.into_iter().map(Stream::new).collect();
     for stream in &mut streams {
         stream.advance(&mut sink)?;
     }
     // Among events of one time, the kernel puts those of the first CPU first.
-    let order = |stream: &&mut Stream<'_>| {
-        let entry = stream.next.as_ref();
-        entry.map(|entry| (entry.timestamp(), stream.source.cpu))
-    };
-    let all: usize = sources.iter().map(|source| source.bytes.len()).sum();
+    let order = |stream: &&mut Stream<'_>| stream.time().map(|time| (time, stream.source.cpu));
     // On a terminal, the lines show the progress.
     let is_long = all >= LARGE && !(sink.is_lines() && io::stdout().is_terminal());
     let mut progress = Progress::when(is_long, "decoding");
     let mut done = 0;
     while let Some(stream) = streams
         .iter_mut()
-        .filter(|stream| stream.next.is_some())
+        .filter(|stream| stream.time().is_some())
         .min_by_key(order)
     {
-        let source = stream.source;
-        if let Some(entry) = stream.next {
+        let source = &stream.source;
+        if let Some((time, bytes)) = stream.page.entry() {
             sink.turn_to(source.buffer, source.style);
             sink.lost(source.cpu, stream.lost.take())?;
-            let time = entry.timestamp().wrapping_add_signed(source.time_offset);
-            sink.record(source.cpu, time, entry.bytes())?;
+            let time = time.wrapping_add_signed(source.time_offset);
+            sink.record(source.cpu, time, bytes)?;
         }
         let before = stream.pages_read;
+        stream.page.next += 1;
         stream.advance(&mut sink)?;
         if stream.pages_read != before {
-            done += (stream.pages_read - before) * source.layout.page_size();
-            progress.update(done as u64, all as u64);
+            done += (stream.pages_read - before) * stream.source.layout.page_size() as u64;
+            progress.update(done, all);
         }
     }
     progress.end();
@@ -81,56 +84,62 @@ pub(super) fn decode_all(
     })
 }
 
-/// The entries of one source, read one ahead.
+/// The entries of a page.
+#[derive(Default)]
+struct HeldPage {
+    /// Their records.
+    bytes: Vec<u8>,
+    /// The time of each, and where its record is.
+    entries: Vec<(u64, Range<usize>)>,
+    /// The entry that is read next.
+    next: usize,
+    /// The error after the last entry.
+    error: Option<RingError>,
+}
+
+impl HeldPage {
+    /// Returns the time and the record of the next entry.
+    fn entry(&self) -> Option<(u64, &[u8])> {
+        let (time, place) = self.entries.get(self.next)?;
+        Some((*time, self.bytes.get(place.clone())?))
+    }
+}
+
+/// The entries of one source, read one page ahead.
 struct Stream<'a> {
-    source: &'a Source<'a>,
-    pages: Pages<'a>,
-    entries: Option<Entries<'a>>,
-    next: Option<Entry<'a>>,
+    source: Source<'a>,
+    page: HeldPage,
     lost: Option<Lost>,
-    errors: usize,
-    pages_read: usize,
+    errors: u64,
+    pages_read: u64,
 }
 
 impl<'a> Stream<'a> {
-    fn new(source: &'a Source<'a>) -> Self {
+    fn new(source: Source<'a>) -> Self {
         Self {
             source,
-            pages: source.layout.pages(source.bytes, source.byte_order),
-            entries: None,
-            next: None,
+            page: HeldPage::default(),
             lost: None,
             errors: 0,
             pages_read: 0,
         }
     }
 
-    /// Advances to the next entry. Reports pages that cannot be read, and skips them.
+    /// Returns the time of the next entry; `None` at the end.
+    fn time(&self) -> Option<u64> {
+        self.page.entries.get(self.page.next).map(|(time, _)| *time)
+    }
+
+    /// Turns to the next page if this one has no more entries. Reports pages that cannot be
+    /// read, and skips them.
     fn advance(&mut self, sink: &mut Sink<'_>) -> Result<(), Failure> {
-        let source = self.source;
-        loop {
-            let error = match self.entries.as_mut().and_then(Iterator::next) {
-                Some(Ok(entry)) => {
-                    self.next = Some(entry);
-                    return Ok(());
-                }
-                Some(Err(error)) => error,
-                None => match self.pages.next() {
-                    Some(Ok(page)) => {
-                        self.pages_read += 1;
-                        // A page may contain only the number of lost events.
-                        sink.turn_to(source.buffer, source.style);
-                        sink.lost(source.cpu, self.lost.take())?;
-                        self.lost = page.lost();
-                        self.entries = Some(page.entries());
-                        continue;
-                    }
-                    Some(Err(error)) => error,
-                    None => {
-                        self.next = None;
-                        sink.turn_to(source.buffer, source.style);
-                        return sink.lost(source.cpu, self.lost.take());
-                    }
+        while self.time().is_none() {
+            let error = match self.page.error.take() {
+                Some(error) => error,
+                None => match self.turn(sink)? {
+                    Turned::Page => continue,
+                    Turned::Bad(error) => error,
+                    Turned::End => return Ok(()),
                 },
             };
             // Only the first error is reported: in a file that has no pages, there are only
@@ -138,8 +147,54 @@ impl<'a> Stream<'a> {
             self.errors += 1;
             if self.errors == 1 {
                 sink.flush()?;
-                say!("{}: {error}", source.name);
+                say!("{}: {error}", self.source.name);
             }
         }
+        Ok(())
     }
+
+    /// Reads the next page.
+    fn turn(&mut self, sink: &mut Sink<'_>) -> Result<Turned, Failure> {
+        let source = &mut self.source;
+        let read = source.bytes.next_page(source.layout.page_size());
+        let read = read.map_err(|error| Failure::Other(format!("{}: {error}", source.name)))?;
+        let Some((offset, bytes)) = read else {
+            sink.turn_to(source.buffer, source.style);
+            sink.lost(source.cpu, self.lost.take())?;
+            return Ok(Turned::End);
+        };
+        let page = match source.layout.page_at(bytes, offset, source.byte_order) {
+            Ok(page) => page,
+            Err(error) => return Ok(Turned::Bad(error)),
+        };
+        self.pages_read += 1;
+        // A page may contain only the number of lost events.
+        sink.turn_to(source.buffer, source.style);
+        sink.lost(source.cpu, self.lost.take())?;
+        self.lost = page.lost();
+        let held = &mut self.page;
+        held.bytes.clear();
+        held.entries.clear();
+        held.next = 0;
+        for entry in page.entries() {
+            match entry {
+                Ok(entry) => {
+                    let start = held.bytes.len();
+                    held.bytes.extend_from_slice(entry.bytes());
+                    let place = start..held.bytes.len();
+                    held.entries.push((entry.timestamp(), place));
+                }
+                Err(error) => held.error = Some(error),
+            }
+        }
+        Ok(Turned::Page)
+    }
+}
+
+/// What comes after a page.
+enum Turned {
+    Page,
+    /// A page that cannot be read.
+    Bad(RingError),
+    End,
 }

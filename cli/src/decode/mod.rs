@@ -6,6 +6,7 @@ pub(crate) mod instance;
 #[cfg(target_os = "linux")]
 pub(crate) mod live;
 mod merge;
+mod pages;
 mod perf;
 mod perfetto;
 mod print;
@@ -14,12 +15,13 @@ mod sink;
 mod write;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use merge::Source;
+use pages::{Input, PageFile};
 use print::Printer;
 use sink::Sink;
 use tracepoints::kernel::read_captured;
@@ -122,59 +124,6 @@ fn trace(_: &Arguments, _: &mut dyn Write) -> Result<ExitCode, Failure> {
     Err(Failure::Other("--live is for Linux".to_owned()))
 }
 
-/// A file of one CPU's pages.
-struct PageFile {
-    name: String,
-    cpu: u32,
-    bytes: Vec<u8>,
-}
-
-impl PageFile {
-    fn new(input: Input, cpu: Option<u32>) -> Result<Self, Failure> {
-        let Input { name, bytes } = input;
-        let cpu = cpu.or_else(|| cpu_of(Path::new(&name))).ok_or_else(|| {
-            Failure::Other(format!("{name} does not say of which CPU it is: use --cpu"))
-        })?;
-        Ok(Self { name, cpu, bytes })
-    }
-}
-
-/// A file that was read whole.
-struct Input {
-    name: String,
-    bytes: Vec<u8>,
-}
-
-impl Input {
-    fn read(name: String) -> Result<Self, Failure> {
-        let read = match &*name {
-            "-" => {
-                let mut bytes = Vec::new();
-                io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-            }
-            path => fs::read(path),
-        };
-        match read {
-            Ok(bytes) => Ok(Self { name, bytes }),
-            Err(error) => Err(Failure::Other(format!("{name}: {error}"))),
-        }
-    }
-}
-
-/// Returns the CPU in a file's name: 1 for `cpu1.raw` and `per_cpu/cpu1/trace_pipe_raw`.
-fn cpu_of(path: &Path) -> Option<u32> {
-    let number = |name: &str| {
-        let after = name.split("cpu").nth(1)?;
-        let end = after.find(|c: char| !c.is_ascii_digit());
-        after[..end.unwrap_or(after.len())].parse().ok()
-    };
-    let mut names = path.iter().rev().filter_map(|name| name.to_str());
-    names
-        .next()
-        .and_then(number)
-        .or_else(|| names.next().and_then(number))
-}
-
 fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let mut names = arguments.operands.iter();
     if let Some(name) = names.find(|name| Path::new(name).is_dir()) {
@@ -183,9 +132,10 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
              perf record --threads is not read"
         )));
     }
-    let inputs = arguments.operands.iter().cloned().map(Input::read);
+    pages::allow_files(arguments.operands.len());
+    let inputs = arguments.operands.iter().cloned().map(Input::open);
     let mut inputs: Vec<Result<Input, Failure>> = inputs.collect();
-    if let Some(code) = recorded::decode_only_one(&inputs, arguments, out)? {
+    if let Some(code) = recorded::decode_only_one(&mut inputs, arguments, out)? {
         return Ok(code);
     }
     let chosen = arguments.kernel.open(|kernel| match arguments.endian {
@@ -195,7 +145,7 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
     })?;
     let kernel = chosen.kernel;
     if inputs.is_empty() {
-        inputs.extend(chosen.demo_pages().into_iter().map(Input::read));
+        inputs.extend(chosen.demo_pages().into_iter().map(Input::open));
     }
     // A kernel that cannot be read is reported before a file that cannot.
     let files = inputs.into_iter();
@@ -230,10 +180,10 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
             .with_kallsyms(&String::from_utf8_lossy(&symbols));
     }
     printer.only = arguments.only.clone();
-    let sources = files.iter().map(|file| Source {
-        name: file.name.clone(),
+    let sources = files.into_iter().map(|file| Source {
+        name: file.name,
         cpu: file.cpu,
-        bytes: &file.bytes,
+        bytes: file.pages,
         buffer: "",
         layout,
         byte_order,

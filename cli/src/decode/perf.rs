@@ -7,20 +7,20 @@ use tracepoints::Kernel;
 use tracepoints::record::recording::{PerfData, PerfEntry};
 use tracepoints::record::ring::Lost;
 
+use super::Arguments;
 use super::print::Printer;
 use super::recorded::{failure, say_left_out};
 use super::write::Recorded;
-use super::{Arguments, Input};
 use crate::kernel::Identity;
 use crate::output::{Failure, JsonRows, say, with_causes};
 
 pub(super) fn decode(
-    input: &Input,
+    name: &str,
+    bytes: &[u8],
     arguments: &Arguments,
     out: &mut dyn Write,
 ) -> Result<ExitCode, Failure> {
-    let name = &input.name;
-    let recording = PerfData::parse(&input.bytes).map_err(|error| failure(name, &error))?;
+    let recording = PerfData::parse(bytes).map_err(|error| failure(name, &error))?;
     let recorded = recording.kernel();
     say_left_out(name, recorded);
     for why in recording.left_out() {

@@ -8,9 +8,10 @@ use tracepoints::record::recording::{PerfData, RecordedKernel, TraceDat};
 use tracepoints::text::TraceClock;
 
 use super::merge::{self, Source};
+use super::pages::{Input, PageBytes};
 use super::print::Printer;
 use super::write::Recorded;
-use super::{Arguments, Input, perf};
+use super::{Arguments, perf};
 use crate::kernel::Identity;
 use crate::output::{Failure, JsonRows, say, say_first, with_causes};
 
@@ -41,17 +42,21 @@ impl RecordingKind {
 /// Decodes the recording among the operands, if there is one. It must be alone, without
 /// options about a kernel.
 pub(super) fn decode_only_one(
-    inputs: &[Result<Input, Failure>],
+    inputs: &mut [Result<Input, Failure>],
     arguments: &Arguments,
     out: &mut dyn Write,
 ) -> Result<Option<ExitCode>, Failure> {
-    let read = inputs.iter().flatten();
-    let mut recordings = read.filter_map(|input| Some((input, RecordingKind::of(&input.bytes)?)));
+    let count = inputs.len();
+    let opened = inputs.iter_mut().flatten();
+    let mut recordings = opened.filter_map(|input| {
+        let kind = RecordingKind::of(input.head())?;
+        Some((input, kind))
+    });
     let Some((recording, kind)) = recordings.next() else {
         return Ok(None);
     };
     let (name, what) = (&recording.name, kind.name());
-    if inputs.len() > 1 {
+    if count > 1 {
         return Err(Failure::Other(format!(
             "{name} is a {what}, which is decoded alone: leave out the other files"
         )));
@@ -62,9 +67,11 @@ pub(super) fn decode_only_one(
             "{name} is a {what}, which says itself which kernel and CPUs it is of: leave out --root, --demo and --cpu"
         )));
     }
+    let name = name.clone();
+    let bytes = recording.read_whole()?;
     match kind {
-        RecordingKind::TraceDat => decode(recording, arguments, out),
-        RecordingKind::PerfData => perf::decode(recording, arguments, out),
+        RecordingKind::TraceDat => decode(&name, &bytes, arguments, out),
+        RecordingKind::PerfData => perf::decode(&name, &bytes, arguments, out),
     }
     .map(Some)
 }
@@ -83,9 +90,13 @@ pub(super) fn say_left_out(name: &str, recorded: &RecordedKernel) {
     );
 }
 
-fn decode(input: &Input, arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let name = &input.name;
-    let recording = TraceDat::parse(&input.bytes).map_err(|error| failure(name, &error))?;
+fn decode(
+    name: &str,
+    bytes: &[u8],
+    arguments: &Arguments,
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    let recording = TraceDat::parse(bytes).map_err(|error| failure(name, &error))?;
     let recorded = recording.kernel();
     say_left_out(name, recorded);
     if recording.has_other_times() {
@@ -109,7 +120,7 @@ fn decode(input: &Input, arguments: &Arguments, out: &mut dyn Write) -> Result<E
             sources.push(Source {
                 name: format!("{name}: CPU {} at byte {}", pages.cpu(), pages.offset()),
                 cpu: pages.cpu(),
-                bytes: pages.bytes(),
+                bytes: PageBytes::Memory(pages.bytes(), 0),
                 buffer: buffer.name(),
                 layout: buffer.layout(layout),
                 byte_order: recorded.byte_order(),

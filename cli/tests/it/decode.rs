@@ -232,6 +232,46 @@ fn what_is_lost_or_not_known_is_said() {
     );
 }
 
+/// Pages are read as they are needed: files, and what comes from a pipe, may be larger than
+/// memory, and there may be more of them than a process usually opens.
+#[test]
+fn memory_does_not_grow_with_the_pages() {
+    let (capture, page) = one_event();
+    let place = |name: &str| capture.root().join(name).display().to_string();
+    // A page, and empty ones.
+    let large = fs::File::create(place("cpu3")).expect("a file");
+    large.set_len(1 << 30).expect("a sparse file");
+    (&large).write_all(&page).expect("a page");
+    let limited = |script: &str, files: &[String]| {
+        let output = Command::new("sh")
+            .args(["-c", script])
+            .arg(program())
+            .args(["--root", &capture.root().display().to_string()])
+            .args(["--endian", "little"])
+            .args(files)
+            .output();
+        let output = output.expect("it runs");
+        (stdout(&output).to_owned(), stderr(&output).to_owned())
+    };
+    const LINE: &str = "          <idle>-0       [003] .....     0.000000: a: n=7\n";
+    const UNKNOWN: &str = "tracepoints: 1 record not printed: no event has the id 8: is the record of another kernel, or boot?\n";
+    let expected = (LINE.to_owned(), UNKNOWN.to_owned());
+    let script = "ulimit -v 600000; exec \"$0\" decode \"$@\"";
+    assert_eq!(limited(script, &[place("cpu3")]), expected);
+    let script = "ulimit -v 600000; head -c 700M \"$5\" | \"$0\" decode --cpu 3 \"$1\" \"$2\" \"$3\" \"$4\" -";
+    assert_eq!(limited(script, &[place("cpu3")]), expected);
+
+    let files: Vec<String> = (0..40)
+        .map(|cpu| {
+            let path = place(&format!("cpu{cpu}"));
+            fs::write(&path, if cpu == 3 { &page[..] } else { &[0; 16] }).expect("a file");
+            path
+        })
+        .collect();
+    let script = "ulimit -Sn 20; exec \"$0\" decode \"$@\"";
+    assert_eq!(limited(script, &files).0, LINE);
+}
+
 /// A process chooses its own name, and root's terminal shows it.
 #[test]
 fn a_terminal_gets_no_control_characters() {

@@ -79,8 +79,13 @@ impl PageLayout {
         self.page_at(bytes, 0, byte_order)
     }
 
-    /// Reads the page at `start` of a file.
-    fn page_at(
+    /// Reads the page at `start` of a file that is read page by page; errors have offsets
+    /// from the file's start.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`page`](Self::page).
+    pub fn page_at(
         self,
         bytes: &[u8],
         start: usize,
