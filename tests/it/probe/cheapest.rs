@@ -282,20 +282,25 @@ fn many_events_are_left_to_the_kernel() {
         return;
     };
     let some = &system_calls(&kernel)[..40];
-    let counter = Probe::builder(some)
-        .program(ProgramPreference::Tp)
-        .count()
-        .expect("it is attached");
-    assert_eq!(counter.plan().len(), 40);
-    let begin = Instant::now();
-    drop(counter);
-    let took = begin.elapsed();
-    eprintln!("40 perf events left to the kernel in {took:?}");
-    // One after another, they take the kernel 1.6 s. Before 5.15 there are no links, and they
-    // have to be waited for.
-    if kernel.version().expect("a version") >= Some(KernelVersion::new(6, 2, 0)) {
-        assert!(took < Duration::from_secs(1), "{took:?}");
-    }
+    let detaching = || {
+        let counter = Probe::builder(some)
+            .program(ProgramPreference::Tp)
+            .count()
+            .expect("it is attached");
+        assert_eq!(counter.plan().len(), 40);
+        let begin = Instant::now();
+        drop(counter);
+        let took = begin.elapsed();
+        eprintln!("40 perf events left to the kernel in {took:?}");
+        took
+    };
+    // One after another, they take the kernel 1.6 s, however little there is to do beside it; a
+    // busy machine may take as long at times. Before 5.15 there are no links, and they have to be
+    // waited for.
+    let mut times = (0..10).map(|_| detaching());
+    let is_short = times.any(|took| took < Duration::from_secs(1));
+    let version = kernel.version().expect("a version");
+    assert!(is_short || version < Some(KernelVersion::new(6, 2, 0)));
 }
 
 #[test]
