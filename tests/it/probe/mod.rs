@@ -4,6 +4,7 @@
 mod attaching;
 mod cheapest;
 mod counting;
+mod hotplug;
 mod paths;
 mod pinned;
 mod provoked;
