@@ -19,6 +19,7 @@ mod trace_dat;
 mod attach;
 #[cfg(target_os = "linux")]
 mod attach_faults;
+mod attach_hotplug;
 mod audit;
 #[cfg(target_os = "linux")]
 mod bench;

@@ -5,6 +5,7 @@ mod attaching;
 mod c_program;
 mod cheapest;
 mod counting;
+mod hotplug;
 mod paths;
 mod pinned;
 mod pointees;
