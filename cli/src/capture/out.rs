@@ -69,7 +69,7 @@ impl Target {
         };
         match path.symlink_metadata() {
             Ok(_) => {
-                let why = "there is something of that name already, which is not replaced";
+                let why = "it exists already, and is not replaced";
                 let why = io::Error::new(io::ErrorKind::AlreadyExists, why);
                 return Err(failed(path)(why));
             }
