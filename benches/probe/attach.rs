@@ -5,12 +5,35 @@ use std::time::{Duration, Instant};
 use tracepoints::probe::{Probe, ProbeBuilder, ProgramPreference};
 use tracepoints::{Kernel, Tracepoint};
 
-use super::median;
+use super::{median, own_time};
 
 /// How long the kernel may take until a tracepoint is free again, after a probe is dropped: it
 /// closes the perf event of a `tp` program, and waits for what still runs at the tracepoint.
 /// Attaching to it earlier would take as long.
 pub(super) const CLOSING: Duration = Duration::from_millis(60);
+
+/// A way to attach to one event, and the greatest time that is wanted, in microseconds.
+type Way = (&'static str, f64, fn(&ProbeBuilder) -> AnyProbe);
+
+/// What is attached, until it is dropped.
+type AnyProbe = Box<dyn std::any::Any>;
+
+const WAYS: [Way; 4] = [
+    ("counted, raw_tp", 500.0, |event| {
+        Box::new(event.count().expect("it is attached"))
+    }),
+    ("counted, tp", 900.0, |event| {
+        let counting = event.clone().program(ProgramPreference::Tp);
+        Box::new(counting.count().expect("it is attached"))
+    }),
+    ("records, tp", 900.0, |event| {
+        Box::new(event.attach().expect("it is attached"))
+    }),
+    ("records, tp, 64 KiB", 900.0, |event| {
+        let small = event.clone().ring_size(1 << 16);
+        Box::new(small.attach().expect("it is attached"))
+    }),
+];
 
 pub(super) fn measure(kernel: &Kernel) {
     const ROUNDS: usize = 41;
@@ -18,22 +41,18 @@ pub(super) fn measure(kernel: &Kernel) {
         .tracepoint("sched:sched_process_exec")
         .expect("an event");
     let builder = Probe::builder([&exec]);
-    let (mut raw, mut tp, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    let mut times = [const { (Vec::new(), Vec::new()) }; WAYS.len()];
     for _ in 0..ROUNDS {
-        raw.push(microseconds(|| builder.count(), 1));
-        let counting = with_record(&builder);
-        tp.push(microseconds(|| counting.count(), 1));
-        records.push(microseconds(|| builder.attach(), 1));
+        for ((_, _, attach), (passed, own)) in WAYS.iter().zip(&mut times) {
+            let time = time(|| attach(&builder), 1);
+            passed.push(time[0]);
+            own.push(time[1]);
+        }
     }
-    for (way, times, target) in [
-        ("counted, raw_tp", raw, 500),
-        ("counted, tp", tp, 900),
-        ("records, tp", records, 900),
-    ] {
-        println!(
-            "attach one event: {way:<18} {:>6.0} µs  (at most {target})",
-            median(times)
-        );
+    println!("attaching, in µs: the median of {ROUNDS} rounds, and of the thread's own CPU time");
+    for ((way, target, _), (passed, own)) in WAYS.iter().zip(times) {
+        let (passed, own) = (median(passed), median(own));
+        println!("  one event: {way:<20} {passed:>6.0} {own:>6.0}   at most {target:.0}");
     }
     let patterns = ["sched:*".parse().expect("a pattern")];
     let names = kernel.select(&patterns).expect("events");
@@ -43,24 +62,29 @@ pub(super) fn measure(kernel: &Kernel) {
         .map(|name| kernel.tracepoint(name).expect("an event"))
         .collect();
     let count = events.len() as u32;
-    let times = (0..7).map(|_| microseconds(|| Probe::builder(&events).attach(), count));
+    let times = (0..7).map(|_| {
+        let attach = || Box::new(Probe::builder(&events).attach().expect("it is attached"));
+        time(attach, count)
+    });
+    let times: Vec<[f64; 2]> = times.collect();
+    let of = |which: usize| median(times.iter().map(|time| time[which]).collect());
     println!(
-        "attach {count} events: records, tp        {:>6.0} µs  (at most 30000)",
-        median(times.collect())
+        "  {count} events: records, tp         {:>6.0} {:>6.0}   at most 30000",
+        of(0),
+        of(1)
     );
 }
 
-fn with_record(builder: &ProbeBuilder) -> ProbeBuilder {
-    builder.clone().program(ProgramPreference::Tp)
-}
-
-/// The time that attaching takes, in microseconds. Then it is detached, and the kernel is given
-/// the time for so many events.
-fn microseconds<T, E: std::fmt::Debug>(attach: impl Fn() -> Result<T, E>, events: u32) -> f64 {
-    let begin = Instant::now();
-    let attached = attach().expect("it is attached");
-    let time = begin.elapsed();
+/// The time that attaching takes, in microseconds, and this thread's CPU time. Then it is
+/// detached, and the kernel is given the time for so many events.
+fn time<T>(attach: impl Fn() -> T, events: u32) -> [f64; 2] {
+    let (begin, own) = (Instant::now(), own_time());
+    let attached = attach();
+    let times = [
+        begin.elapsed().as_secs_f64() * 1e6,
+        (own_time() - own) / 1e3,
+    ];
     drop(attached);
     std::thread::sleep(CLOSING * events);
-    time.as_secs_f64() * 1e6
+    times
 }

@@ -11,13 +11,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, MemfdFlags};
-use rustix::time::{ClockId, clock_gettime};
 use tracepoints::Kernel;
 use tracepoints::probe::{Counter, Losses, Probe, ProbeBuilder, ProgramPreference};
 
 use super::attach::CLOSING;
-use super::median;
 use super::others::{Bpftrace, Compiled, Libbpf};
+use super::{median, own_time};
 
 const ROUNDS: usize = 11;
 /// How often the loop of system calls runs in a round with the same program attached. The
@@ -214,12 +213,6 @@ impl Reader {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().expect("it reads")
     }
-}
-
-/// Nanoseconds that this thread has run: what other threads take of the CPU does not count.
-fn own_time() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 /// Times in nanoseconds.

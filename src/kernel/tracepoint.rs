@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::btf::Object;
 use crate::context::RawTracepoint;
 use crate::context::{self, Context, Homes};
 use crate::error::Error;
@@ -166,6 +167,14 @@ impl Tracepoint {
     ///
     /// Those of [`context`](Self::context).
     pub fn raw(&self) -> Result<Option<RawTracepoint>, Error> {
+        let home = self.raw_home()?;
+        let raw = home.map(|home| self.kernel.raw(self.name.event(), &home));
+        raw.transpose()
+    }
+
+    /// Returns the object that defines the tracepoint behind the event, which has the event's
+    /// name; `None` if there is no such tracepoint.
+    pub(crate) fn raw_home(&self) -> Result<Option<Arc<Object>>, Error> {
         let Homes::Found(homes) = self.kernel.homes(&self.name)? else {
             return Ok(None);
         };
@@ -173,10 +182,7 @@ impl Tracepoint {
         if self.has_namesakes()? && !context::fits(&self.name, &self.format, &homes) {
             return Ok(None);
         }
-        let raw = homes
-            .first()
-            .map(|home| self.kernel.raw(self.name.event(), home));
-        raw.transpose()
+        Ok(homes.into_iter().next())
     }
 
     fn has_namesakes(&self) -> Result<bool, Error> {

@@ -34,6 +34,8 @@ struct Attachment {
 #[derive(Debug, Default)]
 pub(crate) struct Attachments {
     all: Vec<Attachment>,
+    /// The CPU that events are opened on, once it is known: asking for it takes five system calls.
+    cpu: Option<u32>,
 }
 
 impl Attachments {
@@ -55,7 +57,8 @@ impl Attachments {
         let id = tracepoint.id().ok_or_else(|| ProbeError::NotLive {
             event: name.clone(),
         })?;
-        let event = sys::open_event(id, first_cpu()).map_err(|error| {
+        let cpu = *self.cpu.get_or_insert_with(first_cpu);
+        let event = sys::open_event(id, cpu).map_err(|error| {
             match error.raw_os_error() {
                 // No event has the id any more, or this one takes no programs.
                 Some(libc::EINVAL | libc::ENODEV) => {

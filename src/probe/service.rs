@@ -406,8 +406,10 @@ impl ProbeBuilder {
     /// Serves an event by its tracepoint; `Err` is the reason why not.
     fn on_tracepoint(&self, event: &Tracepoint) -> Result<Served, PlanReason> {
         // An event of an unloaded module has none, and attaching says so.
-        let raw = event.raw().ok().flatten().ok_or(PlanReason::NoTracepoint)?;
-        let of_event = RawEvent::new(event.kernel(), raw.name(), RawProgram::RawTp);
+        let home = event.raw_home().ok().flatten();
+        home.ok_or(PlanReason::NoTracepoint)?;
+        let name = event.name().event();
+        let of_event = RawEvent::new(event.kernel(), name, RawProgram::RawTp);
         let of_event = of_event.map_err(|_| PlanReason::NoTracepoint)?;
         Ok(Served {
             service: Service::Tracepoint(of_event),
