@@ -42,7 +42,7 @@ pub(crate) struct EventRow<'a> {
     pub(crate) names: BTreeMap<&'a str, &'a str>,
     /// The state of the CPU, as flag letters of the kernel's `trace` file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) flags: Option<String>,
+    pub(crate) flags: Option<&'a str>,
     /// The fields in the kernel's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) text: Option<&'a str>,
@@ -99,15 +99,19 @@ pub(crate) struct AddressFields {
 impl AddressFields {
     pub(crate) fn of(&mut self, event: &EventName, format: &Format) -> &HashSet<String> {
         if !self.by_event.contains_key(event) {
-            let print = PrintFmt::parse(format.print_fmt());
-            let is_address = |name: &&str| {
-                let print = print.as_ref().ok().map(|print| print.field(name));
-                print.is_some_and(|print| print.is_kernel_pointer)
-            };
-            let names = format.fields().iter().map(|field| field.name());
-            let names = names.filter(is_address).map(str::to_owned).collect();
-            self.by_event.insert(event.clone(), names);
+            self.by_event.insert(event.clone(), address_fields(format));
         }
         &self.by_event[event]
     }
+}
+
+/// Returns the fields of one event that are addresses although their type does not show it.
+pub(crate) fn address_fields(format: &Format) -> HashSet<String> {
+    let print = PrintFmt::parse(format.print_fmt());
+    let is_address = |name: &&str| {
+        let print = print.as_ref().ok().map(|print| print.field(name));
+        print.is_some_and(|print| print.is_kernel_pointer)
+    };
+    let names = format.fields().iter().map(|field| field.name());
+    names.filter(is_address).map(str::to_owned).collect()
 }

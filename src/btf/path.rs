@@ -191,7 +191,7 @@ impl Object {
     }
 
     /// Returns the types of a tracepoint's arguments, without the leading `void *__data`.
-    fn argument_types(&self, event: &str) -> Vec<TypeId> {
+    pub(crate) fn argument_types(&self, event: &str) -> Vec<TypeId> {
         let section = self.section();
         let target = |id| section.type_by_id(id)?.target();
         let prototype = self

@@ -90,6 +90,11 @@ impl<'a> Type<'a> {
         .then_some(self.size_or_type)
     }
 
+    /// Whether it is a pointer.
+    pub(crate) fn is_pointer(&self) -> bool {
+        self.kind == Kind::Ptr
+    }
+
     /// Whether values of this type have the same layout as those of its target.
     pub(super) fn is_alias(&self) -> bool {
         use Kind::*;

@@ -59,8 +59,18 @@ pub fn nullable_arguments(
         typedef,
         module: None,
     };
+    let types = raw.home.argument_types(tracepoint);
+    // The verifier takes what is no pointer for a number, behind any typedefs and qualifiers
+    // (`btf_ctx_access()` of `kernel/bpf/btf.c`, since programs know types).
+    let is_number = |index: usize| {
+        let ty = raw.home.section().resolve(*types.get(index)?);
+        ty.map(|(_, ty)| !ty.is_pointer() && !ty.is_of_unknown_kind())
+    };
     let names = raw.arguments()?.into_iter().enumerate();
-    let asked = names.map(|(index, name)| (name, nullness(kind, index as i16)));
+    let asked = names.map(|(index, name)| match is_number(index) {
+        Some(true) => (name, ArgumentNullness::Number),
+        _ => (name, nullness(kind, index as i16)),
+    });
     Ok(Some(asked.collect()))
 }
 
@@ -71,10 +81,11 @@ fn nullness(kind: ProgramType, argument: i16) -> ArgumentNullness {
         let mut sizes = sizes.into_iter();
         sizes.any(|size| load(kind, argument, size, is_tested).is_ok())
     };
-    match (takes(false), takes(true)) {
-        (true, _) => ArgumentNullness::Never,
-        (false, true) => ArgumentNullness::MayBeNull,
-        (false, false) => ArgumentNullness::Number,
+    // Each load takes the kernel about as long as reading BTF's names once.
+    match () {
+        () if takes(false) => ArgumentNullness::Never,
+        () if takes(true) => ArgumentNullness::MayBeNull,
+        () => ArgumentNullness::Number,
     }
 }
 

@@ -294,11 +294,13 @@ impl Renderer {
             context: Some(context),
             version: self.version,
         };
-        let mut text = Output::default();
+        // Written in place: a text has many small pieces.
+        let mut text = Output::after(std::mem::take(out).into_bytes());
         if let Err(error) = self.write(record, &scene, &mut text) {
             write(&mut text, format_args!("<{error}>"));
         }
-        out.push_str(&String::from_utf8_lossy(&text.into_bytes()));
+        *out = String::from_utf8(text.into_bytes())
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     }
 
     /// Whether `trace` shows the event's name before the text.

@@ -1,19 +1,19 @@
 //! One line for each record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Write;
 
 use tracepoints::record::ring::Lost;
 use tracepoints::{
-    EventPattern, Kernel, Record, Renderer,
+    EventName, EventPattern, Kernel, Record, Renderer,
     kernel::EventsById,
     record::RecordError,
     text::{Addresses, TaskNames, TraceContext, TraceStyle},
 };
 
 use crate::output::{Failure, JsonRows, Screen, say, with_causes};
-use crate::row::{AddressFields, EventRow, FieldMap, LossesRow, LostRow};
+use crate::row::{EventRow, FieldMap, LossesRow, LostRow, address_fields};
 use crate::select::is_among;
 
 pub(crate) struct Printer<'a> {
@@ -24,13 +24,11 @@ pub(crate) struct Printer<'a> {
     prefix: String,
     pub(crate) names: TaskNames,
     pub(crate) addresses: Addresses,
-    /// By event id, each made when first needed; `Some(None)` for an event whose print fmt is
-    /// not understood.
-    renderers: Vec<Option<Option<Renderer>>>,
+    /// By event id, each made when first needed.
+    printed: Vec<Option<PrintedEvent>>,
     /// The events to print; all if it is empty.
     pub(crate) only: Vec<EventPattern>,
     json: Option<JsonRows>,
-    address_fields: AddressFields,
     /// The process of each thread, if the kernel saved it.
     pub(crate) groups: TaskNames,
     /// The process and thread of the next record, if something else tells them than the
@@ -42,9 +40,18 @@ pub(crate) struct Printer<'a> {
     out: &'a mut dyn Write,
     screen: Screen,
     text: String,
+    flags: String,
     line: Vec<u8>,
     /// The number of records that could not be printed, by reason.
     failures: BTreeMap<String, usize>,
+}
+
+/// How the records of an event are printed.
+struct PrintedEvent {
+    /// `None` if the print fmt is not understood.
+    renderer: Option<Renderer>,
+    /// In JSON, the fields that are addresses although their type does not show it.
+    addresses: HashSet<String>,
 }
 
 impl<'a> Printer<'a> {
@@ -62,10 +69,9 @@ impl<'a> Printer<'a> {
             prefix: String::new(),
             names: TaskNames::default(),
             addresses: Addresses::new(),
-            renderers: Vec::new(),
+            printed: Vec::new(),
             only: Vec::new(),
             json,
-            address_fields: AddressFields::default(),
             groups: TaskNames::default(),
             task: None,
             lost: 0,
@@ -73,6 +79,7 @@ impl<'a> Printer<'a> {
             out,
             screen: Screen::of_stdout(),
             text: String::new(),
+            flags: String::new(),
             line: Vec::new(),
             failures: BTreeMap::new(),
         }
@@ -102,19 +109,11 @@ impl<'a> Printer<'a> {
         }
         // The record was found by its id of 16 bits, so the format has one.
         let id = record.format().id().unwrap_or_default() as usize;
-        if id >= self.renderers.len() {
-            self.renderers.resize(id + 1, None);
-        }
-        if self.renderers[id].is_none() {
-            let renderer = self
-                .kernel
-                .renderer(event, record.format(), record.machine());
-            if let Err(error) = &renderer {
-                self.failed(format!("{event} by its print fmt but as fields: {error}"));
-            }
-            self.renderers[id] = Some(renderer.ok());
-        }
-        let renderer = self.renderers[id].as_ref().and_then(Option::as_ref);
+        self.prepare(id, event, &record);
+        let Some(Some(printed)) = self.printed.get(id) else {
+            return Ok(());
+        };
+        let renderer = printed.renderer.as_ref();
         let context = TraceContext::new(&record, cpu, timestamp, &self.names, self.style);
         let line = context.and_then(|context| {
             let context = match self.task {
@@ -157,6 +156,8 @@ impl<'a> Printer<'a> {
         let command = context.command();
         let is_known = |comm: &&str| !matches!(*comm, "<...>" | "<XXX>");
         let values = record.fields();
+        self.flags.clear();
+        let _ = write!(self.flags, "{}", context.flags());
         let row = EventRow {
             timestamp_ns: timestamp,
             cpu,
@@ -168,7 +169,7 @@ impl<'a> Printer<'a> {
                 values: values
                     .map(|(field, value)| (field.name(), value.ok()))
                     .collect(),
-                addresses: self.address_fields.of(event, record.format()),
+                addresses: &printed.addresses,
             },
             cut: Vec::new(),
             unreadable: BTreeMap::new(),
@@ -176,10 +177,32 @@ impl<'a> Printer<'a> {
             exit: Vec::new(),
             rewritten: Vec::new(),
             names: BTreeMap::new(),
-            flags: Some(context.flags().to_string()),
+            flags: Some(&self.flags),
             text: Some(&self.text),
         };
         json.write(&row, self.out)
+    }
+
+    /// Prepares to print the records of an event, if that was not done before.
+    fn prepare(&mut self, id: usize, event: &EventName, record: &Record<'_>) {
+        if id >= self.printed.len() {
+            self.printed.resize_with(id + 1, || None);
+        }
+        if self.printed[id].is_some() {
+            return;
+        }
+        let (format, machine) = (record.format(), record.machine());
+        let renderer = self.kernel.renderer(event, format, machine);
+        if let Err(error) = &renderer {
+            self.failed(format!("{event} by its print fmt but as fields: {error}"));
+        }
+        self.printed[id] = Some(PrintedEvent {
+            renderer: renderer.ok(),
+            addresses: match self.json {
+                Some(_) => address_fields(format),
+                None => HashSet::new(),
+            },
+        });
     }
 
     fn failed(&mut self, why: String) {
