@@ -81,6 +81,7 @@ mod error;
 mod group;
 mod grouping;
 mod kept;
+mod lists;
 mod making;
 mod nullable;
 #[cfg(test)]
