@@ -32,8 +32,40 @@ pub(crate) enum ValueShape {
     },
     /// A `struct sockaddr` of any family, which its first member tells.
     SocketAddress,
+    /// A list of strings.
+    Strings(StringList),
     /// Anything else: so many bytes.
     Bytes { size: u32 },
+}
+
+/// How a list of strings is kept: an i32, how it ends; for each string an i32, its length with the
+/// NUL, a negative error, or [`ABSENT`](Self::ABSENT); and the strings. Linux 6.1 says 0 of
+/// an empty string, and 6.18 says 1 (`strncpy_from_user_nofault()`, `mm/maccess.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StringList {
+    /// For how many strings there are lengths.
+    pub(crate) slots: u32,
+    /// The length of the longest string, in bytes.
+    pub(crate) longest: u32,
+}
+
+impl StringList {
+    /// In place of the length of a string that is not in the list.
+    pub(crate) const ABSENT: i32 = i32::MAX;
+    /// The list ends behind the strings.
+    pub(crate) const ENDED: i32 = 0;
+    /// There are more strings. Negative: an error, as nothing tells whether there are.
+    pub(crate) const MORE: i32 = 1;
+
+    /// Returns where the length of a string is, in bytes.
+    pub(crate) fn slot_at(self, slot: u32) -> u32 {
+        slot.saturating_add(1).saturating_mul(4)
+    }
+
+    /// Returns where the strings begin, in bytes.
+    pub(crate) fn strings_at(self) -> u32 {
+        self.slot_at(self.slots)
+    }
 }
 
 /// A member of a struct or union.
@@ -59,6 +91,7 @@ impl ValueShape {
             | Self::Bytes { size } => *size,
             Self::Array { element, count } => element.size().saturating_mul(*count),
             Self::SocketAddress => MAX_SOCKET_ADDRESS,
+            Self::Strings(list) => list.strings_at(),
         }
     }
 
@@ -68,7 +101,7 @@ impl ValueShape {
         let is_word = |size: u32| matches!(size, 1 | 2 | 4 | 8);
         match self {
             Self::Integer { size, .. } | Self::Pointer { size } => is_word(*size),
-            Self::Text { .. } | Self::Bytes { .. } | Self::SocketAddress => true,
+            Self::Text { .. } | Self::Bytes { .. } | Self::SocketAddress | Self::Strings(_) => true,
             Self::Array { element, count } => {
                 element.size() > 0 && *count <= MAX_ELEMENTS && element.is_sound()
             }

@@ -267,8 +267,10 @@ pub enum PointeeError {
         /// What was asked for.
         moment: String,
     },
-    /// The argument points at no struct or union that BTF has.
-    #[error("its type is {is}: not a pointer to a struct or union in the kernel's BTF")]
+    /// The argument points at no struct or union that BTF has, and at no list of strings.
+    #[error(
+        "its type is {is}: not a pointer to a struct or union in the kernel's BTF, nor to strings"
+    )]
     NoStruct {
         /// Its type.
         is: String,

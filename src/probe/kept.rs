@@ -87,7 +87,7 @@ impl KeptField {
     fn read_pointee<'r>(&'r self, bytes: &'r [u8], capacity: u32) -> Option<Kept<'r>> {
         let word = |at: u32| bytes.get(at as usize..)?.get(..4);
         match Machine::NATIVE.signed(word(head::STATUS)?) as i32 {
-            0 => {}
+            0 | head::PARTLY => {}
             head::NULL => return Some(Kept::Null),
             head::AWAITED => return Some(Kept::Awaited),
             status if status < 0 => return Some(Kept::Unread(status.saturating_neg())),
@@ -117,6 +117,15 @@ impl KeptField {
             Keep::Variable { capacity, .. } | Keep::Pointee { capacity } => capacity,
             _ => 0,
         }
+    }
+
+    /// Whether parts of it could not be read.
+    pub(crate) fn is_partly(&self, record: &[u8]) -> bool {
+        let status = record
+            .get(self.at as usize..)
+            .and_then(|bytes| bytes.get(..4));
+        let is_pointee = self.source.manner == Manner::Pointee;
+        is_pointee && status == Some(&head::PARTLY.to_ne_bytes()[..])
     }
 
     /// Returns where in the record it is, head included, if it is in the memory of the process.

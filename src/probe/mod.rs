@@ -82,6 +82,7 @@ mod error;
 mod group;
 mod grouping;
 mod kept;
+mod lists;
 mod making;
 #[cfg(test)]
 mod near_wrap;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directions::{Moment, Written, has_own_length, moment_of};
 use super::error::PointeeError;
+use super::lists;
 use super::plan::{ChosenField, Keep, KeptField, Manner, Source};
 use super::program::{CONTEXT, RECORD, SECOND, UNREADABLE, VALUE, WORD, load, narrow};
 use crate::bpf::asm::{Assembler, Helper, Jump, Label, Reg, Size};
@@ -64,6 +65,8 @@ pub(crate) mod head {
     pub(crate) const UNWRITTEN: i32 = 2;
     /// The call has not returned.
     pub(crate) const AWAITED: i32 = 3;
+    /// It is there, but for strings that could not be read.
+    pub(crate) const PARTLY: i32 = 4;
     /// In place of a length that could not be read.
     pub(crate) const UNKNOWN: u32 = u32::MAX;
 }
@@ -111,6 +114,24 @@ impl<'a> Pointers<'a> {
         };
         let declaration = field.declaration();
         let spelled = || declaration.type_text().to_owned();
+        let is_list = declaration.pointer_depth() == 2 && declaration.base_type() == "char";
+        if is_list && field.kind() == FieldKind::Pointer {
+            let (shape, capacity) = lists::shape(self.data_limit);
+            return Ok(Ok(ChosenField {
+                name: format!("*{name}"),
+                source: Source {
+                    manner: Manner::Pointee,
+                    ..Source::of(access)
+                },
+                keep: Keep::Pointee { capacity },
+                names: Default::default(),
+                pointee: Some(Pointee {
+                    shape,
+                    moment: moment.unwrap_or(Moment::Entry),
+                    length: PointeeLength::Whole,
+                }),
+            }));
+        }
         if field.kind() != FieldKind::Pointer || declaration.pointer_depth() != 1 {
             return Ok(Err(PointeeError::NoStruct { is: spelled() }));
         }
@@ -231,7 +252,7 @@ impl Words<'_> {
     }
 
     /// The register for a length, which helpers keep.
-    fn length(self) -> Reg {
+    pub(super) fn length(self) -> Reg {
         match self {
             Self::Context => SECOND,
             // The result is in `SECOND`, and the context is not needed any more.
@@ -240,7 +261,7 @@ impl Words<'_> {
     }
 }
 
-fn place(field: &KeptField, offset: u32) -> i16 {
+pub(super) fn place(field: &KeptField, offset: u32) -> i16 {
     // Plans keep records small enough for this.
     (field.at + offset) as i16
 }
@@ -291,7 +312,7 @@ pub(super) fn write_at_exit(
 }
 
 /// `R3` = the address; goes on at `done` where it is NULL, and says so.
-fn load_address(asm: &mut Assembler, field: &KeptField, words: Words<'_>, done: Label) {
+pub(super) fn load_address(asm: &mut Assembler, field: &KeptField, words: Words<'_>, done: Label) {
     asm.store_imm(Size::B4, RECORD, place(field, head::STATUS), head::NULL);
     words.load(asm, &field.source, Reg::R3);
     asm.jump_if(Jump::Eq, Reg::R3, 0, done);
@@ -308,6 +329,9 @@ fn load_behind(asm: &mut Assembler, source: &Source, words: Words<'_>, failed: L
 }
 
 fn read(asm: &mut Assembler, field: &KeptField, pointee: &Pointee, words: Words<'_>) {
+    if let ValueShape::Strings(list) = pointee.shape {
+        return lists::read(asm, field, list, words);
+    }
     let done = asm.label();
     let length = words.length();
     let status = place(field, head::STATUS);

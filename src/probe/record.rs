@@ -148,6 +148,12 @@ impl ProbeRecord {
                     self.at_exit |= u64::from(is_taken) << index;
                 }
                 (Some(_), Some(Kept::Unread(_))) => {}
+                (Some(_), Some(_))
+                    if field.is_partly(&self.bytes) && !field.is_partly(&returned.bytes) =>
+                {
+                    let is_taken = self.take(field, &returned.bytes);
+                    self.at_exit |= u64::from(is_taken) << index;
+                }
                 (Some(before), Some(after)) if before != after => self.rewritten |= 1 << index,
                 _ => {}
             }
@@ -367,6 +373,8 @@ impl fmt::Display for FieldValue<'_> {
             Self::Null => return out.write_str("NULL"),
             Self::Unwritten => return out.write_str("<not written>"),
             Self::Whole(_) => "",
+            // It says itself where it is cut.
+            Self::Cut(Value::Typed(typed)) if typed.is_list() => "",
             Self::Cut(_) => "…",
         };
         match self.value() {

@@ -116,6 +116,9 @@ pub(super) fn wait_for_return(
             asm.alu(Alu::Lsh, Reg::R1, 32);
             asm.alu(Alu::Arsh, Reg::R1, 32);
             asm.jump_if(Jump::SLt, Reg::R1, 0, wait);
+            if field.pointee.is_some() {
+                asm.jump_if(Jump::Eq, Reg::R1, pointees::head::PARTLY, wait);
+            }
         }
         asm.jump(done);
     }

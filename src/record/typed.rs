@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use crate::layout::shape::{MemberShape, ValueShape};
+use crate::layout::shape::{MemberShape, StringList, ValueShape};
 use crate::machine::{Machine, sign_extended, until_nul};
 
-/// A struct or union in the memory of a process, read by its type: see
+/// A struct, a union or a list of strings in the memory of a process, read by its type: see
 /// [`Value::Typed`](super::Value::Typed).
 ///
 /// A probe on an event `syscalls:sys_enter_*` has it of a field `*NAME`, where `NAME` is an argument
-/// that points at a struct (`ProbeBuilder::fields`). It is read when the kernel does: what the
+/// that points at one (`ProbeBuilder::fields`). It is read when the kernel does: what the
 /// kernel reads, at entry or, if it cannot be read there, at exit; what it writes (`*statbuf` of
 /// `newfstatat`), at exit, if the call has written it. `*NAME@entry` and `*NAME@exit` are what is
 /// there at that moment, which has to be said where a call may read and write (`*tsp@entry` of
@@ -41,6 +41,15 @@ use crate::machine::{Machine, sign_extended, until_nul};
 /// read from the same bytes; members of anonymous structs are the outer struct's. A member that
 /// is not whole in what was read is left out.
 ///
+/// A list of strings (`*argv` and `*envp` of `execve`) is an array of at most 32, of eight times
+/// [`ProbeBuilder::data_limit`] bytes together: `["ls", "-l"]`. One that cannot be read is null in
+/// JSON, `<Bad address (os error 14)>` in text; so is what follows where the list itself cannot
+/// be read on. In text `…` follows a string that is cut, and stands for those that are left out;
+/// the value is a [`FieldValue::Cut`] then.
+///
+/// [`ProbeBuilder::data_limit`]: crate::probe::ProbeBuilder::data_limit
+/// [`FieldValue::Cut`]: crate::probe::FieldValue::Cut
+///
 /// An address of a socket (`struct sockaddr`) has the members of its family: `family` and, for
 /// `AF_INET`, `port` and `addr`; for `AF_INET6`, `flowinfo` and `scope_id`, too; for `AF_UNIX`,
 /// `path` or, of an abstract one, `abstract`; for `AF_NETLINK`, `pid` and `groups`; for any other,
@@ -62,6 +71,12 @@ enum TypedPart<'a> {
     Name(&'static str),
     Inet(Ipv4Addr),
     Inet6(Ipv6Addr),
+    /// A string whose end is missing.
+    CutText(&'a [u8]),
+    /// A string that could not be read: an error's number.
+    Unreadable(i32),
+    /// Strings that are left out: not there in JSON.
+    More,
     Array(Vec<TypedPart<'a>>),
     Members(Vec<(&'a str, TypedPart<'a>)>),
 }
@@ -100,6 +115,25 @@ impl<'a> TypedValue<'a> {
         }
     }
 
+    /// Iterates over the strings of a list (`*argv`), each without the NUL that ends it; `None` for
+    /// one that could not be read. Nothing where it is not a list.
+    pub fn strings(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
+        let parts = match self.shape {
+            ValueShape::Strings(list) => strings(*list, self.bytes),
+            _ => Vec::new(),
+        };
+        parts.into_iter().filter_map(|part| match part {
+            TypedPart::Text(text) | TypedPart::CutText(text) => Some(Some(text)),
+            TypedPart::Unreadable(_) => Some(None),
+            _ => None,
+        })
+    }
+
+    /// Whether it is a list of strings.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.shape, ValueShape::Strings(_))
+    }
+
     fn part(&self) -> Option<TypedPart<'a>> {
         part(self.shape, self.bytes)
     }
@@ -136,7 +170,37 @@ fn part<'a>(shape: &'a ValueShape, bytes: &'a [u8]) -> Option<TypedPart<'a>> {
             TypedPart::Members(members.iter().filter_map(of).collect())
         }
         ValueShape::SocketAddress => TypedPart::Members(socket_address(bytes)),
+        ValueShape::Strings(list) => TypedPart::Array(strings(*list, bytes)),
     })
+}
+
+/// The strings of a list, as far as its bytes go.
+fn strings(list: StringList, bytes: &[u8]) -> Vec<TypedPart<'_>> {
+    let word = |at: u32| Some(Machine::NATIVE.signed(bytes.get(at as usize..)?.get(..4)?) as i32);
+    let mut rest = bytes.get(list.strings_at() as usize..).unwrap_or_default();
+    let mut parts = Vec::new();
+    for slot in 0..list.slots {
+        let length = word(list.slot_at(slot));
+        let Some(length) = length.filter(|length| *length != StringList::ABSENT) else {
+            break;
+        };
+        let Ok(length) = usize::try_from(length) else {
+            parts.push(TypedPart::Unreadable(length.saturating_neg()));
+            continue;
+        };
+        let (text, behind) = rest.split_at(length.min(rest.len()));
+        rest = behind;
+        parts.push(match length == list.longest as usize {
+            true => TypedPart::CutText(until_nul(text)),
+            false => TypedPart::Text(until_nul(text)),
+        });
+    }
+    match word(0) {
+        Some(StringList::ENDED) | None => {}
+        Some(error @ ..0) => parts.push(TypedPart::Unreadable(error.saturating_neg())),
+        Some(_) => parts.push(TypedPart::More),
+    }
+    parts
 }
 
 fn family_of(bytes: &[u8]) -> Option<u16> {
@@ -218,6 +282,11 @@ impl fmt::Display for TypedPart<'_> {
             Self::Pointer(value) => write!(out, "{value:#x}"),
             Self::Text(text) => write!(out, "\"{}\"", String::from_utf8_lossy(text).escape_debug()),
             Self::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
+            Self::CutText(text) => write!(out, "{}…", TypedPart::Text(text)),
+            Self::Unreadable(errno) => {
+                write!(out, "<{}>", std::io::Error::from_raw_os_error(*errno))
+            }
+            Self::More => out.write_str("…"),
             Self::Name(name) => out.write_str(name),
             Self::Inet(addr) => addr.fmt(out),
             Self::Inet6(addr) => addr.fmt(out),
@@ -247,12 +316,16 @@ impl Serialize for TypedPart<'_> {
             Self::Unsigned(value) => serializer.serialize_u64(*value),
             Self::Signed(value) => serializer.serialize_i64(*value),
             Self::Pointer(_) | Self::Inet(_) | Self::Inet6(_) => serializer.collect_str(self),
-            Self::Text(text) => serializer.serialize_str(&String::from_utf8_lossy(text)),
+            Self::Text(text) | Self::CutText(text) => {
+                serializer.serialize_str(&String::from_utf8_lossy(text))
+            }
+            Self::Unreadable(_) | Self::More => serializer.serialize_unit(),
             Self::Bytes(bytes) => serializer.collect_seq(*bytes),
             Self::Name(name) => serializer.serialize_str(name),
             Self::Array(elements) => {
-                let mut list = serializer.serialize_seq(Some(elements.len()))?;
-                for element in elements {
+                let mut list = serializer.serialize_seq(None)?;
+                let is_there = |element: &&TypedPart<'_>| !matches!(element, TypedPart::More);
+                for element in elements.iter().filter(is_there) {
                     list.serialize_element(element)?;
                 }
                 list.end()
@@ -392,6 +465,10 @@ mod tests {
             any::<u32>().prop_map(|size| ValueShape::Text { size }),
             any::<u32>().prop_map(|size| ValueShape::Bytes { size }),
             Just(ValueShape::SocketAddress),
+            (any::<u32>(), 0..9_u32).prop_map(|(slots, longest)| ValueShape::Strings(StringList {
+                slots: slots % 8,
+                longest,
+            })),
         ];
         leaf.prop_recursive(3, 12, 4, |inner| {
             prop_oneof![
@@ -422,6 +499,7 @@ mod tests {
             let _ = value.to_string();
             let _ = serde_json::to_string(&value).expect("JSON");
             let _ = value.integer("m");
+            let _ = value.strings().count();
         }
     }
 }

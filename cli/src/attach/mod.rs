@@ -41,8 +41,8 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "pid")]
     children: bool,
     /// Print these fields only: names separated by commas; of raw tracepoints, paths through
-    /// their arguments: prev->pid, rq->q->id; of system calls, structs that arguments point at:
-    /// *rqtp, *uservaddr, *statbuf; *tsp@entry or *tsp@exit where a call may read and write; * for
+    /// their arguments: prev->pid, rq->q->id; of system calls, what arguments point at:
+    /// *rqtp, *uservaddr, *statbuf, *argv; *tsp@entry or *tsp@exit where a call may read and write; * for
     /// all there is
     #[arg(long, short = 'F', value_name = "FIELD", value_delimiter = ',')]
     fields: Option<Vec<String>>,
@@ -182,6 +182,7 @@ Examples:
   tracepoints attach 'syscalls:sys_enter_openat{filename}' 'syscalls:sys_exit_openat/ret < 0/'
   tracepoints attach 'sys:unlinkat{pathname}' -- rm file
   tracepoints attach 'sys:openat{filename}/ret < 0/' --pid 1234
+  tracepoints attach 'sys:execve{filename,*argv}' --duration 10
   tracepoints attach 'sys:connect{*uservaddr}' 'sys:newfstatat{filename,*statbuf}' --pid 1234
   tracepoints attach sched:sched_process_exec --stack -- make
   tracepoints attach raw_tp/sched_switch --fields 'prev->comm,next->comm' --pid 1234

@@ -183,12 +183,52 @@ static void open_all(void)
 		EXPECT(syscall(SYS_openat2, AT_FDCWD, "/nofault/missing", how, sizes[i]));
 }
 
+static void execute(void)
+{
+	char *const few[] = { "ls", "-l", "a \"b\"", "", 0 };
+	char *const environment[] = { "A=1", 0 };
+	char *const bad[] = { "x", (char *)8, "y", 0 };
+	char *many[41] = { 0 }, *large[10] = { 0 };
+	char *late[] = { "x", untouched("late", 5), 0 };
+	char exact[256] = { 0 }, *exactly[33] = { 0 };
+	/* Volatile, lest the compiler knows and warns. */
+	char **volatile nowhere = (char **)8;
+	char **edge;
+	int number;
+
+	EXPECT(execve("/nofault/few", few, environment) && errno == ENOENT);
+	EXPECT(execve("/nofault/bad", bad, 0));
+	for (int i = 0; i < 40; i++)
+		many[i] = "m";
+	EXPECT(execve("/nofault/many", many, 0));
+	memset(exact, 'e', 255);
+	for (int i = 0; i < 9; i++)
+		large[i] = exact;
+	EXPECT(execve("/nofault/large", large, 0));
+	for (int i = 0; i < 32; i++)
+		exactly[i] = "x";
+	EXPECT(execve("/nofault/exactly", exactly, 0));
+	EXPECT(execve("/nofault/none", nowhere, 0));
+	/* The next page is not there. */
+	edge = (char **)((char *)mmap(0, 2 * PAGE, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + PAGE - sizeof(char *));
+	EXPECT(!munmap((char *)edge + sizeof(char *), PAGE));
+	*edge = "edge";
+	EXPECT(execve("/nofault/edge", edge, 0));
+	/* It takes its arguments before it finds that it is no program. */
+	number = open(in_directory("data"), O_WRONLY | O_CREAT, 0700);
+	EXPECT(number >= 0 && write(number, "\1\2\3\4", 4) == 4 && !close(number));
+	EXPECT(execve(in_directory("data"), late, environment) && errno == ENOEXEC);
+	execve("/bin/true", (char *[]){ "true", "one", 0 }, environment);
+	EXPECT(0);
+}
+
 int main(int count, char **arguments)
 {
 	const struct { const char *name; void (*act)(void); } acts[] = {
 		{ "read", read_times }, { "rewrite", rewrite }, { "interrupt", interrupt },
 		{ "stat", write_stats }, { "connect", connect_all }, { "names", names },
-		{ "open", open_all },
+		{ "open", open_all }, { "exec", execute },
 	};
 
 	if (count != 3)

@@ -277,6 +277,49 @@ fn structs_that_grow() {
     assert_eq!(texts(&records, "*how"), [&*whole, &short, &cut, long, long]);
 }
 
+/// The strings of lists, as many as are kept; what is left out, and what cannot be read, is said.
+#[test]
+fn lists_of_strings() {
+    let Some(kernel) = live() else { return };
+    let fields = ["*argv", "*envp"];
+    let Some((records, _)) = traced(&kernel, ("exec", "execve"), &fields, READING) else {
+        return;
+    };
+    // The first begins the program.
+    let (begin, records) = records.split_first().expect("records");
+    let strings: Vec<_> = typed(begin, "*argv").strings().collect();
+    assert_eq!((strings.len(), strings[1]), (3, Some(&b"exec"[..])));
+    let list = |string: &str, times| vec![string; times].join(", ");
+    let long = format!("\"{}\"…", "e".repeat(255));
+    let expected = [
+        r#"["ls", "-l", "a \"b\"", ""]"#.to_owned(),
+        format!("[\"x\", {FAULT}, \"y\"]"),
+        format!("[{}, …]", list("\"m\"", 32)),
+        format!("[{}, …]", list(&long, 8)),
+        format!("[{}]", list("\"x\"", 32)),
+        FAULT.to_owned(),
+        format!("[\"edge\", {FAULT}]"),
+        r#"["x", "late"]"#.to_owned(),
+        r#"["true", "one"]"#.to_owned(),
+    ];
+    assert_eq!(texts(records, "*argv"), expected);
+    let one = r#"["A=1"]"#;
+    let environments = [
+        one, "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", one, one,
+    ];
+    assert_eq!(texts(records, "*envp"), environments);
+    let (entry, exit) = (Some(StringOrigin::Entry), Some(StringOrigin::Exit));
+    let origins = origins(records, "*argv");
+    assert_eq!((origins[0], origins[7], origins[8]), (entry, exit, entry));
+    assert_eq!(origins[5], Some(StringOrigin::Unreadable));
+    let row = |at: usize| serde_json::to_value(&records[at]).expect("JSON");
+    assert_eq!(row(1)["fields"]["*argv"], json!(["x", null, "y"]));
+    assert_eq!(row(1).get("cut"), None);
+    assert_eq!(row(2)["fields"]["*argv"], json!(vec!["m"; 32]));
+    assert_eq!(row(2)["cut"], json!(["*argv"]));
+    assert_eq!(row(4).get("cut"), None);
+}
+
 /// `*` is all that has a type; what a call may read and write, at both moments.
 #[test]
 fn all_that_has_a_type() {
@@ -310,7 +353,7 @@ fn what_cannot_be_kept() {
         format!("{error}: {source}")
     };
     let of_call = "only arguments of syscalls:sys_enter_* have their pointers followed in this way";
-    let no_struct = "not a pointer to a struct or union in the kernel's BTF";
+    let no_struct = "not a pointer to a struct or union in the kernel's BTF, nor to strings";
     for (event, field, why) in [
         (
             "syscalls:sys_enter_nanosleep",
