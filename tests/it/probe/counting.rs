@@ -39,7 +39,7 @@ fn counts_and_histograms() {
     };
     let counted = events(
         &kernel,
-        &["syscalls:sys_enter_getppid", "syscalls:sys_enter_mkdir"],
+        &["syscalls:sys_enter_getppid", "syscalls:sys_enter_mkdirat"],
     );
     let counter = Probe::builder(&counted)
         .process(std::process::id())
