@@ -15,7 +15,7 @@ pub(super) const CLOSING: Duration = Duration::from_millis(60);
 /// A way to attach to one event, and the greatest time that is wanted, in microseconds.
 type Way = (&'static str, f64, fn(&ProbeBuilder) -> AnyProbe);
 
-/// What is attached, until it is dropped.
+/// An attachment, which ends when it is dropped.
 type AnyProbe = Box<dyn std::any::Any>;
 
 const WAYS: [Way; 4] = [

@@ -262,7 +262,7 @@ pub(super) fn measure(kernel: &Kernel) {
 /// The costs of one question, round by round: ours, bpftrace's and libbpf's.
 type Costs = [Vec<Cost>; 3];
 
-/// What a hit adds to a call, in nanoseconds, and the time of the fastest call.
+/// The time that a hit adds to a call, and that of the fastest call, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Cost {
     median: f64,

@@ -25,7 +25,7 @@ impl Bpftrace {
         let output = started.0.stdout.take().ok_or_else(missing)?;
         let errors = started.0.stderr.take().ok_or_else(missing)?;
         let mut lines = BufReader::new(output).lines();
-        // What it prints is read, so that it does not have to wait.
+        // Its output is read, so that it does not have to wait.
         let last =
             std::thread::spawn(|| BufReader::new(errors).lines().map_while(Result::ok).last());
         if !lines.any(|line| line.is_ok_and(|line| line == "ready")) {

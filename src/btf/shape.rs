@@ -130,7 +130,7 @@ fn add_members(
                 (at.checked_add(word)?, shape)
             }
         };
-        // An array without a length is no part of the struct.
+        // An array without a length adds nothing to the struct.
         if shape.size() > 0 {
             members.push(MemberShape {
                 name: String::from_utf8_lossy(member.name()).into_owned(),

@@ -114,7 +114,7 @@ impl KernelImage {
     }
 
     fn btf_alone(btf: Vec<u8>) -> Result<Self, ImageError> {
-        // What is damaged is said of the file, before there are paths in it.
+        // Damage is reported of the file itself, not of a path inside it.
         Object::parse("vmlinux".to_owned(), btf.clone(), None)?;
         Ok(Self { btf, whole: None })
     }

@@ -87,7 +87,7 @@ pub enum ProbeError {
         /// The field.
         field: String,
     },
-    /// What a pointer points at cannot be kept.
+    /// The value behind a pointer cannot be kept.
     #[error("{event} has no {field}")]
     Pointee {
         /// The event.
@@ -262,9 +262,9 @@ pub enum PointeeError {
     #[error("the call has no argument of this name")]
     NoArgument,
     /// The moment is neither `entry` nor `exit`.
-    #[error("{moment} is no moment of a call: @entry and @exit are")]
+    #[error("@{moment} is not a moment of a call: use @entry or @exit")]
     NoMoment {
-        /// What was asked for.
+        /// The text that was asked for.
         moment: String,
     },
     /// The argument points at no struct or union that BTF has, and at no list of strings.

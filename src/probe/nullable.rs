@@ -60,7 +60,7 @@ pub fn nullable_arguments(
         module: None,
     };
     let types = raw.home.argument_types(tracepoint);
-    // The verifier takes what is no pointer for a number, behind any typedefs and qualifiers
+    // The verifier takes anything but a pointer for a number, behind any typedefs and qualifiers
     // (`btf_ctx_access()` of `kernel/bpf/btf.c`, since programs know types).
     let is_number = |index: usize| {
         let ty = raw.home.section().resolve(*types.get(index)?);

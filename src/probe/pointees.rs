@@ -1,11 +1,11 @@
-//! What the pointers of system calls point at: `*rqtp`, `*statbuf@exit`.
+//! Values that pointers of system calls point at: `*rqtp`, `*statbuf@exit`.
 //!
 //! A format file spells the type of an argument (`struct stat * statbuf`), and vmlinux's BTF has
 //! the struct of that name. A program reads its bytes from the memory of the process: what the
 //! kernel reads, when the call begins, and what the kernel writes, when the call returns and has
 //! written it (`directions`).
 //!
-//! What is kept begins with a head of 16 bytes: a status, the length of the value in the process,
+//! A kept value begins with a head of 16 bytes: a status, the length of the value in the process,
 //! and how much of it was read. A value that is written is `AWAITED` at entry, and the program at
 //! the exit of the call (`strings`) writes it in a second record.
 
@@ -410,7 +410,7 @@ pub(super) fn limit_to_space(field: &KeptField, at_entry: &[u8], at_exit: &mut [
 mod tests {
     use super::*;
 
-    /// What the call at exit says is limited by what it said at entry.
+    /// A length at exit is limited by the space at entry.
     #[test]
     fn no_more_than_there_was_space_for() {
         let source = Source {

@@ -21,7 +21,8 @@ pub struct Summary {
     pub max: i128,
 }
 
-/// What a program keeps of a group on one CPU: how often, sum, smallest and greatest value.
+/// A group's numbers on one CPU, as a program keeps them: how often, sum, smallest and greatest
+/// value.
 pub(super) type GroupCounts = [u64; 4];
 
 /// Adds up counts. No more are told than fit into 64 bits, so that a sum that does not fit is
@@ -30,7 +31,7 @@ pub(super) fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }
 
-/// What a group comes to, of the CPUs so far.
+/// The total of a group, of the CPUs so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct GroupTotal {
     pub(super) count: u64,
@@ -100,7 +101,7 @@ mod tests {
         assert_eq!(total([u64::MAX - 2, 3, 5]), u64::MAX);
     }
 
-    /// What the program keeps of these values, whose bits are those of an `u64`.
+    /// The numbers that the program keeps of these values, whose bits are those of a `u64`.
     fn counted(values: &[u64], is_signed: bool) -> GroupCounts {
         let key = |value: &u64| *value ^ (u64::from(is_signed) << 63);
         let sum = values

@@ -192,7 +192,7 @@ pub(super) struct SyscallProgram<'a> {
     pub(super) adding: Adding,
 }
 
-/// What a program for all system calls does with each.
+/// The answer of a program for all system calls to each of them.
 pub(super) enum SyscallAnswer<'a> {
     /// Counts it in its slot.
     Count { counts: i32 },

@@ -34,7 +34,7 @@ pub enum Value<'a> {
     Texts(Texts<'a>),
     /// The bytes of anything else: of a struct, or of elements of unknown size.
     Bytes(&'a [u8]),
-    /// What a pointer of a system call points at, by its type: a probe's alone.
+    /// The value that a pointer of a system call points at, by its type: a probe's alone.
     #[cfg(all(feature = "probe", target_os = "linux"))]
     Typed(TypedValue<'a>),
 }

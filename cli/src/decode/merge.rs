@@ -191,7 +191,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// What comes after a page.
+/// The state after a page.
 enum Turned {
     Page,
     /// A page that cannot be read.

@@ -209,7 +209,7 @@ fn with_numbers(fields: &mut Value) {
     }
 }
 
-/// What Perfetto's own messages of an event lack, as the command says it.
+/// The fields that Perfetto's own messages of events lack, as the command names them.
 fn missing(said: &str) -> BTreeMap<String, Vec<String>> {
     said.lines()
         .filter_map(|line| {

@@ -1,4 +1,4 @@
-//! What the pointers of system calls point at: calls with predicted values.
+//! Values that pointers of system calls point at: calls with predicted values.
 
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
@@ -50,7 +50,7 @@ fn typed<'r>(record: &'r ProbeRecord, field: &str) -> TypedValue<'r> {
     }
 }
 
-/// What a process of `pointees.c` does, and what it prints.
+/// A process of `pointees.c` and its output.
 fn traced(
     kernel: &Kernel,
     (act, call): (&str, &str),
@@ -214,7 +214,7 @@ fn what_is_written_by_result() {
         return;
     };
     assert_eq!(texts(&records, "*rmtp"), ["<not written>", &*printed]);
-    // What is there, whoever has written it.
+    // The content, whoever has written it.
     let there = ["{tv_sec=77, tv_nsec=77}", &*printed];
     assert_eq!(texts(&records, "*rmtp@exit"), there);
 }
@@ -363,7 +363,7 @@ fn what_cannot_be_kept() {
         (
             "syscalls:sys_enter_nanosleep",
             "*rqtp@later",
-            "later is no moment of a call: @entry and @exit are".to_owned(),
+            "@later is not a moment of a call: use @entry or @exit".to_owned(),
         ),
         (
             "syscalls:sys_enter_ppoll",
