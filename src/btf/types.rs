@@ -91,6 +91,7 @@ impl<'a> Type<'a> {
     }
 
     /// Whether it is a pointer.
+    #[cfg(all(feature = "probe", target_os = "linux"))]
     pub(crate) fn is_pointer(&self) -> bool {
         self.kind == Kind::Ptr
     }
