@@ -35,7 +35,8 @@ pub(crate) enum Written {
 const READ: &[(&str, &str)] = &[
     ("bind", "umyaddr"), ("cachestat", "cstat_range"), ("clone3", "uargs"),
     ("connect", "uservaddr"), ("epoll_ctl", "event"), ("file_setattr", "ufattr"),
-    ("futex_wait", "timeout"), ("futex_waitv", "timeout"), ("futimesat", "utimes"),
+    ("futex_wait", "timeout"), ("futex_waitv", "timeout"), ("futex_waitv", "waiters"),
+    ("futimesat", "utimes"),
     ("io_getevents", "timeout"), ("io_pgetevents", "timeout"), ("mount_setattr", "uattr"),
     ("mq_open", "u_attr"), ("nanosleep", "rqtp"), ("open_tree_attr", "uattr"),
     ("openat2", "how"), ("pidfd_send_signal", "info"), ("rt_sigprocmask", "nset"),
@@ -79,6 +80,26 @@ const WRITTEN: &[(&str, &str, Written)] = {
     ]
 };
 
+/// Arrays of which the next argument says how many elements they have, and the most that the call
+/// takes: it answers `EINVAL` to more (`UIO_MAXIOV` and `FUTEX_WAITV_MAX`; descriptors that a
+/// process may have, fewer than 2²⁸).
+#[rustfmt::skip]
+const COUNTED: &[(&str, &str, u32)] = &[
+    ("futex_waitv", "waiters", 128), ("poll", "ufds", 1 << 28), ("ppoll", "ufds", 1 << 28),
+    ("preadv", "vec", 1024), ("preadv2", "vec", 1024), ("process_madvise", "vec", 1024),
+    ("process_vm_readv", "lvec", 1024), ("process_vm_readv", "rvec", 1024),
+    ("process_vm_writev", "lvec", 1024), ("process_vm_writev", "rvec", 1024),
+    ("pwritev", "vec", 1024), ("pwritev2", "vec", 1024), ("readv", "vec", 1024),
+    ("vmsplice", "uiov", 1024), ("writev", "vec", 1024),
+];
+
+/// Arrays that calls write, and of which they return how many elements they have written.
+#[rustfmt::skip]
+const COUNTED_BY_RESULT: &[(&str, &str)] = &[
+    ("epoll_pwait", "events"), ("epoll_pwait2", "events"), ("epoll_wait", "events"),
+    ("io_getevents", "events"), ("io_pgetevents", "events"),
+];
+
 /// Arguments whose own first member says how long they are.
 const SIZED_INSIDE: &[(&str, &str)] = &[
     ("listmount", "req"),
@@ -102,6 +123,18 @@ pub(super) fn moment_of(call: &str, field: &Field) -> Option<Moment> {
     (is_const || READ.contains(&(call, name))).then_some(Moment::Entry)
 }
 
+/// Returns the most elements that a call takes of an array which the next argument counts.
+pub(super) fn most_elements(call: &str, argument: &str) -> Option<u32> {
+    let mut counted = COUNTED.iter();
+    let found = counted.find(|known| (known.0, known.1) == (call, argument));
+    found.map(|(.., most)| *most)
+}
+
+/// Whether a call returns how many elements it has written there.
+pub(super) fn is_counted_by_result(call: &str, argument: &str) -> bool {
+    COUNTED_BY_RESULT.contains(&(call, argument))
+}
+
 /// Whether the first member of what an argument points at says how long it is.
 pub(super) fn has_own_length(call: &str, argument: &str) -> bool {
     SIZED_INSIDE.contains(&(call, argument))
@@ -110,6 +143,7 @@ pub(super) fn has_own_length(call: &str, argument: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::shape::ValueShape;
     use crate::probe::plan::EventPlan;
 
     /// Each name of the tables is an argument of the running kernel's call, if it has the call,
@@ -121,17 +155,25 @@ mod tests {
             return;
         };
         let written = WRITTEN.iter().map(|(call, name, _)| (*call, *name));
+        let counted = COUNTED.iter().map(|(call, name, _)| (*call, *name));
+        let counted = counted.chain(COUNTED_BY_RESULT.iter().copied());
         let mut found = 0;
-        for (call, name) in READ.iter().copied().chain(written) {
+        for (call, name) in READ.iter().copied().chain(written).chain(counted) {
             let Ok(event) = kernel.tracepoint(format!("syscalls:sys_enter_{call}")) else {
                 eprintln!("NOT ON THIS KERNEL: {call}");
                 continue;
             };
-            let wanted = [format!("*{name}")];
+            // Calls that read and write.
+            let moment = if name == "ufds" { "@entry" } else { "" };
+            let wanted = [format!("*{name}{moment}")];
             let plan = EventPlan::new(&event, Some(&wanted), 4096);
             let plan = plan.unwrap_or_else(|error| panic!("{call}: {error:?}"));
             let pointee = plan.fields[0].pointee.as_ref().expect("a pointee");
             assert!(pointee.shape.is_sound(), "{call}: {pointee:?}");
+            let is_counted =
+                most_elements(call, name).is_some() || is_counted_by_result(call, name);
+            let is_array = matches!(pointee.shape, ValueShape::Array { .. });
+            assert_eq!(is_array, is_counted, "{call}: {pointee:?}");
             found += 1;
         }
         assert!(found >= 60, "{found}");

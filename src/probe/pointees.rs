@@ -11,18 +11,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::directions::{Moment, Written, has_own_length, moment_of};
+use super::directions::{
+    Moment, Written, has_own_length, is_counted_by_result, moment_of, most_elements,
+};
 use super::error::PointeeError;
 use super::lists;
 use super::plan::{ChosenField, Keep, KeptField, Manner, Source};
 use super::program::{CONTEXT, RECORD, SECOND, UNREADABLE, VALUE, WORD, load, narrow};
-use crate::bpf::asm::{Assembler, Helper, Jump, Label, Reg, Size};
+use crate::bpf::asm::{Alu, Assembler, Helper, Jump, Label, Reg, Size};
 use crate::btf::NoShape;
 use crate::context::access::Access;
 use crate::error::Error;
 use crate::format::{Field, FieldKind};
 use crate::kernel::Tracepoint;
-use crate::layout::shape::{MAX_SOCKET_ADDRESS, ValueShape};
+use crate::layout::shape::{MAX_ELEMENTS, MAX_SOCKET_ADDRESS, ValueShape};
 use crate::name::SyscallSide;
 
 /// How what a pointer points at is read.
@@ -38,14 +40,17 @@ pub(crate) struct Pointee {
 pub(crate) enum PointeeLength {
     /// As long as its type.
     Whole,
-    /// An argument says it, an integer of `size` bytes. The kernel answers `error` to more than
-    /// `most`.
+    /// An argument says it, an integer of `size` bytes: the number of parts of `unit` bytes. The
+    /// kernel answers `error` to more than `most`.
     Argument {
         source: Source,
         size: u32,
+        unit: u32,
         most: u32,
         error: i32,
     },
+    /// What the call returns is the number of parts of so many bytes.
+    Result { unit: u32 },
     /// An argument points at an `int` that says it: at entry, how much space there is, and at
     /// exit, how much is needed.
     Behind(Source),
@@ -70,6 +75,10 @@ pub(crate) mod head {
     /// In place of a length that could not be read.
     pub(crate) const UNKNOWN: u32 = u32::MAX;
 }
+
+/// The most parts that a call can return to have written: more than `EP_MAX_EVENTS` (2³¹ bytes of
+/// `struct epoll_event`).
+const MOST_RETURNED: i32 = 1 << 28;
 
 /// The arguments of a system call, of which what some point at is kept.
 pub(crate) struct Pointers<'a> {
@@ -143,18 +152,25 @@ impl<'a> Pointers<'a> {
             Err(NoShape::None) => return Ok(Err(PointeeError::NoStruct { is: spelled() })),
             Err(NoShape::Several) => return Ok(Err(PointeeError::Several { is: spelled() })),
         };
-        let is_address = shape == ValueShape::SocketAddress;
-        let length = match self.length_after(index, is_address) {
-            Some(length) => length,
-            None if is_address || has_own_length(call, argument) => {
-                return Ok(Err(PointeeError::NoLength));
-            }
-            None => PointeeLength::Whole,
-        };
         let Some(moment) = moment.or_else(|| moment_of(call, field)) else {
             return Ok(Err(PointeeError::BothWays {
                 argument: argument.to_owned(),
             }));
+        };
+        let is_address = shape == ValueShape::SocketAddress;
+        let unit = shape.size();
+        let (shape, length) = match (self.elements_after(index, (call, argument), unit), moment) {
+            (Some(length), _) => (self.array(shape), length),
+            (None, Moment::Exit(_)) if is_counted_by_result(call, argument) => {
+                (self.array(shape), PointeeLength::Result { unit })
+            }
+            (None, _) => match self.length_after(index, is_address) {
+                Some(length) => (shape, length),
+                None if is_address || has_own_length(call, argument) => {
+                    return Ok(Err(PointeeError::NoLength));
+                }
+                None => (shape, PointeeLength::Whole),
+            },
         };
         Ok(Ok(ChosenField {
             name: format!("*{name}"),
@@ -174,6 +190,35 @@ impl<'a> Pointers<'a> {
         }))
     }
 
+    /// Returns the shape of an array of as many elements as are kept.
+    fn array(&self, element: ValueShape) -> ValueShape {
+        let count = (self.data_limit / element.size().max(1)).clamp(1, MAX_ELEMENTS);
+        ValueShape::Array {
+            element: Box::new(element),
+            count,
+        }
+    }
+
+    /// Returns the length of an array of elements of so many bytes, if the argument after the
+    /// pointer says how many there are.
+    fn elements_after(
+        &self,
+        index: usize,
+        (call, argument): (&str, &str),
+        unit: u32,
+    ) -> Option<PointeeLength> {
+        let most = most_elements(call, argument)?;
+        let (_, access) = self.accesses.get(index + 1)?;
+        let access = access.as_ref()?;
+        Some(PointeeLength::Argument {
+            source: Source::of(access),
+            size: access.size,
+            unit,
+            most,
+            error: libc::EINVAL,
+        })
+    }
+
     /// Returns the length that the argument after a pointer says: of every address of a socket,
     /// and of structs that grow from kernel to kernel (`clone3`, `openat2`).
     fn length_after(&self, index: usize, is_address: bool) -> Option<PointeeLength> {
@@ -186,6 +231,7 @@ impl<'a> Pointers<'a> {
         let argument = |most, error| PointeeLength::Argument {
             source: source.clone(),
             size: access.size,
+            unit: 1,
             most,
             error,
         };
@@ -354,6 +400,7 @@ fn read(asm: &mut Assembler, field: &KeptField, pointee: &Pointee, words: Words<
         PointeeLength::Argument {
             source,
             size,
+            unit,
             most,
             error,
         } => {
@@ -361,6 +408,22 @@ fn read(asm: &mut Assembler, field: &KeptField, pointee: &Pointee, words: Words<
             words.load(asm, source, length);
             narrow(asm, length, source.size, *size, false);
             asm.jump_if(Jump::Gt, length, *most as i32, done);
+            if *unit > 1 {
+                asm.alu(Alu::Mul, length, *unit as i32);
+            }
+            keep_length(asm);
+        }
+        PointeeLength::Result { unit } => {
+            let (positive, bounded) = (asm.label(), asm.label());
+            asm.mov_reg(length, SECOND);
+            asm.jump_if(Jump::SGt, length, 0, positive);
+            asm.mov(length, 0);
+            asm.place(positive);
+            // No call returns more; the user may have asked what is there after any.
+            asm.jump_if(Jump::Le, length, MOST_RETURNED, bounded);
+            asm.mov(length, MOST_RETURNED);
+            asm.place(bounded);
+            asm.alu(Alu::Mul, length, *unit as i32);
             keep_length(asm);
         }
         PointeeLength::Behind(source) => {
@@ -375,7 +438,11 @@ fn read(asm: &mut Assembler, field: &KeptField, pointee: &Pointee, words: Words<
     asm.address(Reg::R1, RECORD, place(field, head::SIZE).into());
     match pointee.length {
         PointeeLength::Whole => asm.mov(Reg::R2, capacity),
-        PointeeLength::Argument { .. } | PointeeLength::Behind(_) => asm.mov_reg(Reg::R2, length),
+        PointeeLength::Argument { .. }
+        | PointeeLength::Behind(_)
+        | PointeeLength::Result { .. } => {
+            asm.mov_reg(Reg::R2, length);
+        }
     }
     asm.call(Helper::ProbeReadUser);
     asm.store(Size::B4, RECORD, status, Reg::R0);

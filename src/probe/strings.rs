@@ -155,7 +155,7 @@ fn arguments_of(plan: &EventPlan) -> Vec<&Source> {
     for field in plan.of_user() {
         let pointee = field.pointee.as_ref();
         let length = pointee.and_then(|pointee| match &pointee.length {
-            PointeeLength::Whole => None,
+            PointeeLength::Whole | PointeeLength::Result { .. } => None,
             PointeeLength::Argument { source, .. } | PointeeLength::Behind(source) => Some(source),
         });
         for source in [Some(&field.source), length].into_iter().flatten() {

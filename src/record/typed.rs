@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 use crate::layout::shape::{MemberShape, StringList, ValueShape};
 use crate::machine::{Machine, sign_extended, until_nul};
 
-/// A struct, a union or a list of strings in the memory of a process, read by its type: see
-/// [`Value::Typed`](super::Value::Typed).
+/// A struct, a union, an array of such or a list of strings in the memory of a process, read by
+/// its type: see [`Value::Typed`](super::Value::Typed).
 ///
 /// A probe on an event `syscalls:sys_enter_*` has it of a field `*NAME`, where `NAME` is an argument
 /// that points at one (`ProbeBuilder::fields`). It is read when the kernel does: what the
@@ -49,6 +49,10 @@ use crate::machine::{Machine, sign_extended, until_nul};
 ///
 /// [`ProbeBuilder::data_limit`]: crate::probe::ProbeBuilder::data_limit
 /// [`FieldValue::Cut`]: crate::probe::FieldValue::Cut
+///
+/// An array whose length the call says or returns (`*vec` of `writev`, `*events` of `epoll_wait`)
+/// has as many elements as there are, of at most [`ProbeBuilder::data_limit`] bytes together:
+/// `[{iov_base=0x7ffd…, iov_len=5}]`. The bytes behind `iov_base` are not read.
 ///
 /// An address of a socket (`struct sockaddr`) has the members of its family: `family` and, for
 /// `AF_INET`, `port` and `addr`; for `AF_INET6`, `flowinfo` and `scope_id`, too; for `AF_UNIX`,
@@ -94,18 +98,21 @@ impl<'a> TypedValue<'a> {
     }
 
     /// Returns the number of a member that is an integer or an address, `tv_sec` or, in a struct
-    /// inside, `it_value.tv_sec`; `None` if there is no such member, or it was not read. An
-    /// unsigned number above `i64::MAX` is negative.
+    /// inside, `it_value.tv_sec`; of an element of an array, `0.iov_len`. `None` if there is no such
+    /// member, or it was not read. An unsigned number above `i64::MAX` is negative.
     ///
     /// Of an address of a socket, `family`, `port`, `pid` and the like are numbers.
     pub fn integer(&self, member: &str) -> Option<i64> {
         let mut part = self.part()?;
         for name in member.split('.') {
-            let TypedPart::Members(members) = part else {
-                return None;
+            part = match part {
+                TypedPart::Members(members) => {
+                    let mut members = members.into_iter();
+                    members.find_map(|(known, part)| (known == name).then_some(part))?
+                }
+                TypedPart::Array(elements) => elements.into_iter().nth(name.parse().ok()?)?,
+                _ => return None,
             };
-            let mut members = members.into_iter();
-            part = members.find_map(|(known, part)| (known == name).then_some(part))?;
         }
         match part {
             TypedPart::Unsigned(value) | TypedPart::Pointer(value) => Some(value as i64),

@@ -107,6 +107,21 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// Says of files why a kernel is needed for them, which cannot be read.
+    fn without_kernel(&self, failure: Failure, inputs: &[Result<Input, Failure>]) -> Failure {
+        let is_live = self.kernel.root.is_none() && !self.kernel.demo;
+        match (failure, inputs.first()) {
+            (Failure::Other(why), Some(Ok(input))) if is_live => Failure::Other(format!(
+                "{why}\n  {} is neither a trace.dat nor a perf.data, and is taken for pages of the \
+                 running kernel; --root says of which other",
+                input.name
+            )),
+            (failure, _) => failure,
+        }
+    }
+}
+
 pub(crate) fn main(arguments: &Arguments) -> ExitCode {
     output::run(false, |out| match arguments.live {
         true => trace(arguments, out),
@@ -142,7 +157,8 @@ fn decode(arguments: &Arguments, out: &mut dyn Write) -> Result<ExitCode, Failur
         Some(Endian::Little) => kernel.with_byte_order(ByteOrder::Little),
         Some(Endian::Big) => kernel.with_byte_order(ByteOrder::Big),
         None => kernel,
-    })?;
+    });
+    let chosen = chosen.map_err(|failure| arguments.without_kernel(failure, &inputs))?;
     let kernel = chosen.kernel;
     if inputs.is_empty() {
         inputs.extend(chosen.demo_pages().into_iter().map(Input::open));

@@ -57,6 +57,7 @@ fn every_subcommand_says_what_to_do() {
         &["attach", "sched:sched_switch", "--", "true"],
         &["bench", "raw_syscalls:sys_enter"],
         &["decode", "cpu0.raw"],
+        &["decode", "/etc/passwd"],
         &["decode", "--live", "sched:sched_switch"],
         &["sites", "sched:sched_switch"],
         &["list", "--raw", "no_such_*"],

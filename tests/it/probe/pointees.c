@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -183,6 +184,43 @@ static void open_all(void)
 		EXPECT(syscall(SYS_openat2, AT_FDCWD, "/nofault/missing", how, sizes[i]));
 }
 
+/* Prints nothing that is not predicted: the addresses are all 16 * n. */
+static void vectors(void)
+{
+	struct iovec { void *base; unsigned long length; } few[3], *late, many[20];
+	struct pollfd { int fd; short events, revents; } polled[2] = { { -1, 1, 0 }, { 0, 4, 0 } };
+	struct epoll_event waiting = { .events = EPOLLIN, .data.u64 = 4242 }, got[4];
+	int pipes[2], epoll;
+
+	for (int i = 0; i < 20; i++)
+		many[i] = (struct iovec){ (void *)(16L * (i + 1)), i };
+	for (int i = 0; i < 3; i++)
+		few[i] = many[i];
+	late = untouched(few, sizeof(few));
+	EXPECT(syscall(SYS_writev, -1, few, 3UL) && errno == EBADF);
+	EXPECT(syscall(SYS_writev, -1, few, 0UL));
+	EXPECT(syscall(SYS_writev, -1, many, 20UL));
+	EXPECT(syscall(SYS_writev, -1, few, 1025UL));
+	EXPECT(syscall(SYS_writev, -1, few, 1UL << 32 | 3));
+	EXPECT(syscall(SYS_writev, -1, 0, 3UL));
+	EXPECT(syscall(SYS_writev, -1, 8UL, 3UL));
+	/* The call touches the page; the device reads nothing. */
+	EXPECT(syscall(SYS_writev, open("/dev/null", O_WRONLY), late, 2UL) == 1);
+
+	EXPECT(!pipe(pipes) && write(pipes[1], "x", 1) == 1);
+	polled[0].fd = pipes[0];
+	polled[1].fd = pipes[1];
+	EXPECT(syscall(SYS_ppoll, polled, 2, 0, 0, 8) == 2);
+
+	epoll = epoll_create1(0);
+	EXPECT(epoll >= 0);
+	EXPECT(!epoll_ctl(epoll, EPOLL_CTL_ADD, pipes[0], &waiting));
+	memset(got, 0xee, sizeof(got));
+	EXPECT(syscall(SYS_epoll_pwait, epoll, got, 4, 0, 0, 8) == 1);
+	EXPECT(read(pipes[0], got, 1) == 1);
+	EXPECT(!syscall(SYS_epoll_pwait, epoll, got, 4, 0, 0, 8));
+}
+
 static void execute(void)
 {
 	char *const few[] = { "ls", "-l", "a \"b\"", "", 0 };
@@ -228,7 +266,7 @@ int main(int count, char **arguments)
 	const struct { const char *name; void (*act)(void); } acts[] = {
 		{ "read", read_times }, { "rewrite", rewrite }, { "interrupt", interrupt },
 		{ "stat", write_stats }, { "connect", connect_all }, { "names", names },
-		{ "open", open_all }, { "exec", execute },
+		{ "open", open_all }, { "exec", execute }, { "vectors", vectors },
 	};
 
 	if (count != 3)

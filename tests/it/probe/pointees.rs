@@ -1,5 +1,7 @@
 //! Values that pointers of system calls point at: calls with predicted values.
 
+use std::fs::File;
+use std::io::{IoSlice, Write};
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
@@ -97,6 +99,16 @@ fn calls_of_the_standard_library() {
     assert_eq!(address.integer("port"), Some(port.into()));
     assert_eq!(address.integer("family"), Some(2));
     drop(named);
+
+    let mut gathered = probe(&kernel, "writev", &["*vec"], READING);
+    let mut null = File::options().write(true).open("/dev/null").expect("it");
+    let slices = [b"two".as_slice(), b"parts".as_slice()].map(IoSlice::new);
+    assert_eq!(null.write_vectored(&slices).expect("it takes all"), 8);
+    let records = records_of(&mut gathered, pid);
+    let vec = typed(records.last().expect("a record"), "*vec");
+    let lengths = ["0.iov_len", "1.iov_len", "2.iov_len"].map(|name| vec.integer(name));
+    assert_eq!(lengths, [Some(3), Some(5), None]);
+    drop(gathered);
 
     let mut asked = probe(&kernel, "statx", &["filename", "*buffer"], READING);
     let program = std::env::current_exe().expect("its path");
@@ -318,6 +330,63 @@ fn lists_of_strings() {
     assert_eq!(row(2)["fields"]["*argv"], json!(vec!["m"; 32]));
     assert_eq!(row(2)["cut"], json!(["*argv"]));
     assert_eq!(row(4).get("cut"), None);
+}
+
+/// Arrays have as many elements as the call says or returns.
+#[test]
+fn arrays_by_their_lengths() {
+    let Some(kernel) = live() else { return };
+    let vectors = |call: &str, fields: &[&str]| {
+        let traced = traced(&kernel, ("vectors", call), fields, READING);
+        traced.map(|(records, _)| records)
+    };
+    let Some(written) = vectors("writev", &["*vec"]) else {
+        return;
+    };
+    let list = |count: u64| {
+        let one = |i| format!("{{iov_base={:#x}, iov_len={i}}}", 16 * (i + 1));
+        let all: Vec<String> = (0..count).map(one).collect();
+        format!("[{}]", all.join(", "))
+    };
+    let refused = "<Invalid argument (os error 22)>";
+    let expected = [
+        list(3),
+        "[]".to_owned(),
+        format!("{}…", list(16)),
+        refused.to_owned(),
+        refused.to_owned(),
+        "NULL".to_owned(),
+        FAULT.to_owned(),
+        list(2),
+    ];
+    // The C library may write lines so, too: those come before.
+    let own = written.len() - expected.len();
+    assert_eq!(texts(&written[own..], "*vec"), expected);
+    let (first, last) = (&written[own], &written[own + 7]);
+    assert_eq!(typed(first, "*vec").integer("2.iov_len"), Some(2));
+    for nothing in ["3.iov_len", "iov_len", "2"] {
+        assert_eq!(typed(first, "*vec").integer(nothing), None, "{nothing}");
+    }
+    assert_eq!(last.string_origin("*vec"), Some(StringOrigin::Exit));
+    let row = serde_json::to_value(first).expect("JSON");
+    assert_eq!(
+        row["fields"]["*vec"][1],
+        json!({"iov_base": "0x20", "iov_len": 1})
+    );
+
+    let polled = vectors("ppoll", &["*ufds@entry", "*ufds@exit"]).expect("as before");
+    let polled = polled.last().expect("a record");
+    for (field, results) in [("*ufds@entry", [0, 0]), ("*ufds@exit", [1, 4])] {
+        let ufds = typed(polled, field);
+        assert_eq!(ufds.bytes().len(), 16);
+        let found = ["0.revents", "1.revents"].map(|name| ufds.integer(name));
+        assert_eq!(found, results.map(Some), "{field}");
+        assert_eq!(ufds.integer("1.events"), Some(4));
+    }
+
+    let got = vectors("epoll_pwait", &["*events"]).expect("as before");
+    let events = texts(&got, "*events");
+    assert_eq!(events, ["[{events=1, data=4242}]", "<not written>"]);
 }
 
 /// `*` is all that has a type; what a call may read and write, at both moments.
