@@ -30,6 +30,10 @@ done < <(cd "$unpacked" && find . -name '*.md' -print0 |
     xargs -0 grep -HoP '\]\(\K(?![a-z]+:|#)[^)#\s]+' | sed "s|^\./|$unpacked/|")
 
 # Both packages, the command built with the library as it is packed. Publishes nothing.
+# An earlier run's library of the same version is removed first, unpacked and built: cargo takes
+# it for this one. Registries whose names begin with - are directories of this machine.
+rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/tracepoints-[0-9]*
+cargo clean --quiet --package tracepoints --target-dir "$target"
 cargo publish --workspace --dry-run --allow-dirty --quiet --target-dir "$target" ||
     fail "the packages would not be published"
 
