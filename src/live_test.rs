@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::kernel::Kernel;
+use crate::name::EventName;
 
 /// Set in the process that runs in a mount namespace with tracefs.
 const INSIDE: &str = "TRACEPOINTS_TEST_INSIDE";
@@ -37,4 +38,12 @@ pub(crate) fn kernel(test: &str) -> Option<Kernel> {
         "{test} failed in a namespace"
     );
     None
+}
+
+/// Returns the events of the running kernel without those that tests make, which have
+/// `tracepoints_` in their names: they come and go while another test runs.
+pub(crate) fn lasting_events(kernel: &Kernel) -> Vec<EventName> {
+    let events = kernel.events().expect("events").into_iter();
+    let is_lasting = |name: &EventName| !name.as_str().contains("tracepoints_");
+    events.filter(is_lasting).collect()
 }

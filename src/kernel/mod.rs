@@ -632,7 +632,6 @@ fn no_such_event(name: EventName, events: &Events) -> Error {
 
 #[cfg(all(test, feature = "probe", target_os = "linux"))]
 mod tests {
-    use super::*;
 
     /// The kernel's memory agrees with what BTF proves. Runs in a mount namespace with
     /// tracefs if it needs one.
@@ -643,7 +642,7 @@ mod tests {
             return;
         };
         let mut agreed = 0;
-        let names: Vec<EventName> = kernel.events().expect("events").into_iter().collect();
+        let names = crate::live_test::lasting_events(&kernel);
         let at_once = kernel.contexts(&names).expect("BTF");
         for (name, at_once) in names.iter().zip(at_once) {
             let tracepoint = kernel.tracepoint(name).expect("an event");

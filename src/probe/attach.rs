@@ -424,7 +424,7 @@ mod tests {
     /// Events are user events, which take tracepoint programs, or, where the kernel
     /// has none, uprobes.
     fn made<'t>(tracefs: &'t Path, event: &str, arguments: u32) -> io::Result<Made<'t>> {
-        let own = format!("tp_{}_{event}", std::process::id());
+        let own = format!("tracepoints_{}_{event}", std::process::id());
         let of = |what: &str, one: &str| -> String {
             let some = (0..arguments).map(|number| format!(" {what}{number}{one}"));
             some.collect()
