@@ -11,8 +11,8 @@ use super::program::BUCKETS;
 use super::{Losses, Probe};
 use crate::kernel::{Kernel, Tracepoint};
 
-/// Runs this thread on one CPU. Returns another, and of how many there may be; `None` if
-/// there is no other.
+/// Runs this thread on one CPU. Returns another, and the number of CPUs there may be; `None` on
+/// a machine with one.
 fn on_one_cpu(test: &str) -> Option<(usize, usize)> {
     let mut cpus = CpuSet::new();
     let allowed = sched_getaffinity(None).expect("CPUs");

@@ -49,7 +49,7 @@ pub(crate) enum PointeeLength {
         most: u32,
         error: i32,
     },
-    /// What the call returns is the number of parts of so many bytes.
+    /// The call returns the number of parts, of so many bytes each.
     Result { unit: u32 },
     /// An argument points at an `int` that says it: at entry, how much space there is, and at
     /// exit, how much is needed.
@@ -126,20 +126,12 @@ impl<'a> Pointers<'a> {
         let is_list = declaration.pointer_depth() == 2 && declaration.base_type() == "char";
         if is_list && field.kind() == FieldKind::Pointer {
             let (shape, capacity) = lists::shape(self.data_limit);
-            return Ok(Ok(ChosenField {
-                name: format!("*{name}"),
-                source: Source {
-                    manner: Manner::Pointee,
-                    ..Source::of(access)
-                },
-                keep: Keep::Pointee { capacity },
-                names: Default::default(),
-                pointee: Some(Pointee {
-                    shape,
-                    moment: moment.unwrap_or(Moment::Entry),
-                    length: PointeeLength::Whole,
-                }),
-            }));
+            let pointee = Pointee {
+                shape,
+                moment: moment.unwrap_or(Moment::Entry),
+                length: PointeeLength::Whole,
+            };
+            return Ok(Ok(kept(name, access, pointee, capacity)));
         }
         if field.kind() != FieldKind::Pointer || declaration.pointer_depth() != 1 {
             return Ok(Err(PointeeError::NoStruct { is: spelled() }));
@@ -172,22 +164,13 @@ impl<'a> Pointers<'a> {
                 None => (shape, PointeeLength::Whole),
             },
         };
-        Ok(Ok(ChosenField {
-            name: format!("*{name}"),
-            source: Source {
-                manner: Manner::Pointee,
-                ..Source::of(access)
-            },
-            keep: Keep::Pointee {
-                capacity: shape.size().min(self.data_limit),
-            },
-            names: Default::default(),
-            pointee: Some(Pointee {
-                shape,
-                moment,
-                length,
-            }),
-        }))
+        let capacity = shape.size().min(self.data_limit);
+        let pointee = Pointee {
+            shape,
+            moment,
+            length,
+        };
+        Ok(Ok(kept(name, access, pointee, capacity)))
     }
 
     /// Returns the shape of an array of as many elements as are kept.
@@ -265,6 +248,20 @@ impl<'a> Pointers<'a> {
             }
         }
         Ok(chosen)
+    }
+}
+
+/// Returns the field that keeps what an argument points at, of at most so many bytes.
+fn kept(name: &str, access: &Access<'_>, pointee: Pointee, capacity: u32) -> ChosenField {
+    ChosenField {
+        name: format!("*{name}"),
+        source: Source {
+            manner: Manner::Pointee,
+            ..Source::of(access)
+        },
+        keep: Keep::Pointee { capacity },
+        names: Default::default(),
+        pointee: Some(pointee),
     }
 }
 

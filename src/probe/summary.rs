@@ -25,8 +25,8 @@ pub struct Summary {
 /// value.
 pub(super) type GroupCounts = [u64; 4];
 
-/// Adds up counts. No more are told than fit into 64 bits, so that a sum that does not fit is
-/// not taken for a small one.
+/// Adds up counts. A sum that does not fit into 64 bits is `u64::MAX`, so that it is not taken
+/// for a small one.
 pub(super) fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }
@@ -152,7 +152,7 @@ mod tests {
         total.add([5, 35, 7, 7], Some(false));
         assert_eq!(total.count, u64::MAX);
         assert_eq!(total.summary.expect("one").sum, Some(sum + 35));
-        // 2¹²⁸ is no number here.
+        // The sum does not fit.
         total.add([u64::MAX, 1, u64::MAX, u64::MAX], Some(false));
         assert_eq!(total.summary.expect("one").sum, None);
         assert_eq!(total.count, u64::MAX);

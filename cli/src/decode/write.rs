@@ -9,7 +9,7 @@ use tracepoints::kernel::EventsById;
 use tracepoints::record::recording::{CtfWriter, Occurrence, RecordedKernel, TraceDatWriter};
 use tracepoints::record::ring::Lost;
 use tracepoints::text::{TaskNames, TraceClock, TraceStyle};
-use tracepoints::{EventName, EventPattern, Kernel, Record, Value};
+use tracepoints::{EventPattern, Kernel, Record, Value};
 
 use super::perfetto::PerfettoWriter;
 use super::print::{Printer, process_of};
@@ -34,25 +34,6 @@ enum Content {
     TraceDat(TraceDatWriter),
     Ctf(CtfWriter),
     Perfetto(PerfettoWriter),
-}
-
-impl Content {
-    /// Appends an event, for which a `trace.dat` has its record instead.
-    fn event(
-        &mut self,
-        buffer: &str,
-        at: Occurrence<'_>,
-        event: &EventName,
-        record: &Record<'_>,
-    ) -> Result<(), String> {
-        let written = match self {
-            Self::TraceDat(_) => Ok(()),
-            Self::Ctf(ctf) => ctf.event(buffer, at, event, record),
-            Self::Perfetto(_) if at.tid < 0 => return Err("its thread is not known".to_owned()),
-            Self::Perfetto(perfetto) => perfetto.event(buffer, at, event, record),
-        };
-        written.map_err(|error| with_causes(&error))
-    }
 }
 
 /// The parts of a file besides its records.
@@ -167,6 +148,22 @@ impl<'a> FileWriter<'a> {
         if !is_among(&self.only, event) {
             return;
         }
+        let occurrence = || {
+            let of_perf = self.task.map(|(_, tid)| tid);
+            let tid = of_perf.or_else(|| pid_of(&record)).unwrap_or(-1);
+            let comm = match &self.name {
+                Some(name) => name,
+                None if self.names.has(tid) || tid == 0 => self.names.bytes_of(tid),
+                None => b"",
+            };
+            Occurrence {
+                cpu,
+                time,
+                pid: process_of(self.task, tid, &self.groups),
+                tid,
+                comm,
+            }
+        };
         let written = match &mut self.content {
             Content::TraceDat(dat) => dat
                 .record(&self.buffer, cpu, time, bytes)
@@ -175,23 +172,15 @@ impl<'a> FileWriter<'a> {
                 let why = "times of its buffer's clock are not in nanoseconds";
                 return self.failed(why.to_owned());
             }
-            content => {
-                let of_perf = self.task.map(|(_, tid)| tid);
-                let tid = of_perf.or_else(|| pid_of(&record)).unwrap_or(-1);
-                let comm = match &self.name {
-                    Some(name) => name,
-                    None if self.names.has(tid) || tid == 0 => self.names.bytes_of(tid),
-                    None => b"",
-                };
-                let occurrence = Occurrence {
-                    cpu,
-                    time,
-                    pid: process_of(self.task, tid, &self.groups),
-                    tid,
-                    comm,
-                };
-                content.event(&self.buffer, occurrence, event, &record)
-            }
+            Content::Ctf(ctf) => ctf
+                .event(&self.buffer, occurrence(), event, &record)
+                .map_err(|error| with_causes(&error)),
+            Content::Perfetto(perfetto) => match occurrence() {
+                at if at.tid < 0 => Err("its thread is not known".to_owned()),
+                at => perfetto
+                    .event(&self.buffer, at, event, &record)
+                    .map_err(|error| with_causes(&error)),
+            },
         };
         let written = written.map_err(|why| format!("{event}: {why}"));
         if let Err(why) = written {

@@ -11,6 +11,7 @@ use crate::command::{stderr, stdout, tracepoints};
 use crate::recorded::recording;
 use crate::recorded_by_perf::of_pages;
 use crate::support;
+use crate::trace_dat::UNPACKED;
 
 const KERNEL: &str = "6.18.15-x86_64";
 
@@ -48,6 +49,31 @@ pub(crate) fn inputs() -> (tempfile::TempDir, Vec<Vec<String>>) {
         vec!["perf.data".to_owned()],
     ];
     (dir, inputs)
+}
+
+/// Writes `in.dat` with instances of these names and clocks, which have the records of the top
+/// buffer.
+pub(crate) fn with_instances(instances: [(&str, &str); 2]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut dat = recording();
+    for (name, clock) in instances {
+        let mut instance = dat.buffers[0].clone();
+        name.clone_into(&mut instance.name);
+        clock.clone_into(&mut instance.clock);
+        dat.buffers.push(instance);
+    }
+    fs::write(dir.path().join("in.dat"), dat.version_7(UNPACKED)).expect("a file");
+    dir
+}
+
+/// Addresses in fields of numbers are text in JSON, and numbers in other forms.
+pub(crate) fn with_numbers(fields: &mut Value) {
+    for value in fields.as_object_mut().expect("an object").values_mut() {
+        let hex = value.as_str().and_then(|text| text.strip_prefix("0x"));
+        if let Some(number) = hex.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
+            *value = number.into();
+        }
+    }
 }
 
 /// An input, its file, and what was said of it.

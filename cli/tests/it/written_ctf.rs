@@ -8,10 +8,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::command::{stderr, stdout};
-use crate::recorded::recording;
 use crate::support;
-use crate::trace_dat::UNPACKED;
-use crate::written::{in_dir, inputs, rows, written};
+use crate::written::{in_dir, inputs, rows, with_instances, with_numbers, written};
 
 /// A field's type and name.
 type Field = (String, String);
@@ -139,17 +137,6 @@ fn order(row: &Value) -> (Option<u64>, Option<u64>) {
     (row["timestamp_ns"].as_u64(), row["cpu"].as_u64())
 }
 
-/// Addresses in fields of numbers are text in JSON, and numbers here.
-fn with_numbers(row: &mut Value) {
-    let fields = row["fields"].as_object_mut().expect("an object");
-    for value in fields.values_mut() {
-        let hex = value.as_str().and_then(|text| text.strip_prefix("0x"));
-        if let Some(number) = hex.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
-            *value = json!(number);
-        }
-    }
-}
-
 /// Thread, process, name, CPU, time, event and fields are those of `decode --json`.
 #[test]
 fn rows_are_those_of_the_input() {
@@ -159,7 +146,7 @@ fn rows_are_those_of_the_input() {
         let input: Vec<&str> = input.iter().map(String::as_str).collect();
         let mut expected = rows(dir.path(), &input);
         for row in &mut expected {
-            with_numbers(row);
+            with_numbers(&mut row["fields"]);
             let row = row.as_object_mut().expect("an object");
             row.retain(|key, _| !matches!(key.as_str(), "text" | "flags"));
             if row["tid"] == 0 {
@@ -168,7 +155,9 @@ fn rows_are_those_of_the_input() {
         }
         expected.sort_by_key(order);
         let mut found = read(&dir.path().join(out));
-        found.iter_mut().for_each(with_numbers);
+        for row in &mut found {
+            with_numbers(&mut row["fields"]);
+        }
         assert_eq!(found, expected);
     }
 }
@@ -236,15 +225,7 @@ fn by_babeltrace() {
 /// not nanoseconds are left out, and reported.
 #[test]
 fn instances_and_clocks() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut dat = recording();
-    for (name, clock) in [("own \"a\"", "local"), ("counted", "counter")] {
-        let mut instance = dat.buffers[0].clone();
-        name.clone_into(&mut instance.name);
-        clock.clone_into(&mut instance.clock);
-        dat.buffers.push(instance);
-    }
-    fs::write(dir.path().join("in.dat"), dat.version_7(UNPACKED)).expect("a file");
+    let dir = with_instances([("own \"a\"", "local"), ("counted", "counter")]);
     let arguments = ["decode", "in.dat", "--as", "ctf", "-o", "out"];
     let output = in_dir(dir.path(), &arguments);
     assert!(!output.status.success());

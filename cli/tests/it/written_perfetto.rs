@@ -9,11 +9,9 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use crate::command::{stderr, stdout};
-use crate::recorded::recording;
 use crate::recorded_by_perf::with_losses;
 use crate::support;
-use crate::trace_dat::UNPACKED;
-use crate::written::{in_dir, rows, written};
+use crate::written::{in_dir, rows, with_instances, with_numbers, written};
 
 /// The messages that are read, by `protos/perfetto/trace/` of Perfetto's sources.
 #[derive(Message)]
@@ -199,16 +197,6 @@ fn order(row: &Value) -> (Option<u64>, Option<u64>, String) {
     )
 }
 
-/// Addresses are text in JSON, and numbers here.
-fn with_numbers(fields: &mut Value) {
-    for value in fields.as_object_mut().expect("an object").values_mut() {
-        let hex = value.as_str().and_then(|text| text.strip_prefix("0x"));
-        if let Some(number) = hex.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
-            *value = json!(number);
-        }
-    }
-}
-
 /// The fields that Perfetto's own messages of events lack, as the command names them.
 fn missing(said: &str) -> BTreeMap<String, Vec<String>> {
     said.lines()
@@ -280,7 +268,7 @@ fn rows_are_those_of_the_input() {
     }
 }
 
-/// Losses are told at the next events of their CPU, and counted at the end.
+/// A bundle of events has a mark if some were lost before it, and the trace's end has the counts.
 #[test]
 fn losses_and_unknown_threads() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -320,15 +308,7 @@ fn losses_and_unknown_threads() {
 /// number of their own. Records whose times are not nanoseconds are left out, and reported.
 #[test]
 fn instances_and_clocks() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut dat = recording();
-    for (name, clock) in [("own", "local"), ("counted", "counter")] {
-        let mut instance = dat.buffers[0].clone();
-        name.clone_into(&mut instance.name);
-        clock.clone_into(&mut instance.clock);
-        dat.buffers.push(instance);
-    }
-    fs::write(dir.path().join("in.dat"), dat.version_7(UNPACKED)).expect("a file");
+    let dir = with_instances([("own", "local"), ("counted", "counter")]);
     let arguments = ["decode", "in.dat", "--as", "perfetto", "-o", "out"];
     let output = in_dir(dir.path(), &arguments);
     assert!(!output.status.success());
